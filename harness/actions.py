@@ -1,0 +1,51 @@
+"""A person's words as an action: ``set temperature=0.9``, ``focus easier``, ``rollback 40``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.errors import InputError, Refused
+from harness.knobs import KNOB_NAMES, compute_focus, parse_assignments
+from harness.types import Action
+
+USAGE = {
+    "set": "set knob=value ...",
+    "focus": "focus easier | harder | uniform | 0.5",
+    "release": "release knob",
+    "pause": "pause",
+    "resume": "resume",
+    "stop": "stop",
+    "save": "save NAME",
+    "sample": "sample",
+    "evaluate": "evaluate",
+    "rollback": "rollback STEP | best",
+    "policy": "policy KIND",
+}
+
+
+def parse_action(words: Sequence[str]) -> Action:
+    """Raises InputError with the usage. Bounds and pins are checked by the run, when it applies the action."""
+    verb, *rest = words or [""]
+    if verb not in USAGE:
+        raise InputError(f"no action {verb!r}; actions are: {'; '.join(USAGE.values())}")
+    try:
+        match verb, rest:
+            case "set", [_, *_]:
+                return Action("set", parse_assignments(rest))
+            case "focus", [word]:
+                if word not in ("easier", "harder"):
+                    return Action("focus", {"focus": compute_focus(word, None, {"focus": (0.0, 1.0)})})
+                return Action("focus", argument=word)
+            case "release", [knob] if knob in KNOB_NAMES:
+                return Action("release", argument=knob)
+            case "save", [name] if all(c.isalnum() or c in "-_." for c in name):
+                return Action("save", argument=name)
+            case "rollback", [step] if step == "best" or step.isdecimal():
+                return Action("rollback", argument=step if step == "best" else int(step))
+            case "policy", [kind]:
+                return Action("policy", argument=kind)
+            case ("pause" | "resume" | "stop" | "sample" | "evaluate"), []:
+                return Action(verb)
+    except Refused as refusal:
+        raise InputError(str(refusal)) from None
+    raise InputError(f"usage: grpo act RUN {USAGE[verb]}" + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release") else ""))

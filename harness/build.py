@@ -1,0 +1,354 @@
+"""From a checked spec to a run that can be driven: the only wiring, and the only place that knows every room."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import datasets
+import torch
+import transformers
+
+from harness.checkpoints import Checkpoints
+from harness.controller import Controller
+from harness.errors import InputError, RunFailed
+from harness.evaluate import ModelEvaluator
+from harness.forecast import Forecast, compute_forecast
+from harness.manifest import collect_manifest
+from harness.models import LoadedModel, load_model, load_weights
+from harness.seeds import derive_seed
+from harness.session import Session
+from harness.snapshot import SnapshotReader
+from harness.spec import POLICY_KINDS, RunSpec, parse_spec
+from harness.state import Settings, State
+from harness.store import RunStore, database_url, is_alive, open_store
+from harness.trainer import StepTrainer
+from harness.types import DecisionPolicy, Knobs, Prompt, Status
+from harness.warmstart import warm_start
+from policies.fixed import FixedPolicy
+from policies.rules import RulesPolicy
+from pools.pool import PromptPool
+from pools.sources import load_prompts
+from pools.splits import split_prompts
+from rewards.contract import Reward, load_function, source_of
+
+log = logging.getLogger("grpo")
+POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
+BEAT_S = 0.5
+
+
+def build_policy(kind: str) -> DecisionPolicy:
+    return POLICIES[kind]()
+
+
+def build_reward(spec: RunSpec, *, chat: bool) -> Reward:
+    """The reward of a spec. Raises InputError when a function cannot be imported."""
+    functions = dict(load_function(name) for name in spec.reward.functions)
+    if len(functions) != len(spec.reward.functions):
+        raise InputError("reward.function: two functions have the same name; rename one")
+    return Reward(
+        functions,
+        weights=spec.reward.weights,
+        range=spec.reward.range,
+        solved_at=spec.reward.solved_at,
+        chat=chat,
+    )
+
+
+def build_splits(spec: RunSpec) -> dict[str, list[Prompt]]:
+    """The pool's splits. Raises InputError."""
+    prompts = load_prompts(spec.pool.source, template=spec.pool.template, system=spec.pool.system_prompt)
+    return split_prompts(prompts, spec.pool.splits)
+
+
+def build_evaluator(
+    spec: RunSpec, loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]], reward: Reward
+) -> ModelEvaluator:
+    return ModelEvaluator(
+        loaded, reward, splits, spec.evaluate, sample_prompts=spec.sample.prompts, stop=spec.trainer.stop
+    )
+
+
+# ---------------------------------------------------------------- the parts that a spec makes
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything checked and in memory, nothing created on disk yet."""
+
+    spec: RunSpec
+    loaded: LoadedModel
+    splits: dict[str, list[Prompt]]
+    pool: PromptPool
+    reward: Reward
+    knobs: Knobs
+    bounds: dict[str, tuple[float, float]]
+    manifest: dict[str, Any]
+
+
+def build_parts(spec: RunSpec) -> Parts:
+    """Load pool, reward and model and check that they fit each other. Raises InputError."""
+    quiet_libraries()
+    threads = spec.model.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    build_reward(spec, chat=False)  # a wrong name shows before the model is loaded
+    splits = build_splits(spec)
+    pool = PromptPool(splits["train"], draw_share=spec.pool.draw_share)
+    pool.check_draw(spec.knobs.prompts_per_step)
+    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
+    knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
+    longest = _longest_prompt(loaded, splits)
+    bounds = _fit_context(spec, knobs, loaded.context, longest)
+    manifest = collect_manifest(threads) | {
+        "group_size_from": group_size_from,
+        "parameters": sum(p.numel() for p in loaded.model.parameters()),
+        "context": loaded.context,
+        "longest_prompt": longest,
+        "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
+        "data_sha256": _hash(f"{p.id} {p.ground_truth}" for name in sorted(splits) for p in splits[name]),
+        "reward_sha256": _hash(source_of(name) or name for name in spec.reward.functions),
+    }
+    return Parts(spec, loaded, splits, pool, build_reward(spec, chat=loaded.chat), knobs, bounds, manifest)
+
+
+def _longest_prompt(loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]]) -> int:
+    # By characters first: tokenizing a large pool only to find its longest prompt would take minutes.
+    longest = sorted((p for part in splits.values() for p in part), key=lambda p: len(p.text))[-50:]
+    return max(len(loaded.prompt_ids(prompt)) for prompt in longest)
+
+
+def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dict[str, tuple[float, float]]:
+    """The bounds, with max_tokens kept within the context."""
+    room = context - longest
+    for name, tokens in (("knobs.max_tokens", knobs.max_tokens), ("evaluate.max_tokens", spec.evaluate.max_tokens)):
+        if tokens > room:
+            raise InputError(
+                f"{name}: {tokens} does not fit: the longest prompt has {longest} tokens and the context {context}, "
+                f"so at most {max(room, 0)}"
+            )
+    low, high = spec.all_bounds["max_tokens"]
+    return spec.all_bounds | {"max_tokens": (low, min(high, float(room)))}
+
+
+def _hash(parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def quiet_libraries() -> None:
+    """Their bars and warnings would tear the live view; warnings go to the run's log."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for name in ("py.warnings", "trl", "accelerate", "peft"):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.addHandler(logging.NullHandler())
+
+
+# ---------------------------------------------------------------- runs
+
+
+class Run:
+    """A run of this process: its record exists; ``drive`` takes it to its end."""
+
+    def __init__(self, parts: Parts, store: RunStore, run_id: int, interrupted: Event, *, resumed: bool) -> None:
+        self.parts = parts
+        self.store = store
+        self.run_id = run_id
+        self.interrupted = interrupted
+        self.resumed = resumed
+        row = store.load_run(run_id)
+        self.name: str = row["name"]
+        self.folder = Path(row["folder"])
+        self._wall_before = float(row["wall_s"])
+        self._started = time.monotonic()
+        self._last_beat = 0.0
+
+    def drive(self) -> tuple[Status, str]:
+        """Warm start, forecast, steps, end. Returns how and why it ended; raises nothing but KeyboardInterrupt."""
+        open_log(self.folder)
+        try:
+            return self._controller().run()
+        except KeyboardInterrupt:
+            reason = "interrupted in the middle of a step, which was abandoned"
+            self.store.update_run(self.run_id, status="stopped", stop_reason=reason, phase="", wall_s=self.wall_s)
+            return "stopped", reason
+        except Exception as error:
+            log.exception("step=%d the run failed", self.store.load_run(self.run_id)["last_step"])
+            reason = str(error) if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
+            self.store.update_run(self.run_id, status="failed", stop_reason=reason, phase="", wall_s=self.wall_s)
+            return "failed", reason
+
+    @property
+    def wall_s(self) -> float:
+        return self._wall_before + time.monotonic() - self._started
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last_beat >= BEAT_S:
+            self._last_beat = now
+            self.store.beat(self.run_id, phase, done, total, self.wall_s)
+
+    def _controller(self) -> Controller:
+        spec, parts, store = self.parts.spec, self.parts, self.store
+        checkpoints = Checkpoints(store, self.run_id, self.folder / "checkpoints", keep=spec.checkpoint.keep)
+        checkpoints.drop_orphans()
+        newest, damaged = checkpoints.find_newest() if self.resumed else (None, [])
+        for step in damaged:
+            store.record_event(self.run_id, step, "warning", f"the checkpoint of step {step} is damaged: passed over")
+        if newest is None and damaged:
+            raise RunFailed("every checkpoint is damaged: start anew under another name")
+        if newest is None:
+            store.supersede_after(self.run_id, -1, 0, live=[])
+            if spec.warmstart.steps:
+                warm_start(
+                    parts.loaded, parts.splits["train"], spec.warmstart, seed=spec.seed, progress=self.progress
+                )
+        else:  # the start is what KL is measured against, so it comes first
+            load_weights(parts.loaded.model, Path(checkpoints.find(0).path))
+        trainer = StepTrainer(
+            parts.loaded,
+            parts.reward,
+            spec.trainer,
+            errored_limit=spec.reward.errored_limit,
+            folder=self.folder,
+            seed=spec.seed,
+        )
+        reader = SnapshotReader(store, self.run_id)
+        session = Session(
+            store=store,
+            run_id=self.run_id,
+            checkpoints=checkpoints,
+            trainer=trainer,
+            pool=parts.pool,
+            evaluator=build_evaluator(spec, parts.loaded, parts.splits, parts.reward),
+            settings=_settings(spec, parts.bounds),
+            state=State(parts.knobs, spec.policy.kind),
+            snapshot=reader.read,
+            progress=self.progress,
+            wall_s=self.wall_s,
+        )
+        if newest is None:
+            self._forecast(trainer)
+        else:
+            session.resume_at(newest)
+        return Controller(
+            session,
+            store,
+            self.run_id,
+            build_policy=build_policy,
+            budget_steps=spec.budget.steps,
+            budget_hours=spec.budget.hours,
+            interrupted=self.interrupted,
+        )
+
+    def _forecast(self, trainer: StepTrainer) -> None:
+        self.progress("forecasting", 0, 1)
+        forecast: Forecast = compute_forecast(trainer, self.parts.pool, self.parts.knobs, self.parts.spec)
+        self.store.update_run(self.run_id, forecast=asdict(forecast))
+        self.store.record_event(self.run_id, 0, "warning" if forecast.over_budget else "info", forecast.text)
+        log.info("step=0 %s", forecast.text)
+
+
+def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]]) -> Settings:
+    return Settings(
+        seed=spec.seed,
+        bounds=bounds,
+        reward_range=spec.reward.range,
+        errored_limit=spec.reward.errored_limit,
+        evaluate_every=spec.evaluate.every,
+        sample_every=spec.sample.every,
+        samples_per_step=spec.sample.per_step,
+        checkpoint_every=spec.checkpoint.every,
+        checkpoint_keep=spec.checkpoint.keep,
+        policy_kinds=POLICY_KINDS,
+    )
+
+
+def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
+    """Check everything, then create the run's record and folder. Raises InputError, and then nothing was created."""
+    url = database_url(spec.output.dir, spec.output.db)
+    if Path(url.removeprefix("sqlite:///")).exists() and spec.name:
+        _refuse_taken(open_store(url), spec.name)
+    parts = build_parts(spec)
+    store = open_store(url)
+    name = spec.name or _free_name(store, short_name)
+    _refuse_taken(store, name)
+    folder = Path(spec.output.dir).absolute() / name
+    if folder.exists():
+        raise InputError(f"name: {folder} exists already, though no run in {url} has that name; choose another --name")
+    spec = spec.model_copy(update={"name": name})
+    run_id = store.create_run(
+        name=name,
+        seed=spec.seed,
+        policy=spec.policy.kind,
+        spec=spec.model_dump(mode="json"),
+        manifest=parts.manifest,
+        folder=str(folder),
+        knobs=parts.knobs,
+        bounds=parts.bounds,
+    )
+    folder.mkdir(parents=True)
+    return Run(replace(parts, spec=spec), store, run_id, interrupted, resumed=False)
+
+
+def resume_run(store: RunStore, name: str, interrupted: Event, *, steps: int | None, hours: float | None) -> Run:
+    """A stopped or killed run, from its newest intact checkpoint. Raises InputError."""
+    record = store.find_run(name)
+    if is_alive(record.pid, record.host) and record.status in ("running", "paused"):
+        raise InputError(f"{record.name} is still running (process {record.pid}); grpo watch {record.name} shows it")
+    row = store.load_run(record.id)
+    tree = dict(row["spec"])
+    extra = {key: value for key, value in (("steps", steps), ("hours", hours)) if value is not None}
+    spec = parse_spec(tree | {"budget": tree["budget"] | extra})
+    if row["last_step"] >= spec.budget.steps:
+        raise InputError(
+            f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
+            f"grpo resume {record.name} --steps {spec.budget.steps * 2} goes on"
+        )
+    parts = build_parts(spec)
+    for what in ("data_sha256", "reward_sha256", "threads", "versions"):
+        if row["manifest"].get(what) != parts.manifest[what]:
+            store.record_event(record.id, row["last_step"], "warning", f"{what} differs from when the run began")
+    store.adopt_run(record.id)
+    store.update_run(record.id, spec=spec.model_dump(mode="json"))
+    return Run(parts, store, record.id, interrupted, resumed=True)
+
+
+def _refuse_taken(store: RunStore, name: str) -> None:
+    if any(run.name == name for run in store.list_runs()):
+        raise InputError(f"name: a run named {name} exists already; choose another --name, or grpo resume {name}")
+
+
+def _free_name(store: RunStore, short_name: str) -> str:
+    taken = {run.name for run in store.list_runs()}
+    return next(name for number in range(1, 10**6) if (name := f"{short_name}-{number}") not in taken)
+
+
+def open_log(folder: Path) -> None:
+    """The run's text log, with levels, steps and tracebacks."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for logger in (log, logging.getLogger("py.warnings"), logging.getLogger("trl")):
+        for old in list(logger.handlers):
+            if isinstance(old, logging.FileHandler):
+                logger.removeHandler(old)
+        logger.addHandler(handler)

@@ -1,0 +1,123 @@
+"""Checkpoint folders: complete under their own name or not there at all, and checked against their hashes.
+
+    runs/<name>/checkpoints/step-000040/   weights, tokenizer, optimizer.pt, session.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Refused
+from harness.types import CheckpointRecord, Store
+
+STATE_FILE = "session.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run: rows in the store, folders on disk."""
+
+    def __init__(self, store: Store, run_id: int, folder: Path, *, keep: int) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.folder = folder
+        self.keep = keep
+
+    def write(
+        self, step: int, state: Mapping[str, Any], write_weights: Callable[[Path], None], *, name: str = ""
+    ) -> tuple[CheckpointRecord, dict[str, str]]:
+        """A folder on disk; its row is the caller's to record, after the folder is complete."""
+        folder = self.folder / f"step-{step:06d}"
+        hashes = write_folder(folder, state, write_weights)
+        return CheckpointRecord(step, name, str(folder), False), hashes
+
+    def find(self, target: str | int | None) -> CheckpointRecord:
+        """By step, by name, or the best by dev (None or ``best``). Raises Refused: none such, or damaged."""
+        checkpoints = self.store.load_checkpoints(self.run_id)
+        for checkpoint, hashes in checkpoints:
+            by_name = str(target) in (str(checkpoint.step), checkpoint.name)
+            if checkpoint.best if target in (None, "best") else by_name:
+                if not is_intact(Path(checkpoint.path), hashes):
+                    raise Refused(f"the checkpoint of step {checkpoint.step} is damaged: {checkpoint.path}")
+                return checkpoint
+        steps = ", ".join(str(checkpoint.step) for checkpoint, _ in checkpoints) or "none"
+        raise Refused(f"no checkpoint {'best' if target is None else target}; there are: {steps}")
+
+    def find_newest(self) -> tuple[CheckpointRecord | None, list[int]]:
+        """The newest one that is intact, and the steps of the damaged ones passed over."""
+        damaged = []
+        for checkpoint, hashes in reversed(self.store.load_checkpoints(self.run_id)):
+            if is_intact(Path(checkpoint.path), hashes):
+                return checkpoint, damaged
+            damaged.append(checkpoint.step)
+        return None, damaged
+
+    def prune(self) -> None:
+        """Keep the start (the reference), the newest few, the best by dev and the named ones."""
+        checkpoints = [checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id)]
+        newest = {checkpoint.step for checkpoint in checkpoints[-self.keep :]}
+        for checkpoint in checkpoints:
+            if not (checkpoint.step in newest or checkpoint.best or checkpoint.name or checkpoint.step == 0):
+                self.store.drop_checkpoint(self.run_id, checkpoint.step)  # the row first: none names a lost folder
+                shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+    def drop_orphans(self) -> None:
+        """Delete folders without a row: a crash came between the two."""
+        known = {Path(checkpoint.path).name for checkpoint, _ in self.store.load_checkpoints(self.run_id)}
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if path.is_dir() and path.name not in known:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def write_folder(folder: Path, state: Mapping[str, Any], write_weights: Callable[[Path], None]) -> dict[str, str]:
+    """Write weights and ``state`` to ``folder`` and return the SHA-256 of each file.
+
+    Everything is written beside it, synced to disk and renamed, so a kill leaves no half checkpoint.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_weights(partial)
+    (partial / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+    hashes = {}
+    for path in sorted(partial.rglob("*")):
+        if path.is_file():
+            _sync(path)
+            hashes[str(path.relative_to(partial))] = _digest(path)
+    _sync(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    _sync(folder.parent)
+    return hashes
+
+
+def is_intact(folder: Path, hashes: Mapping[str, str]) -> bool:
+    """Whether every file is there and as it was written."""
+    try:
+        return all(_digest(folder / name) == digest for name, digest in hashes.items())
+    except OSError:
+        return False
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    return state
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,437 @@
+"""The ``grpo`` command: parse, build, run, print. What needs torch is imported where it is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import __version__
+from harness.actions import parse_action
+from harness.errors import HarnessError, InputError
+
+if TYPE_CHECKING:
+    from harness.build import Run
+    from harness.store import RunStore
+    from harness.types import Status
+
+app = typer.Typer(
+    name="grpo",
+    help="Tune a language model by single GRPO steps, with a decision after each and a log that explains it.\n\n"
+    "Start with: grpo run",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or 'latest'.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")]
+DbOption = Annotated[str | None, typer.Option("--db", metavar="URL", help="Database, e.g. sqlite:///runs/harness.db.")]
+OutOption = Annotated[str, typer.Option("--out", metavar="DIR", help="Where runs lie.")]
+
+EXIT_BY_STATUS: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 1}
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point: errors of ours are one line on stderr, with their exit code."""
+    try:
+        app()
+    except InputError as error:
+        _complain(str(error), 2)
+    except HarnessError as error:
+        _complain(str(error), 1)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:  # e.g. grpo review | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+def _complain(message: str, code: int) -> None:
+    print(f"grpo: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"grpo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+# ---------------------------------------------------------------- driving
+
+
+@app.command()
+def run(
+    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Recipe, .toml or .json; default arithmetic.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default the recipe's with a number.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of model, draws and sampling.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget of steps.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Budget of hours.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Decision policy: rules or fixed.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")] = None,
+    plain: PlainFlag = False,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Start a run: check, warm start, then steps with a decision after each.
+
+    Examples:
+
+      grpo run
+
+      grpo run my.toml --name night-1 --hours 8
+
+      grpo run arithmetic --policy fixed --set knobs.temperature=0.7
+    """
+    from harness.spec import load_spec
+
+    flags = {"name": name, "seed": seed, "budget.steps": steps, "budget.hours": hours, "policy.kind": policy, "output.db": db}
+    given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+    # A flag of the shell beats --set, which beats the file; --out only counts when it is not the default.
+    if out != "runs":
+        given.append(f"output.dir={json.dumps(out)}")
+    checked, short_name = load_spec(spec, [*(set_ or []), *given])
+    interrupted = Event()
+    from harness.build import start_run
+
+    _say("checking model, pool and reward ...", as_json)
+    _drive(start_run(checked, short_name, interrupted), interrupted, plain=plain, as_json=as_json)
+
+
+@app.command()
+def resume(
+    run: RunName,
+    steps: Annotated[int | None, typer.Option(help="New budget of steps, in all.")] = None,
+    hours: Annotated[float | None, typer.Option(help="New budget of hours, in all.")] = None,
+    plain: PlainFlag = False,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Go on with a stopped or killed run from its newest checkpoint.
+
+    Examples:
+
+      grpo resume latest
+
+      grpo resume arithmetic-1 --steps 200
+    """
+    store = _store(db, out)
+    store.find_run(run)  # an unknown name shows before torch is loaded
+    interrupted = Event()
+    from harness.build import resume_run
+
+    _say("loading model, pool and checkpoint ...", as_json)
+    _drive(resume_run(store, run, interrupted, steps=steps, hours=hours), interrupted, plain=plain, as_json=as_json)
+
+
+def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
+    """Run to the end with a view beside it, then tell what happened."""
+    from harness.dashboard import follow
+    from harness.report import build_review, render_review
+    from harness.snapshot import SnapshotReader
+
+    console = Console(stderr=as_json)
+    plain = plain or as_json or not console.is_terminal or console.is_dumb_terminal
+    console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
+    done = Event()
+    view = Thread(
+        target=follow, args=(SnapshotReader(run.store, run.run_id), console), kwargs={"plain": plain, "done": done}, daemon=True
+    )
+    _catch_signals(interrupted)
+    view.start()
+    try:
+        status, reason = run.drive()
+    finally:
+        done.set()
+        view.join(timeout=5)
+    if as_json:
+        print(json.dumps(build_review(run.store, run.name), allow_nan=False))
+    else:
+        console.print()
+        console.print(render_review(build_review(run.store, run.name)))
+    if status == "failed":
+        _complain(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}", EXIT_BY_STATUS[status])
+    if reason.startswith("interrupted"):
+        print(f"interrupted; to go on: grpo resume {run.name}{_where(run)}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED)
+
+
+def _where(run: Run) -> str:
+    """The flag that finds the run's database again, when it is not where grpo looks first."""
+    url = run.store.url
+    return "" if url == "sqlite:///runs/harness.db" else f" --db {url}"
+
+
+def _catch_signals(interrupted: Event) -> None:
+    """The first one ends the run after the step in progress, the second one abandons that step."""
+
+    def handle(_number: int, _frame: Any) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        os.write(2, b"\nfinishing this step, then saving; once more to abandon the step\n")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handle)
+
+
+@app.command()
+def act(
+    run: RunName,
+    words: Annotated[list[str], typer.Argument(metavar="ACTION...", help="What to do, see the examples.")],
+    note: Annotated[str, typer.Option(help="Why, for the decision log.")] = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is applied or refused.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 600.0,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Act on a running run; it applies the action before its next step. A knob set by hand stays yours until released.
+
+    Examples:
+
+      grpo act latest set temperature=0.9
+
+      grpo act latest focus harder --note "too many solved"
+
+      grpo act latest pause | resume | stop | sample | evaluate
+
+      grpo act latest save before-lunch
+
+      grpo act latest rollback 40 | rollback best
+
+      grpo act latest release temperature
+
+      grpo act latest policy fixed
+    """
+    from harness.store import is_alive
+
+    action = parse_action(words)
+    store = _store(db, out)
+    record = store.find_run(run)
+    if record.status in ("finished", "stopped", "failed"):
+        raise InputError(f"{record.name} has ended ({record.stop_reason or record.status}); nothing would apply the action")
+    if wait and not is_alive(record.pid, record.host):
+        raise InputError(f"the process of {record.name} is gone; first: grpo resume {record.name} (or queue it with --no-wait)")
+    command_id = store.add_command(record.id, action, note=note)
+    if not wait:
+        print(f"queued as command {command_id}")
+        return
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        state, step, result = store.load_command(command_id)
+        if state in ("applied", "refused"):
+            print(f"{state} before step {step}: {result}")
+            raise typer.Exit(0 if state == "applied" else 1)
+        record = store.find_run(record.name)
+        if record.status in ("finished", "stopped", "failed"):
+            _complain(f"{record.name} ended before it applied the action", 1)
+        time.sleep(0.1)
+    _complain(f"command {command_id} still waits after {timeout:g} s; it applies before the next step", 1)
+
+
+# ---------------------------------------------------------------- looking
+
+
+@app.command()
+def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
+    """Show a run live from another terminal. Ctrl-C leaves the run alone."""
+    from harness.dashboard import follow
+    from harness.snapshot import SnapshotReader
+
+    store = _store(db, out)
+    record = store.find_run(run)
+    console = Console()
+    plain = plain or not console.is_terminal or console.is_dumb_terminal
+    try:
+        follow(SnapshotReader(store, record.id), console, plain=plain)
+    except KeyboardInterrupt:
+        print(f"\nleft {record.name}; it goes on", file=sys.stderr)
+
+
+@app.command()
+def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
+    """List all runs."""
+    from harness.forecast import format_duration
+    from harness.store import is_alive
+
+    store = _store(db, out)
+    rows = []
+    for record in store.list_runs():
+        best = store.best_step(record.id)
+        gone = record.status in ("running", "paused") and not is_alive(record.pid, record.host)
+        rows.append(
+            {
+                "run": record.name,
+                "status": record.status,
+                "alive": record.status in ("running", "paused") and not gone,
+                "stop_reason": record.stop_reason,
+                "policy": record.policy,
+                "seed": record.seed,
+                "steps": store.load_run(record.id)["last_step"],
+                "rollouts": record.rollouts,
+                "wall_s": round(record.wall_s, 1),
+                "best_step": best,
+                "created": record.created,
+            }
+        )
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(box=None)
+    for column in ("run", "status", "policy", "seed", "steps", "best step", "time", "why it ended"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        process_gone = row["status"] in ("running", "paused") and not row["alive"]
+        why = f"process gone: grpo resume {row['run']}" if process_gone else str(row["stop_reason"])
+        best_step = "-" if row["best_step"] is None else str(row["best_step"])
+        cells = (row["run"], row["status"], row["policy"], row["seed"], row["steps"], best_step)
+        table.add_row(*(Text(str(cell)) for cell in cells), format_duration(float(str(row["wall_s"]))), Text(why))
+    Console().print(table)
+
+
+@app.command()
+def review(run: RunName = "latest", as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
+    """What a run did and why: scores, signal, every decision with its evidence, samples before and after."""
+    from harness.report import build_review, render_review
+
+    document = build_review(_store(db, out), run)
+    if as_json:
+        print(json.dumps(document, allow_nan=False))
+    else:
+        Console().print(render_review(document))
+
+
+# ---------------------------------------------------------------- measuring
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, a model folder or a hub id.")],
+    split: Annotated[str, typer.Option(help="Split of the pool: probe, dev, test or train.")] = "test",
+    checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
+    spec: Annotated[str | None, typer.Option(help="Of a model: recipe or file that gives pool and reward.")] = None,
+    output_file: Annotated[Path | None, typer.Option(help="CSV with one row per example.")] = None,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Accuracy of a run's checkpoint or of any model, with the spec's fixed generation settings.
+
+    Thinking (answer) proportion is the share of completions with a thinking (answer) section.
+
+    Examples:
+
+      grpo eval latest --checkpoint best --output-file test.csv
+
+      grpo eval ./my-model --spec arithmetic
+    """
+    from harness.measure import load_target, measure
+
+    target = load_target(model, checkpoint=checkpoint, spec=spec, store=_store_if_any(db, out))
+    console = Console(stderr=True)
+    with console.status(f"evaluating {target.title} on {split}") as status:
+        result, examples = measure(target, split, lambda phase, done, total: status.update(f"{phase} {done}/{total}"))
+    if output_file is not None:
+        from harness.evaluate import write_csv
+
+        write_csv(output_file, examples)
+    if as_json:
+        print(json.dumps(result))
+        return
+    low, high = result["ci95"]
+    print(f"{target.title} on {split}: accuracy {result['accuracy']:.4f} [{low:.4f}, {high:.4f}] on {result['n']} prompts")
+    print(f"thinking proportion {result['thinking_proportion']:.4f}, answer proportion {result['answer_proportion']:.4f}")
+    print("reasons: " + ", ".join(f"{name} {count}" for name, count in result["reasons"].items()))
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, a model folder or a hub id.")] = "latest",
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt of your own; repeatable. Default: some of dev.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Completions per prompt.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
+    spec: Annotated[str | None, typer.Option(help="Of a model: recipe or file that gives pool and reward.")] = None,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Completions to read.
+
+    Example: grpo sample latest --prompt "12+34=" -n 4 --temperature 1
+    """
+    from harness.measure import load_target, take_samples
+
+    target = load_target(model, checkpoint=checkpoint, spec=spec, store=_store_if_any(db, out))
+    rows = take_samples(target, prompt, n=n, temperature=temperature, seed=seed)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    from harness.dashboard import clean
+
+    console = Console()
+    for row in rows:
+        style = "green" if row["correct"] else "red" if row["correct"] is False else ""
+        line = Text(clean(row["prompt"]) + " ", style="dim").append(clean(row["completion"]), style=style)
+        console.print(line.append(f"  {row['reason']}" if row["reason"] else "", style="dim"), soft_wrap=True)
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
+    """What this machine offers: versions, cores, memory, GPU, disk, the database."""
+    from harness.doctor import examine
+
+    findings = examine(db, out)
+    if as_json:
+        print(json.dumps([{"what": f.what, "found": f.found, "ok": f.ok, "mend": f.mend} for f in findings]))
+    else:
+        table = Table(box=None, show_header=False)
+        for finding in findings:
+            mark = Text("ok", style="green") if finding.ok else Text("mend", style="red")
+            table.add_row(mark, finding.what, Text(finding.found), Text(finding.mend, style="yellow"))
+        Console().print(table)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def _store(db: str | None, out: str) -> RunStore:
+    """The database, which must exist: reading commands create nothing."""
+    from harness.store import database_url, open_store
+
+    return open_store(database_url(out, db), create=False)
+
+
+def _store_if_any(db: str | None, out: str) -> RunStore | None:
+    from harness.store import database_url, open_store
+
+    url = database_url(out, db)
+    return open_store(url) if Path(url.removeprefix("sqlite:///")).exists() else None
+
+
+def _say(text: str, as_json: bool) -> None:
+    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)

@@ -1,0 +1,95 @@
+"""Where the next decision comes from: the log of a resumed run, then a person's commands, then the policy."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Event
+
+from harness.errors import RunFailed
+from harness.session import Session
+from harness.types import Action, Decision, DecisionPolicy, Snapshot, Status, Store
+
+log = logging.getLogger("grpo")
+POLL_S = 0.2
+"""How often a paused run looks for commands."""
+
+
+class Controller:
+    """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary."""
+
+    def __init__(
+        self,
+        session: Session,
+        store: Store,
+        run_id: int,
+        *,
+        build_policy: Callable[[str], DecisionPolicy],
+        budget_steps: int,
+        budget_hours: float | None,
+        interrupted: Event,
+    ) -> None:
+        self.session = session
+        self.store = store
+        self.run_id = run_id
+        self.build_policy = build_policy
+        self.budget_steps = budget_steps
+        self.budget_hours = budget_hours
+        self.interrupted = interrupted
+        self.policy = build_policy(session.state.policy)
+
+    def run(self) -> tuple[Status, str]:
+        """Step until budget, policy, person or fault ends it. Returns how and why; the record says the same."""
+        session = self.session
+        try:
+            while session.stopped is None:
+                spent = self._spent()
+                if spent is not None:
+                    return self._end("finished", spent)
+                if self.interrupted.is_set():
+                    return self._end("stopped", "interrupted", score=False)
+                self._boundary()
+        except RunFailed as failure:
+            return self._end("failed", str(failure))
+        return self._end("stopped", session.stopped)
+
+    def _boundary(self) -> None:
+        session = self.session
+        if session.state.policy != self.policy.kind:
+            self.policy = self.build_policy(session.state.policy)
+        logged = self.store.load_decisions_at(self.run_id, session.state.last_step + 1)
+        if logged and not session.state.paused:
+            session.ask()  # its looks are part of the record
+            # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop.
+            again = [d for d, refused in logged if refused is None and d.action.kind not in ("pause", "resume", "stop")]
+            session.tell(*again, logged=True)
+            return
+        commands = self.store.load_waiting(self.run_id)
+        if commands:
+            session.ask()
+            session.tell(*[Decision(c.action, "manual", c.note or "asked by a person", command_id=c.id) for c in commands])
+        elif session.state.paused:
+            self.store.beat(self.run_id, "paused", 0, 0, session.wall_s)
+            time.sleep(POLL_S)
+        else:
+            session.tell(self._decide(session.ask()))
+
+    def _decide(self, snapshot: Snapshot) -> Decision:
+        try:
+            return self.policy.decide(snapshot)
+        except Exception:
+            # A policy is advice: its fault costs a decision, not the night.
+            log.exception("step=%d the decision policy failed", snapshot.step)
+            return Decision(Action("continue"), "fixed", "the decision policy failed; its traceback is in the log")
+
+    def _spent(self) -> str | None:
+        if self.session.state.last_step >= self.budget_steps:
+            return f"budget of {self.budget_steps} steps spent"
+        if self.budget_hours is not None and self.session.wall_s >= self.budget_hours * 3600:
+            return f"budget of {self.budget_hours:g} hours spent"
+        return None
+
+    def _end(self, status: Status, reason: str, *, score: bool = True) -> tuple[Status, str]:
+        self.session.finish(status, reason, score=score)
+        return status, reason

@@ -1,0 +1,78 @@
+"""What this machine offers a run, and what to mend."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.manifest import PACKAGES, gpu_name, installed_version
+from harness.spec import recipe_names
+from harness.store import database_url, open_store
+
+LEAST_DISK = 2 * 2**30
+LEAST_MEMORY = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    found: str
+    ok: bool = True
+    mend: str = ""
+
+
+def examine(db: str | None, out: str) -> list[Finding]:
+    """Every finding; a check never raises."""
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    python_ok = sys.version_info >= (3, 11)
+    versions = {name: installed_version(name) for name in PACKAGES}
+    missing = [name for name, found in versions.items() if found is None]
+    gpu = gpu_name()
+    return [
+        Finding("python", platform.python_version(), python_ok, "" if python_ok else "use Python 3.11 or newer"),
+        Finding(
+            "packages",
+            ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items()),
+            not missing,
+            f"pip install {' '.join(missing)}" if missing else "",
+        ),
+        Finding("cores", f"{cores}, of which a run uses {cores} threads (model.threads)"),
+        Finding("memory", f"{memory / 2**30:.0f} GiB", memory >= LEAST_MEMORY, "take a small model and micro_batch"),
+        Finding("gpu", gpu or "none: the run uses the processor"),
+        _disk(out),
+        _database(db, out),
+        Finding("recipes", ", ".join(recipe_names()) or "none", bool(recipe_names()), "install the package again"),
+        Finding("extras", ", ".join(f"{name} {'yes' if find_spec(name) else 'no'}" for name in ("gguf", "vllm"))),
+        Finding("LLM key", "ANTHROPIC_API_KEY is set" if os.environ.get("ANTHROPIC_API_KEY") else "not set (not needed)"),
+    ]
+
+
+def _disk(out: str) -> Finding:
+    place = Path(out).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return Finding("disk", f"{free / 2**30:.1f} GiB free at {place}", free >= LEAST_DISK, "free some, or use --out")
+
+
+def _database(db: str | None, out: str) -> Finding:
+    url = database_url(out, db)
+    path = Path(url.removeprefix("sqlite:///"))
+    if path.exists():
+        try:
+            store = open_store(url)
+            return Finding("database", f"{path} with {len(store.list_runs())} runs")
+        except InputError as error:
+            return Finding("database", str(path), False, str(error))
+    place = path.absolute().parent
+    while not place.exists():
+        place = place.parent
+    writable = os.access(place, os.W_OK)
+    return Finding("database", f"none yet, will be {path}", writable, "" if writable else f"{place} is not writable")

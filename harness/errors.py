@@ -1,0 +1,27 @@
+"""Every error that the harness raises on purpose.
+
+    HarnessError                 a message for a person, no traceback needed      exit code 1
+    ├── InputError (ValueError)  wrong spec, flag, file or run name: nothing done exit code 2
+    ├── RunFailed (RuntimeError) the run cannot go on: broken reward, lost store  exit code 1
+    └── Refused (ValueError)     an action that is not possible now; the run goes on
+
+Leaves also inherit the standard exception a caller without this module would expect.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base of the tree. ``str(error)`` is one short message that names the mend."""
+
+
+class InputError(HarnessError, ValueError):
+    """Wrong input from a person. Raised before anything is created."""
+
+
+class RunFailed(HarnessError, RuntimeError):
+    """The run cannot continue; everything up to here is recorded."""
+
+
+class Refused(HarnessError, ValueError):
+    """An action that cannot be taken now, with the reason. The run goes on without it."""

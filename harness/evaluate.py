@@ -1,0 +1,109 @@
+"""Accuracy of any model on any prompts, with generation settings that no knob changes."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.generate import generate_texts
+from harness.models import LoadedModel
+from harness.signal import reason_of
+from harness.spec import EvaluateSpec
+from harness.types import Completion, Evaluation, Example, Progress, Prompt, Scorer
+from rewards.format import has_answer, has_thinking
+
+
+class ModelEvaluator:
+    """``harness.types.Evaluator`` over the splits of a pool."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        scorer: Scorer,
+        splits: Mapping[str, Sequence[Prompt]],
+        spec: EvaluateSpec,
+        *,
+        sample_prompts: int,
+        stop: Sequence[str] = (),
+    ) -> None:
+        self.loaded = loaded
+        self.scorer = scorer
+        self.splits = splits
+        self.spec = spec
+        self.sample_prompts = sample_prompts
+        self.stop = stop
+
+    def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
+        """One completion for each prompt of ``split``."""
+        examples = self.run(self.splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
+        return summarise(split, examples)
+
+    def sample(self, *, seed: int, progress: Progress) -> list[Example]:
+        """The same few dev prompts at every call."""
+        prompts = self.splits["dev"][: self.sample_prompts]
+        return self.run(prompts, seed=seed, progress=progress, phase="sampling for people")
+
+    def run(self, prompts: Sequence[Prompt], *, seed: int, progress: Progress, phase: str) -> list[Example]:
+        texts = generate_texts(
+            self.loaded,
+            prompts,
+            max_tokens=self.spec.max_tokens,
+            temperature=self.spec.temperature,
+            stop=self.stop,
+            batch_size=self.spec.batch,
+            seed=seed,
+            progress=progress,
+            phase=phase,
+        )
+        scores = self.scorer.score(prompts, [text.text for text in texts])
+        return [
+            Example(prompt, Completion(text.text, len(text.ids), text.truncated, score))
+            for prompt, text, score in zip(prompts, texts, scores, strict=True)
+        ]
+
+
+def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
+    """Accuracy with its interval, and the mean reward; errored completions count as not correct."""
+    n = len(examples)
+    correct = sum(example.completion.score.correct for example in examples)
+    rewards = [example.completion.score.reward or 0.0 for example in examples]
+    return Evaluation(split, n, correct / n, compute_wilson(correct, n), math.fsum(rewards) / n, tuple(examples))
+
+
+def compute_wilson(successes: int, n: int) -> tuple[float, float]:
+    """95% interval of a proportion (Wilson 1927), which behaves near 0 and 1, unlike the normal one."""
+    z = 1.959963984540054
+    p = successes / n
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return (centre - spread) / scale, (centre + spread) / scale
+
+
+def compute_proportions(examples: Sequence[Example]) -> dict[str, float]:
+    """Share of completions with a thinking section, and with an answer section."""
+    texts = [example.completion.text for example in examples]
+    return {
+        "thinking_proportion": sum(map(has_thinking, texts)) / len(texts),
+        "answer_proportion": sum(map(has_answer, texts)) / len(texts),
+    }
+
+
+def write_csv(path: Path, examples: Sequence[Example]) -> None:
+    """One row per example."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["id", "label", "prompt", "ground_truth", "completion", "reward", "correct", "reason", "truncated",
+             "tokens", "thinking", "answer", "error"]
+        )  # fmt: skip
+        for example in examples:
+            prompt, done = example.prompt, example.completion
+            writer.writerow(
+                [prompt.id, prompt.label, prompt.text, prompt.ground_truth, done.text,
+                 "" if done.score.reward is None else done.score.reward, int(done.score.correct),
+                 reason_of(done.score.reason, done.truncated), int(done.truncated), done.tokens,
+                 int(has_thinking(done.text)), int(has_answer(done.text)), done.score.error]
+            )  # fmt: skip

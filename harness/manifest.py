@@ -1,0 +1,63 @@
+"""What a run depended on besides its spec: versions, machine, code. Bit-equality holds where these agree."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("grpo-harness", "torch", "trl", "transformers", "peft", "datasets", "accelerate", "tokenizers", "numpy")
+
+
+def collect_manifest(threads: int) -> dict[str, Any]:
+    """Plain JSON. ``git_commit`` is the harness's own, None outside a checkout."""
+    return {
+        "versions": {name: installed_version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "gpu": gpu_name(),
+        },
+        "threads": threads,
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+    }
+
+
+def installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def gpu_name() -> str | None:
+    """The first GPU that torch can use."""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).parent.parent
+    if not (here / ".git").exists():
+        return None
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

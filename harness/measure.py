@@ -1,0 +1,123 @@
+"""Looking at a model outside a run: evaluation and samples of a checkpoint, a folder or a hub id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.build import build_evaluator, build_reward, build_splits, quiet_libraries
+from harness.checkpoints import Checkpoints
+from harness.errors import InputError, Refused
+from harness.evaluate import compute_proportions, summarise
+from harness.generate import generate_texts
+from harness.models import LoadedModel, load_model, load_weights
+from harness.seeds import derive_seed
+from harness.signal import reason_of
+from harness.spec import LoraSpec, ModelSpec, RunSpec, load_spec, parse_spec
+from harness.store import RunStore
+from harness.types import Example, Progress, Prompt, no_progress
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model with the spec that says how to measure it."""
+
+    title: str
+    spec: RunSpec
+    loaded: LoadedModel
+
+
+def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore | None) -> Target:
+    """A run's checkpoint, else a model by folder or hub id. Raises InputError."""
+    quiet_libraries()
+    known = {run.name for run in store.list_runs()} if store else set()
+    if store is not None and (name in known or (name == "latest" and known)):
+        return _of_run(store, name, checkpoint)
+    if not Path(name).is_dir() and "/" not in name and name != "tiny":
+        raise InputError(f"no run named {name}, and no model folder of that name")
+    checked, _ = load_spec(spec)
+    if Path(name).is_dir() and not (Path(name) / "config.json").exists() and not (Path(name) / "adapter_config.json").exists():
+        raise InputError(f"{name} holds no model: a config.json or adapter_config.json is missing")
+    loaded = load_model(ModelSpec(name=name), LoraSpec(rank=0), seed=derive_seed(checked.seed, "model"))
+    return Target(name, checked, loaded)
+
+
+def _of_run(store: RunStore, name: str, checkpoint: str) -> Target:
+    run = store.find_run(name)
+    spec = parse_spec(store.load_run(run.id)["spec"])
+    checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
+    try:
+        if checkpoint == "final":
+            found, _ = checkpoints.find_newest()
+            if found is None:
+                raise InputError(f"{run.name} has no checkpoint yet")
+        else:
+            found = checkpoints.find(checkpoint)
+    except Refused as refusal:
+        raise InputError(f"{run.name}: {refusal}") from None
+    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
+    load_weights(loaded.model, Path(found.path))
+    return Target(f"{run.name} at step {found.step}", spec, loaded)
+
+
+def measure(target: Target, split: str, progress: Progress) -> tuple[dict[str, Any], list[Example]]:
+    """Accuracy, proportions and reason codes on a split, and the examples. Raises InputError for no such split."""
+    splits = build_splits(target.spec)
+    if split not in splits:
+        raise InputError(f"no split named {split}: {', '.join(splits)}")
+    evaluator = build_evaluator(target.spec, target.loaded, splits, build_reward(target.spec, chat=target.loaded.chat))
+    seed = derive_seed(target.spec.seed, "evaluate", split)
+    examples = evaluator.run(splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
+    evaluation = summarise(split, examples)
+    reasons = Counter(reason_of(e.completion.score.reason, e.completion.truncated) for e in examples)
+    result = {
+        "model": target.title,
+        "split": split,
+        "n": evaluation.n,
+        "accuracy": evaluation.accuracy,
+        "ci95": list(evaluation.ci95),
+        "reward": evaluation.reward,
+        **compute_proportions(examples),
+        "reasons": dict(reasons.most_common()),
+    }
+    return result, examples
+
+
+def take_samples(
+    target: Target, texts: Sequence[str] | None, *, n: int, temperature: float, seed: int
+) -> list[dict[str, Any]]:
+    """``n`` completions for each of ``texts``, or for the sample prompts of dev, which are also scored."""
+    spec, loaded = target.spec, target.loaded
+    own = bool(texts)
+    prompts = (
+        [Prompt("", spec.pool.template.replace("{prompt}", text), "", system=spec.pool.system_prompt) for text in texts or ()]
+        if own
+        else build_splits(spec)["dev"][: spec.sample.prompts]
+    )
+    repeated = [prompt for prompt in prompts for _ in range(n)]
+    generated = generate_texts(
+        loaded,
+        repeated,
+        max_tokens=spec.evaluate.max_tokens,
+        temperature=temperature,
+        stop=spec.trainer.stop,
+        batch_size=spec.evaluate.batch,
+        seed=seed,
+        progress=no_progress,
+        phase="sampling",
+    )
+    scores = [] if own else build_reward(spec, chat=loaded.chat).score(repeated, [g.text for g in generated])
+    return [
+        {
+            "prompt": prompt.text,
+            "completion": text.text,
+            "truncated": text.truncated,
+            "correct": None if own else scores[i].correct,
+            "reward": None if own else scores[i].reward,
+            "reason": "" if own else reason_of(scores[i].reason, text.truncated),
+        }
+        for i, (prompt, text) in enumerate(zip(repeated, generated, strict=True))
+    ]

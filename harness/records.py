@@ -1,0 +1,188 @@
+"""The tables. Rows never leave the store: everybody else sees the dataclasses of harness.types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+def _json() -> Any:
+    return Field(sa_column=Column(JSON, nullable=False))
+
+
+class RunRow(SQLModel, table=True):
+    """One run. ``knobs``, ``pins`` and ``weights_step`` are those in force now; ``lineage`` counts the times
+    that recorded steps stopped being live (resume, rollback)."""
+
+    __tablename__ = "runs"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    created: float
+    status: str
+    stop_reason: str = ""
+    seed: int
+    policy: str
+    spec: dict[str, Any] = _json()
+    manifest: dict[str, Any] = _json()
+    folder: str
+    pid: int = 0
+    host: str = ""
+    wall_s: float = 0.0
+    heartbeat: float = 0.0
+    phase: str = ""
+    phase_done: int = 0
+    phase_total: int = 0
+    rollouts: int = 0
+    last_step: int = 0
+    weights_step: int = 0
+    lineage: int = 0
+    knobs: dict[str, Any] = _json()
+    pins: list[str] = _json()
+    bounds: dict[str, Any] = _json()
+    forecast: dict[str, Any] = _json()
+
+
+class StepRow(SQLModel, table=True):
+    """``state`` is live, rolled_back (a rollback went behind it) or superseded (taken again after a resume)."""
+
+    __tablename__ = "steps"
+    __table_args__ = (Index("steps_by_run", "run_id", "step"),)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    step: int
+    parent: int
+    state: str = "live"
+    at: float
+    knobs: dict[str, Any] = _json()
+    metrics: dict[str, Any] = _json()
+
+
+class GroupRow(SQLModel, table=True):
+    """One group of a step; the lists go over its completions. An errored completion's reward is null."""
+
+    __tablename__ = "groups"
+    __table_args__ = (Index("groups_by_step", "step_id"),)
+    id: int | None = Field(default=None, primary_key=True)
+    step_id: int = Field(foreign_key="steps.id")
+    prompt_id: str
+    label: str
+    kind: str
+    rewards: list[float | None] = _json()
+    correct: list[int] = _json()
+    tokens: list[int] = _json()
+
+
+class CompletionRow(SQLModel, table=True):
+    """A text kept for people: ``kind`` is best or worst (of a step's groups) or fixed (the sample prompts)."""
+
+    __tablename__ = "completions"
+    __table_args__ = (Index("completions_by_run", "run_id", "step"),)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    step: int
+    kind: str
+    prompt: str
+    ground_truth: str
+    completion: str
+    reward: float | None
+    correct: bool
+    reason: str
+
+
+class DecisionRow(SQLModel, table=True):
+    """``step`` is the step that the decision governs; ``changes`` is {knob: {from, to}}."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (Index("decisions_by_run", "run_id", "step"),)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    step: int
+    at: float
+    source: str
+    action: str
+    argument: str | int | None = Field(sa_column=Column(JSON, nullable=True))
+    changes: dict[str, Any] = _json()
+    evidence: str = ""
+    hypothesis: str = ""
+    expected: str = ""
+    measured: str | None = None
+    verdict: str | None = None
+    refused: str | None = None
+    command_id: int | None = Field(default=None, foreign_key="commands.id")
+
+
+class CommandRow(SQLModel, table=True):
+    """A person's action. ``state`` is waiting, taken (commit 1), then applied or refused with its ``result``."""
+
+    __tablename__ = "commands"
+    __table_args__ = (Index("commands_by_run", "run_id", "state"),)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    asked_at: float
+    who: str
+    note: str = ""
+    action: str
+    argument: str | int | None = Field(sa_column=Column(JSON, nullable=True))
+    changes: dict[str, Any] = _json()
+    state: str = "waiting"
+    step: int | None = None
+    applied_at: float | None = None
+    result: str = ""
+
+
+class EvaluationRow(SQLModel, table=True):
+    """``correct`` maps prompt ids to 0 or 1, for comparisons prompt by prompt."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (UniqueConstraint("run_id", "split", "step"),)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    step: int
+    split: str
+    at: float
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    reward: float
+    correct: dict[str, int] = _json()
+
+
+class CheckpointRow(SQLModel, table=True):
+    """``name`` is empty for a periodic one; ``hashes`` maps file names to SHA-256."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("run_id", "step"),)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    step: int
+    at: float
+    name: str
+    path: str
+    hashes: dict[str, str] = _json()
+
+
+class EventRow(SQLModel, table=True):
+    __tablename__ = "events"
+    __table_args__ = (Index("events_by_run", "run_id"),)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    step: int
+    at: float
+    level: str
+    text: str
+
+
+class BucketRow(SQLModel, table=True):
+    """``n`` live steps of one metric folded together; at most 512 per metric, whatever the length of the run."""
+
+    __tablename__ = "buckets"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    metric: str = Field(primary_key=True)
+    first: int = Field(primary_key=True)
+    n: int
+    low: float
+    total: float
+    high: float

@@ -1,0 +1,259 @@
+"""What a run did: the document behind ``grpo review --json`` and its telling for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy import func, select
+
+from harness.dashboard import clean, compute_sparkline, format_decision
+from harness.forecast import format_duration
+from harness.snapshot import evaluation_record, load_metrics, sample_record
+from harness.store import COMPLETION, DECISION, EVALUATION, EVENT, STEP, RunStore, decision_record, is_alive
+from harness.types import DecisionRecord, EvaluationRecord
+
+SIGNAL = ("no_signal", "all_zero", "all_one", "flat", "solved", "unsolved")
+
+
+def build_review(store: RunStore, name: str) -> dict[str, Any]:
+    """The whole record of a run as one JSON document. Raises InputError for an unknown run."""
+    run = store.find_run(name)
+    row = store.load_run(run.id)
+    with store.read() as c:
+        query = select(STEP.c.step, STEP.c.metrics).where(STEP.c.run_id == run.id, STEP.c.state == "live")
+        steps = {step: load_metrics(metrics) for step, metrics in c.execute(query.order_by(STEP.c.step))}
+        taken = c.execute(
+            select(func.count()).select_from(STEP).where(STEP.c.run_id == run.id, STEP.c.state != "superseded")
+        ).scalar_one()
+        looks = _of(c, EVALUATION, run.id, EVALUATION.c.step)
+        decisions = [decision_record(found) for found in _of(c, DECISION, run.id, DECISION.c.id)]
+        events = _of(c, EVENT, run.id, EVENT.c.id)
+        fixed = select(COMPLETION).where(COMPLETION.c.run_id == run.id, COMPLETION.c.kind == "fixed")
+        samples = [sample_record(found) for found in c.execute(fixed.order_by(COMPLETION.c.id)).mappings()]
+    checkpoints = [checkpoint for checkpoint, _ in store.load_checkpoints(run.id)]
+    evaluations = [evaluation_record(look) for look in looks]
+    test = {look.step: look for look in evaluations if look.split == "test"}
+    dev = [look for look in evaluations if look.split == "dev"]
+    rewards = [metrics["reward/mean"] for metrics in steps.values()]
+    kl = [metrics["kl/mean"] for metrics in steps.values()]
+    best_step = next((checkpoint.step for checkpoint in checkpoints if checkpoint.best), None)
+    rates = {f"{part}_rate": _mean(steps, f"group/{part}_rate") for part in SIGNAL}
+    return {
+        "run": run.name,
+        "status": run.status,
+        "stop_reason": run.stop_reason,
+        "alive": run.status in ("running", "paused") and is_alive(run.pid, run.host),
+        "policy": run.policy,
+        "seed": run.seed,
+        "steps": taken,
+        "rollouts": run.rollouts,
+        "wall_s": round(run.wall_s, 1),
+        "folder": run.folder,
+        "heldout": _heldout(test, best_step, max(steps, default=0)),
+        "dev": {"by_step": {str(look.step): look.accuracy for look in dev}},
+        "reward": {
+            "first": rewards[0] if rewards else None,
+            "last": rewards[-1] if rewards else None,
+            "by_step": rewards,
+        },
+        "signal": rates | {"errored_rate": _mean(steps, "completion/errored_rate")},
+        "kl": {"last": kl[-1] if kl else None, "max": max(kl, default=None)},
+        "reasons": _reasons(steps.values()),
+        "knobs": row["knobs"],
+        "pins": row["pins"],
+        "forecast": row["forecast"],
+        "group_size_from": row["manifest"].get("group_size_from"),
+        "decisions": [_decision(decision) for decision in decisions],
+        "checkpoints": [
+            {"step": c.step, "name": c.name, "path": c.path, "best": c.best} for c in checkpoints
+        ],
+        "samples": [
+            {"step": s.step, "prompt": s.prompt, "ground_truth": s.ground_truth, "completion": s.completion,
+             "reward": s.reward, "correct": s.correct, "reason": s.reason}
+            for s in samples
+        ],
+        "events": [{"step": e["step"], "level": e["level"], "text": e["text"]} for e in events],
+        "bottleneck": find_bottleneck(list(steps.values()), dev, decisions),
+    }  # fmt: skip
+
+
+def _of(c: Any, table: Any, run_id: int, order: Any) -> list[Mapping[str, Any]]:
+    return list(c.execute(select(table).where(table.c.run_id == run_id).order_by(order)).mappings())
+
+
+def _mean(steps: Mapping[int, Mapping[str, float]], metric: str) -> float | None:
+    return fmean(metrics.get(metric, 0.0) for metrics in steps.values()) if steps else None
+
+
+def _reasons(steps: Any) -> dict[str, float]:
+    """Share of each reason code over the last ten steps."""
+    last = list(steps)[-10:]
+    names = sorted({name for metrics in last for name in metrics if name.startswith("reason/")})
+    return {name.removeprefix("reason/"): round(fmean(m.get(name, 0.0) for m in last), 4) for name in names}
+
+
+def _heldout(test: Mapping[int, EvaluationRecord], best_step: int | None, last_step: int) -> dict[str, Any]:
+    baseline, final = test.get(0), test.get(last_step)
+    best = test.get(best_step) if best_step is not None else None
+    any_look = final or best or baseline
+    return {
+        "metric": "accuracy",
+        "split": "test",
+        "n": any_look.n if any_look else 0,
+        "baseline": baseline.accuracy if baseline else None,
+        "best": best.accuracy if best else None,
+        "best_step": best_step,
+        "final": final.accuracy if final else None,
+        "final_ci95": list(final.ci95) if final else None,
+    }
+
+
+def _decision(d: DecisionRecord) -> dict[str, Any]:
+    return {
+        "step": d.step,
+        "source": d.source,
+        "action": d.action,
+        "argument": d.argument,
+        "changes": d.changes,
+        "evidence": d.evidence,
+        "hypothesis": d.hypothesis,
+        "expected": d.expected,
+        "measured": d.measured,
+        "verdict": d.verdict,
+        "refused": d.refused,
+    }
+
+
+def find_bottleneck(
+    steps: Sequence[Mapping[str, float]], dev: Sequence[EvaluationRecord], decisions: Sequence[DecisionRecord]
+) -> str | None:
+    """When dev did not rise beyond its noise: what most likely held it back, with the numbers. None when it rose."""
+    if not steps or len(dev) < 2:
+        return None
+    first, best = dev[0], max(dev, key=lambda look: look.accuracy)
+    if best.accuracy > first.ci95[1]:
+        return None
+    means = {name: fmean(step.get(name, 0.0) for step in steps[-20:]) for name in _BOTTLENECK_METRICS}
+    flat = f"dev {first.accuracy:.3f} at the start, at best {best.accuracy:.3f} (within its noise). "
+    truncated, unsolved = means["completion/truncated_rate"], means["group/unsolved_rate"]
+    if means["completion/errored_rate"] > 0.02:
+        return flat + f"Reward: the verifier failed on {means['completion/errored_rate']:.0%} of the completions."
+    if truncated > 0.3:
+        return flat + f"max_tokens: {truncated:.0%} of the completions were cut, {unsolved:.0%} of the groups unsolved."
+    if means["group/flat_rate"] > 0.4:
+        return flat + f"Reward: {means['group/flat_rate']:.0%} of the groups were flat, so only the format was paid."
+    if means["group/solved_rate"] > 0.7:
+        return flat + f"Data too easy: {means['group/solved_rate']:.0%} of the groups were solved outright."
+    if unsolved > 0.7:
+        return flat + f"Data too hard or capacity: {unsolved:.0%} of the groups had no right completion."
+    if means["kl/mean"] < 1e-3:
+        rate = steps[-1].get("learning_rate", 0.0)
+        return flat + f"Learning rate: at {rate:.1e} KL reached only {means['kl/mean']:.1e}."
+    changed = sum(bool(decision.changes) for decision in decisions)
+    mixed = means["group/mixed_rate"]
+    return flat + f"Capacity or steps: {mixed:.0%} of the groups had signal, {changed} changes of knobs did not help."
+
+
+_BOTTLENECK_METRICS = (
+    "completion/errored_rate",
+    "completion/truncated_rate",
+    "group/unsolved_rate",
+    "group/solved_rate",
+    "group/flat_rate",
+    "group/mixed_rate",
+    "kl/mean",
+)
+
+
+# ---------------------------------------------------------------- for the terminal
+
+
+def render_review(review: Mapping[str, Any]) -> RenderableType:
+    """A review as a person reads it."""
+    parts: list[RenderableType] = [_headline(review), Text("")]
+    if review["reward"]["by_step"]:
+        parts += [_trends(review), Text("")]
+    parts += [_decision_table(review), Text("")]
+    if review["samples"]:
+        parts += [_before_and_after(review), Text("")]
+    best = next((c for c in review["checkpoints"] if c["best"]), None)
+    if best:
+        parts.append(Text(f"best checkpoint: {best['path']} (dev, step {best['step']})"))
+    if review["bottleneck"]:
+        parts.append(Text(f"bottleneck: {review['bottleneck']}", style="yellow"))
+    return Group(*parts)
+
+
+def _headline(review: Mapping[str, Any]) -> RenderableType:
+    text = Text()
+    text.append(f"{review['run']}: {review['status']}", style="bold")
+    text.append(f" ({review['stop_reason']})" if review["stop_reason"] else "")
+    text.append(
+        f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
+        f"seed {review['seed']}, policy {review['policy']}\n"
+    )
+    held = review["heldout"]
+    if held["baseline"] is not None:
+        text.append(f"test accuracy on {held['n']} prompts: {held['baseline']:.3f} at the start")
+        if held["final"] is not None:
+            low, high = held["final_ci95"]
+            text.append(f", {held['final']:.3f} [{low:.3f}, {high:.3f}] at the end", style="bold")
+        if held["best"] is not None:
+            text.append(f", {held['best']:.3f} at the best checkpoint (step {held['best_step']})")
+        if held["final"] is None:
+            text.append(f"; the end was not scored: grpo eval {review['run']} --split test")
+    return text
+
+
+def _trends(review: Mapping[str, Any]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    rewards = review["reward"]["by_step"]
+    table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
+    dev = list(review["dev"]["by_step"].values())
+    if dev:
+        table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
+    kl = review["kl"]
+    table.add_row("KL to the start", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
+    signal = review["signal"]
+    shares = ", ".join(f"{part.replace('_', '-')} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
+    table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
+    if review["reasons"]:
+        ranked = sorted(review["reasons"].items(), key=lambda item: -item[1])
+        table.add_row("reasons", "", ", ".join(f"{name} {share:.0%}" for name, share in ranked))
+    return table
+
+
+def _decision_table(review: Mapping[str, Any]) -> RenderableType:
+    acted = [d for d in review["decisions"] if d["action"] != "continue"]
+    table = Table(title=f"decisions ({len(review['decisions']) - len(acted)} times continue)", title_justify="left")
+    for name in ("step", "by", "action", "evidence", "hypothesis", "expected"):
+        table.add_column(name, overflow="fold")
+    for d in acted:
+        record = DecisionRecord(
+            d["step"], d["source"], d["action"], d["argument"], d["changes"], d["evidence"], d["hypothesis"], d["expected"]
+        )  # fmt: skip
+        evidence = f"refused: {d['refused']}" if d["refused"] else d["evidence"]
+        cells = (str(d["step"]), d["source"], format_decision(record), evidence, d["hypothesis"], d["expected"])
+        table.add_row(*(Text(clean(cell)) for cell in cells))
+    return table if acted else Text("no decision but continue")
+
+
+def _before_and_after(review: Mapping[str, Any]) -> RenderableType:
+    samples = review["samples"]
+    first, last = samples[0]["step"], samples[-1]["step"]
+    after = {s["prompt"]: s for s in samples if s["step"] == last}
+    table = Table(title="samples before and after", title_justify="left")
+    for name in ("prompt", "wanted", f"step {first}", f"step {last}"):
+        table.add_column(name, overflow="fold")
+    for before in (s for s in samples if s["step"] == first):
+        cells = [Text(clean(before["prompt"])), Text(clean(before["ground_truth"]))]
+        for sample in (before, after.get(before["prompt"], before)):
+            style = "green" if sample["correct"] else "red"
+            cells.append(Text(f"{sample['reason']}: {clean(sample['completion'])}", style=style))
+        table.add_row(*cells)
+    return table

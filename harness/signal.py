@@ -1,0 +1,111 @@
+"""Pure: from a step's groups to what they say about learning.
+
+Whether a group carries signal is judged on its rewards (equal rewards give no advantage), difficulty on its
+``correct`` flags, since a completion can earn format credit and be wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean, pstdev
+from typing import Literal
+
+from harness.types import Completion, Group, Prompt, SampleRecord
+
+GroupKind = Literal["mixed", "all_zero", "all_one", "flat", "errored"]
+
+
+def compute_kind(group: Group, reward_range: tuple[float, float]) -> GroupKind:
+    """Mixed has signal; all-zero, all-one (the ends of the range) and flat (equal elsewhere) have none.
+
+    Errored: not even one completion could be judged.
+    """
+    rewards = {c.score.reward for c in group.completions if c.score.reward is not None}
+    if not rewards:
+        return "errored"
+    if len(rewards) > 1:
+        return "mixed"
+    only = rewards.pop()
+    low, high = reward_range
+    return "all_zero" if only == low else "all_one" if only == high else "flat"
+
+
+def compute_signal(
+    groups: Sequence[Group], reward_range: tuple[float, float], expected_reward: Callable[[str], float]
+) -> dict[str, float]:
+    """Metrics of one step. Rates are shares of groups, ``completion/*`` and ``errored_rate`` of completions.
+
+    ``reward/adjusted`` is the mean of reward minus what was expected of the prompt before the step: the focus
+    of the pool moves raw rewards, this it does not.
+    """
+    kinds = Counter(compute_kind(group, reward_range) for group in groups)
+    completions = [c for group in groups for c in group.completions]
+    rewards = [c.score.reward for c in completions if c.score.reward is not None]
+    adjusted = [
+        c.score.reward - expected_reward(group.prompt.id)
+        for group in groups
+        for c in group.completions
+        if c.score.reward is not None
+    ]
+    n = len(groups)
+    lengths = sorted(c.tokens for c in completions)
+    metrics = {
+        "reward/mean": fmean(rewards) if rewards else 0.0,
+        "reward/std": pstdev(rewards) if rewards else 0.0,
+        "reward/adjusted": fmean(adjusted) if adjusted else 0.0,
+        "group/mixed_rate": kinds["mixed"] / n,
+        "group/all_zero_rate": kinds["all_zero"] / n,
+        "group/all_one_rate": kinds["all_one"] / n,
+        "group/flat_rate": kinds["flat"] / n,
+        "group/no_signal_rate": (kinds["all_zero"] + kinds["all_one"] + kinds["flat"]) / n,
+        "group/solved_rate": sum(all(c.score.correct for c in g.completions) for g in groups) / n,
+        "group/unsolved_rate": sum(not any(c.score.correct for c in g.completions) for g in groups) / n,
+        "completion/correct_rate": sum(c.score.correct for c in completions) / len(completions),
+        "completion/errored_rate": sum(c.score.errored for c in completions) / len(completions),
+        "completion/truncated_rate": sum(c.truncated for c in completions) / len(completions),
+        "completion/tokens_mean": fmean(lengths),
+        "completion/tokens_max": float(lengths[-1]),
+        "completion/tokens": float(sum(lengths)),
+        "completion/distinct_rate": fmean(len({c.text for c in g.completions}) / len(g.completions) for g in groups),
+    }
+    for reason, count in Counter(reason_of(c.score.reason, c.truncated) for c in completions).items():
+        metrics[f"reason/{reason}"] = count / len(completions)
+    names = sorted({name for c in completions for name in c.score.components})
+    for name in names:
+        metrics[f"component/{name}"] = fmean(c.score.components.get(name, 0.0) for c in completions)
+    return metrics
+
+
+def reason_of(reason: str, truncated: bool) -> str:
+    """The reason code, where a cut completion without an answer is ``truncated`` rather than ``not_extracted``."""
+    return "truncated" if truncated and reason in ("not_extracted", "wrong", "no_working", "empty_answer") else reason
+
+
+def select_samples(groups: Sequence[Group], step: int, limit: int) -> list[SampleRecord]:
+    """The best and worst completion of groups, mixed groups first: about ``limit`` texts for people to read."""
+
+    def spread(group: Group) -> float:
+        rewards = [c.score.reward for c in group.completions if c.score.reward is not None]
+        return max(rewards) - min(rewards) if rewards else 0.0
+
+    samples = []
+    for group in sorted(groups, key=spread, reverse=True)[: (limit + 1) // 2]:
+        ranked = sorted(group.completions, key=lambda c: float("-inf") if c.score.reward is None else c.score.reward)
+        for kind, completion in (("best", ranked[-1]), ("worst", ranked[0])):
+            samples.append(to_sample(step, kind, group.prompt, completion))
+    return samples[:limit]
+
+
+def to_sample(step: int, kind: str, prompt: Prompt, completion: Completion) -> SampleRecord:
+    """A completion as it is kept for people."""
+    return SampleRecord(
+        step=step,
+        kind=kind,
+        prompt=prompt.text,
+        ground_truth=prompt.ground_truth,
+        completion=completion.text,
+        reward=completion.score.reward,
+        correct=completion.score.correct,
+        reason=reason_of(completion.score.reason, completion.truncated),
+    )

@@ -1,0 +1,387 @@
+"""The run spec: one TOML (or JSON) file, checked before anything is created, kept with the run as JSON.
+
+Every field has a default. ``load_spec`` reads a file or a recipe by name and applies ``section.field=value``
+overrides; whatever is wrong becomes one line that names the field, what is allowed and the nearest right name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from harness.errors import InputError
+from harness.knobs import DEFAULT_BOUNDS, KNOB_NAMES
+from harness.types import Knobs
+
+DEFAULT_RECIPE = "arithmetic"
+DEFAULT_GROUP_SIZE = 8
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Scheduler = Literal["constant", "linear", "cosine", "constant_with_warmup"]
+LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
+POLICY_KINDS = ("rules", "fixed")
+
+
+class Section(BaseModel):
+    """Unknown fields are errors, numbers are finite, nothing changes after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class ModelSpec(Section):
+    """``name``: ``tiny`` (embedded), a local folder, or a hub id. ``max_length`` unset is the model's own context."""
+
+    name: str = "tiny"
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_length: PositiveInt | None = None
+    threads: PositiveInt | None = None
+
+
+class LoraSpec(Section):
+    """``rank`` 0 trains full weights; unset is 0 for the embedded model and 16 for a pretrained one."""
+
+    rank: Annotated[int, Field(ge=0)] | None = None
+    alpha: PositiveInt = 32
+    dropout: Share = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+
+class WarmstartSpec(Section):
+    """The supervised stage before GRPO, on demonstrations from the train split. ``steps`` 0 leaves it out."""
+
+    examples: PositiveInt = 1000
+    steps: Annotated[int, Field(ge=0)] = 0
+    batch: PositiveInt = 32
+    learning_rate: PositiveFloat = 1e-3
+
+
+class PoolSpec(Section):
+    """``source``: ``arithmetic?digits=3&size=6000`` or a .jsonl file with ``prompt`` and ``ground_truth``.
+
+    ``splits`` gives the sizes of probe, dev and test; train is the rest. A step draws at most ``draw_share``
+    of the train split.
+    """
+
+    source: str = "arithmetic"
+    template: str = "{prompt}"
+    system_prompt: str = ""
+    splits: dict[str, PositiveInt] = Field(default_factory=lambda: {"probe": 100, "dev": 200, "test": 300})
+    draw_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @field_validator("splits")
+    @classmethod
+    def _known_splits(cls, splits: dict[str, int]) -> dict[str, int]:
+        for name in splits:
+            if name not in ("probe", "dev", "test"):
+                raise ValueError(f"no split named {name}: sizes are given for probe, dev and test, train is the rest")
+        return {"probe": 100, "dev": 200, "test": 300} | splits
+
+    @field_validator("template")
+    @classmethod
+    def _has_place(cls, template: str) -> str:
+        if "{prompt}" not in template:
+            raise ValueError("must contain {prompt}, where the row's prompt goes")
+        return template
+
+
+class RewardSpec(Section):
+    """``function``: a module of ``rewards``, ``package.module:function`` or ``file.py:function``, or a list of them.
+
+    ``range`` declares the lowest and highest weighted reward. A completion is correct at ``solved_at``
+    (unset: the highest) unless the scorer says so itself. Over ``errored_limit`` the run stops.
+    """
+
+    function: str | list[str] = "rewards.solution"
+    weights: list[float] | None = None
+    range: tuple[float, float] = (0.0, 1.0)
+    solved_at: float | None = None
+    errored_limit: Share = 0.1
+
+    @property
+    def functions(self) -> list[str]:
+        return [self.function] if isinstance(self.function, str) else self.function
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RewardSpec:
+        if not self.functions:
+            raise ValueError("function names no reward")
+        if self.weights is not None and len(self.weights) != len(self.functions):
+            raise ValueError(f"weights has {len(self.weights)} values for {len(self.functions)} functions")
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"range {list(self.range)} must go from low to high")
+        if self.solved_at is not None and not self.range[0] < self.solved_at <= self.range[1]:
+            raise ValueError(f"solved_at {self.solved_at:g} is not within range {list(self.range)}")
+        return self
+
+
+class TrainerSpec(Section):
+    """What is fixed for a run. top_p stays fixed because TRL's log-probs do not know of it."""
+
+    lr_scheduler: Scheduler = "constant"
+    scheduler_total_steps: PositiveInt | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    loss_type: LossType = "dapo"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    epsilon: PositiveFloat = 0.2
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    stop: list[str] = []
+    optimizer: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"] = "adamw_torch"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: PositiveFloat = 1.0
+    micro_batch: PositiveInt = 64
+    gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _schedule_has_an_end(self) -> TrainerSpec:
+        if self.lr_scheduler in ("linear", "cosine") and self.scheduler_total_steps is None:
+            raise ValueError(
+                f'lr_scheduler "{self.lr_scheduler}" needs scheduler_total_steps (the step at which it ends), '
+                'or use "constant"'
+            )
+        if self.warmup_steps and self.lr_scheduler == "constant":
+            raise ValueError('warmup_steps needs lr_scheduler "constant_with_warmup", "linear" or "cosine"')
+        return self
+
+
+class KnobsSpec(Section):
+    """The first values. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset draws uniformly."""
+
+    temperature: PositiveFloat = 1.0
+    max_tokens: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-4
+    group_size: Annotated[int, Field(ge=2)] | None = None
+    prompts_per_step: PositiveInt = 16
+    beta: Annotated[float, Field(ge=0)] = 0.0
+    focus: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class PolicySpec(Section):
+    kind: str = "rules"
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in POLICY_KINDS:
+            raise ValueError(f"no decision policy named {kind}{_nearest(kind, POLICY_KINDS)}")
+        return kind
+
+
+class EvaluateSpec(Section):
+    """How accuracy is measured, whatever the knobs are. ``temperature`` 0 is greedy; dev every ``every`` steps."""
+
+    every: PositiveInt = 10
+    max_tokens: PositiveInt = 64
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    batch: PositiveInt = 128
+
+
+class SampleSpec(Section):
+    """Completions of the same fixed prompts every ``every`` steps, for people to read."""
+
+    every: PositiveInt = 25
+    prompts: PositiveInt = 4
+    per_step: Annotated[int, Field(ge=0)] = 8
+
+
+class CheckpointSpec(Section):
+    """One every ``every`` steps. The newest ``keep``, the best by dev and every named one stay on disk."""
+
+    every: PositiveInt = 10
+    keep: PositiveInt = 3
+
+
+class BudgetSpec(Section):
+    """The run ends at whichever comes first. ``usd`` caps what an LLM policy may spend."""
+
+    steps: PositiveInt = 100
+    hours: PositiveFloat | None = None
+    usd: PositiveFloat | None = None
+
+
+class OutputSpec(Section):
+    """``dir`` holds what a run leaves; ``db`` is a SQLite URL, unset ``dir``/harness.db."""
+
+    dir: str = "runs"
+    db: str | None = None
+
+
+class RunSpec(Section):
+    """Everything that decides a run."""
+
+    name: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    model: ModelSpec = ModelSpec()
+    lora: LoraSpec = LoraSpec()
+    warmstart: WarmstartSpec = WarmstartSpec()
+    pool: PoolSpec = PoolSpec()
+    reward: RewardSpec = RewardSpec()
+    trainer: TrainerSpec = TrainerSpec()
+    knobs: KnobsSpec = KnobsSpec()
+    bounds: dict[str, tuple[float, float]] = {}
+    policy: PolicySpec = PolicySpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
+    sample: SampleSpec = SampleSpec()
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    budget: BudgetSpec = BudgetSpec()
+    output: OutputSpec = OutputSpec()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str) -> str:
+        if name and (name.strip(".") == "" or not all(c.isalnum() or c in "-_." for c in name) or len(name) > 80):
+            raise ValueError(f"{name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
+        return name
+
+    @field_validator("bounds")
+    @classmethod
+    def _bounds_are_knobs(cls, bounds: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        for name, (low, high) in bounds.items():
+            if name not in KNOB_NAMES:
+                raise ValueError(f"no knob named {name}{_nearest(name, KNOB_NAMES)}")
+            if low > high:
+                raise ValueError(f"{name} [{low:g}, {high:g}] must go from low to high")
+        return bounds
+
+    @model_validator(mode="after")
+    def _first_knobs_within_bounds(self) -> RunSpec:
+        for name, value in self.knobs.model_dump().items():
+            low, high = self.all_bounds[name]
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: mend it or [bounds]")
+        return self
+
+    @property
+    def all_bounds(self) -> dict[str, tuple[float, float]]:
+        return DEFAULT_BOUNDS | self.bounds
+
+    def first_knobs(self, recommended_group_size: int | None) -> tuple[Knobs, str]:
+        """The knobs of step 1, and where group_size came from: spec, model or default."""
+        values = self.knobs.model_dump()
+        if values["group_size"] is not None:
+            return Knobs(**values), "spec"
+        origin = "default" if recommended_group_size is None else "model"
+        return Knobs(**values | {"group_size": recommended_group_size or DEFAULT_GROUP_SIZE}), origin
+
+
+# ---------------------------------------------------------------- reading
+
+
+def recipe_folder() -> Path:
+    """Where the recipes lie: beside the packages in a checkout, inside ``harness`` in a wheel."""
+    inside = Path(str(resources.files("harness"))) / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "runs" / "recipes"
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+
+
+def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpec, str]:
+    """A checked spec from a file or recipe name, and a short name for it.
+
+    ``overrides`` are ``section.field=value`` with TOML values (a bare word is a string).
+    Raises InputError, one line.
+    """
+    path = _find(source or DEFAULT_RECIPE)
+    tree = _read(path)
+    for override in overrides:
+        _override(tree, override)
+    return parse_spec(tree), path.stem
+
+
+def parse_spec(tree: Mapping[str, Any]) -> RunSpec:
+    """A RunSpec from a plain tree. Raises InputError, one line, for the first thing that is wrong."""
+    _refuse_unknown(tree)
+    try:
+        return RunSpec.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if not isinstance(part, str) or part not in _UNION_TAGS)
+        message = str(first["msg"]).removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        given = first.get("input")
+        if first["type"] != "value_error" and not isinstance(given, dict | list):
+            message += f", not {given!r}"
+        raise InputError(f"{where}: {message}" if where else message) from None
+
+
+_UNION_TAGS = {"str", "int", "float", "list[str]", "constrained-int", "constrained-float", "nullable"}
+
+
+def _find(source: str) -> Path:
+    path = Path(source)
+    if path.suffix in (".toml", ".json") or "/" in source:
+        if not path.is_file():
+            raise InputError(f"no spec file at {source}")
+        return path
+    if source not in recipe_names():
+        raise InputError(
+            f"no recipe named {source}{_nearest(source, recipe_names())}: recipes are {', '.join(recipe_names())}; "
+            "a file needs its .toml or .json ending"
+        )
+    return recipe_folder() / f"{source}.toml"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:  # malformed TOML or JSON, or not UTF-8
+        raise InputError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} must hold a table of sections")
+    return tree
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set takes section.field=value, not {override!r}")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word
+    *sections, field = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"--set {key}: {section} is a value, not a section")
+    tree[field] = value
+
+
+def _refuse_unknown(tree: Mapping[str, Any]) -> None:
+    """Misspelled names first and with the nearest right one, which pydantic does not offer."""
+    for where, allowed, given in _levels(tree):
+        for name in given:
+            if name not in allowed:
+                place = f"in [{where}]" if where else "at the top level"
+                raise InputError(f"{where + '.' if where else ''}{name}: no such field {place}{_nearest(name, allowed)}")
+
+
+def _levels(tree: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Mapping[str, Any]]]:
+    yield "", list(RunSpec.model_fields), tree
+    for name, field in RunSpec.model_fields.items():
+        section = field.annotation
+        given = tree.get(name)
+        if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
+            yield name, list(section.model_fields), given
+
+
+def _nearest(name: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, list(allowed), 1, 0.5)
+    return f", did you mean {near[0]}?" if near else f": {', '.join(allowed)}"
+
+
+SCHEDULERS: tuple[str, ...] = get_args(Scheduler)

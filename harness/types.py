@@ -1,0 +1,417 @@
+"""The words of the project as frozen dataclasses, and the Protocols between its rooms.
+
+Imports nothing of ours and nothing heavy: everybody may import this module.
+A *group* is the completions of one prompt, a *step* one decide-draw-rollout-reward-update cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Metrics = Mapping[str, float]
+Source = Literal["rules", "llm", "manual", "experiment", "agent", "fixed"]
+ActionKind = Literal[
+    "continue",
+    "set",
+    "focus",
+    "sample",
+    "evaluate",
+    "save",
+    "rollback",
+    "pause",
+    "stop",
+    # a person's alone:
+    "resume",
+    "release",
+    "policy",
+]
+Status = Literal["running", "paused", "finished", "stopped", "failed"]
+Progress = Callable[[str, int, int], None]
+"""``progress(phase, done, total)``, called from inside long work; cheap and never raises."""
+
+
+def no_progress(phase: str, done: int, total: int) -> None:
+    """The Progress of a caller who does not look."""
+
+
+# ---------------------------------------------------------------- prompts and what the model makes of them
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One row of the pool. ``id`` is a hash of the content, so it survives a reordered source."""
+
+    id: str
+    text: str
+    ground_truth: str
+    label: str = ""
+    system: str = ""
+    demonstration: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a reward says of one completion. ``reward`` is None when the verifier failed (errored)."""
+
+    reward: float | None
+    correct: bool
+    reason: str
+    components: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def errored(self) -> bool:
+        return self.reward is None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One text of the model. ``tokens`` counts its own tokens, the end token included."""
+
+    text: str
+    tokens: int
+    truncated: bool
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The ``group_size`` completions of one prompt."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What one trainer call did. ``updated`` is False when the update was discarded."""
+
+    groups: tuple[Group, ...]
+    metrics: Metrics
+    updated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One evaluated prompt."""
+
+    prompt: Prompt
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Accuracy of one model on one split: ``accuracy`` in [0, 1], ``ci95`` its Wilson interval."""
+
+    split: str
+    n: int
+    accuracy: float
+    ci95: tuple[float, float]
+    reward: float
+    examples: tuple[Example, ...] = ()
+
+
+# ---------------------------------------------------------------- knobs, actions, decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """What may change between steps. ``focus`` is the target pass rate of a draw, None for a uniform draw."""
+
+    temperature: float = 1.0
+    max_tokens: int = 64
+    learning_rate: float = 1e-4
+    group_size: int = 8
+    prompts_per_step: int = 16
+    beta: float = 0.0
+    focus: float | None = None
+
+
+KnobValue = float | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One change or verb. ``changes`` for set and focus; ``argument`` for save, rollback, release, policy, stop."""
+
+    kind: ActionKind
+    changes: Mapping[str, KnobValue] = field(default_factory=dict)
+    argument: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An action with its reasons. ``command_id`` names the person's command it consumes."""
+
+    action: Action
+    source: Source
+    evidence: str = ""
+    hypothesis: str = ""
+    expected: str = ""
+    command_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A person's action, waiting for the next boundary."""
+
+    id: int
+    action: Action
+    note: str = ""
+
+
+# ---------------------------------------------------------------- what everybody who looks gets to see
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A recorded step. ``parent`` is the step whose weights it started from."""
+
+    step: int
+    parent: int
+    knobs: Knobs
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """A recorded decision. ``step`` is the step it governs; ``refused`` says why it was not carried out."""
+
+    step: int
+    source: Source
+    action: ActionKind
+    argument: str | int | None
+    changes: Mapping[str, Mapping[str, KnobValue]]
+    evidence: str
+    hypothesis: str
+    expected: str
+    measured: str | None = None
+    verdict: str | None = None
+    refused: str | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRecord:
+    """A recorded evaluation, without its examples."""
+
+    step: int
+    split: str
+    n: int
+    accuracy: float
+    ci95: tuple[float, float]
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    step: int
+    name: str
+    path: str
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """A completion kept for people: from a step (best and worst of its groups) or from the fixed sample prompts."""
+
+    step: int
+    kind: str
+    prompt: str
+    ground_truth: str
+    completion: str
+    reward: float | None
+    correct: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    step: int
+    level: str
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """``n`` steps of one metric folded together, the first of them ``first``."""
+
+    first: int
+    n: int
+    low: float
+    mean: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One row of the list of runs. ``phase`` is what the process said last, at ``heartbeat`` (epoch seconds)."""
+
+    id: int
+    name: str
+    status: Status
+    stop_reason: str
+    seed: int
+    policy: str
+    folder: str
+    pid: int
+    host: str
+    created: float
+    wall_s: float
+    heartbeat: float
+    phase: str
+    phase_done: int
+    phase_total: int
+    rollouts: int
+    budget_steps: int
+    budget_hours: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A bounded view of a run: its size does not grow with the number of steps."""
+
+    run: RunRecord
+    step: int
+    steps_done: int
+    knobs: Knobs
+    bounds: Mapping[str, tuple[float, float]]
+    pins: frozenset[str]
+    steps: tuple[StepRecord, ...] = ()
+    decisions: tuple[DecisionRecord, ...] = ()
+    evaluations: tuple[EvaluationRecord, ...] = ()
+    checkpoints: tuple[CheckpointRecord, ...] = ()
+    samples: tuple[SampleRecord, ...] = ()
+    events: tuple[EventRecord, ...] = ()
+    buckets: Mapping[str, tuple[Bucket, ...]] = field(default_factory=dict)
+    commands_waiting: int = 0
+
+    @property
+    def dev(self) -> tuple[EvaluationRecord, ...]:
+        """Evaluations on the split that decisions may look at, oldest first."""
+        return tuple(e for e in self.evaluations if e.split == "dev")
+
+
+# ---------------------------------------------------------------- the rooms, as their callers see them
+
+
+class DecisionPolicy(Protocol):
+    """Takes one decision from what was recorded. Never reads a clock, so that a log can be replayed."""
+
+    kind: str
+
+    def decide(self, snapshot: Snapshot) -> Decision: ...
+
+
+class Scorer(Protocol):
+    """A reward with its declared range. Never raises: a failure of the verifier is an errored Score."""
+
+    range: tuple[float, float]
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]: ...
+
+
+class Pool(Protocol):
+    """Prompts with history. A draw is a pure function of (seed, step, history)."""
+
+    def draw(self, n: int, *, seed: int, focus: float | None) -> list[Prompt]: ...
+
+    def expected_reward(self, prompt_id: str) -> float: ...
+
+    def record(self, groups: Sequence[Group]) -> None: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Trainer(Protocol):
+    """Holds model and optimizer in memory. One ``step`` is one rollout and one optimizer step."""
+
+    def schedule_factor(self, step: int) -> float: ...
+
+    def step(
+        self, prompts: Sequence[Prompt], knobs: Knobs, *, learning_rate: float, seed: int, progress: Progress
+    ) -> StepOutcome: ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+class Evaluator(Protocol):
+    """Measures the model in memory with fixed generation settings, which no knob changes."""
+
+    def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation: ...
+
+    def sample(self, *, seed: int, progress: Progress) -> list[Example]: ...
+
+
+class Store(Protocol):
+    """What session and controller write and read; harness.store documents each."""
+
+    def update_run(self, run_id: int, **values: Any) -> None: ...
+
+    def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None: ...
+
+    def record_decisions(
+        self,
+        run_id: int,
+        step: int,
+        decisions: Sequence[tuple[Decision, Mapping[str, Any], str | None]],
+        *,
+        knobs: Knobs,
+        pins: Sequence[str],
+        policy: str,
+        status: Status,
+    ) -> None: ...
+
+    def refuse_decision(self, run_id: int, step: int, action: str, why: str) -> None: ...
+
+    def load_decisions_at(self, run_id: int, step: int) -> list[tuple[Decision, str | None]]: ...
+
+    def record_step(
+        self,
+        run_id: int,
+        record: StepRecord,
+        groups: Sequence[Group],
+        samples: Sequence[SampleRecord],
+        *,
+        reward_range: tuple[float, float],
+        wall_s: float,
+        checkpoint: CheckpointRecord | None = None,
+        hashes: Mapping[str, str] | None = None,
+    ) -> None: ...
+
+    def record_evaluation(self, run_id: int, step: int, evaluation: Evaluation) -> None: ...
+
+    def has_evaluation(self, run_id: int, step: int, split: str) -> bool: ...
+
+    def record_samples(self, run_id: int, step: int, samples: Sequence[SampleRecord]) -> None: ...
+
+    def has_samples(self, run_id: int, step: int) -> bool: ...
+
+    def record_checkpoint(self, run_id: int, checkpoint: CheckpointRecord, hashes: Mapping[str, str]) -> None: ...
+
+    def drop_checkpoint(self, run_id: int, step: int) -> None: ...
+
+    def load_checkpoints(self, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]: ...
+
+    def best_step(self, run_id: int) -> int | None: ...
+
+    def record_event(self, run_id: int, step: int, level: str, text: str) -> None: ...
+
+    def supersede_after(self, run_id: int, step: int, weights_step: int, *, live: Sequence[int]) -> None: ...
+
+    def roll_back(self, run_id: int, step: int, *, live: Sequence[int]) -> None: ...
+
+    def load_parents(self, run_id: int) -> dict[int, int]: ...
+
+    def load_waiting(self, run_id: int) -> list[Command]: ...
+
+    def finish_command(self, command_id: int, state: str, result: str) -> None: ...

@@ -1,0 +1,83 @@
+"""The supervised stage before GRPO: TRL's SFTTrainer on demonstrations from the train split."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from harness.errors import InputError
+from harness.generate import seed_torch
+from harness.models import LoadedModel
+from harness.seeds import derive_seed
+from harness.spec import WarmstartSpec
+from harness.types import Progress, Prompt
+
+
+class _Report(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.progress("warm start", state.global_step, state.max_steps)
+
+
+def warm_start(
+    loaded: LoadedModel, train: Sequence[Prompt], spec: WarmstartSpec, *, seed: int, progress: Progress
+) -> None:
+    """Train ``loaded`` in place on ``spec.examples`` demonstrations for ``spec.steps`` steps.
+
+    Raises InputError when the train split has too few demonstrations.
+    """
+    shown = [prompt for prompt in train if prompt.demonstration]
+    if len(shown) < spec.examples:
+        raise InputError(
+            f"warmstart.examples: {spec.examples} asked for, but only {len(shown)} of {len(train)} train prompts "
+            "have a demonstration; lower it, or set warmstart.steps=0"
+        )
+    chosen = random.Random(derive_seed(seed, "warmstart")).sample(shown, spec.examples)
+    rows = [_row(loaded, prompt) for prompt in chosen]
+    progress("warm start", 0, spec.steps)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=loaded.model,
+            args=SFTConfig(
+                output_dir=folder,
+                max_steps=spec.steps,
+                per_device_train_batch_size=spec.batch,
+                learning_rate=spec.learning_rate,
+                # Warm-up and decay to zero: without them the score at the end depends on the last few batches.
+                lr_scheduler_type="linear",
+                warmup_steps=min(20, spec.steps // 10),
+                max_length=loaded.context,
+                seed=derive_seed(seed, "warmstart", "trainer"),
+                bf16=False,
+                gradient_checkpointing=False,
+                report_to=[],
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+                use_cpu=not torch.cuda.is_available(),
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=loaded.tokenizer,
+            callbacks=[_Report(progress)],
+        )
+        trainer.remove_callback(PrinterCallback)  # it prints its summary into our view
+        seed_torch(derive_seed(seed, "warmstart", "steps"))
+        trainer.train()
+
+
+def _row(loaded: LoadedModel, prompt: Prompt) -> dict[str, Any]:
+    rendered = loaded.render(prompt)
+    answer = prompt.demonstration or ""
+    if isinstance(rendered, str):
+        return {"prompt": rendered, "completion": answer}
+    return {"prompt": rendered, "completion": [{"role": "assistant", "content": answer}]}

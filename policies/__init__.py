@@ -1,0 +1,1 @@
+"""Decision policies: what to change after a step, and why."""

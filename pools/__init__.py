@@ -1,0 +1,1 @@
+"""Pools: where prompts come from and which of them a step draws."""

@@ -1,0 +1,176 @@
+"""From a reward's name to a scorer: one of ours, a plain function, or a TRL-style one, unchanged.
+
+    ours or plain   (completion: str, ground_truth: str) -> Score | float
+    TRL-style       (prompts, completions, **columns) -> list of float | None, NumPy and tensors too
+
+A scorer never raises. What a completion causes is an ordinary score; what the verifier causes (its exception,
+a value that is no number, one outside the declared range) is an errored Score that says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.types import Prompt, Score
+
+RewardFunction = Callable[..., Any]
+
+
+class Reward:
+    """``harness.types.Scorer`` over one or several reward functions with weights.
+
+    With one function the Score keeps its reason code and components; with several, each function's
+    value is a component under its name. ``chat`` says how TRL-style functions get their texts.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, RewardFunction],
+        *,
+        weights: Sequence[float] | None = None,
+        range: tuple[float, float] = (0.0, 1.0),
+        solved_at: float | None = None,
+        chat: bool = False,
+    ) -> None:
+        self.functions = dict(functions)
+        self.weights = list(weights) if weights is not None else [1.0] * len(self.functions)
+        self.range = range
+        self.solved_at = range[1] if solved_at is None else solved_at
+        self.chat = chat
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        columns = [self._scores_of(function, prompts, completions) for function in self.functions.values()]
+        return [self._combine(parts) for parts in zip(*columns, strict=True)]
+
+    def _combine(self, parts: Sequence[Score]) -> Score:
+        for part in parts:
+            if part.errored:
+                return part
+        total = math.fsum(weight * (part.reward or 0.0) for weight, part in zip(self.weights, parts, strict=True))
+        low, high = self.range
+        if not low <= total <= high:
+            return errored(f"reward {total:g} is outside the declared range [{low:g}, {high:g}]")
+        if len(parts) == 1:
+            only = parts[0]
+            if only.reason:  # the scorer judged correctness itself
+                return replace(only, reward=total)
+            return Score(total, total >= self.solved_at, "right" if total >= self.solved_at else "wrong")
+        components = {name: part.reward or 0.0 for name, part in zip(self.functions, parts, strict=True)}
+        solved = total >= self.solved_at
+        return Score(total, solved, "right" if solved else "wrong", components)
+
+    def _scores_of(
+        self, function: RewardFunction, prompts: Sequence[Prompt], completions: Sequence[str]
+    ) -> list[Score]:
+        if not is_trl_style(function):
+            return [_one(function, p, c) for p, c in zip(prompts, completions, strict=True)]
+        try:
+            return [to_score(value) for value in self._call_trl(function, prompts, completions)]
+        except Exception:
+            # One bad row must not cost the batch: ask again row by row, so only that row is errored.
+            return [self._one_trl(function, p, c) for p, c in zip(prompts, completions, strict=True)]
+
+    def _one_trl(self, function: RewardFunction, prompt: Prompt, completion: str) -> Score:
+        try:
+            return to_score(self._call_trl(function, [prompt], [completion])[0])
+        except Exception as error:
+            return errored(f"{type(error).__name__}: {error}")
+
+    def _call_trl(self, function: RewardFunction, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Any]:
+        names = {name for prompt in prompts for name in prompt.columns}
+        columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
+        columns["ground_truth"] = [prompt.ground_truth for prompt in prompts]
+        texts: Any = list(completions)
+        asked: Any = [prompt.text for prompt in prompts]
+        if self.chat:
+            texts = [[{"role": "assistant", "content": text}] for text in texts]
+            asked = [
+                [*([{"role": "system", "content": p.system}] if p.system else []), {"role": "user", "content": p.text}]
+                for p in prompts
+            ]
+        values = function(prompts=asked, completions=texts, **columns)
+        values = values.tolist() if hasattr(values, "tolist") else list(values)
+        if len(values) != len(prompts):
+            raise ValueError(f"{len(values)} rewards for {len(prompts)} completions")
+        return list(values)
+
+
+def _one(function: RewardFunction, prompt: Prompt, completion: str) -> Score:
+    try:
+        return to_score(function(completion, prompt.ground_truth))
+    except Exception as error:
+        return errored(f"{type(error).__name__}: {error}")
+
+
+def to_score(value: Any) -> Score:
+    """A reward function's answer as a Score. Anything but a finite number (or a Score) is errored."""
+    if isinstance(value, Score):
+        return value
+    if hasattr(value, "item"):  # NumPy scalars and one-element tensors
+        value = value.item()
+    if value is None:
+        return errored("the reward returned None")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return errored(f"the reward returned {value!r} instead of a number")
+    if not math.isfinite(value):
+        return errored(f"the reward returned {value}")
+    return Score(float(value), False, "")
+
+
+def errored(message: str) -> Score:
+    """The Score of a completion that could not be judged."""
+    return Score(None, False, "errored", error=message)
+
+
+def is_trl_style(function: RewardFunction) -> bool:
+    """Whether a function takes whole batches by TRL's argument names."""
+    parameters = inspect.signature(function).parameters
+    return "completions" in parameters or "completion_ids" in parameters
+
+
+def load_function(name: str) -> tuple[str, RewardFunction]:
+    """A reward function and a short name for it. Raises InputError when it cannot be imported.
+
+    ``rewards.solution`` (a module with ``score``), ``package.module:function`` or ``path/file.py:function``.
+    """
+    module_name, colon, attribute = name.rpartition(":")
+    if not colon:
+        module_name, attribute = name, "score"
+    try:
+        module = _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+    except Exception as error:  # whatever the module does at import
+        hint = "" if colon else "; a function of your own is named package.module:function or file.py:function"
+        raise InputError(f"reward.function: cannot import {name}: {type(error).__name__}: {error}{hint}") from None
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise InputError(f"reward.function: {module_name} has no function named {attribute}")
+    return (attribute if colon else module_name.rpartition(".")[2]), function
+
+
+def source_of(name: str) -> str | None:
+    """The source text behind a reward, for the hash in a run's manifest; None when there is none."""
+    try:
+        return inspect.getsource(inspect.getmodule(load_function(name)[1]))  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return None
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    spec = importlib.util.spec_from_file_location(f"user_reward_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
