@@ -44,8 +44,11 @@ def parse_action(words: Sequence[str]) -> Action:
                 return Action("rollback", argument=step if step == "best" else int(step))
             case "policy", [kind]:
                 return Action("policy", argument=kind)
-            case ("pause" | "resume" | "stop" | "sample" | "evaluate"), []:
+            case (("pause" | "resume" | "stop" | "sample" | "evaluate"), []):
                 return Action(verb)
     except Refused as refusal:
         raise InputError(str(refusal)) from None
-    raise InputError(f"usage: grpo act RUN {USAGE[verb]}" + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release") else ""))
+    raise InputError(
+        f"usage: grpo act RUN {USAGE[verb]}"
+        + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release") else "")
+    )

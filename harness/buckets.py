@@ -13,9 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from harness.records import BucketRow
+from harness.records import BUCKET
 
-BUCKET = BucketRow.__table__  # type: ignore[attr-defined]
 LIMIT = 512
 METRICS = (
     "reward/mean",
@@ -110,4 +109,3 @@ def _folded(rows: Iterable[dict[str, Any]], width: int) -> list[dict[str, Any]]:
         }
         for (metric, first), parts in places.items()
     ]
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
 import os
@@ -100,6 +101,8 @@ def build_parts(spec: RunSpec) -> Parts:
     threads = spec.model.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only hides reads of garbage, at a cost
+    keep_freed_memory()
     build_reward(spec, chat=False)  # a wrong name shows before the model is loaded
     splits = build_splits(spec)
     pool = PromptPool(splits["train"], draw_share=spec.pool.draw_share)
@@ -144,6 +147,18 @@ def _hash(parts: Any) -> str:
     for part in parts:
         digest.update(part.encode() + b"\n")
     return digest.hexdigest()
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep large freed blocks. By default each step returns its tensors to the kernel and faults
+    them in again: a fifth of a step of the embedded model went there (docs/log.md)."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return  # another C library
+    mmap_threshold, trim_threshold, largest = -3, -1, 2**31 - 1
+    mallopt(mmap_threshold, largest)
+    mallopt(trim_threshold, largest)
 
 
 def quiet_libraries() -> None:
@@ -217,9 +232,7 @@ class Run:
         if newest is None:
             store.supersede_after(self.run_id, -1, 0, live=[])
             if spec.warmstart.steps:
-                warm_start(
-                    parts.loaded, parts.splits["train"], spec.warmstart, seed=spec.seed, progress=self.progress
-                )
+                warm_start(parts.loaded, parts.splits["train"], spec.warmstart, seed=spec.seed, progress=self.progress)
         else:  # the start is what KL is measured against, so it comes first
             load_weights(parts.loaded.model, Path(checkpoints.find(0).path))
         trainer = StepTrainer(

@@ -1,6 +1,6 @@
 """Checkpoint folders: complete under their own name or not there at all, and checked against their hashes.
 
-    runs/<name>/checkpoints/step-000040/   weights, tokenizer, optimizer.pt, session.json
+runs/<name>/checkpoints/step-000040/   weights, tokenizer, optimizer.pt, session.json
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Checkpoints:
 
     def find_newest(self) -> tuple[CheckpointRecord | None, list[int]]:
         """The newest one that is intact, and the steps of the damaged ones passed over."""
-        damaged = []
+        damaged: list[int] = []
         for checkpoint, hashes in reversed(self.store.load_checkpoints(self.run_id)):
             if is_intact(Path(checkpoint.path), hashes):
                 return checkpoint, damaged

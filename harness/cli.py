@@ -23,7 +23,6 @@ from harness.errors import HarnessError, InputError
 if TYPE_CHECKING:
     from harness.build import Run
     from harness.store import RunStore
-    from harness.types import Status
 
 app = typer.Typer(
     name="grpo",
@@ -85,13 +84,17 @@ def _options(
 
 @app.command()
 def run(
-    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Recipe, .toml or .json; default arithmetic.")] = None,
+    spec: Annotated[
+        str | None, typer.Argument(metavar="[SPEC]", help="Recipe, .toml or .json; default arithmetic.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default the recipe's with a number.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of model, draws and sampling.")] = None,
     steps: Annotated[int | None, typer.Option(help="Budget of steps.")] = None,
     hours: Annotated[float | None, typer.Option(help="Budget of hours.")] = None,
     policy: Annotated[str | None, typer.Option(help="Decision policy: rules or fixed.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")
+    ] = None,
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
     db: DbOption = None,
@@ -109,7 +112,14 @@ def run(
     """
     from harness.spec import load_spec
 
-    flags = {"name": name, "seed": seed, "budget.steps": steps, "budget.hours": hours, "policy.kind": policy, "output.db": db}
+    flags = {
+        "name": name,
+        "seed": seed,
+        "budget.steps": steps,
+        "budget.hours": hours,
+        "policy.kind": policy,
+        "output.db": db,
+    }
     given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
     # A flag of the shell beats --set, which beats the file; --out only counts when it is not the default.
     if out != "runs":
@@ -153,14 +163,17 @@ def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     """Run to the end with a view beside it, then tell what happened."""
     from harness.dashboard import follow
     from harness.report import build_review, render_review
-    from harness.snapshot import SnapshotReader
+    from harness.snapshot import SnapshotReader, load_history
 
     console = Console(stderr=as_json)
     plain = plain or as_json or not console.is_terminal or console.is_dumb_terminal
     console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
     done = Event()
     view = Thread(
-        target=follow, args=(SnapshotReader(run.store, run.run_id), console), kwargs={"plain": plain, "done": done}, daemon=True
+        target=follow,
+        args=(SnapshotReader(run.store, run.run_id), console),
+        kwargs={"plain": plain, "done": done},
+        daemon=True,
     )
     _catch_signals(interrupted)
     view.start()
@@ -170,10 +183,10 @@ def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
         done.set()
         view.join(timeout=5)
     if as_json:
-        print(json.dumps(build_review(run.store, run.name), allow_nan=False))
+        print(json.dumps(build_review(load_history(run.store, run.name)), allow_nan=False))
     else:
         console.print()
-        console.print(render_review(build_review(run.store, run.name)))
+        console.print(render_review(build_review(load_history(run.store, run.name))))
     if status == "failed":
         _complain(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}", EXIT_BY_STATUS[status])
     if reason.startswith("interrupted"):
@@ -234,9 +247,13 @@ def act(
     store = _store(db, out)
     record = store.find_run(run)
     if record.status in ("finished", "stopped", "failed"):
-        raise InputError(f"{record.name} has ended ({record.stop_reason or record.status}); nothing would apply the action")
+        raise InputError(
+            f"{record.name} has ended ({record.stop_reason or record.status}); nothing would apply the action"
+        )
     if wait and not is_alive(record.pid, record.host):
-        raise InputError(f"the process of {record.name} is gone; first: grpo resume {record.name} (or queue it with --no-wait)")
+        raise InputError(
+            f"the process of {record.name} is gone; first: grpo resume {record.name} (or queue it with --no-wait)"
+        )
     command_id = store.add_command(record.id, action, note=note)
     if not wait:
         print(f"queued as command {command_id}")
@@ -318,8 +335,9 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
 def review(run: RunName = "latest", as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
     """What a run did and why: scores, signal, every decision with its evidence, samples before and after."""
     from harness.report import build_review, render_review
+    from harness.snapshot import load_history
 
-    document = build_review(_store(db, out), run)
+    document = build_review(load_history(_store(db, out), run))
     if as_json:
         print(json.dumps(document, allow_nan=False))
     else:
@@ -364,15 +382,21 @@ def evaluate(
         print(json.dumps(result))
         return
     low, high = result["ci95"]
-    print(f"{target.title} on {split}: accuracy {result['accuracy']:.4f} [{low:.4f}, {high:.4f}] on {result['n']} prompts")
-    print(f"thinking proportion {result['thinking_proportion']:.4f}, answer proportion {result['answer_proportion']:.4f}")
+    print(
+        f"{target.title} on {split}: accuracy {result['accuracy']:.4f} [{low:.4f}, {high:.4f}] on {result['n']} prompts"
+    )
+    print(
+        f"thinking proportion {result['thinking_proportion']:.4f}, answer proportion {result['answer_proportion']:.4f}"
+    )
     print("reasons: " + ", ".join(f"{name} {count}" for name, count in result["reasons"].items()))
 
 
 @app.command()
 def sample(
     model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, a model folder or a hub id.")] = "latest",
-    prompt: Annotated[list[str] | None, typer.Option(help="A prompt of your own; repeatable. Default: some of dev.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="A prompt of your own; repeatable. Default: some of dev.")
+    ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Completions per prompt.")] = 1,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,

@@ -68,7 +68,9 @@ class Controller:
         commands = self.store.load_waiting(self.run_id)
         if commands:
             session.ask()
-            session.tell(*[Decision(c.action, "manual", c.note or "asked by a person", command_id=c.id) for c in commands])
+            session.tell(
+                *[Decision(c.action, "manual", c.note or "asked by a person", command_id=c.id) for c in commands]
+            )
         elif session.state.paused:
             self.store.beat(self.run_id, "paused", 0, 0, session.wall_s)
             time.sleep(POLL_S)

@@ -164,7 +164,7 @@ def _samples(snapshot: Snapshot, rows: int) -> RenderableType:
 
 def compute_sparkline(values: Sequence[float], width: int, low: float | None, high: float | None) -> str:
     """The newest values as blocks, the range taken from the data where ``low`` or ``high`` is None."""
-    shown = [value for value in values[-width:] if value == value]
+    shown = [value for value in values[-width:] if not math.isnan(value)]
     if not shown:
         return ""
     bottom = min(shown) if low is None else low

@@ -50,7 +50,9 @@ def examine(db: str | None, out: str) -> list[Finding]:
         _database(db, out),
         Finding("recipes", ", ".join(recipe_names()) or "none", bool(recipe_names()), "install the package again"),
         Finding("extras", ", ".join(f"{name} {'yes' if find_spec(name) else 'no'}" for name in ("gguf", "vllm"))),
-        Finding("LLM key", "ANTHROPIC_API_KEY is set" if os.environ.get("ANTHROPIC_API_KEY") else "not set (not needed)"),
+        Finding(
+            "LLM key", "ANTHROPIC_API_KEY is set" if os.environ.get("ANTHROPIC_API_KEY") else "not set (not needed)"
+        ),
     ]
 
 

@@ -144,9 +144,7 @@ def generate_texts(
             def report(finished: int, start: int = start) -> None:
                 progress(phase, start + finished, len(prompts))
 
-            ids, truncated = generate_ids(
-                model, tokenizer, inputs, config, eos_ids=eos_ids, stop=stop, report=report
-            )
+            ids, truncated = generate_ids(model, tokenizer, inputs, config, eos_ids=eos_ids, stop=stop, report=report)
             decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
             texts += [GeneratedText(*row) for row in zip(decoded, ids, truncated, strict=True)]
             progress(phase, len(texts), len(prompts))

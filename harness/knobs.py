@@ -31,7 +31,9 @@ def check_value(name: str, value: KnobValue, bounds: Mapping[str, tuple[float, f
     """The value as the knob stores it. Raises Refused, naming the knob and what is allowed."""
     if name not in KNOB_NAMES:
         near = difflib.get_close_matches(name, KNOB_NAMES, 1)
-        raise Refused(f"no knob named {name}" + (f", did you mean {near[0]}?" if near else f": {', '.join(KNOB_NAMES)}"))
+        raise Refused(
+            f"no knob named {name}" + (f", did you mean {near[0]}?" if near else f": {', '.join(KNOB_NAMES)}")
+        )
     if value is None:
         if name != "focus":
             raise Refused(f"{name} needs a number")

@@ -39,7 +39,11 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
     if not Path(name).is_dir() and "/" not in name and name != "tiny":
         raise InputError(f"no run named {name}, and no model folder of that name")
     checked, _ = load_spec(spec)
-    if Path(name).is_dir() and not (Path(name) / "config.json").exists() and not (Path(name) / "adapter_config.json").exists():
+    if (
+        Path(name).is_dir()
+        and not (Path(name) / "config.json").exists()
+        and not (Path(name) / "adapter_config.json").exists()
+    ):
         raise InputError(f"{name} holds no model: a config.json or adapter_config.json is missing")
     loaded = load_model(ModelSpec(name=name), LoraSpec(rank=0), seed=derive_seed(checked.seed, "model"))
     return Target(name, checked, loaded)
@@ -93,7 +97,10 @@ def take_samples(
     spec, loaded = target.spec, target.loaded
     own = bool(texts)
     prompts = (
-        [Prompt("", spec.pool.template.replace("{prompt}", text), "", system=spec.pool.system_prompt) for text in texts or ()]
+        [
+            Prompt("", spec.pool.template.replace("{prompt}", text), "", system=spec.pool.system_prompt)
+            for text in texts or ()
+        ]
         if own
         else build_splits(spec)["dev"][: spec.sample.prompts]
     )

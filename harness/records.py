@@ -186,3 +186,9 @@ class BucketRow(SQLModel, table=True):
     low: float
     total: float
     high: float
+
+
+_TABLES = SQLModel.metadata.tables
+RUN, STEP, GROUP, COMPLETION = (_TABLES[name] for name in ("runs", "steps", "groups", "completions"))
+DECISION, COMMAND, EVALUATION = (_TABLES[name] for name in ("decisions", "commands", "evaluations"))
+CHECKPOINT, EVENT, BUCKET = (_TABLES[name] for name in ("checkpoints", "events", "buckets"))

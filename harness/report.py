@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import func, select
 
 from harness.dashboard import clean, compute_sparkline, format_decision
 from harness.forecast import format_duration
-from harness.snapshot import evaluation_record, load_metrics, sample_record
-from harness.store import COMPLETION, DECISION, EVALUATION, EVENT, STEP, RunStore, decision_record, is_alive
-from harness.types import DecisionRecord, EvaluationRecord
+from harness.types import DecisionRecord, EvaluationRecord, History, SampleRecord
 
 SIGNAL = ("no_signal", "all_zero", "all_one", "flat", "solved", "unsolved")
 
 
-def build_review(store: RunStore, name: str) -> dict[str, Any]:
-    """The whole record of a run as one JSON document. Raises InputError for an unknown run."""
-    run = store.find_run(name)
-    row = store.load_run(run.id)
-    with store.read() as c:
-        query = select(STEP.c.step, STEP.c.metrics).where(STEP.c.run_id == run.id, STEP.c.state == "live")
-        steps = {step: load_metrics(metrics) for step, metrics in c.execute(query.order_by(STEP.c.step))}
-        taken = c.execute(
-            select(func.count()).select_from(STEP).where(STEP.c.run_id == run.id, STEP.c.state != "superseded")
-        ).scalar_one()
-        looks = _of(c, EVALUATION, run.id, EVALUATION.c.step)
-        decisions = [decision_record(found) for found in _of(c, DECISION, run.id, DECISION.c.id)]
-        events = _of(c, EVENT, run.id, EVENT.c.id)
-        fixed = select(COMPLETION).where(COMPLETION.c.run_id == run.id, COMPLETION.c.kind == "fixed")
-        samples = [sample_record(found) for found in c.execute(fixed.order_by(COMPLETION.c.id)).mappings()]
-    checkpoints = [checkpoint for checkpoint, _ in store.load_checkpoints(run.id)]
-    evaluations = [evaluation_record(look) for look in looks]
-    test = {look.step: look for look in evaluations if look.split == "test"}
-    dev = [look for look in evaluations if look.split == "dev"]
+def build_review(history: History) -> dict[str, Any]:
+    """The document of ``grpo review --json``."""
+    run, steps = history.run, history.metrics
+    test = {look.step: look for look in history.evaluations if look.split == "test"}
+    dev = [look for look in history.evaluations if look.split == "dev"]
     rewards = [metrics["reward/mean"] for metrics in steps.values()]
-    kl = [metrics["kl/mean"] for metrics in steps.values()]
-    best_step = next((checkpoint.step for checkpoint in checkpoints if checkpoint.best), None)
+    kl = [metrics["kl/mean"] for metrics in steps.values() if math.isfinite(metrics["kl/mean"])]
+    best_step = next((checkpoint.step for checkpoint in history.checkpoints if checkpoint.best), None)
     rates = {f"{part}_rate": _mean(steps, f"group/{part}_rate") for part in SIGNAL}
     return {
         "run": run.name,
         "status": run.status,
         "stop_reason": run.stop_reason,
-        "alive": run.status in ("running", "paused") and is_alive(run.pid, run.host),
+        "alive": history.alive,
         "policy": run.policy,
         "seed": run.seed,
-        "steps": taken,
+        "steps": history.steps_taken,
         "rollouts": run.rollouts,
         "wall_s": round(run.wall_s, 1),
         "folder": run.folder,
@@ -63,38 +48,31 @@ def build_review(store: RunStore, name: str) -> dict[str, Any]:
         },
         "signal": rates | {"errored_rate": _mean(steps, "completion/errored_rate")},
         "kl": {"last": kl[-1] if kl else None, "max": max(kl, default=None)},
-        "reasons": _reasons(steps.values()),
-        "knobs": row["knobs"],
-        "pins": row["pins"],
-        "forecast": row["forecast"],
-        "group_size_from": row["manifest"].get("group_size_from"),
-        "decisions": [_decision(decision) for decision in decisions],
-        "checkpoints": [
-            {"step": c.step, "name": c.name, "path": c.path, "best": c.best} for c in checkpoints
-        ],
-        "samples": [
-            {"step": s.step, "prompt": s.prompt, "ground_truth": s.ground_truth, "completion": s.completion,
-             "reward": s.reward, "correct": s.correct, "reason": s.reason}
-            for s in samples
-        ],
-        "events": [{"step": e["step"], "level": e["level"], "text": e["text"]} for e in events],
-        "bottleneck": find_bottleneck(list(steps.values()), dev, decisions),
-    }  # fmt: skip
+        "reasons": _reasons(list(steps.values())[-10:]),
+        "knobs": asdict(history.knobs),
+        "pins": list(history.pins),
+        "forecast": dict(history.forecast),
+        "manifest": dict(history.manifest),
+        "decisions": [_without(decision, "at") for decision in history.decisions],
+        "checkpoints": [asdict(checkpoint) for checkpoint in history.checkpoints],
+        "samples": [_without(sample, "kind") for sample in history.samples],
+        "events": [asdict(event) for event in history.events],
+        "bottleneck": find_bottleneck(list(steps.values()), dev, history.decisions),
+    }
 
 
-def _of(c: Any, table: Any, run_id: int, order: Any) -> list[Mapping[str, Any]]:
-    return list(c.execute(select(table).where(table.c.run_id == run_id).order_by(order)).mappings())
+def _without(record: DecisionRecord | SampleRecord, field: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(record).items() if name != field}
 
 
 def _mean(steps: Mapping[int, Mapping[str, float]], metric: str) -> float | None:
     return fmean(metrics.get(metric, 0.0) for metrics in steps.values()) if steps else None
 
 
-def _reasons(steps: Any) -> dict[str, float]:
-    """Share of each reason code over the last ten steps."""
-    last = list(steps)[-10:]
-    names = sorted({name for metrics in last for name in metrics if name.startswith("reason/")})
-    return {name.removeprefix("reason/"): round(fmean(m.get(name, 0.0) for m in last), 4) for name in names}
+def _reasons(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Share of each reason code over some steps."""
+    names = sorted({name for metrics in steps for name in metrics if name.startswith("reason/")})
+    return {name.removeprefix("reason/"): round(fmean(m.get(name, 0.0) for m in steps), 4) for name in names}
 
 
 def _heldout(test: Mapping[int, EvaluationRecord], best_step: int | None, last_step: int) -> dict[str, Any]:
@@ -110,22 +88,6 @@ def _heldout(test: Mapping[int, EvaluationRecord], best_step: int | None, last_s
         "best_step": best_step,
         "final": final.accuracy if final else None,
         "final_ci95": list(final.ci95) if final else None,
-    }
-
-
-def _decision(d: DecisionRecord) -> dict[str, Any]:
-    return {
-        "step": d.step,
-        "source": d.source,
-        "action": d.action,
-        "argument": d.argument,
-        "changes": d.changes,
-        "evidence": d.evidence,
-        "hypothesis": d.hypothesis,
-        "expected": d.expected,
-        "measured": d.measured,
-        "verdict": d.verdict,
-        "refused": d.refused,
     }
 
 
@@ -234,9 +196,7 @@ def _decision_table(review: Mapping[str, Any]) -> RenderableType:
     for name in ("step", "by", "action", "evidence", "hypothesis", "expected"):
         table.add_column(name, overflow="fold")
     for d in acted:
-        record = DecisionRecord(
-            d["step"], d["source"], d["action"], d["argument"], d["changes"], d["evidence"], d["hypothesis"], d["expected"]
-        )  # fmt: skip
+        record = DecisionRecord(**d)
         evidence = f"refused: {d['refused']}" if d["refused"] else d["evidence"]
         cells = (str(d["step"]), d["source"], format_decision(record), evidence, d["hypothesis"], d["expected"])
         table.add_row(*(Text(clean(cell)) for cell in cells))

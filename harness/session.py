@@ -27,6 +27,7 @@ from harness.types import (
     Decision,
     Evaluation,
     Evaluator,
+    KnobValue,
     Pool,
     Progress,
     Snapshot,
@@ -91,7 +92,7 @@ class Session:
         Raises RunFailed when the reward is broken.
         """
         step = self.state.last_step + 1
-        judged = []
+        judged: list[tuple[Decision, dict[str, dict[str, KnobValue]], str | None]] = []
         for decision in decisions:
             try:
                 judged.append((decision, apply_decision(self.state, decision, self.settings), None))
@@ -203,10 +204,10 @@ class Session:
         """A checkpoint of the weights in memory. One that exists for them already only gets the name."""
         for checkpoint, hashes in self.store.load_checkpoints(self.run_id):
             if checkpoint.step == self.state.weights_step:
-                if name and name != checkpoint.name:
-                    checkpoint = replace(checkpoint, name=name)
-                    self.store.record_checkpoint(self.run_id, checkpoint, hashes)
-                return checkpoint
+                named = replace(checkpoint, name=name or checkpoint.name)
+                if named != checkpoint:
+                    self.store.record_checkpoint(self.run_id, named, hashes)
+                return named
         checkpoint, hashes = self._write_checkpoint(name)
         self.store.record_checkpoint(self.run_id, checkpoint, hashes)
         self.checkpoints.prune()

@@ -9,23 +9,22 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, func, select
 
-from harness.records import BucketRow
-from harness.store import (
-    COMPLETION,
-    DECISION,
-    EVALUATION,
-    EVENT,
-    RUN,
-    STEP,
-    RunStore,
-    decision_record,
-    run_record,
+from harness.records import BUCKET, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP
+from harness.store import RunStore, decision_record, is_alive, run_record
+from harness.types import (
+    Bucket,
+    DecisionRecord,
+    EvaluationRecord,
+    EventRecord,
+    History,
+    Knobs,
+    SampleRecord,
+    Snapshot,
+    StepRecord,
 )
-from harness.types import Bucket, DecisionRecord, EvaluationRecord, EventRecord, Knobs, SampleRecord, Snapshot, StepRecord
 
-BUCKET = BucketRow.__table__  # type: ignore[attr-defined]
 STEPS_SHOWN = 200
 DECISIONS_SHOWN = 50
 EVALUATIONS_SHOWN = 64
@@ -76,7 +75,9 @@ class SnapshotReader:
         )
         for row in reversed(c.execute(query).mappings().all()):
             self._last_id = row["id"]
-            self._steps.append(StepRecord(row["step"], row["parent"], Knobs(**row["knobs"]), load_metrics(row["metrics"])))
+            self._steps.append(
+                StepRecord(row["step"], row["parent"], Knobs(**row["knobs"]), load_metrics(row["metrics"]))
+            )
 
     def _decisions(self, c: Connection) -> tuple[DecisionRecord, ...]:
         query = select(DECISION).where(DECISION.c.run_id == self.run_id).order_by(DECISION.c.id.desc())
@@ -98,11 +99,13 @@ class SnapshotReader:
     def _samples(self, c: Connection) -> tuple[SampleRecord, ...]:
         """The samples of the newest step, and the newest look at the fixed prompts."""
         here = select(COMPLETION).where(COMPLETION.c.run_id == self.run_id)
-        found = []
+        found: list[Mapping[Any, Any]] = []
         for of_kind in (COMPLETION.c.kind != "fixed", COMPLETION.c.kind == "fixed"):
             newest = select(COMPLETION.c.step).where(COMPLETION.c.run_id == self.run_id, of_kind)
             step = c.execute(newest.order_by(COMPLETION.c.step.desc()).limit(1)).scalar()
-            found += c.execute(here.where(of_kind, COMPLETION.c.step == step).order_by(COMPLETION.c.id)).mappings().all()
+            found += (
+                c.execute(here.where(of_kind, COMPLETION.c.step == step).order_by(COMPLETION.c.id)).mappings().all()
+            )
         return tuple(sample_record(row) for row in found)
 
     def _events(self, c: Connection) -> tuple[EventRecord, ...]:
@@ -119,16 +122,45 @@ class SnapshotReader:
         return {metric: tuple(parts) for metric, parts in buckets.items()}
 
 
+def load_history(store: RunStore, name: str) -> History:
+    """The whole record of a run, for reviews. Raises InputError for an unknown run."""
+    run = store.find_run(name)
+    row = store.load_run(run.id)
+    with store.read() as c:
+
+        def of(table: Table, order: Any) -> list[Mapping[Any, Any]]:
+            return list(c.execute(select(table).where(table.c.run_id == run.id).order_by(order)).mappings())
+
+        live = select(STEP.c.step, STEP.c.metrics).where(STEP.c.run_id == run.id, STEP.c.state == "live")
+        fixed = select(COMPLETION).where(COMPLETION.c.run_id == run.id, COMPLETION.c.kind == "fixed")
+        taken = select(func.count()).where(STEP.c.run_id == run.id, STEP.c.state != "superseded")
+        return History(
+            run=run,
+            alive=run.status in ("running", "paused") and is_alive(run.pid, run.host),
+            manifest=row["manifest"],
+            forecast=row["forecast"],
+            knobs=Knobs(**row["knobs"]),
+            pins=tuple(row["pins"]),
+            steps_taken=c.execute(taken).scalar_one(),
+            metrics={r.step: load_metrics(r.metrics) for r in c.execute(live.order_by(STEP.c.step))},
+            evaluations=tuple(evaluation_record(r) for r in of(EVALUATION, EVALUATION.c.step)),
+            decisions=tuple(decision_record(r) for r in of(DECISION, DECISION.c.id)),
+            events=tuple(EventRecord(r["step"], r["level"], r["text"], r["at"]) for r in of(EVENT, EVENT.c.id)),
+            samples=tuple(sample_record(r) for r in c.execute(fixed.order_by(COMPLETION.c.id)).mappings()),
+            checkpoints=tuple(checkpoint for checkpoint, _ in store.load_checkpoints(run.id)),
+        )
+
+
 def load_metrics(stored: Mapping[str, float | None]) -> dict[str, float]:
     """Metrics as they were: null was a number that JSON cannot hold."""
     return {name: float("nan") if value is None else value for name, value in stored.items()}
 
 
-def evaluation_record(row: Mapping[str, Any]) -> EvaluationRecord:
+def evaluation_record(row: Mapping[Any, Any]) -> EvaluationRecord:
     return EvaluationRecord(
         row["step"], row["split"], row["n"], row["accuracy"], (row["low"], row["high"]), row["reward"]
     )
 
 
-def sample_record(row: Mapping[str, Any]) -> SampleRecord:
+def sample_record(row: Mapping[Any, Any]) -> SampleRecord:
     return SampleRecord(**{name: row[name] for name in SampleRecord.__dataclass_fields__})

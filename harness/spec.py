@@ -257,7 +257,9 @@ class RunSpec(Section):
         for name, value in self.knobs.model_dump().items():
             low, high = self.all_bounds[name]
             if value is not None and not low <= value <= high:
-                raise ValueError(f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: mend it or [bounds]")
+                raise ValueError(
+                    f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: mend it or [bounds]"
+                )
         return self
 
     @property
@@ -367,7 +369,9 @@ def _refuse_unknown(tree: Mapping[str, Any]) -> None:
         for name in given:
             if name not in allowed:
                 place = f"in [{where}]" if where else "at the top level"
-                raise InputError(f"{where + '.' if where else ''}{name}: no such field {place}{_nearest(name, allowed)}")
+                raise InputError(
+                    f"{where + '.' if where else ''}{name}: no such field {place}{_nearest(name, allowed)}"
+                )
 
 
 def _levels(tree: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Mapping[str, Any]]]:

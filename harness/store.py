@@ -16,22 +16,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from harness.buckets import fold, rebuild
 from harness.errors import InputError
 from harness.migrations import migrate
 from harness.records import (
-    CheckpointRow,
-    CommandRow,
-    CompletionRow,
-    DecisionRow,
-    EvaluationRow,
-    EventRow,
-    GroupRow,
-    RunRow,
-    StepRow,
+    CHECKPOINT,
+    COMMAND,
+    COMPLETION,
+    DECISION,
+    EVALUATION,
+    EVENT,
+    GROUP,
+    RUN,
+    STEP,
 )
 from harness.signal import compute_kind
 from harness.types import (
@@ -48,10 +48,6 @@ from harness.types import (
     Status,
     StepRecord,
 )
-
-RUN, STEP, GROUP, COMPLETION = (row.__table__ for row in (RunRow, StepRow, GroupRow, CompletionRow))  # type: ignore[attr-defined]
-DECISION, COMMAND, EVALUATION = (row.__table__ for row in (DecisionRow, CommandRow, EvaluationRow))  # type: ignore[attr-defined]
-CHECKPOINT, EVENT = (row.__table__ for row in (CheckpointRow, EventRow))  # type: ignore[attr-defined]
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
 LOCK_WAIT_S = 30.0
@@ -107,7 +103,7 @@ class RunStore:
             "bounds": {name: list(pair) for name, pair in bounds.items()},
             "forecast": {},
             **_this_process(),
-            **{name: "" for name in ("stop_reason", "phase")},
+            **dict.fromkeys(("stop_reason", "phase"), ""),
             **dict.fromkeys(("phase_done", "phase_total", "rollouts", "last_step", "weights_step", "lineage"), 0),
             "wall_s": 0.0,
         }
@@ -115,7 +111,9 @@ class RunStore:
             with self.write() as c:
                 return int(c.execute(insert(RUN).values(row)).inserted_primary_key[0])  # type: ignore[index]
         except IntegrityError:
-            raise InputError(f"name: a run named {name} exists already; choose another --name, or grpo resume {name}") from None
+            raise InputError(
+                f"name: a run named {name} exists already; choose another --name, or grpo resume {name}"
+            ) from None
 
     def update_run(self, run_id: int, **values: Any) -> None:
         """Set columns of a run, e.g. ``status``, ``stop_reason``, ``manifest``, ``forecast``."""
@@ -123,14 +121,12 @@ class RunStore:
             c.execute(update(RUN).where(RUN.c.id == run_id).values(**values))
 
     def adopt_run(self, run_id: int) -> None:
-        """This process now drives the run."""
+        """Make this process the one that drives the run."""
         self.update_run(run_id, status="running", stop_reason="", heartbeat=time.time(), **_this_process())
 
     def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None:
         """What the process is doing, for those who look from elsewhere."""
-        self.update_run(
-            run_id, phase=phase, phase_done=done, phase_total=total, heartbeat=time.time(), wall_s=wall_s
-        )
+        self.update_run(run_id, phase=phase, phase_done=done, phase_total=total, heartbeat=time.time(), wall_s=wall_s)
 
     def find_run(self, name: str) -> RunRecord:
         """A run by name, or by ``latest``. Raises InputError."""
@@ -360,7 +356,7 @@ class RunStore:
         """``{step: parent}`` of every step that was not superseded."""
         query = select(STEP.c.step, STEP.c.parent).where(STEP.c.run_id == run_id, STEP.c.state != "superseded")
         with self.read() as c:
-            return {step: parent for step, parent in c.execute(query)}
+            return {row.step: row.parent for row in c.execute(query)}
 
     # ------------------------------------------------------------ commands
 
@@ -502,7 +498,7 @@ def _this_process() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname()}
 
 
-def run_record(row: RowMapping) -> RunRecord:
+def run_record(row: Mapping[Any, Any]) -> RunRecord:
     budget = row["spec"].get("budget", {})
     names = RunRecord.__dataclass_fields__.keys() & row.keys()
     return RunRecord(
@@ -512,7 +508,7 @@ def run_record(row: RowMapping) -> RunRecord:
     )
 
 
-def _decision(row: RowMapping) -> Decision:
+def _decision(row: Mapping[Any, Any]) -> Decision:
     changes = {name: change["to"] for name, change in row["changes"].items()}
     return Decision(
         Action(row["action"], changes, row["argument"]),
@@ -524,7 +520,7 @@ def _decision(row: RowMapping) -> Decision:
     )
 
 
-def decision_record(row: RowMapping) -> DecisionRecord:
+def decision_record(row: Mapping[Any, Any]) -> DecisionRecord:
     names = DecisionRecord.__dataclass_fields__.keys() & row.keys()
     return DecisionRecord(**{name: row[name] for name in names})
 

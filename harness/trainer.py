@@ -55,6 +55,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self._truncated: list[bool] = []
         self._lengths: list[int] = []
         self._seconds: dict[str, float] = {}
+        self.temperature: float
         args = GRPOConfig(
             output_dir=str(folder),
             seed=seed,
@@ -277,9 +278,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self._seconds["rollout"] = time.perf_counter() - started
         return ids, None
 
-    def _calculate_rewards(
-        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> torch.Tensor:
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         """The harness's scorer in place of TRL's reward functions; errored completions are NaN, which TRL's
         advantages leave out of the baseline."""
         started = time.perf_counter()

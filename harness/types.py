@@ -297,6 +297,25 @@ class Snapshot:
         return tuple(e for e in self.evaluations if e.split == "dev")
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """The whole record of a run. ``metrics`` holds the live steps in order; ``samples`` the fixed prompts."""
+
+    run: RunRecord
+    alive: bool
+    manifest: Mapping[str, Any]
+    forecast: Mapping[str, Any]
+    knobs: Knobs
+    pins: tuple[str, ...]
+    steps_taken: int
+    metrics: Mapping[int, Metrics]
+    evaluations: tuple[EvaluationRecord, ...]
+    decisions: tuple[DecisionRecord, ...]
+    events: tuple[EventRecord, ...]
+    samples: tuple[SampleRecord, ...]
+    checkpoints: tuple[CheckpointRecord, ...]
+
+
 # ---------------------------------------------------------------- the rooms, as their callers see them
 
 

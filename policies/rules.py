@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import fmean, median, pstdev
 
 from harness.types import Action, Decision, EvaluationRecord, KnobValue, Snapshot, StepRecord
@@ -186,7 +187,7 @@ def _swings(view: _View) -> str | None:
     if len(rewards) < SWING_STEPS or (spread := pstdev(rewards)) < SWING_STD:
         return None
     mean = fmean(rewards)
-    products = [(a - mean) * (b - mean) for a, b in zip(rewards, rewards[1:], strict=False)]
+    products = [(a - mean) * (b - mean) for a, b in pairwise(rewards)]
     correlation = fmean(products) / spread**2
     if correlation > SWING_CORRELATION:
         return None

@@ -146,7 +146,9 @@ def load_function(name: str) -> tuple[str, RewardFunction]:
     if not colon:
         module_name, attribute = name, "score"
     try:
-        module = _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+        module = (
+            _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+        )
     except Exception as error:  # whatever the module does at import
         hint = "" if colon else "; a function of your own is named package.module:function or file.py:function"
         raise InputError(f"reward.function: cannot import {name}: {type(error).__name__}: {error}{hint}") from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-THINKING = re.compile(r"<(start_working_out|think|reasoning)>\s*\S.*?<(/?end_working_out|/think|/reasoning)>", re.DOTALL)
+THINKING = re.compile(
+    r"<(start_working_out|think|reasoning)>\s*\S.*?<(/?end_working_out|/think|/reasoning)>", re.DOTALL
+)
 ANSWER = re.compile(r"<(SOLUTION|answer)>\s*\S.*?</\1>|\\boxed\{[^}]|####\s*\S", re.DOTALL)
 
 
