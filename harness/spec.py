@@ -135,7 +135,7 @@ class TrainerSpec(Section):
     epsilon: PositiveFloat = 0.2
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: list[str] = []
-    optimizer: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"] = "adamw_torch"
+    optimizer: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = "adamw_torch_fused"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: PositiveFloat = 1.0
     micro_batch: PositiveInt = 64

@@ -38,7 +38,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     """``harness.types.Trainer`` on TRL.
 
     The reference for KL is the model as given here: a frozen copy for full weights (TRL would reload it by
-    name and so lose a warm start), TRL's ``ref`` adapter for LoRA.
+    name and so lose a warm start), a frozen copy of the adapter for LoRA.
     """
 
     def __init__(
@@ -97,6 +97,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             reference.requires_grad_(False).eval()
             add_fused_lm_head(reference, temperature=1.0)
             self._reference = self.accelerator.prepare_model(reference, evaluation_mode=True)
+        else:
+            add_reference_adapter(loaded.model)
         self._prepare_for_training(10**9, None, None)
         self._lr_factor = get_scheduler(
             spec.lr_scheduler,
@@ -217,7 +219,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
                 part = self.compute_loss(self.model_wrapped, micro_batch)
             if apply:
                 self.accelerator.backward(part)
-            loss += float(part)
+            loss += float(part.detach())
         if not apply:
             return {"loss": loss, "grad/norm": 0.0, "update/applied": 0.0}
         norm = float(self._get_grad_norm(self.model_wrapped, grad_norm=self._clip_grad_norm(self.model_wrapped)))
@@ -324,6 +326,16 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         load_weights(self.accelerator.unwrap_model(self.model), folder)
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
         self.optimizer.zero_grad()
+
+
+def add_reference_adapter(model: PeftModel) -> None:
+    """A frozen copy of the adapter as it is now, under the name that TRL looks for. TRL makes one itself only
+    when beta is set at construction, and without it KL would be measured against the base model."""
+    model.add_adapter("ref", model.peft_config["default"])
+    for name, parameter in model.named_parameters():
+        if ".default." in name:
+            model.get_parameter(name.replace(".default.", ".ref.")).data.copy_(parameter.data)
+    model.set_adapter("default")
 
 
 def _scored_by_harness(**kwargs: Any) -> list[float]:

@@ -1,0 +1,325 @@
+"""StepTrainer against TRL's own loop, and one test for each of TRL's traps that it has to avoid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from harness.models import LoadedModel, load_model
+from harness.spec import LoraSpec, ModelSpec, TrainerSpec
+from harness.trainer import StepTrainer
+from harness.types import Knobs, Prompt, Score
+
+PROMPTS = [Prompt(id=f"p{i}", text=f"{i}+{i}=", ground_truth=str(2 * i)) for i in range(8)]
+KNOBS = Knobs(temperature=1.0, max_tokens=8, learning_rate=1e-3, group_size=4, prompts_per_step=2)
+
+
+def reward_of(completion: str) -> float:
+    """Varied on an untrained model: the share of digits."""
+    return sum(c.isdigit() for c in completion) / max(1, len(completion))
+
+
+class DigitScorer:
+    range = (0.0, 1.0)
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        return [Score(reward_of(c), False, "wrong") for c in completions]
+
+
+class ConstantScorer(DigitScorer):
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        return [Score(0.0, False, "wrong") for _ in completions]
+
+
+class BrokenScorer(DigitScorer):
+    """Fails on every other completion."""
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        good = super().score(prompts, completions)
+        return [Score(None, False, "errored", error="boom") if i % 2 else s for i, s in enumerate(good)]
+
+
+def tiny(seed: int = 0, *, lora: bool = False) -> LoadedModel:
+    return load_model(ModelSpec(), LoraSpec(rank=4 if lora else 0), seed=seed)
+
+
+Build = Callable[..., StepTrainer]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    def build(
+        loaded: LoadedModel | None = None, scorer: Any = None, spec: TrainerSpec | None = None, limit: float = 0.1
+    ) -> StepTrainer:
+        return StepTrainer(
+            loaded or tiny(),
+            scorer or DigitScorer(),
+            spec or TrainerSpec(micro_batch=4),
+            errored_limit=limit,
+            folder=tmp_path,
+            seed=0,
+        )
+
+    return build
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for name, p in model.named_parameters() if ".ref." not in name])
+
+
+def take(trainer: StepTrainer, knobs: Knobs = KNOBS, *, seed: int | None = 1, start: int = 0) -> Any:
+    prompts = PROMPTS[start : start + knobs.prompts_per_step]
+    return trainer.step(prompts, knobs, learning_rate=knobs.learning_rate, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "beta", "lora"),
+    [("dapo", 0.0, False), ("grpo", 0.0, False), ("bnpo", 0.0, False), ("dr_grpo", 0.0, False), ("dapo", 0.1, True)],
+)
+def test_weights_are_bit_identical_to_train(
+    build: Build, tmp_path: Path, loss_type: Any, beta: float, lora: bool
+) -> None:
+    ours, theirs = tiny(lora=lora), tiny(lora=lora)
+    model, tokenizer = theirs.model, theirs.tokenizer
+    stock = GRPOTrainer(
+        model=model,
+        reward_funcs=[lambda completions, **_: [reward_of(c) for c in completions]],
+        args=GRPOConfig(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=2,
+            num_generations=4,
+            max_completion_length=8,
+            max_steps=3,
+            learning_rate=1e-3,
+            lr_scheduler_type="constant",
+            loss_type=loss_type,
+            beta=beta,
+            weight_decay=0.0,
+            shuffle_dataset=False,
+            gradient_checkpointing=False,
+            bf16=False,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": [p.text for p in PROMPTS]}),
+        processing_class=tokenizer,
+    )
+    before = weights(model).clone()
+    torch.manual_seed(7)
+    stock.train()
+
+    trainer = build(ours, spec=TrainerSpec(loss_type=loss_type, micro_batch=4))
+    torch.manual_seed(7)
+    torch.empty((), dtype=torch.int64).random_()  # train() draws a seed for its data loader
+    for start in (0, 2, 4):
+        take(trainer, Knobs(**{**_dict(KNOBS), "beta": beta}), seed=None, start=start)
+
+    assert not torch.equal(before, weights(model))
+    assert torch.equal(weights(model), weights(ours.model))
+
+
+def test_the_same_seed_gives_the_same_step_whatever_was_drawn_before(build: Build) -> None:
+    outcomes = []
+    for noise in (0, 13):
+        loaded = tiny()
+        trainer = build(loaded)
+        torch.rand(noise)
+        outcome = take(trainer)
+        outcomes.append((weights(loaded.model), [c.text for g in outcome.groups for c in g.completions]))
+    assert torch.equal(outcomes[0][0], outcomes[1][0])
+    assert outcomes[0][1] == outcomes[1][1]
+
+
+def test_temperature_reaches_generation_and_both_log_prob_heads(build: Build) -> None:
+    trainer = build()
+    cold = take(trainer, Knobs(**{**_dict(KNOBS), "temperature": 0.001}))
+    assert all(len({c.text for c in group.completions}) == 1 for group in cold.groups)
+    assert trainer.generation_config.temperature == 0.001
+
+    ids = torch.tensor([[30, 31, 32, 33, 34, 35]])
+    mask = torch.ones_like(ids)
+    for model in (trainer.model, trainer._reference):
+        with torch.no_grad():
+            logps, _, _ = trainer._get_per_token_logps_and_entropies(model, ids, mask, 3)
+            logits = model(input_ids=ids, attention_mask=mask).logits[:, 2:5] / 0.001
+        expected = logits.log_softmax(-1).gather(-1, ids[:, 3:].unsqueeze(-1)).squeeze(-1)
+        assert torch.allclose(logps, expected, atol=1e-2, rtol=1e-4)
+
+
+def _dict(knobs: Knobs) -> dict[str, Any]:
+    return {name: getattr(knobs, name) for name in Knobs.__dataclass_fields__}
+
+
+def test_max_tokens_and_group_size_take_effect_at_the_next_call(build: Build) -> None:
+    trainer = build()
+    take(trainer)
+    outcome = take(trainer, Knobs(**{**_dict(KNOBS), "max_tokens": 3, "group_size": 6}))
+    assert all(len(group.completions) == 6 for group in outcome.groups)
+    assert max(c.tokens for g in outcome.groups for c in g.completions) == 3
+    assert trainer.max_completion_length == 3  # dr_grpo divides by it
+
+
+def test_learning_rate_is_the_one_that_was_asked_for(build: Build) -> None:
+    moved = []
+    for rate in (1e-3, 1e-5, 0.0):
+        loaded = tiny()
+        trainer = build(loaded)
+        before = weights(loaded.model).clone()
+        trainer.step(PROMPTS[:2], KNOBS, learning_rate=rate, seed=1)
+        moved.append(float((weights(loaded.model) - before).abs().max()))
+    assert moved[0] > 50 * moved[1] > 0
+    assert moved[2] == 0.0
+
+
+def test_beta_can_be_raised_live_on_full_weights_against_the_model_as_given(build: Build) -> None:
+    loaded = tiny()
+    start = weights(loaded.model).clone()
+    trainer = build(loaded)
+    first = take(trainer)
+    assert first.metrics["kl/mean"] == pytest.approx(0.0, abs=1e-6)
+    for seed in range(2, 5):
+        take(trainer, seed=seed)
+    later = take(trainer, Knobs(**{**_dict(KNOBS), "beta": 0.1}), seed=9)
+    assert later.metrics["kl/mean"] > 1e-4
+    assert torch.equal(weights(trainer._reference), start)
+
+
+def test_lora_measures_kl_to_the_adapter_it_began_with(build: Build, tmp_path: Path) -> None:
+    trainer = build(tiny(lora=True))
+    assert take(trainer).metrics["kl/mean"] == pytest.approx(0.0, abs=1e-6)
+    for seed in range(2, 6):
+        take(trainer, Knobs(**{**_dict(KNOBS), "learning_rate": 1e-2}), seed=seed)
+    assert take(trainer, seed=9).metrics["kl/mean"] > 1e-4
+    assert take(trainer, Knobs(**{**_dict(KNOBS), "beta": 0.1}), seed=10).metrics["kl/mean"] > 1e-4
+
+
+def test_a_step_without_signal_moves_no_weight_although_adam_has_momentum(build: Build) -> None:
+    loaded = tiny()
+    trainer = build(loaded)
+    take(trainer)
+    before = weights(loaded.model).clone()
+    trainer.scorer = ConstantScorer()
+    outcome = take(trainer, seed=2)
+    assert not outcome.updated
+    assert torch.equal(before, weights(loaded.model))
+
+
+def test_more_errors_than_the_limit_discard_the_update(build: Build) -> None:
+    loaded = tiny()
+    trainer = build(loaded, BrokenScorer(), limit=0.4)
+    before = weights(loaded.model).clone()
+    outcome = take(trainer)
+    assert not outcome.updated
+    assert torch.equal(before, weights(loaded.model))
+    errors = [c.score.error for g in outcome.groups for c in g.completions if c.score.errored]
+    assert errors == ["boom"] * 4
+
+
+def test_a_few_errors_are_left_out_of_the_baseline(build: Build) -> None:
+    trainer = build(scorer=BrokenScorer(), limit=0.6)
+    advantages: list[torch.Tensor] = []
+    original = trainer.compute_loss
+
+    def spy(model: Any, inputs: dict[str, Any], **kwargs: Any) -> Any:
+        advantages.append(inputs["advantages"])
+        return original(model, inputs, **kwargs)
+
+    trainer.compute_loss = spy
+    outcome = take(trainer, Knobs(**{**_dict(KNOBS), "group_size": 16}))
+    assert outcome.updated
+    found = torch.cat(advantages)
+    judged = [c.score.reward for c in outcome.groups[0].completions if not c.score.errored]
+    assert (found == 0).sum() >= 16  # the errored ones
+    expected = (judged[0] - sum(judged) / 8) / (torch.tensor(judged).std() + 1e-4)
+    assert any(torch.isclose(value, expected, atol=1e-4) for value in found)
+
+
+def test_rehearsal_leaves_weights_and_optimizer_alone(build: Build) -> None:
+    plain, rehearsed = tiny(), tiny()
+    one, other = build(plain), build(rehearsed)
+    assert other.rehearse(PROMPTS[:2], KNOBS) > 0
+    for seed in (1, 2):
+        take(one, seed=seed)
+        take(other, seed=seed)
+    assert torch.equal(weights(plain.model), weights(rehearsed.model))
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_save_and_load_continue_bit_for_bit_while_knobs_change(build: Build, tmp_path: Path, lora: bool) -> None:
+    schedule = [
+        KNOBS,
+        Knobs(**{**_dict(KNOBS), "temperature": 0.7, "learning_rate": 3e-4}),
+        Knobs(**{**_dict(KNOBS), "group_size": 2, "beta": 0.05}),
+        Knobs(**{**_dict(KNOBS), "temperature": 1.2, "prompts_per_step": 4}),
+    ]
+    whole = tiny(lora=lora)
+    trainer = build(whole)
+    for seed, knobs in enumerate(schedule):
+        if seed == 2:
+            (tmp_path / "saved").mkdir()
+            trainer.save(tmp_path / "saved")
+        take(trainer, knobs, seed=seed)
+
+    resumed = tiny(lora=lora)
+    second = build(resumed)
+    second.load(tmp_path / "saved")
+    for seed, knobs in list(enumerate(schedule))[2:]:
+        take(second, knobs, seed=seed)
+    assert torch.equal(weights(whole.model), weights(resumed.model))
+
+
+def test_groups_that_are_not_contiguous_are_refused(build: Build) -> None:
+    trainer = build()
+    take(trainer)
+    trainer._prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[1]]
+    with pytest.raises(RuntimeError, match="contiguous"):
+        trainer._groups(2)
+
+
+def test_stop_strings_end_a_completion_without_padding_or_truncation(build: Build) -> None:
+    trainer = build(spec=TrainerSpec(micro_batch=4, stop=["1", "2", "3", "4", "5", "6", "7", "8", "9", "0"]))
+    completions = [c for g in take(trainer, Knobs(**{**_dict(KNOBS), "max_tokens": 40})).groups for c in g.completions]
+    stopped = [c for c in completions if any(d.isdigit() for d in c.text)]
+    assert stopped
+    for completion in stopped:
+        assert completion.text[-1].isdigit()
+        assert sum(d.isdigit() for d in completion.text) == 1
+        assert completion.tokens < 40
+        assert not completion.truncated
+
+
+def test_progress_counts_samples_rewards_and_updates(build: Build) -> None:
+    trainer = build()
+    seen: list[tuple[str, int, int]] = []
+    trainer.step(PROMPTS[:2], KNOBS, learning_rate=1e-3, seed=1, progress=lambda *said: seen.append(said))
+    assert {phase for phase, _, _ in seen} == {"sampling", "rewarding", "updating"}
+    assert ("sampling", 8, 8) in seen
+    assert ("updating", 2, 2) in seen
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "total", "warmup", "factors"),
+    [
+        ("constant", None, 0, {1: 1.0, 500: 1.0}),
+        ("linear", 10, 0, {1: 10 / 11, 10: 1 / 11, 11: 0.0, 50: 0.0}),
+        ("cosine", 10, 2, {1: 0.5, 2: 1.0, 11: 0.0}),
+        ("constant_with_warmup", None, 4, {1: 0.25, 4: 1.0, 90: 1.0}),
+    ],
+)
+def test_schedule_is_a_function_of_the_step_alone(
+    build: Build, scheduler: Any, total: int | None, warmup: int, factors: dict[int, float]
+) -> None:
+    spec = TrainerSpec(lr_scheduler=scheduler, scheduler_total_steps=total, warmup_steps=warmup)
+    trainer = build(spec=spec)
+    for step, factor in factors.items():
+        assert trainer.schedule_factor(step) == pytest.approx(factor, abs=1e-9)
