@@ -70,20 +70,19 @@ def fold(c: Connection, run_id: int, step: int, metrics: Mapping[str, float | No
     )
 
 
-def rebuild(c: Connection, run_id: int, steps: Iterable[tuple[int, Mapping[str, float | None]]]) -> None:
-    """All buckets anew from the live steps, oldest first (after a resume or a rollback)."""
+def rebuild(
+    c: Connection, run_id: int, steps: Iterable[tuple[int, Mapping[str, float | None]]], *, last_step: int
+) -> None:
+    """All buckets anew from the live steps (after a resume or a rollback); the next step is ``last_step`` + 1."""
     c.execute(delete(BUCKET).where(BUCKET.c.run_id == run_id))
-    taken = list(steps)
-    if not taken:
-        return
-    width = compute_width(taken[-1][0])
     rows: list[dict[str, Any]] = [
         {"run_id": run_id, "metric": name, "first": step, "n": 1, "low": value, "total": value, "high": value}
-        for step, metrics in taken
+        for step, metrics in steps
         for name in METRICS
         if (value := metrics.get(name)) is not None
     ]
-    c.execute(insert(BUCKET), _folded(rows, width))
+    if rows:
+        c.execute(insert(BUCKET), _folded(rows, compute_width(last_step)))
 
 
 def _merge(c: Connection, run_id: int, width: int) -> None:

@@ -23,23 +23,23 @@ from harness.controller import Controller
 from harness.errors import InputError, RunFailed
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
+from harness.inputs import build_pool, build_reward, build_splits, check_inputs
 from harness.manifest import collect_manifest
 from harness.models import LoadedModel, load_model, load_weights
+from harness.places import database_url, is_alive
 from harness.seeds import derive_seed
 from harness.session import Session
 from harness.snapshot import SnapshotReader
 from harness.spec import POLICY_KINDS, RunSpec, parse_spec
 from harness.state import Settings, State
-from harness.store import RunStore, database_url, is_alive, open_store
+from harness.store import RunStore, check_place, open_store, refuse_taken
 from harness.trainer import StepTrainer
 from harness.types import DecisionPolicy, Knobs, Prompt, Status
 from harness.warmstart import warm_start
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
 from pools.pool import PromptPool
-from pools.sources import load_prompts
-from pools.splits import split_prompts
-from rewards.contract import Reward, load_function, source_of
+from rewards.contract import Reward, source_of
 
 log = logging.getLogger("grpo")
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
@@ -48,26 +48,6 @@ BEAT_S = 0.5
 
 def build_policy(kind: str) -> DecisionPolicy:
     return POLICIES[kind]()
-
-
-def build_reward(spec: RunSpec, *, chat: bool) -> Reward:
-    """The reward of a spec. Raises InputError when a function cannot be imported."""
-    functions = dict(load_function(name) for name in spec.reward.functions)
-    if len(functions) != len(spec.reward.functions):
-        raise InputError("reward.function: two functions have the same name; rename one")
-    return Reward(
-        functions,
-        weights=spec.reward.weights,
-        range=spec.reward.range,
-        solved_at=spec.reward.solved_at,
-        chat=chat,
-    )
-
-
-def build_splits(spec: RunSpec) -> dict[str, list[Prompt]]:
-    """The pool's splits. Raises InputError."""
-    prompts = load_prompts(spec.pool.source, template=spec.pool.template, system=spec.pool.system_prompt)
-    return split_prompts(prompts, spec.pool.splits)
 
 
 def build_evaluator(
@@ -103,10 +83,8 @@ def build_parts(spec: RunSpec) -> Parts:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only hides reads of garbage, at a cost
     keep_freed_memory()
-    build_reward(spec, chat=False)  # a wrong name shows before the model is loaded
+    check_inputs(spec)
     splits = build_splits(spec)
-    pool = PromptPool(splits["train"], draw_share=spec.pool.draw_share)
-    pool.check_draw(spec.knobs.prompts_per_step)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
     longest = _longest_prompt(loaded, splits)
@@ -120,7 +98,16 @@ def build_parts(spec: RunSpec) -> Parts:
         "data_sha256": _hash(f"{p.id} {p.ground_truth}" for name in sorted(splits) for p in splits[name]),
         "reward_sha256": _hash(source_of(name) or name for name in spec.reward.functions),
     }
-    return Parts(spec, loaded, splits, pool, build_reward(spec, chat=loaded.chat), knobs, bounds, manifest)
+    return Parts(
+        spec,
+        loaded,
+        splits,
+        build_pool(spec, splits["train"]),
+        build_reward(spec, chat=loaded.chat),
+        knobs,
+        bounds,
+        manifest,
+    )
 
 
 def _longest_prompt(loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]]) -> int:
@@ -297,12 +284,11 @@ def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]]) -> Setti
 def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
     """Check everything, then create the run's record and folder. Raises InputError, and then nothing was created."""
     url = database_url(spec.output.dir, spec.output.db)
-    if Path(url.removeprefix("sqlite:///")).exists() and spec.name:
-        _refuse_taken(open_store(url), spec.name)
+    check_place(url, spec.name)
     parts = build_parts(spec)
     store = open_store(url)
     name = spec.name or _free_name(store, short_name)
-    _refuse_taken(store, name)
+    refuse_taken(store, name)
     folder = Path(spec.output.dir).absolute() / name
     if folder.exists():
         raise InputError(f"name: {folder} exists already, though no run in {url} has that name; choose another --name")
@@ -342,11 +328,6 @@ def resume_run(store: RunStore, name: str, interrupted: Event, *, steps: int | N
     store.adopt_run(record.id)
     store.update_run(record.id, spec=spec.model_dump(mode="json"))
     return Run(parts, store, record.id, interrupted, resumed=True)
-
-
-def _refuse_taken(store: RunStore, name: str) -> None:
-    if any(run.name == name for run in store.list_runs()):
-        raise InputError(f"name: a run named {name} exists already; choose another --name, or grpo resume {name}")
 
 
 def _free_name(store: RunStore, short_name: str) -> str:

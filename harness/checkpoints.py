@@ -40,8 +40,9 @@ class Checkpoints:
         """By step, by name, or the best by dev (None or ``best``). Raises Refused: none such, or damaged."""
         checkpoints = self.store.load_checkpoints(self.run_id)
         for checkpoint, hashes in checkpoints:
-            by_name = str(target) in (str(checkpoint.step), checkpoint.name)
-            if checkpoint.best if target in (None, "best") else by_name:
+            by_step = isinstance(target, int) and target == checkpoint.step
+            by_text = isinstance(target, str) and target in (str(checkpoint.step), checkpoint.name)
+            if checkpoint.best if target in (None, "best") else by_step or by_text:
                 if not is_intact(Path(checkpoint.path), hashes):
                     raise Refused(f"the checkpoint of step {checkpoint.step} is damaged: {checkpoint.path}")
                 return checkpoint

@@ -15,10 +15,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from harness import __version__
 from harness.actions import parse_action
 from harness.errors import HarnessError, InputError
+from harness.places import database_url, is_alive
 
 if TYPE_CHECKING:
     from harness.build import Run
@@ -28,7 +30,6 @@ app = typer.Typer(
     name="grpo",
     help="Tune a language model by single GRPO steps, with a decision after each and a log that explains it.\n\n"
     "Start with: grpo run",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,7 +48,10 @@ INTERRUPTED = 130
 def main() -> None:
     """Entry point: errors of ours are one line on stderr, with their exit code."""
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False))
+    except TyperException as error:  # a wrong flag or command
+        command = next((word for word in sys.argv[1:2] if word in _command_names()), "")
+        _complain(f"{error.format_message()} (see grpo {command}{' ' if command else ''}--help)", 2)
     except InputError as error:
         _complain(str(error), 2)
     except HarnessError as error:
@@ -57,6 +61,10 @@ def main() -> None:
     except BrokenPipeError:  # e.g. grpo review | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+
+
+def _command_names() -> set[str]:
+    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
 
 
 def _complain(message: str, code: int) -> None:
@@ -70,13 +78,16 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     del version
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 # ---------------------------------------------------------------- driving
@@ -126,9 +137,14 @@ def run(
         given.append(f"output.dir={json.dumps(out)}")
     checked, short_name = load_spec(spec, [*(set_ or []), *given])
     interrupted = Event()
+    _say("checking pool, reward and model ...", as_json)
+    from harness.inputs import check_inputs
+    from harness.store import check_place
+
+    check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
+    check_place(database_url(checked.output.dir, checked.output.db), checked.name)
     from harness.build import start_run
 
-    _say("checking model, pool and reward ...", as_json)
     _drive(start_run(checked, short_name, interrupted), interrupted, plain=plain, as_json=as_json)
 
 
@@ -150,7 +166,7 @@ def resume(
 
       grpo resume arithmetic-1 --steps 200
     """
-    store = _store(db, out)
+    store = _store(db, out, run)
     store.find_run(run)  # an unknown name shows before torch is loaded
     interrupted = Event()
     from harness.build import resume_run
@@ -241,10 +257,8 @@ def act(
 
       grpo act latest policy fixed
     """
-    from harness.store import is_alive
-
     action = parse_action(words)
-    store = _store(db, out)
+    store = _store(db, out, run)
     record = store.find_run(run)
     if record.status in ("finished", "stopped", "failed"):
         raise InputError(
@@ -280,7 +294,7 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
     from harness.dashboard import follow
     from harness.snapshot import SnapshotReader
 
-    store = _store(db, out)
+    store = _store(db, out, run)
     record = store.find_run(run)
     console = Console()
     plain = plain or not console.is_terminal or console.is_dumb_terminal
@@ -294,12 +308,11 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
 def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
     """List all runs."""
     from harness.forecast import format_duration
-    from harness.store import is_alive
 
-    store = _store(db, out)
+    store = _store_if_any(db, out)
     rows = []
-    for record in store.list_runs():
-        best = store.best_step(record.id)
+    for record in store.list_runs() if store else ():
+        best = store.best_step(record.id) if store else None
         gone = record.status in ("running", "paused") and not is_alive(record.pid, record.host)
         rows.append(
             {
@@ -309,7 +322,7 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
                 "stop_reason": record.stop_reason,
                 "policy": record.policy,
                 "seed": record.seed,
-                "steps": store.load_run(record.id)["last_step"],
+                "steps": record.last_step,
                 "rollouts": record.rollouts,
                 "wall_s": round(record.wall_s, 1),
                 "best_step": best,
@@ -318,6 +331,9 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
         )
     if as_json:
         print(json.dumps(rows))
+        return
+    if not rows:
+        print("no runs yet; start one with: grpo run")
         return
     table = Table(box=None)
     for column in ("run", "status", "policy", "seed", "steps", "best step", "time", "why it ended"):
@@ -337,7 +353,7 @@ def review(run: RunName = "latest", as_json: JsonFlag = False, db: DbOption = No
     from harness.report import build_review, render_review
     from harness.snapshot import load_history
 
-    document = build_review(load_history(_store(db, out), run))
+    document = build_review(load_history(_store(db, out, run), run))
     if as_json:
         print(json.dumps(document, allow_nan=False))
     else:
@@ -443,18 +459,18 @@ def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "run
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def _store(db: str | None, out: str) -> RunStore:
-    """The database, which must exist: reading commands create nothing."""
-    from harness.store import database_url, open_store
-
-    return open_store(database_url(out, db), create=False)
+def _store(db: str | None, out: str, run: str) -> RunStore:
+    """The database that should hold ``run``; reading commands create nothing."""
+    store = _store_if_any(db, out)
+    if store is None:
+        raise InputError(f"no run named {run}: there is no database at {database_url(out, db)} yet")
+    return store
 
 
 def _store_if_any(db: str | None, out: str) -> RunStore | None:
-    from harness.store import database_url, open_store
+    from harness.store import find_store
 
-    url = database_url(out, db)
-    return open_store(url) if Path(url.removeprefix("sqlite:///")).exists() else None
+    return find_store(database_url(out, db))
 
 
 def _say(text: str, as_json: bool) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from harness.errors import InputError
 from harness.manifest import PACKAGES, gpu_name, installed_version
+from harness.places import database_path, database_url, existing_parent
 from harness.spec import recipe_names
-from harness.store import database_url, open_store
+from harness.store import open_store
 
 LEAST_DISK = 2 * 2**30
 LEAST_MEMORY = 4 * 2**30
@@ -57,24 +58,20 @@ def examine(db: str | None, out: str) -> list[Finding]:
 
 
 def _disk(out: str) -> Finding:
-    place = Path(out).absolute()
-    while not place.exists():
-        place = place.parent
+    place = existing_parent(Path(out) / "any run")
     free = shutil.disk_usage(place).free
     return Finding("disk", f"{free / 2**30:.1f} GiB free at {place}", free >= LEAST_DISK, "free some, or use --out")
 
 
 def _database(db: str | None, out: str) -> Finding:
     url = database_url(out, db)
-    path = Path(url.removeprefix("sqlite:///"))
+    path = database_path(url)
     if path.exists():
         try:
             store = open_store(url)
             return Finding("database", f"{path} with {len(store.list_runs())} runs")
         except InputError as error:
             return Finding("database", str(path), False, str(error))
-    place = path.absolute().parent
-    while not place.exists():
-        place = place.parent
+    place = existing_parent(path)
     writable = os.access(place, os.W_OK)
     return Finding("database", f"none yet, will be {path}", writable, "" if writable else f"{place} is not writable")

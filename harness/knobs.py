@@ -60,7 +60,7 @@ def compute_focus(word: str, focus: float | None, bounds: Mapping[str, tuple[flo
         moved = start + (FOCUS_STEP if word == "easier" else -FOCUS_STEP)
         return round(min(high, max(low, moved)), 6)
     try:
-        return float(word)
+        return _finite(word)
     except ValueError:
         raise Refused(f"focus takes easier, harder, uniform or a pass rate such as 0.5, not {word!r}") from None
 
@@ -83,12 +83,20 @@ def parse_assignments(words: list[str]) -> dict[str, KnobValue]:
         if not equals:
             raise Refused(f"set takes knob=value, not {word!r}")
         try:
-            changes[name.strip()] = int(text) if name.strip() in WHOLE_NUMBERS else float(text)
+            changes[name.strip()] = int(text) if name.strip() in WHOLE_NUMBERS else _finite(text)
         except ValueError:
             raise Refused(f"{name} needs a number, not {text!r}") from None
     if not changes:
         raise Refused("set takes at least one knob=value")
     return changes
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can hold too. Raises ValueError."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not finite")
+    return value
 
 
 def describe(action: Action) -> str:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.build import build_evaluator, build_reward, build_splits, quiet_libraries
+from harness.build import build_evaluator, quiet_libraries
 from harness.checkpoints import Checkpoints
 from harness.errors import InputError, Refused
 from harness.evaluate import compute_proportions, summarise
 from harness.generate import generate_texts
+from harness.inputs import build_reward, build_splits
 from harness.models import LoadedModel, load_model, load_weights
 from harness.seeds import derive_seed
 from harness.signal import reason_of

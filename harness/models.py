@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import huggingface_hub
 import safetensors.torch
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
@@ -159,6 +162,8 @@ def _load_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokeni
         raise InputError(f"model.name: no folder {spec.name}; give {TINY}, a model folder or a hub id such as org/name")
     dtype = {"auto": _natural_dtype(), "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     options: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
+    if not is_local and not _hub_answers():
+        options["local_files_only"] = True  # without this, minutes of retries come before the error
     try:
         tokenizer = AutoTokenizer.from_pretrained(spec.name, padding_side="left", **options)
         loader = AutoPeftModelForCausalLM if (folder / "adapter_config.json").is_file() else AutoModelForCausalLM
@@ -166,11 +171,22 @@ def _load_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokeni
         model = loader.from_pretrained(spec.name, dtype=dtype[spec.dtype], **options, **more)
     except Exception as error:  # transformers raises many kinds; all of them mean that this name gives no model
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        kind = "folder" if is_local else "hub id (is the hub within reach?)"
-        raise InputError(f"model.name: cannot load {spec.name} as a {kind}: {first_line}") from None
+        if options.get("local_files_only"):
+            first_line = "the hub is out of reach and the model is not in the local cache; give a model folder"
+        raise InputError(f"model.name: cannot load {spec.name}: {first_line}") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def _hub_answers() -> bool:
+    """Whether a connection to the hub opens within three seconds."""
+    address = urlsplit(huggingface_hub.constants.ENDPOINT)
+    try:
+        with socket.create_connection((address.hostname, address.port or 443), timeout=3):
+            return True
+    except OSError:
+        return False
 
 
 def _natural_dtype() -> torch.dtype:

@@ -180,7 +180,8 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
     if dev:
         table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
     kl = review["kl"]
-    table.add_row("KL to the start", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
+    if kl["last"] is not None:
+        table.add_row("KL to the start", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
     signal = review["signal"]
     shares = ", ".join(f"{part.replace('_', '-')} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
     table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)

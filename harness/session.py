@@ -239,6 +239,7 @@ class Session:
         if status != "failed":
             self.save()
         if score:
+            self._look()
             self._score_the_end()
         self.store.update_run(self.run_id, status=status, stop_reason=reason, wall_s=self.wall_s, phase="")
         self._note("error" if status == "failed" else "info", f"{status}: {reason}")

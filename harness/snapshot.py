@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
 
+from harness.places import is_alive
 from harness.records import BUCKET, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP
-from harness.store import RunStore, decision_record, is_alive, run_record
+from harness.store import RunStore, decision_record, run_record
 from harness.types import (
     Bucket,
     DecisionRecord,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -242,12 +243,18 @@ class RunSpec(Section):
             raise ValueError(f"{name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
         return name
 
-    @field_validator("bounds")
+    @field_validator("bounds", mode="before")
     @classmethod
-    def _bounds_are_knobs(cls, bounds: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        for name, (low, high) in bounds.items():
+    def _bounds_are_of_knobs(cls, bounds: Any) -> Any:
+        for name in bounds if isinstance(bounds, dict) else ():
             if name not in KNOB_NAMES:
                 raise ValueError(f"no knob named {name}{_nearest(name, KNOB_NAMES)}")
+        return bounds
+
+    @field_validator("bounds")
+    @classmethod
+    def _bounds_go_up(cls, bounds: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        for name, (low, high) in bounds.items():
             if low > high:
                 raise ValueError(f"{name} [{low:g}, {high:g}] must go from low to high")
         return bounds
@@ -310,7 +317,9 @@ def parse_spec(tree: Mapping[str, Any]) -> RunSpec:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if not isinstance(part, str) or part not in _UNION_TAGS)
         message = str(first["msg"]).removeprefix("Value error, ")
-        message = message[0].lower() + message[1:]
+        message = message[0].lower() + message[1:].partition(", unable to parse")[0]
+        message = message.replace("input should be", "must be")
+        message = re.sub(r"a valid dictionary or instance of \w+", "a section of fields", message)
         given = first.get("input")
         if first["type"] != "value_error" and not isinstance(given, dict | list):
             message += f", not {given!r}"
@@ -328,8 +337,7 @@ def _find(source: str) -> Path:
         return path
     if source not in recipe_names():
         raise InputError(
-            f"no recipe named {source}{_nearest(source, recipe_names())}: recipes are {', '.join(recipe_names())}; "
-            "a file needs its .toml or .json ending"
+            f"no recipe named {source}; recipes are {', '.join(recipe_names())}; a file needs its .toml or .json ending"
         )
     return recipe_folder() / f"{source}.toml"
 

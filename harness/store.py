@@ -22,6 +22,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from harness.buckets import fold, rebuild
 from harness.errors import InputError
 from harness.migrations import migrate
+from harness.places import PREFIX, database_path, existing_parent
 from harness.records import (
     CHECKPOINT,
     COMMAND,
@@ -345,7 +346,7 @@ class RunStore:
             for table in (EVALUATION, COMPLETION, CHECKPOINT):
                 c.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
             _set_lineage(c, run_id, weights_step, live)
-            c.execute(update(RUN).where(RUN.c.id == run_id).values(last_step=step))
+            c.execute(update(RUN).where(RUN.c.id == run_id).values(last_step=max(0, step)))
 
     def roll_back(self, run_id: int, step: int, *, live: Sequence[int]) -> None:
         """The weights are those of ``step`` again; the live steps are its ancestors and itself."""
@@ -408,15 +409,34 @@ class RunStore:
 # ---------------------------------------------------------------- opening
 
 
-def open_store(url: str, *, create: bool = True) -> RunStore:
-    """The database at ``url`` (``sqlite:///path``, or a path), migrated. Raises InputError."""
-    if "://" not in url:
-        url = f"sqlite:///{url}"
-    if not url.startswith("sqlite:///") or url == "sqlite:///":
+def find_store(url: str) -> RunStore | None:
+    """The database at ``url`` if there is one; creates nothing."""
+    return open_store(url) if database_path(url).exists() else None
+
+
+def check_place(url: str, name: str) -> None:
+    """Raises InputError if a run called ``name`` could not be recorded at ``url``; creates nothing."""
+    store = find_store(url)
+    if store is not None:
+        refuse_taken(store, name)
+        return
+    parent = existing_parent(database_path(url))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(
+            f"db: cannot write {database_path(url)}: {parent} is not writable; choose another --db or --out"
+        )
+
+
+def refuse_taken(store: RunStore, name: str) -> None:
+    if any(run.name == name for run in store.list_runs()):
+        raise InputError(f"name: a run named {name} exists already; choose another --name, or grpo resume {name}")
+
+
+def open_store(url: str) -> RunStore:
+    """The database at ``url`` (``sqlite:///path``), created and migrated as needed. Raises InputError."""
+    if not url.startswith(PREFIX) or url == PREFIX:
         raise InputError(f"db: {url} is not a SQLite file; give sqlite:///path/to/harness.db")
-    path = Path(url.removeprefix("sqlite:///"))
-    if not create and not path.exists():
-        raise InputError(f"db: no database at {path}; runs are kept there once grpo run was started from this folder")
+    path = database_path(url)
     file_system = _file_system_of(path)
     if file_system in NETWORK_FILE_SYSTEMS:
         raise InputError(f"db: {path} lies on {file_system}, where SQLite's locks fail; use --db with a local disk")
@@ -433,26 +453,8 @@ def open_store(url: str, *, create: bool = True) -> RunStore:
             migrate(connection)
     except (OSError, DatabaseError) as error:
         cause = error.orig if isinstance(error, DatabaseError) else error
-        raise InputError(f"db: cannot write {path}: {cause}; choose another place with --db or --out") from None
+        raise InputError(f"db: cannot write {path}: {cause}; choose another --db or --out") from None
     return store
-
-
-def database_url(folder: str, url: str | None) -> str:
-    """Where runs are recorded: ``url`` if given, else harness.db in ``folder``."""
-    return url or f"sqlite:///{Path(folder) / 'harness.db'}"
-
-
-def is_alive(pid: int, host: str) -> bool:
-    """Whether the process of a run lives. Of another machine nothing is known, so it counts as alive."""
-    if host != socket.gethostname():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return pid > 0
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
@@ -557,5 +559,6 @@ def _set_lineage(c: Connection, run_id: int, weights_step: int, live: Sequence[i
     for start in range(0, len(live), 500):  # SQLite limits the number of parameters
         c.execute(update(STEP).where(here, STEP.c.step.in_(live[start : start + 500])).values(state="live"))
     query = select(STEP.c.step, STEP.c.metrics).where(here, STEP.c.state == "live").order_by(STEP.c.step)
-    rebuild(c, run_id, [(row.step, row.metrics) for row in c.execute(query)])
+    last_step = c.execute(select(func.max(STEP.c.step)).where(here)).scalar() or 0
+    rebuild(c, run_id, [(row.step, row.metrics) for row in c.execute(query)], last_step=last_step)
     c.execute(update(RUN).where(RUN.c.id == run_id).values(lineage=RUN.c.lineage + 1, weights_step=weights_step))

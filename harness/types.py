@@ -270,6 +270,7 @@ class RunRecord:
     rollouts: int
     budget_steps: int
     budget_hours: float | None
+    last_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from harness.errors import InputError
 from harness.generate import seed_torch
 from harness.models import LoadedModel
 from harness.seeds import derive_seed
@@ -33,14 +32,9 @@ def warm_start(
 ) -> None:
     """Train ``loaded`` in place on ``spec.examples`` demonstrations for ``spec.steps`` steps.
 
-    Raises InputError when the train split has too few demonstrations.
+    That there are so many was checked with the other inputs (harness.inputs).
     """
-    shown = [prompt for prompt in train if prompt.demonstration]
-    if len(shown) < spec.examples:
-        raise InputError(
-            f"warmstart.examples: {spec.examples} asked for, but only {len(shown)} of {len(train)} train prompts "
-            "have a demonstration; lower it, or set warmstart.steps=0"
-        )
+    shown = [prompt for prompt in train if prompt.demonstration is not None]
     chosen = random.Random(derive_seed(seed, "warmstart")).sample(shown, spec.examples)
     rows = [_row(loaded, prompt) for prompt in chosen]
     progress("warm start", 0, spec.steps)

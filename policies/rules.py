@@ -266,7 +266,7 @@ def speed_up(view: _View) -> Decision | None:
     moved = [step.metrics["kl/mean"] for step in steps]
     mixed = fmean(step.metrics["group/mixed_rate"] for step in steps)
     first = view.snapshot.dev[0]
-    if max(moved) > TINY_KL or mixed < 0.1 or looks[0].accuracy > first.ci95[1]:
+    if not all(kl <= TINY_KL for kl in moved) or mixed < 0.1 or looks[0].accuracy > first.ci95[1]:
         return None
     faster = view.moved("learning_rate", FASTER)
     if faster is None:

@@ -1,0 +1,5 @@
+"""``python -m harness`` is ``grpo``."""
+
+from harness.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""What a spec needs from outside, except the model: pool and reward. Nothing here imports torch, so wrong
+input shows within a second."""
+
+from __future__ import annotations
+
+from harness.errors import InputError
+from harness.spec import RunSpec
+from harness.types import Prompt
+from pools.pool import PromptPool
+from pools.sources import load_prompts
+from pools.splits import split_prompts
+from rewards.contract import Reward, load_function
+
+
+def build_reward(spec: RunSpec, *, chat: bool) -> Reward:
+    """The reward of a spec; ``chat`` as in Reward. Raises InputError when a function cannot be imported."""
+    functions = dict(load_function(name) for name in spec.reward.functions)
+    if len(functions) != len(spec.reward.functions):
+        raise InputError("reward.function: two functions have the same name; rename one")
+    return Reward(
+        functions,
+        weights=spec.reward.weights,
+        range=spec.reward.range,
+        solved_at=spec.reward.solved_at,
+        chat=chat,
+    )
+
+
+def build_splits(spec: RunSpec) -> dict[str, list[Prompt]]:
+    """The pool's splits. Raises InputError."""
+    prompts = load_prompts(spec.pool.source, template=spec.pool.template, system=spec.pool.system_prompt)
+    return split_prompts(prompts, spec.pool.splits)
+
+
+def build_pool(spec: RunSpec, train: list[Prompt]) -> PromptPool:
+    """The train split to draw from. Raises InputError when a step would draw more than its share."""
+    pool = PromptPool(train, draw_share=spec.pool.draw_share)
+    pool.check_draw(spec.knobs.prompts_per_step)
+    return pool
+
+
+def check_inputs(spec: RunSpec) -> None:
+    """Raises InputError for the first thing about pool, reward and warm start that would end a run."""
+    build_reward(spec, chat=False)
+    train = build_splits(spec)["train"]
+    build_pool(spec, train)
+    shown = sum(prompt.demonstration is not None for prompt in train)
+    if spec.warmstart.steps and shown < spec.warmstart.examples:
+        raise InputError(
+            f"warmstart.examples: {spec.warmstart.examples} asked for, but only {shown} of {len(train)} train prompts "
+            "have a demonstration; lower it, or set warmstart.steps=0"
+        )

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InputError
+from harness.knobs import DEFAULT_BOUNDS
+from harness.spec import DEFAULT_GROUP_SIZE, RunSpec, load_spec, parse_spec, recipe_names
+
+
+def test_an_empty_spec_is_all_defaults() -> None:
+    assert parse_spec({}) == RunSpec()
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_is_valid_and_called_by_its_name(recipe: str) -> None:
+    _, name = load_spec(recipe)
+    assert name == recipe
+
+
+def test_no_source_is_the_arithmetic_recipe() -> None:
+    assert load_spec(None) == load_spec("arithmetic")
+
+
+def test_a_spec_survives_json() -> None:
+    spec, _ = load_spec("arithmetic")
+    assert parse_spec(json.loads(spec.model_dump_json())) == spec
+
+
+def test_toml_and_json_files_say_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("seed = 3\n[knobs]\ntemperature = 0.7\n", encoding="utf-8")
+    (tmp_path / "a.json").write_text('{"seed": 3, "knobs": {"temperature": 0.7}}', encoding="utf-8")
+    assert load_spec(str(tmp_path / "a.toml")) == load_spec(str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("seed=5", ("seed",), 5),
+        ("knobs.temperature=0.7", ("knobs", "temperature"), 0.7),
+        ("pool.splits.dev=50", ("pool", "splits", "dev"), 50),
+        ("policy.kind=fixed", ("policy", "kind"), "fixed"),
+        ('model.name="tiny"', ("model", "name"), "tiny"),
+        ("trainer.stop=['#']", ("trainer", "stop"), ["#"]),
+        ("pool.source=rows.jsonl", ("pool", "source"), "rows.jsonl"),
+        ("output.db=sqlite:///x=y.db", ("output", "db"), "sqlite:///x=y.db"),
+        ("bounds.temperature=[0.5, 1.2]", ("bounds", "temperature"), (0.5, 1.2)),
+    ],
+)
+def test_overrides_take_toml_values_and_bare_words(override: str, path: tuple[str, ...], value: object) -> None:
+    spec, _ = load_spec("arithmetic", [override])
+    found: object = spec
+    for part in path:
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("knobs", "--set takes section.field=value, not 'knobs'"),
+        ("=3", "--set takes section.field=value"),
+        ("knobs.max_tokens.x=3", "knobs.max_tokens.x: max_tokens is a value, not a section"),
+        ("knobs.temprature=1", "knobs.temprature: no such field in .knobs., did you mean temperature"),
+        ("modle.name=tiny", "modle: no such field at the top level, did you mean model"),
+        ("knobs.temperature=-1", "knobs.temperature: .*greater than 0, not -1"),
+        ("knobs.temperature=9", r"knobs.temperature 9 is outside its bounds \[0.3, 1.5\]"),
+        ("knobs.temperature=hot", "knobs.temperature: .*not 'hot'"),
+        ("knobs.temperature=nan", "knobs.temperature: .*finite"),
+        ("budget.steps=0", "budget.steps: .*greater than or equal to 1, not 0"),
+        ("policy.kind=rule", "policy.kind: no decision policy named rule, did you mean rules"),
+        ("pool.splits.valid=3", "pool.splits: no split named valid"),
+        ("pool.template=hello", r"pool.template: must contain \{prompt\}"),
+        ("trainer.lr_scheduler=cosine", "needs scheduler_total_steps"),
+        ("trainer.warmup_steps=5", "warmup_steps needs lr_scheduler"),
+        ("trainer.loss_type=gpo", "trainer.loss_type"),
+        ("reward.range=[1, 0]", "range .* must go from low to high"),
+        ("reward.solved_at=2", "solved_at 2 is not within range"),
+        ("reward.weights=[1, 2]", "2 values for 1 functions"),
+        ("reward.function=[]", "function names no reward"),
+        ("bounds.temp=[0, 1]", "bounds: no knob named temp"),
+        ("bounds.temperature=[1, 0]", "must go from low to high"),
+        ("seed=-1", "seed: "),
+        ("name=a/b", "name: 'a/b' must be letters"),
+        ("name=..", "name: '..' must be letters"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_field(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_spec("arithmetic", [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("arithmetik", "no recipe named arithmetik; recipes are arithmetic"),
+        ("nothing/here.toml", "no spec file at nothing/here.toml"),
+    ],
+)
+def test_a_source_that_is_not_there(source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_spec(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.toml", b"seed = ", "not valid TOML"),
+        ("a.json", b"{", "not valid JSON"),
+        ("a.json", b"[1]", "must hold a table"),
+        ("a.toml", b"name = '\xff'", "not valid TOML"),
+    ],
+)
+def test_a_malformed_file_is_wrong_input(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_spec(str(tmp_path / name))
+
+
+def test_splits_that_are_not_given_keep_their_size() -> None:
+    assert parse_spec({"pool": {"splits": {"dev": 5}}}).pool.splits == {"probe": 100, "dev": 5, "test": 300}
+
+
+def test_bounds_replace_those_of_one_knob() -> None:
+    spec = parse_spec({"bounds": {"temperature": [0.1, 2.0]}, "knobs": {"temperature": 1.9}})
+    assert spec.all_bounds == DEFAULT_BOUNDS | {"temperature": (0.1, 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("given", "recommended", "expected"),
+    [(4, 16, (4, "spec")), (None, 16, (16, "model")), (None, None, (DEFAULT_GROUP_SIZE, "default"))],
+)
+def test_group_size_comes_from_spec_then_model_then_default(
+    given: int | None, recommended: int | None, expected: tuple[int, str]
+) -> None:
+    spec = parse_spec({"knobs": {"group_size": given}})
+    knobs, origin = spec.first_knobs(recommended)
+    assert (knobs.group_size, origin) == expected

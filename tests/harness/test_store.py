@@ -1,0 +1,509 @@
+"""The contract of a store, on a real SQLite file."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InputError
+from harness.migrations import MIGRATIONS
+from harness.places import database_url, is_alive
+from harness.records import GROUP
+from harness.snapshot import DECISIONS_SHOWN, EVALUATIONS_SHOWN, EVENTS_SHOWN, STEPS_SHOWN, SnapshotReader
+from harness.store import RunStore, check_place, find_store, open_store
+from harness.types import Action, Decision, Knobs
+from tests.builders import (
+    HEALTHY,
+    create_run,
+    make_checkpoint,
+    make_evaluation,
+    make_group,
+    make_prompt,
+    make_sample,
+    make_store,
+    record_step,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    opened = make_store(tmp_path / "runs")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def run_id(store: RunStore) -> int:
+    return create_run(store)
+
+
+def record_decision(store: RunStore, run_id: int, step: int, decision: Decision, refused: str | None = None) -> None:
+    changes = {name: {"from": None, "to": value} for name, value in decision.action.changes.items()}
+    store.record_decisions(
+        run_id, step, [(decision, changes, refused)], knobs=Knobs(), pins=[], policy="rules", status="running"
+    )
+
+
+# ---------------------------------------------------------------- runs
+
+
+def test_a_new_run_is_running_and_found_by_name(store: RunStore, run_id: int) -> None:
+    run = store.find_run("night")
+    assert (run.id, run.name, run.status, run.seed, run.policy) == (run_id, "night", "running", 7, "rules")
+    assert (run.budget_steps, run.budget_hours, run.pid) == (80, None, os.getpid())
+
+
+def test_a_taken_name_is_wrong_input_and_leaves_the_first_run(store: RunStore, run_id: int) -> None:
+    with pytest.raises(InputError, match="a run named night exists already"):
+        create_run(store, seed=8)
+    assert [(run.id, run.seed) for run in store.list_runs()] == [(run_id, 7)]
+
+
+def test_latest_is_the_newest_run(store: RunStore, run_id: int) -> None:
+    second = create_run(store, "second")
+    assert store.find_run("latest").id == second
+    assert [run.id for run in store.list_runs()] == [run_id, second]
+
+
+@pytest.mark.parametrize(("name", "message"), [("nobody", "no run named nobody"), ("latest", "no run yet")])
+def test_an_unknown_run_is_wrong_input(store: RunStore, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        store.find_run(name)
+
+
+def test_spec_and_manifest_come_back_as_they_were(store: RunStore) -> None:
+    spec, manifest = {"knobs": {"focus": None}, "budget": {"hours": 0.5}}, {"gpu": "none", "threads": 2}
+    run_id = create_run(store, "other", spec=spec, manifest=manifest)
+    row = store.load_run(run_id)
+    assert (row["spec"], row["manifest"]) == (spec, manifest)
+    assert store.find_run("other").budget_hours == 0.5
+
+
+def test_a_beat_shows_in_the_record(store: RunStore, run_id: int) -> None:
+    store.beat(run_id, "rollout", 3, 16, 12.5)
+    run = store.find_run("night")
+    assert (run.phase, run.phase_done, run.phase_total, run.wall_s) == ("rollout", 3, 16, 12.5)
+
+
+def test_an_adopted_run_is_running_again(store: RunStore, run_id: int) -> None:
+    store.update_run(run_id, status="stopped", stop_reason="interrupted", pid=1)
+    store.adopt_run(run_id)
+    run = store.find_run("night")
+    assert (run.status, run.stop_reason, run.pid) == ("running", "", os.getpid())
+
+
+# ---------------------------------------------------------------- decisions and commands
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Decision(Action("continue"), "rules", "all is well"),
+        Decision(Action("set", {"temperature": 0.1 + 0.2, "max_tokens": 30}), "rules", "seen", "guess", "hope"),
+        Decision(Action("focus", {"focus": None}), "manual"),
+        Decision(Action("focus", argument="easier"), "rules"),
+        Decision(Action("rollback", argument=40), "llm"),
+        Decision(Action("rollback", argument="best"), "agent"),
+        Decision(Action("save", argument="4"), "experiment", "naïve 🙂"),
+    ],
+)
+def test_a_logged_decision_comes_back_as_it_was_taken(store: RunStore, run_id: int, decision: Decision) -> None:
+    record_decision(store, run_id, 5, decision)
+    assert store.load_decisions_at(run_id, 5) == [(decision, None)]
+    assert store.load_decisions_at(run_id, 6) == []
+
+
+def test_several_decisions_of_a_boundary_keep_order_and_refusals(store: RunStore, run_id: int) -> None:
+    first, second = Decision(Action("sample"), "manual"), Decision(Action("set", {"beta": 9.0}), "manual")
+    store.record_decisions(
+        run_id,
+        3,
+        [(first, {}, None), (second, {"beta": {"from": 0.0, "to": 9.0}}, "outside its bounds")],
+        knobs=Knobs(),
+        pins=[],
+        policy="rules",
+        status="running",
+    )
+    assert store.load_decisions_at(run_id, 3) == [(first, None), (second, "outside its bounds")]
+
+
+def test_decisions_are_committed_with_knobs_pins_policy_and_status(store: RunStore, run_id: int) -> None:
+    store.record_decisions(
+        run_id, 1, [], knobs=Knobs(temperature=0.7), pins=["temperature", "beta"], policy="fixed", status="paused"
+    )
+    snapshot = SnapshotReader(store, run_id).read()
+    assert snapshot.knobs == Knobs(temperature=0.7)
+    assert snapshot.pins == {"temperature", "beta"}
+    assert (snapshot.run.policy, snapshot.run.status) == ("fixed", "paused")
+
+
+def test_waiting_commands_come_in_the_order_they_were_asked(store: RunStore, run_id: int) -> None:
+    actions = [Action("set", {"temperature": 0.9}), Action("focus", argument="easier"), Action("rollback", argument=40)]
+    ids = [store.add_command(run_id, action, note=f"note {i}") for i, action in enumerate(actions)]
+    waiting = store.load_waiting(run_id)
+    assert [(c.id, c.action, c.note) for c in waiting] == [
+        (key, action, f"note {i}") for i, (key, action) in enumerate(zip(ids, actions, strict=True))
+    ]
+    assert store.count_waiting(run_id) == 3
+
+
+def test_commands_wait_for_their_own_run_only(store: RunStore, run_id: int) -> None:
+    other = create_run(store, "other")
+    store.add_command(other, Action("pause"))
+    assert store.load_waiting(run_id) == []
+
+
+def test_a_command_is_consumed_with_its_decision(store: RunStore, run_id: int) -> None:
+    taken, refused = store.add_command(run_id, Action("pause")), store.add_command(run_id, Action("resume"))
+    decisions = [
+        (Decision(Action("pause"), "manual", command_id=taken), {}, None),
+        (Decision(Action("resume"), "manual", command_id=refused), {}, "the run is not paused"),
+    ]
+    store.record_decisions(run_id, 4, decisions, knobs=Knobs(), pins=[], policy="rules", status="paused")
+    assert store.count_waiting(run_id) == 0
+    assert store.load_command(taken) == ("taken", 4, "")
+    assert store.load_command(refused) == ("refused", 4, "the run is not paused")
+    assert [decision.command_id for decision, _ in store.load_decisions_at(run_id, 4)] == [taken, refused]
+    store.finish_command(taken, "applied", "pause")
+    assert store.load_command(taken) == ("applied", 4, "pause")
+
+
+def test_a_commit_that_fails_consumes_no_command_and_logs_no_decision(store: RunStore, run_id: int) -> None:
+    command = store.add_command(run_id, Action("pause"))
+    good = Decision(Action("pause"), "manual", command_id=command)
+    with pytest.raises(Exception, match="FOREIGN KEY"):
+        store.record_decisions(
+            run_id,
+            1,
+            [(good, {}, None), (Decision(Action("stop"), "manual", command_id=999), {}, None)],
+            knobs=Knobs(),
+            pins=[],
+            policy="rules",
+            status="paused",
+        )
+    assert store.load_decisions_at(run_id, 1) == []
+    assert store.count_waiting(run_id) == 1
+    assert store.find_run("night").status == "running"
+
+
+def test_a_decision_may_be_refused_afterwards(store: RunStore, run_id: int) -> None:
+    decision = Decision(Action("rollback", argument=3), "rules")
+    record_decision(store, run_id, 8, decision)
+    record_decision(store, run_id, 8, Decision(Action("sample"), "manual"))
+    store.refuse_decision(run_id, 8, "rollback", "damaged")
+    assert [refused for _, refused in store.load_decisions_at(run_id, 8)] == ["damaged", None]
+
+
+# ---------------------------------------------------------------- steps
+
+
+def test_a_step_is_recorded_with_groups_samples_and_counters(store: RunStore, run_id: int) -> None:
+    groups = [make_group(0.0, 1.0, prompt=make_prompt("a", label="easy")), make_group(None, 0.0)]
+    record_step(store, run_id, 1, {"reward/mean": 0.1 + 0.2}, groups=groups, samples=[make_sample(1, reward=None)])
+    snapshot = SnapshotReader(store, run_id).read(whole_run=True)
+    (step,) = snapshot.steps
+    assert step.metrics == HEALTHY | {"reward/mean": 0.1 + 0.2}
+    assert snapshot.samples == (make_sample(1, reward=None),)
+    assert (snapshot.step, snapshot.steps_done, snapshot.run.rollouts, snapshot.run.wall_s) == (1, 1, 4, 1.0)
+    with store.read() as connection:
+        rows = connection.execute(GROUP.select().order_by(GROUP.c.id)).mappings().all()
+    assert [(row["prompt_id"], row["label"], row["kind"]) for row in rows] == [
+        ("a", "easy", "mixed"),
+        ("p", "", "all_zero"),
+    ]
+    assert rows[1]["rewards"] == [None, 0.0]
+
+
+def test_a_checkpoint_row_is_in_the_commit_of_its_step(store: RunStore, run_id: int) -> None:
+    record_step(store, run_id, 1, checkpoint=make_checkpoint(1), hashes={"model": "abc"})
+    assert store.load_checkpoints(run_id) == [(make_checkpoint(1), {"model": "abc"})]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_no_number_survives_as_nan(store: RunStore, run_id: int, value: float) -> None:
+    record_step(store, run_id, 1, {"kl/mean": value, "entropy/mean": 0.5})
+    metrics = SnapshotReader(store, run_id).read(whole_run=True).steps[0].metrics
+    assert math.isnan(metrics["kl/mean"])
+    assert metrics["entropy/mean"] == 0.5
+
+
+def test_a_step_is_there_for_another_process_at_once(store: RunStore, run_id: int) -> None:
+    record_step(store, run_id, 1)
+    code = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('select count(*) from steps').fetchone())"
+    path = store.url.removeprefix("sqlite:///")
+    seen = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "(1,)"
+
+
+# ---------------------------------------------------------------- evaluations, checkpoints, events
+
+
+def test_an_evaluation_of_the_same_weights_replaces_the_first(store: RunStore, run_id: int) -> None:
+    store.record_evaluation(run_id, 0, make_evaluation(0.25))
+    store.record_evaluation(run_id, 0, make_evaluation(0.25, split="test"))
+    store.record_evaluation(run_id, 0, make_evaluation(0.5))
+    looks = SnapshotReader(store, run_id).read().evaluations
+    assert sorted((look.split, look.accuracy) for look in looks) == [("dev", 0.5), ("test", 0.25)]
+
+
+def test_an_evaluation_is_known_by_step_and_split(store: RunStore, run_id: int) -> None:
+    store.record_evaluation(run_id, 10, make_evaluation(0.25))
+    assert store.has_evaluation(run_id, 10, "dev")
+    assert not store.has_evaluation(run_id, 10, "test")
+    assert not store.has_evaluation(run_id, 11, "dev")
+
+
+def test_fixed_samples_replace_earlier_ones_and_leave_those_of_the_step(store: RunStore, run_id: int) -> None:
+    record_step(store, run_id, 1)
+    assert not store.has_samples(run_id, 1)
+    store.record_samples(run_id, 1, [make_sample(1, kind="fixed", completion="old")])
+    store.record_samples(run_id, 1, [make_sample(1, kind="fixed", completion="new")])
+    assert store.has_samples(run_id, 1)
+    samples = SnapshotReader(store, run_id).read(whole_run=True).samples
+    assert sorted((s.kind, s.completion) for s in samples) == [("best", "text"), ("fixed", "new")]
+
+
+def test_the_best_step_has_the_highest_dev_accuracy_and_the_earliest_of_equals(store: RunStore, run_id: int) -> None:
+    assert store.best_step(run_id) is None
+    store.record_evaluation(run_id, 0, make_evaluation(0.9, split="test"))
+    assert store.best_step(run_id) is None
+    for step, accuracy in ((30, 0.75), (0, 0.25), (20, 0.75), (10, 0.5)):
+        store.record_evaluation(run_id, step, make_evaluation(accuracy))
+    assert store.best_step(run_id) == 20
+
+
+def test_checkpoints_come_oldest_first_and_know_the_best(store: RunStore, run_id: int) -> None:
+    for step in (20, 0, 10):
+        store.record_checkpoint(run_id, make_checkpoint(step), {"model": f"hash {step}"})
+        store.record_evaluation(run_id, step, make_evaluation(0.5 if step == 10 else 0.25))
+    found = store.load_checkpoints(run_id)
+    assert [(c.step, c.best, hashes["model"]) for c, hashes in found] == [
+        (0, False, "hash 0"),
+        (10, True, "hash 10"),
+        (20, False, "hash 20"),
+    ]
+
+
+def test_a_checkpoint_of_the_same_step_takes_the_place_of_the_first(store: RunStore, run_id: int) -> None:
+    store.record_checkpoint(run_id, make_checkpoint(10), {})
+    store.record_checkpoint(run_id, make_checkpoint(10, name="lunch"), {})
+    assert [checkpoint.name for checkpoint, _ in store.load_checkpoints(run_id)] == ["lunch"]
+    store.drop_checkpoint(run_id, 10)
+    assert store.load_checkpoints(run_id) == []
+
+
+# ---------------------------------------------------------------- going back
+
+
+def test_a_resume_supersedes_later_steps_and_their_looks_but_keeps_decisions(store: RunStore, run_id: int) -> None:
+    for step in range(1, 5):
+        record_decision(store, run_id, step, Decision(Action("continue"), "rules", f"step {step}"))
+        record_step(store, run_id, step, checkpoint=make_checkpoint(step))
+        store.record_evaluation(run_id, step, make_evaluation(step / 10))
+    store.supersede_after(run_id, 2, 2, live=[1, 2])
+    snapshot = SnapshotReader(store, run_id).read(whole_run=True)
+    assert [step.step for step in snapshot.steps] == [1, 2]
+    assert [look.step for look in snapshot.evaluations] == [1, 2]
+    assert [checkpoint.step for checkpoint in snapshot.checkpoints] == [1, 2]
+    assert {sample.step for sample in snapshot.samples} == {2}
+    assert (snapshot.step, snapshot.steps_done) == (2, 2)
+    assert [d.evidence for d, _ in store.load_decisions_at(run_id, 4)] == ["step 4"]
+    assert store.load_parents(run_id) == {1: 0, 2: 1}
+
+
+def test_steps_taken_again_after_a_resume_take_the_place_of_the_old_ones(store: RunStore, run_id: int) -> None:
+    for step in range(1, 4):
+        record_step(store, run_id, step, {"reward/mean": 0.0})
+    store.supersede_after(run_id, 1, 1, live=[1])
+    for step in range(2, 4):
+        record_step(store, run_id, step, {"reward/mean": 1.0})
+    steps = SnapshotReader(store, run_id).read().steps
+    assert [(step.step, step.metrics["reward/mean"]) for step in steps] == [(1, 0.0), (2, 1.0), (3, 1.0)]
+
+
+def test_a_rollback_leaves_step_numbers_and_makes_a_new_branch(store: RunStore, run_id: int) -> None:
+    for step in range(1, 6):
+        record_step(store, run_id, step)
+    store.roll_back(run_id, 2, live=[2, 1])
+    after = SnapshotReader(store, run_id).read()
+    assert (after.step, after.steps_done) == (2, 5)
+    assert [step.step for step in after.steps] == [1, 2]
+    record_step(store, run_id, 6, parent=2)
+    steps = SnapshotReader(store, run_id).read().steps
+    assert [(step.step, step.parent) for step in steps] == [(1, 0), (2, 1), (6, 2)]
+    assert store.load_parents(run_id) == {1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 2}
+
+
+def test_a_rollback_to_the_start_leaves_no_live_step(store: RunStore, run_id: int) -> None:
+    record_step(store, run_id, 1)
+    store.roll_back(run_id, 0, live=[])
+    assert SnapshotReader(store, run_id).read(whole_run=True).steps == ()
+
+
+def test_a_second_rollback_may_go_to_a_branch_that_was_left(store: RunStore, run_id: int) -> None:
+    for step in range(1, 4):
+        record_step(store, run_id, step)
+    store.roll_back(run_id, 1, live=[1])
+    record_step(store, run_id, 4, parent=1)
+    store.roll_back(run_id, 3, live=[3, 2, 1])
+    assert [step.step for step in SnapshotReader(store, run_id).read().steps] == [1, 2, 3]
+
+
+def test_a_resume_before_a_rollback_brings_the_left_steps_back(store: RunStore, run_id: int) -> None:
+    for step in range(1, 4):
+        record_step(store, run_id, step)
+    store.roll_back(run_id, 1, live=[1])
+    record_step(store, run_id, 4, parent=1)
+    store.supersede_after(run_id, 3, 3, live=[3, 2, 1])
+    assert [step.step for step in SnapshotReader(store, run_id).read().steps] == [1, 2, 3]
+    assert store.load_parents(run_id) == {1: 0, 2: 1, 3: 2}
+
+
+def test_a_very_long_lineage_can_be_kept_alive(store: RunStore, run_id: int) -> None:
+    for step in range(1, 3):
+        record_step(store, run_id, step)
+    store.roll_back(run_id, 2, live=list(range(40_000, 0, -1)))
+    assert [step.step for step in SnapshotReader(store, run_id).read().steps] == [1, 2]
+
+
+# ---------------------------------------------------------------- snapshots
+
+
+def test_a_snapshot_is_bounded_however_long_the_run(store: RunStore, run_id: int) -> None:
+    for step in range(1, STEPS_SHOWN + 6):
+        record_decision(store, run_id, step, Decision(Action("continue"), "rules"))
+        record_step(store, run_id, step)
+        store.record_evaluation(run_id, step, make_evaluation(0.75 if step == 7 else 0.5))
+        store.record_event(run_id, step, "info", f"event {step}")
+    snapshot = SnapshotReader(store, run_id).read(whole_run=True)
+    assert [step.step for step in snapshot.steps] == list(range(6, STEPS_SHOWN + 6))
+    assert len(snapshot.decisions) == DECISIONS_SHOWN
+    assert snapshot.decisions[-1].step == STEPS_SHOWN + 5
+    assert [event.step for event in snapshot.events] == list(range(STEPS_SHOWN + 6 - EVENTS_SHOWN, STEPS_SHOWN + 6))
+    shown = [look.step for look in snapshot.dev]
+    assert len(shown) <= EVALUATIONS_SHOWN + 3
+    assert {1, 7, STEPS_SHOWN + 5} <= set(shown), "the first, the best and the newest look are always shown"
+    assert sum(bucket.n for bucket in snapshot.buckets["reward/mean"]) == STEPS_SHOWN + 5
+
+
+def test_a_reader_that_looked_before_sees_what_a_fresh_one_sees(store: RunStore, run_id: int) -> None:
+    old = SnapshotReader(store, run_id)
+
+    def assert_equal_views() -> None:
+        assert old.read(whole_run=True) == SnapshotReader(store, run_id).read(whole_run=True)
+
+    assert_equal_views()
+    for step in range(1, 6):
+        record_decision(store, run_id, step, Decision(Action("set", {"temperature": 0.9}), "rules"))
+        record_step(store, run_id, step)
+        assert_equal_views()
+    store.roll_back(run_id, 3, live=[1, 2, 3])
+    assert_equal_views()
+    record_step(store, run_id, 6, parent=3)
+    assert_equal_views()
+    store.supersede_after(run_id, 4, 4, live=[1, 2, 3, 4])
+    record_step(store, run_id, 5, {"reward/mean": 0.9})
+    assert_equal_views()
+
+
+def test_a_look_for_the_policy_leaves_out_what_only_people_read(store: RunStore, run_id: int) -> None:
+    record_step(store, run_id, 1)
+    store.record_event(run_id, 1, "info", "hello")
+    store.add_command(run_id, Action("pause"))
+    lean, whole = SnapshotReader(store, run_id).read(), SnapshotReader(store, run_id).read(whole_run=True)
+    assert (lean.samples, lean.events, lean.buckets, lean.commands_waiting) == ((), (), {}, 0)
+    assert (len(whole.samples), len(whole.events), whole.commands_waiting) == (1, 1, 1)
+    assert whole.buckets
+
+
+# ---------------------------------------------------------------- opening
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        opened = make_store(tmp_path)
+        create_run(opened, name)
+        opened.close()
+    found = find_store(url_of(tmp_path / "harness.db"))
+    assert found is not None
+    assert [run.name for run in found.list_runs()] == ["first", "second"]
+    found.close()
+    connection = sqlite3.connect(tmp_path / "harness.db")
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "harness.db"
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    with pytest.raises(InputError, match="use the newer grpo"):
+        open_store(url_of(path))
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    connection.close()
+
+
+def test_looking_for_a_database_creates_none(tmp_path: Path) -> None:
+    assert find_store(url_of(tmp_path / "runs" / "harness.db")) is None
+    check_place(url_of(tmp_path / "runs" / "harness.db"), "night")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_is_checked_for_the_name_before_anything_is_created(store: RunStore, run_id: int) -> None:
+    assert run_id
+    check_place(store.url, "another")
+    with pytest.raises(InputError, match="a run named night exists already"):
+        check_place(store.url, "night")
+
+
+def test_a_place_that_cannot_be_written_is_wrong_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .* is not writable"):
+        check_place(url_of(tmp_path / "file" / "harness.db"), "night")
+    for place in (tmp_path / "file" / "harness.db", tmp_path / "folder"):
+        with pytest.raises(InputError, match=r"cannot write .* choose another"):
+            open_store(url_of(place))
+
+
+def test_a_file_that_is_no_database_is_wrong_input_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("these are my notes, not a database " * 40, encoding="utf-8")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="not a database"):
+        open_store(url_of(path))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("url", ["postgresql://host/db", "sqlite://", "sqlite:///", "mysql://x"])
+def test_only_sqlite_files_are_databases(url: str) -> None:
+    with pytest.raises(InputError, match="is not a SQLite file"):
+        open_store(url)
+
+
+def test_the_database_lies_in_the_output_folder_unless_named() -> None:
+    assert database_url("out", None) == "sqlite:///out/harness.db"
+    assert database_url("out", "sqlite:///x.db") == "sqlite:///x.db"
+
+
+def test_a_process_is_alive_until_it_ended(store: RunStore, run_id: int) -> None:
+    host = store.find_run("night").host
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert is_alive(os.getpid(), host)
+    assert not is_alive(ended.pid, host)
+    assert is_alive(ended.pid, "a host far away")
