@@ -186,7 +186,7 @@ class Run:
         """Warm start, forecast, steps, end. Returns how and why it ended; raises nothing but KeyboardInterrupt."""
         open_log(self.folder)
         try:
-            return self._controller().run()
+            return self.build_controller().run()
         except KeyboardInterrupt:
             reason = "interrupted in the middle of a step, which was abandoned"
             self.store.update_run(self.run_id, status="stopped", stop_reason=reason, phase="", wall_s=self.wall_s)
@@ -207,7 +207,8 @@ class Run:
             self._last_beat = now
             self.store.beat(self.run_id, phase, done, total, self.wall_s)
 
-    def _controller(self) -> Controller:
+    def build_controller(self) -> Controller:
+        """Warm start or checkpoint, then everything that drives the run, ready for its next step."""
         spec, parts, store = self.parts.spec, self.parts, self.store
         checkpoints = Checkpoints(store, self.run_id, self.folder / "checkpoints", keep=spec.checkpoint.keep)
         checkpoints.drop_orphans()

@@ -219,7 +219,7 @@ class Session:
         self.trainer.load(Path(checkpoint.path))
         self.state.restore_knobs(read_state(Path(checkpoint.path)))
         self.state.weights_step = checkpoint.step
-        self.store.roll_back(self.run_id, checkpoint.step, live=self._ancestors(checkpoint.step))
+        self.store.roll_back(self.run_id, checkpoint.step, live=self.store.load_ancestors(self.run_id, checkpoint.step))
         self.store.update_run(self.run_id, knobs=asdict(self.state.knobs))
         self._note("info", f"rolled back to step {checkpoint.step}")
         return checkpoint.step
@@ -231,7 +231,7 @@ class Session:
         self.pool.load_state(saved["pool"])
         self.state.load_json(saved)
         last, weights = self.state.last_step, self.state.weights_step
-        self.store.supersede_after(self.run_id, last, weights, live=self._ancestors(weights))
+        self.store.supersede_after(self.run_id, last, weights, live=self.store.load_ancestors(self.run_id, weights))
         self._note("info", f"resumed at step {last}")
 
     def finish(self, status: Status, reason: str, *, score: bool) -> None:
@@ -282,14 +282,6 @@ class Session:
         self._progress("saving", 0, 1)
         state = {**self.state.to_json(), "pool": self.pool.state()}
         return self.checkpoints.write(self.state.weights_step, state, self.trainer.save, name=name)
-
-    def _ancestors(self, step: int) -> list[int]:
-        parents = self.store.load_parents(self.run_id)
-        chain = []
-        while step in parents:
-            chain.append(step)
-            step = parents[step]
-        return chain
 
     def _note(self, level: str, text: str) -> None:
         log.log(logging.getLevelNamesMapping()[level.upper()], "step=%d %s", self.state.last_step, text)

@@ -353,11 +353,16 @@ class RunStore:
         with self.write() as c:
             _set_lineage(c, run_id, step, live)
 
-    def load_parents(self, run_id: int) -> dict[int, int]:
-        """``{step: parent}`` of every step that was not superseded."""
+    def load_ancestors(self, run_id: int, step: int) -> list[int]:
+        """``step`` and the steps that its weights came through, newest first; superseded ones do not count."""
         query = select(STEP.c.step, STEP.c.parent).where(STEP.c.run_id == run_id, STEP.c.state != "superseded")
         with self.read() as c:
-            return {row.step: row.parent for row in c.execute(query)}
+            parents = {row.step: row.parent for row in c.execute(query)}
+        chain = []
+        while step in parents:
+            chain.append(step)
+            step = parents[step]
+        return chain
 
     # ------------------------------------------------------------ commands
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.errors import InputError
+from harness.places import database_url
+from harness.report import build_review
+from harness.snapshot import load_history
+from harness.store import RunStore, find_store
 
 MINI = """
 seed = 0
@@ -84,8 +89,13 @@ class Program:
         return process
 
     def review(self, run: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.run("review", run, "--json").stdout)
-        return document
+        """The document of ``grpo review --json``, without the price of a process."""
+        return build_review(load_history(self.store(), run))
+
+    def store(self) -> RunStore:
+        store = find_store(database_url(str(self.folder / "runs"), None))
+        assert store is not None
+        return store
 
     def wait_for(self, condition: Callable[[], bool], *, seconds: float = 120) -> None:
         until = time.monotonic() + seconds
@@ -97,14 +107,9 @@ class Program:
 
     def last_step(self, run: str) -> int:
         """Straight from the record, cheap enough to poll."""
-        from harness.errors import InputError
-        from harness.places import database_url
-        from harness.store import find_store
-
         try:
-            store = find_store(database_url(str(self.folder / "runs"), None))
-            return -1 if store is None else store.find_run(run).last_step
-        except InputError:
+            return self.store().find_run(run).last_step
+        except (AssertionError, InputError):
             return -1
 
     def kill(self, process: subprocess.Popen[str]) -> None:

@@ -203,6 +203,7 @@ def test_json_commands_print_one_document_and_nothing_else(program: Program) -> 
     done = program.run("run", "mini.toml", "--name", "json", "--steps", "2", "--json")
     assert json.loads(done.stdout)["run"] == "json"
     assert json.loads(program.run("runs", "--json").stdout)[0]["run"] == "json"
+    assert json.loads(program.run("review", "latest", "--json").stdout) == json.loads(done.stdout)
     assert json.loads(program.run("doctor", "--json", code=None).stdout)
     watched = program.run("watch", "json", "--plain")
     assert "step    2" in watched.stdout
@@ -220,14 +221,27 @@ def test_reading_commands_never_import_torch(program: Program) -> None:
         "assert 'torch' not in sys.modules, 'torch'\n"
         "assert 'trl' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=program.folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=program.folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_the_wheel_brings_the_recipes(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent.parent
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(root)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path),
+            str(root),
+        ],
         check=True,
         capture_output=True,
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.signal import compute_kind, compute_signal, reason_of, select_samples
-from harness.types import Group, Score
+from harness.types import Completion, Group, Score
 from tests.builders import make_completion, make_group, make_prompt
 
 UNIT = (0.0, 1.0)
@@ -98,7 +98,7 @@ def test_lengths_truncation_and_variety() -> None:
 
 def test_components_are_averaged_by_name() -> None:
     scores = (Score(1.0, True, "right", {"exact": 1.0}), Score(0.0, False, "wrong", {"exact": 0.0, "format": 1.0}))
-    group = Group(make_prompt(), tuple(make_completion(0.0).__class__("t", 1, False, score) for score in scores))
+    group = Group(make_prompt(), tuple(Completion("t", 1, False, score) for score in scores))
     metrics = compute_signal([group], UNIT, nothing_expected)
     assert (metrics["component/exact"], metrics["component/format"]) == (0.5, 0.5)
 

@@ -1,0 +1,139 @@
+"""Wrong input: one line that names the field and the mend, exit code 2, nothing created."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness.cli import main
+from tests.conftest import Program
+
+Check = Callable[[list[str], str], None]
+
+FILES = {
+    "malformed.toml": "[knobs\n",
+    "misspelled.toml": "[knobs]\ntemprature = 1.0\n",
+    "list.json": "[1, 2]",
+    "empty.jsonl": "",
+    "no-truth.jsonl": '{"prompt": "1+1=", "ground_truth": "2"}\n{"prompt": "1+2="}\n',
+    "few.jsonl": '{"prompt": "1+1=", "ground_truth": "2"}\n',
+    "broken.py": "def reward(:\n",
+    "fine.py": "x = 1\n",
+}
+
+WRONG = [
+    (["run", "arithmetc"], "no recipe named arithmetc"),
+    (["run", "missing.toml"], "no spec file at missing.toml"),
+    (["run", "malformed.toml"], "malformed.toml is not valid TOML"),
+    (["run", "list.json"], "must hold a table"),
+    (["run", "misspelled.toml"], "knobs.temprature: no such field in [knobs], did you mean temperature?"),
+    (["run", "--set", "nosuch.field=1"], "nosuch"),
+    (["run", "--set", "knobs"], "--set takes section.field=value"),
+    (["run", "--set", "knobs.temperature=-1"], "knobs.temperature: must be greater than 0, not -1"),
+    (["run", "--set", "knobs.learning_rate=nan"], "knobs.learning_rate: must be a finite number"),
+    (["run", "--set", "knobs.group_size=many"], "knobs.group_size: must be a valid integer, not 'many'"),
+    (["run", "--set", "knobs.group_size=1"], "knobs.group_size: must be greater than or equal to 2"),
+    (["run", "--set", "knobs.temperature=1.6"], "outside its bounds [0.3, 1.5]"),
+    (["run", "--set", "bounds.temp=[0, 1]"], "no knob named temp, did you mean temperature?"),
+    (["run", "--steps", "0"], "budget.steps: must be greater than or equal to 1, not 0"),
+    (["run", "--hours", "-1"], "budget.hours"),
+    (["run", "--seed", "abc"], "--seed"),
+    (["run", "--policy", "rule"], "no decision policy named rule, did you mean rules?"),
+    (["run", "--name", "a/b"], "name: 'a/b' must be letters"),
+    (["run", "--set", "trainer.lr_scheduler=cosine"], "needs scheduler_total_steps"),
+    (["run", "--set", "trainer.warmup_steps=5"], "warmup_steps needs lr_scheduler"),
+    (["run", "--set", "pool.source=empty.jsonl"], "empty.jsonl has no prompts"),
+    (["run", "--set", "pool.source=no-truth.jsonl"], "no-truth.jsonl row 2 has no ground_truth"),
+    (["run", "--set", "pool.source=few.jsonl"], "leave none to train on"),
+    (["run", "--set", "pool.source=gone.jsonl"], "cannot read gone.jsonl"),
+    (["run", "--set", "pool.source=arithmetic?digits=99"], "digits is 1 to 9"),
+    (["run", "--set", "pool.splits.train=3"], "no split named train"),
+    (["run", "--set", "pool.template=hello"], "must contain {prompt}"),
+    (["run", "--set", "knobs.prompts_per_step=1000", "--set", "pool.draw_share=0.1"], "a larger pool"),
+    (["run", "--set", "warmstart.examples=99999"], "warmstart.examples: 99999 asked for"),
+    (["run", "--set", "reward.function=rewards.nosuch"], "cannot import rewards.nosuch"),
+    (["run", "--set", "reward.function=broken.py:reward"], "SyntaxError"),
+    (["run", "--set", "reward.function=fine.py:reward"], "has no function named reward"),
+    (["run", "--set", "reward.weights=[1, 2]"], "weights has 2 values for 1 functions"),
+    (["run", "--set", "reward.range=[1, 0]"], "must go from low to high"),
+    (["run", "--db", "/proc/nosuch/h.db"], "db: cannot write /proc/nosuch/h.db"),
+    (["run", "--db", "postgresql://x/y"], "is not a SQLite file"),
+    (["review", "nosuch"], "no run named nosuch"),
+    (["watch", "nosuch"], "no run named nosuch"),
+    (["resume", "nosuch"], "no run named nosuch"),
+    (["act", "nosuch", "pause"], "no run named nosuch"),
+    (["act", "latest", "dance"], "no action 'dance'; actions are: set knob=value"),
+    (["act", "latest", "set", "temperature=warm"], "temperature needs a number, not 'warm'"),
+    (["act", "latest", "focus", "left"], "focus takes easier, harder, uniform"),
+    (["frobnicate"], "No such command 'frobnicate'"),
+    (["review", "--nosuch"], "--nosuch"),
+]
+
+NEEDS_THE_MODEL = [
+    (["run", "--set", "model.name=./gone"], "model.name: no folder ./gone"),
+    (["run", "--set", "knobs.max_tokens=126"], "knobs.max_tokens: 126 does not fit"),
+    (["eval", "nosuch"], "no run named nosuch"),
+]
+
+
+@pytest.fixture
+def check(program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    """The program's own entry point in this process: forty starts of Python would take a minute."""
+
+    def check(words: list[str], message: str) -> None:
+        _check(program, words, message, monkeypatch, capsys)
+
+    return check
+
+
+def _check(
+    program: Program,
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(program.folder)
+    monkeypatch.setattr("sys.argv", ["grpo", *words])
+    for name, text in FILES.items():
+        (program.folder / name).write_text(text)
+    before = {path.name for path in program.folder.iterdir()}
+    with pytest.raises(SystemExit) as end:
+        main()
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert message in error
+    assert error.startswith("grpo: ")
+    assert len(error.strip().splitlines()) == 1
+    assert {path.name for path in program.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_wrong_input_is_one_line_and_creates_nothing(check: Check, words: list[str], message: str) -> None:
+    check(words, message)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), NEEDS_THE_MODEL, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_wrong_input_about_the_model_too(check: Check, words: list[str], message: str) -> None:
+    check(words, message)
+
+
+def test_a_name_that_is_taken_or_a_run_that_is_unknown(program: Program) -> None:
+    program.run("run", "mini.toml", "--name", "mine", "--steps", "1", "--set", "warmstart.steps=0")
+    before = sorted(path.name for path in (program.folder / "runs").iterdir())
+    assert "a run named mine exists already" in program.run("run", "--name", "mine", code=2).stderr
+    assert "no run named other" in program.run("review", "other", code=2).stderr
+    assert "no run named other" in program.run("act", "other", "pause", code=2).stderr
+    assert sorted(path.name for path in (program.folder / "runs").iterdir()) == before
+
+
+def test_help_and_version(program: Program) -> None:
+    assert program.run("--version").stdout.startswith("grpo 0.")
+    assert "Start with: grpo run" in program.run().stdout
+    for command in ("run", "resume", "act", "eval", "sample"):
+        assert "Example" in program.run(command, "--help").stdout

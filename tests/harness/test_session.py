@@ -1,0 +1,221 @@
+"""Session and controller with the real trainer and store: order of events, rollback numbering, pins, pauses."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from harness.build import Run, resume_run, start_run
+from harness.controller import Controller
+from harness.report import build_review
+from harness.session import Session
+from harness.snapshot import load_history
+from harness.spec import parse_spec
+from harness.types import Action, Decision, Snapshot
+from tests.conftest import MINI
+
+GO_ON = Decision(Action("continue"), "fixed", "go on")
+
+
+def by_hand(kind: Any, argument: Any = None, **changes: Any) -> Decision:
+    return Decision(Action(kind, changes, argument), "manual", "asked")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    tree = tomllib.loads(MINI) | {"name": "s", "output": {"dir": str(tmp_path)}, "warmstart": {"steps": 0}}
+    tree["policy"] = {"kind": "fixed"}
+    run = start_run(parse_spec(tree), "s", Event())
+    yield run
+    run.store.close()
+
+
+@pytest.fixture
+def controller(run: Run) -> Controller:
+    return run.build_controller()
+
+
+@pytest.fixture
+def session(controller: Controller) -> Session:
+    controller.session.ask()
+    return controller.session
+
+
+def review(run: Run) -> dict[str, Any]:
+    return build_review(load_history(run.store, run.name))
+
+
+def test_the_start_is_measured_and_saved_before_the_first_step(session: Session, run: Run) -> None:
+    looks = {(look.split, look.step) for look in load_history(run.store, "s").evaluations}
+    assert looks == {("dev", 0), ("test", 0)}
+    assert [c.step for c in session.ask().checkpoints] == [0]
+
+
+def test_a_decision_is_recorded_before_it_is_acted_on(session: Session, run: Run, monkeypatch: Any) -> None:
+    def crash(*_: Any, **__: Any) -> Any:
+        raise OSError("power cut")
+
+    monkeypatch.setattr(session.trainer, "step", crash)
+    with pytest.raises(OSError, match="power cut"):
+        session.tell(by_hand("set", temperature=0.8))
+    document = review(run)
+    assert document["reward"]["by_step"] == []
+    assert document["decisions"][0]["changes"] == {"temperature": {"from": 1.0, "to": 0.8}}
+    assert document["decisions"][0]["step"] == 1
+
+
+def test_the_checkpoint_folder_is_complete_before_its_row(session: Session, run: Run, monkeypatch: Any) -> None:
+    seen: list[bool] = []
+    record_step = run.store.record_step
+
+    def spy(*args: Any, **kwargs: Any) -> None:
+        if kwargs["checkpoint"] is not None:
+            seen.append((Path(kwargs["checkpoint"].path) / "session.json").exists())
+        record_step(*args, **kwargs)
+
+    monkeypatch.setattr(session.store, "record_step", spy)
+    for _ in range(3):
+        session.tell(GO_ON)
+    assert seen == [True]
+
+
+def test_step_numbers_never_return_after_a_rollback(session: Session, run: Run) -> None:
+    for _ in range(5):
+        session.tell(GO_ON)
+    session.tell(by_hand("rollback", 3))
+    session.tell(GO_ON)
+    steps = [(step.step, step.parent) for step in session.ask().steps]
+    assert steps == [(1, 0), (2, 1), (3, 2), (6, 3), (7, 6)]
+    document = review(run)
+    assert document["steps"] == 7
+    assert len(document["reward"]["by_step"]) == 5
+
+
+def test_a_rollback_restores_weights_optimizer_and_knobs_but_not_pins_or_history(session: Session) -> None:
+    for _ in range(3):
+        session.tell(GO_ON)
+    history = session.pool.state()
+    session.tell(Decision(Action("set", {"learning_rate": 1e-3}), "rules"), by_hand("set", temperature=0.7))
+    assert session.pool.state() != history
+    session.tell(by_hand("rollback", 3), by_hand("pause"))
+    assert session.state.knobs.learning_rate == 3e-4
+    assert session.state.knobs.temperature == 0.7
+    assert session.state.pins == {"temperature"}
+    assert session.pool.state() != history
+
+
+def test_a_policy_leaves_a_pinned_knob_alone_until_it_is_released(session: Session, run: Run) -> None:
+    session.tell(by_hand("set", temperature=0.8))
+    session.tell(Decision(Action("set", {"temperature": 1.2}), "rules", "warmer"))
+    assert session.state.knobs.temperature == 0.8
+    session.tell(by_hand("release", "temperature"))
+    session.tell(Decision(Action("set", {"temperature": 1.2}), "rules", "warmer"))
+    assert session.state.knobs.temperature == 1.2
+    refusals = [d["refused"] for d in review(run)["decisions"]]
+    assert refusals == [None, "temperature is pinned by a person until released", None, None]
+
+
+def test_all_commands_of_a_boundary_apply_in_order_and_the_policy_is_not_asked(
+    controller: Controller, run: Run
+) -> None:
+    for action in (
+        Action("set", {"temperature": 0.7}),
+        Action("set", {"temperature": 0.9}),
+        Action("release", {}, "beta"),
+    ):
+        run.store.add_command(run.run_id, action)
+    controller._boundary()
+    controller._boundary()
+    rows = [(d["step"], d["source"], d["action"], d["refused"]) for d in review(run)["decisions"]]
+    assert rows == [
+        (1, "manual", "set", None),
+        (1, "manual", "set", None),
+        (1, "manual", "release", "beta is not pinned; pinned knobs: temperature"),
+        (2, "fixed", "continue", None),
+    ]
+    assert controller.session.state.knobs.temperature == 0.9
+    assert [run.store.load_command(i)[0] for i in (1, 2, 3)] == ["applied", "applied", "refused"]
+
+
+def test_a_paused_run_applies_commands_and_takes_no_step(session: Session) -> None:
+    session.tell(by_hand("pause"))
+    session.tell(by_hand("set", temperature=0.8), by_hand("evaluate"), by_hand("save", "here"))
+    assert session.state.last_step == 0
+    session.tell(by_hand("resume"))
+    assert session.state.last_step == 1
+
+
+def test_looking_twice_at_the_same_weights_records_once(session: Session, run: Run) -> None:
+    session.tell(by_hand("evaluate"))
+    session.tell(by_hand("evaluate"))
+    session.ask()
+    looks = [(look.split, look.step) for look in load_history(run.store, "s").evaluations]
+    assert len(looks) == len(set(looks))
+
+
+def test_a_failing_policy_costs_a_decision_and_not_the_night(controller: Controller, run: Run) -> None:
+    class Broken:
+        kind = "fixed"
+
+        def decide(self, snapshot: Snapshot) -> Decision:
+            raise ZeroDivisionError("oops")
+
+    controller.policy = Broken()
+    controller._boundary()
+    assert controller.session.state.last_step == 1
+    assert "failed" in review(run)["decisions"][0]["evidence"]
+
+
+def test_a_budget_of_hours_ends_the_run(controller: Controller) -> None:
+    controller.budget_hours = 1e-9
+    assert controller.run() == ("finished", "budget of 1e-09 hours spent")
+
+
+def test_a_resume_repeats_logged_decisions_rollbacks_included(run: Run, controller: Controller) -> None:
+    """Killed after a rollback and two more steps, the newest checkpoint lies before the rollback."""
+    session = controller.session
+    session.ask()
+    script: list[list[Decision]] = [
+        [GO_ON], [by_hand("set", temperature=0.9)], [GO_ON], [by_hand("focus", "easier")],
+        [by_hand("rollback", 3)], [Decision(Action("set", {"learning_rate": 1e-3}), "rules", "why")],
+    ]  # fmt: skip
+    for decisions in script:
+        session.tell(*decisions)
+        session.ask()
+    before = review(run)
+    run.store.update_run(run.run_id, pid=2**22 + 1)  # as if that process were dead
+
+    again = resume_run(run.store, "s", Event(), steps=6, hours=None)
+    assert again.build_controller().run() == ("finished", "budget of 6 steps spent")
+    after = review(again)
+    assert after["reward"]["by_step"] == before["reward"]["by_step"]
+    assert after["decisions"] == before["decisions"]
+    assert after["knobs"] == before["knobs"]
+
+
+def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -> None:
+    session = controller.session
+    session.ask()
+    for _ in range(7):
+        session.tell(GO_ON)
+        session.ask()
+    before = review(run)["reward"]["by_step"]
+    newest = next(c for c in session.ask().checkpoints if c.step == 6)
+    weights = Path(newest.path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    run.store.update_run(run.run_id, pid=2**22 + 1)
+
+    again = resume_run(run.store, "s", Event(), steps=7, hours=None)
+    again.build_controller().run()
+    assert review(again)["reward"]["by_step"] == before
+    assert any("step 6 is damaged" in event["text"] for event in review(again)["events"])
+
+
+def test_a_run_that_lives_is_not_resumed(run: Run) -> None:
+    with pytest.raises(ValueError, match="still running"):
+        resume_run(run.store, "s", Event(), steps=None, hours=None)

@@ -1,0 +1,97 @@
+"""The arrows between the rooms, as docs/architecture.md draws them, read from the imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("harness", "policies", "rewards", "pools")
+
+CORE = {"harness.types", "harness.errors", "harness.knobs", "harness.signal", "harness.seeds", "harness.state"}
+ALLOWED = {
+    "harness.types": set(),
+    "harness.errors": set(),
+    "harness.seeds": set(),
+    "harness.signal": {"harness.types"},
+    "harness.knobs": {"harness.types", "harness.errors"},
+    "harness.state": {"harness.types", "harness.errors", "harness.knobs"},
+    "harness.checkpoints": {"harness.types", "harness.errors"},
+    "harness.session": CORE | {"harness.checkpoints"},
+    "harness.controller": {"harness.types", "harness.errors", "harness.session"},
+    "harness.records": set(),
+    "harness.report": {"harness.types", "harness.dashboard", "harness.forecast"},
+}
+"""What these modules may import of ours; the rest is bound by the rules below."""
+
+TORCH_FREE = {"cli", "inputs", "store", "snapshot", "dashboard", "report", "spec", "session", "controller", "actions"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules that a file imports at run time, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def modules() -> list[Path]:
+    return [path for room in ROOMS for path in sorted((ROOT / room).glob("*.py")) if path.name != "__init__.py"]
+
+
+def ours(found: set[str]) -> set[str]:
+    known = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules()}
+    return found & known
+
+
+@pytest.mark.parametrize("module", sorted(ALLOWED))
+def test_core_modules_import_only_what_is_drawn(module: str) -> None:
+    path = ROOT / Path(*module.split(".")).with_suffix(".py")
+    assert ours(imports_of(path)) <= ALLOWED[module]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in modules() if p.parent.name != "harness"], ids=lambda p: f"{p.parent.name}.{p.stem}"
+)
+def test_policies_rewards_and_pools_know_only_types_and_errors(path: Path) -> None:
+    outside = {name for name in ours(imports_of(path)) if not name.startswith(f"{path.parent.name}.")}
+    assert outside <= {"harness.types", "harness.errors"}
+
+
+def test_only_the_wiring_knows_concrete_policies_and_pools() -> None:
+    for path in (ROOT / "harness").glob("*.py"):
+        found = ours(imports_of(path))
+        if path.stem not in ("build", "inputs"):
+            assert not {name for name in found if name.startswith(("policies.", "pools.", "rewards."))} - {
+                "rewards.format"
+            }, path
+
+
+def test_only_the_trainer_touches_trl_and_only_the_store_opens_databases() -> None:
+    for path in modules():
+        found = imports_of(path)
+        if path.stem not in ("trainer", "warmstart"):
+            assert not any(name.split(".")[0] == "trl" for name in found), path
+        if path.stem != "store":
+            assert "sqlalchemy.create_engine" not in found, path
+
+
+def test_what_people_read_with_never_imports_torch_at_the_top() -> None:
+    for stem in TORCH_FREE:
+        tree = ast.parse((ROOT / "harness" / f"{stem}.py").read_text())
+        top = {
+            (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
+            for node in tree.body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        assert not {name.split(".")[0] for name in top} & {"torch", "trl", "transformers", "peft", "datasets"}, stem
+
+
+def test_no_module_of_the_core_is_over_300_lines() -> None:
+    for stem in ("session", "controller"):
+        assert len((ROOT / "harness" / f"{stem}.py").read_text().splitlines()) <= 300, stem
