@@ -15,7 +15,7 @@ USAGE = {
     "pause": "pause",
     "resume": "resume",
     "stop": "stop",
-    "save": "save NAME",
+    "save": "save NAME (not a number, best or final)",
     "sample": "sample",
     "evaluate": "evaluate",
     "rollback": "rollback STEP | best",
@@ -38,7 +38,7 @@ def parse_action(words: Sequence[str]) -> Action:
                 return Action("focus", argument=word)
             case "release", [knob] if knob in KNOB_NAMES:
                 return Action("release", argument=knob)
-            case "save", [name] if all(c.isalnum() or c in "-_." for c in name):
+            case "save", [name] if _is_checkpoint_name(name):
                 return Action("save", argument=name)
             case "rollback", [step] if step == "best" or step.isdecimal():
                 return Action("rollback", argument=step if step == "best" else int(step))
@@ -52,3 +52,9 @@ def parse_action(words: Sequence[str]) -> Action:
         f"usage: grpo act RUN {USAGE[verb]}"
         + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release") else "")
     )
+
+
+def _is_checkpoint_name(name: str) -> bool:
+    """Letters, digits and marks, but nothing that already names a checkpoint: a step, best, final."""
+    marks = all(c.isalnum() or c in "-_." for c in name)
+    return bool(name) and marks and not name.isdecimal() and name not in ("best", "final")

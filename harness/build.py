@@ -317,7 +317,7 @@ def resume_run(store: RunStore, name: str, interrupted: Event, *, steps: int | N
     tree = dict(row["spec"])
     extra = {key: value for key, value in (("steps", steps), ("hours", hours)) if value is not None}
     spec = parse_spec(tree | {"budget": tree["budget"] | extra})
-    if row["last_step"] >= spec.budget.steps:
+    if record.status == "finished" and record.last_step >= spec.budget.steps:
         raise InputError(
             f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
             f"grpo resume {record.name} --steps {spec.budget.steps * 2} goes on"

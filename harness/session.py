@@ -137,7 +137,7 @@ class Session:
                     self.stopped = decision.evidence or f"stopped by {decision.source}"
         except Refused as refusal:
             state, answer = "refused", str(refusal)
-            self.store.refuse_decision(self.run_id, step, action.kind, answer)
+            self.store.refuse_decision(self.run_id, step, decision, answer)
             self._note("warning", f"{action.kind} refused: {refusal}")
         if decision.command_id is not None:
             self.store.finish_command(decision.command_id, state, answer)

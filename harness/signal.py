@@ -60,7 +60,11 @@ def compute_signal(
         "group/flat_rate": kinds["flat"] / n,
         "group/no_signal_rate": (kinds["all_zero"] + kinds["all_one"] + kinds["flat"]) / n,
         "group/solved_rate": sum(all(c.score.correct for c in g.completions) for g in groups) / n,
-        "group/unsolved_rate": sum(not any(c.score.correct for c in g.completions) for g in groups) / n,
+        "group/unsolved_rate": sum(
+            not any(c.score.correct for c in g.completions) and not all(c.score.errored for c in g.completions)
+            for g in groups
+        )
+        / n,
         "completion/correct_rate": sum(c.score.correct for c in completions) / len(completions),
         "completion/errored_rate": sum(c.score.errored for c in completions) / len(completions),
         "completion/truncated_rate": sum(c.truncated for c in completions) / len(completions),

@@ -81,7 +81,9 @@ class SnapshotReader:
             )
 
     def _decisions(self, c: Connection) -> tuple[DecisionRecord, ...]:
-        query = select(DECISION).where(DECISION.c.run_id == self.run_id).order_by(DECISION.c.id.desc())
+        """Those that did something: a rule must still see its last change after a hundred times continue."""
+        acted = (DECISION.c.run_id == self.run_id) & (DECISION.c.action != "continue")
+        query = select(DECISION).where(acted).order_by(DECISION.c.id.desc())
         rows = c.execute(query.limit(DECISIONS_SHOWN)).mappings().all()
         return tuple(decision_record(row) for row in reversed(rows))
 

@@ -193,14 +193,11 @@ class RunStore:
                 .values(knobs=asdict(knobs), pins=sorted(pins), policy=policy, status=status)
             )
 
-    def refuse_decision(self, run_id: int, step: int, action: str, why: str) -> None:
-        """A logged decision whose verb turned out impossible (e.g. a damaged checkpoint)."""
+    def refuse_decision(self, run_id: int, step: int, decision: Decision, why: str) -> None:
+        """A recorded decision whose verb turned out impossible (e.g. a damaged checkpoint)."""
+        one = (DECISION.c.run_id == run_id) & (DECISION.c.step == step) & (DECISION.c.action == decision.action.kind)
         with self.write() as c:
-            c.execute(
-                update(DECISION)
-                .where(DECISION.c.run_id == run_id, DECISION.c.step == step, DECISION.c.action == action)
-                .values(refused=why)
-            )
+            c.execute(update(DECISION).where(one, DECISION.c.command_id == decision.command_id).values(refused=why))
 
     def load_decisions_at(self, run_id: int, step: int) -> list[tuple[Decision, str | None]]:
         """What was decided for ``step`` already, in order, with refusals; not empty only after a resume."""

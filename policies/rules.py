@@ -131,13 +131,14 @@ def roll_back(view: _View) -> Decision | None:
 
 def slow_down_after_rollback(view: _View) -> Decision | None:
     """The same steps at the same rate would end in the same place."""
-    if view.last is None or view.last.action != "rollback" or view.last.source != "rules":
+    last = view.last
+    if last is None or last.action != "rollback" or last.source != "rules" or last.step < view.snapshot.steps_done:
         return None
     slower = view.moved("learning_rate", SLOWER)
     if slower is None or not view.may_change("learning_rate", rest=1):
         return None
     return _set(
-        "learning_rate", slower, f"rolled back before step {view.last.step}",
+        "learning_rate", slower, f"rolled back before step {last.step}",
         "the learning rate was too high for these weights", "dev stays at its best or rises",
     )  # fmt: skip
 

@@ -89,7 +89,7 @@ def _row(path: Path, number: int, line: str) -> Prompt:
         id="",
         text=row["prompt"],
         ground_truth=row["ground_truth"],
-        label=str(row.get("label", "")),
+        label=str(row.get("label") or ""),
         demonstration=row.get("demonstration"),
         columns={name: value for name, value in row.items() if name not in known},
     )

@@ -86,7 +86,7 @@ class Reward:
             return errored(f"{type(error).__name__}: {error}")
 
     def _call_trl(self, function: RewardFunction, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Any]:
-        names = {name for prompt in prompts for name in prompt.columns}
+        names = {name for prompt in prompts for name in prompt.columns} - {"prompts", "completions"}
         columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
         columns["ground_truth"] = [prompt.ground_truth for prompt in prompts]
         texts: Any = list(completions)
@@ -155,6 +155,12 @@ def load_function(name: str) -> tuple[str, RewardFunction]:
     function = getattr(module, attribute, None)
     if not callable(function):
         raise InputError(f"reward.function: {module_name} has no function named {attribute}")
+    try:
+        is_trl_style(function)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"reward.function: {name} does not say what arguments it takes; wrap it in a function"
+        ) from None
     return (attribute if colon else module_name.rpartition(".")[2]), function
 
 

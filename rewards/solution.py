@@ -32,7 +32,7 @@ def score(completion: str, ground_truth: str) -> Score:
 
 
 def compute_reward(completion: str, ground_truth: str) -> float:
-    """The same as a float, 0.0 for any input that is not right in type."""
+    """1.0 for the right answer in the right form, 0.0 for anything else whatever its type; never raises."""
     if not isinstance(completion, str) or not isinstance(ground_truth, str):
         return 0.0
-    return score(completion, ground_truth).reward or 0.0
+    return 1.0 if score(completion, ground_truth).correct else 0.0

@@ -73,7 +73,7 @@ def test_killed_in_the_middle_and_resumed_it_ends_as_if_never_interrupted(
 
 def test_killed_during_the_warm_start_it_starts_that_again(program: Program, uninterrupted: dict[str, Any]) -> None:
     process = program.start("run", "mini.toml", "--name", "early")
-    program.wait_for(lambda: (program.folder / "runs" / "early" / "log.txt").exists())
+    program.wait_for((program.folder / "runs" / "early" / "log.txt").exists)
     program.kill(process)
     program.run("resume", "early")
     assert program.review("early")["reward"]["by_step"] == uninterrupted["reward"]["by_step"]

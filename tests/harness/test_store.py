@@ -197,7 +197,7 @@ def test_a_decision_may_be_refused_afterwards(store: RunStore, run_id: int) -> N
     decision = Decision(Action("rollback", argument=3), "rules")
     record_decision(store, run_id, 8, decision)
     record_decision(store, run_id, 8, Decision(Action("sample"), "manual"))
-    store.refuse_decision(run_id, 8, "rollback", "damaged")
+    store.refuse_decision(run_id, 8, decision, "damaged")
     assert [refused for _, refused in store.load_decisions_at(run_id, 8)] == ["damaged", None]
 
 
@@ -315,7 +315,7 @@ def test_a_resume_supersedes_later_steps_and_their_looks_but_keeps_decisions(sto
     assert {sample.step for sample in snapshot.samples} == {2}
     assert (snapshot.step, snapshot.steps_done) == (2, 2)
     assert [d.evidence for d, _ in store.load_decisions_at(run_id, 4)] == ["step 4"]
-    assert store.load_parents(run_id) == {1: 0, 2: 1}
+    assert store.load_ancestors(run_id, 2) == [2, 1]
 
 
 def test_steps_taken_again_after_a_resume_take_the_place_of_the_old_ones(store: RunStore, run_id: int) -> None:
@@ -338,7 +338,8 @@ def test_a_rollback_leaves_step_numbers_and_makes_a_new_branch(store: RunStore, 
     record_step(store, run_id, 6, parent=2)
     steps = SnapshotReader(store, run_id).read().steps
     assert [(step.step, step.parent) for step in steps] == [(1, 0), (2, 1), (6, 2)]
-    assert store.load_parents(run_id) == {1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 2}
+    assert store.load_ancestors(run_id, 6) == [6, 2, 1]
+    assert store.load_ancestors(run_id, 5) == [5, 4, 3, 2, 1]
 
 
 def test_a_rollback_to_the_start_leaves_no_live_step(store: RunStore, run_id: int) -> None:
@@ -363,7 +364,8 @@ def test_a_resume_before_a_rollback_brings_the_left_steps_back(store: RunStore, 
     record_step(store, run_id, 4, parent=1)
     store.supersede_after(run_id, 3, 3, live=[3, 2, 1])
     assert [step.step for step in SnapshotReader(store, run_id).read().steps] == [1, 2, 3]
-    assert store.load_parents(run_id) == {1: 0, 2: 1, 3: 2}
+    assert store.load_ancestors(run_id, 3) == [3, 2, 1]
+    assert store.load_ancestors(run_id, 4) == []
 
 
 def test_a_very_long_lineage_can_be_kept_alive(store: RunStore, run_id: int) -> None:
@@ -378,7 +380,7 @@ def test_a_very_long_lineage_can_be_kept_alive(store: RunStore, run_id: int) -> 
 
 def test_a_snapshot_is_bounded_however_long_the_run(store: RunStore, run_id: int) -> None:
     for step in range(1, STEPS_SHOWN + 6):
-        record_decision(store, run_id, step, Decision(Action("continue"), "rules"))
+        record_decision(store, run_id, step, Decision(Action("sample" if step % 2 else "continue"), "rules"))
         record_step(store, run_id, step)
         store.record_evaluation(run_id, step, make_evaluation(0.75 if step == 7 else 0.5))
         store.record_event(run_id, step, "info", f"event {step}")
@@ -386,6 +388,7 @@ def test_a_snapshot_is_bounded_however_long_the_run(store: RunStore, run_id: int
     assert [step.step for step in snapshot.steps] == list(range(6, STEPS_SHOWN + 6))
     assert len(snapshot.decisions) == DECISIONS_SHOWN
     assert snapshot.decisions[-1].step == STEPS_SHOWN + 5
+    assert {decision.action for decision in snapshot.decisions} == {"sample"}, "continue says nothing new"
     assert [event.step for event in snapshot.events] == list(range(STEPS_SHOWN + 6 - EVENTS_SHOWN, STEPS_SHOWN + 6))
     shown = [look.step for look in snapshot.dev]
     assert len(shown) <= EVALUATIONS_SHOWN + 3

@@ -75,9 +75,9 @@ def test_a_very_long_completion_is_scored_at_once(junk: str) -> None:
     assert score(junk * 100_000, "6").reward == 0.0
 
 
-def test_the_float_is_the_reward_of_the_score() -> None:
+def test_the_float_is_for_the_right_answer_only() -> None:
     assert compute_reward(RIGHT, "6") == 1.0
-    assert compute_reward(RIGHT, "7") == 0.1
+    assert compute_reward(RIGHT, "7") == 0.0
     assert compute_reward("6", "6") == 0.0
 
 
