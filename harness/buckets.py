@@ -32,6 +32,18 @@ METRICS = (
 )
 """The metrics that are kept this way; all others live in their step only."""
 
+_UPSERT = upsert(BUCKET)
+ADD = _UPSERT.on_conflict_do_update(
+    index_elements=["run_id", "metric", "first"],
+    set_={
+        "n": BUCKET.c.n + 1,
+        "low": func.min(BUCKET.c.low, _UPSERT.excluded.low),
+        "total": BUCKET.c.total + _UPSERT.excluded.total,
+        "high": func.max(BUCKET.c.high, _UPSERT.excluded.high),
+    },
+)
+"""One step's value into its bucket, a new one or one that is there."""
+
 
 def compute_width(step: int) -> int:
     """Steps per bucket once ``step`` is reached: the smallest power of two that keeps within the limit."""
@@ -54,20 +66,7 @@ def fold(c: Connection, run_id: int, step: int, metrics: Mapping[str, float | No
     ]
     if not rows:
         return
-    statement = upsert(BUCKET)
-    new = statement.excluded
-    c.execute(
-        statement.on_conflict_do_update(
-            index_elements=["run_id", "metric", "first"],
-            set_={
-                "n": BUCKET.c.n + 1,
-                "low": func.min(BUCKET.c.low, new.low),
-                "total": BUCKET.c.total + new.total,
-                "high": func.max(BUCKET.c.high, new.high),
-            },
-        ),
-        rows,
-    )
+    c.execute(ADD, rows)
 
 
 def rebuild(

@@ -305,6 +305,8 @@ def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
         bounds=parts.bounds,
     )
     folder.mkdir(parents=True)
+    if spec.note:
+        store.record_event(run_id, 0, "info", spec.note)
     return Run(replace(parts, spec=spec), store, run_id, interrupted, resumed=False)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Refused
+from harness.places import best_link
 from harness.types import CheckpointRecord, Store
 
 STATE_FILE = "session.json"
@@ -66,6 +67,13 @@ class Checkpoints:
             if not (checkpoint.step in newest or checkpoint.best or checkpoint.name or checkpoint.step == 0):
                 self.store.drop_checkpoint(self.run_id, checkpoint.step)  # the row first: none names a lost folder
                 shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+    def link_best(self, checkpoint: CheckpointRecord, dev_accuracy: float) -> None:
+        """A link beside the checkpoints that says in its name which is the best, in place of the one before."""
+        for old in self.folder.parent.glob("best-step-*"):
+            old.unlink()
+        target = Path(self.folder.name) / Path(checkpoint.path).name
+        (self.folder.parent / best_link(checkpoint.step, dev_accuracy)).symlink_to(target, target_is_directory=True)
 
     def drop_orphans(self) -> None:
         """Delete folders without a row: a crash came between the two."""

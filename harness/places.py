@@ -27,6 +27,11 @@ def existing_parent(path: Path) -> Path:
     return place
 
 
+def best_link(step: int, dev_accuracy: float) -> str:
+    """The name under which a run's folder shows its best checkpoint to people."""
+    return f"best-step-{step}-dev-{dev_accuracy:.3f}"
+
+
 def is_alive(pid: int, host: str) -> bool:
     """Whether the process of a run lives. Of another machine nothing is known, so it counts as alive."""
     if host != socket.gethostname():

@@ -13,8 +13,9 @@ def _json() -> Any:
 
 
 class RunRow(SQLModel, table=True):
-    """One run. ``knobs``, ``pins`` and ``weights_step`` are those in force now; ``lineage`` counts the times
-    that recorded steps stopped being live (resume, rollback)."""
+    """One run. ``knobs``, ``pins`` and ``weights_step`` are those in force now. Two counters tell a reader what
+    it must read again: ``lineage`` goes up when recorded steps stop being live (resume, rollback), ``version``
+    when decisions, evaluations or checkpoints change."""
 
     __tablename__ = "runs"
     id: int | None = Field(default=None, primary_key=True)
@@ -38,6 +39,7 @@ class RunRow(SQLModel, table=True):
     last_step: int = 0
     weights_step: int = 0
     lineage: int = 0
+    version: int = 0
     knobs: dict[str, Any] = _json()
     pins: list[str] = _json()
     bounds: dict[str, Any] = _json()

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from harness.dashboard import clean, compute_sparkline, format_decision
 from harness.forecast import format_duration
+from harness.places import best_link
 from harness.types import DecisionRecord, EvaluationRecord, History, SampleRecord
 
 SIGNAL = ("no_signal", "all_zero", "all_one", "flat", "solved", "unsolved")
@@ -145,7 +146,8 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
         parts += [_before_and_after(review), Text("")]
     best = next((c for c in review["checkpoints"] if c["best"]), None)
     if best:
-        parts.append(Text(f"best checkpoint: {best['path']} (dev, step {best['step']})"))
+        accuracy = review["dev"]["by_step"][str(best["step"])]
+        parts.append(Text(f"best checkpoint: {review['folder']}/{best_link(best['step'], accuracy)}"))
     if review["bottleneck"]:
         parts.append(Text(f"bottleneck: {review['bottleneck']}", style="yellow"))
     return Group(*parts)

@@ -185,11 +185,13 @@ class Session:
             raise RunFailed(_describe_broken_reward(step, outcome, settings.errored_limit))
 
     def evaluate(self, split: str) -> Evaluation:
-        """Measure the weights in memory on a split and record it."""
+        """Measure the weights in memory on a split and record it. The best on dev so far are saved."""
         seed = derive_seed(self.settings.seed, "evaluate", split)
         evaluation = self.evaluator.evaluate(split, seed=seed, progress=self._progress)
         self.store.record_evaluation(self.run_id, self.state.weights_step, evaluation)
         log.info("step=%d %s accuracy=%.4f n=%d", self.state.weights_step, split, evaluation.accuracy, evaluation.n)
+        if split == "dev" and self.store.best_step(self.run_id) == self.state.weights_step:
+            self.checkpoints.link_best(self.save(), evaluation.accuracy)
         return evaluation
 
     def sample(self) -> int:
@@ -257,7 +259,7 @@ class Session:
                 self.evaluate(split)
         if step % self.settings.sample_every == 0 and not self.store.has_samples(self.run_id, step):
             self.sample()
-        if step == 0 or self.store.best_step(self.run_id) == step:
+        if step == 0:
             self.save()
 
     def _score_the_end(self) -> None:

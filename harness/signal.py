@@ -6,9 +6,10 @@ Whether a group carries signal is judged on its rewards (equal rewards give no a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from statistics import fmean, pstdev
+from statistics import fmean
 from typing import Literal
 
 from harness.types import Completion, Group, Prompt, SampleRecord
@@ -42,17 +43,15 @@ def compute_signal(
     kinds = Counter(compute_kind(group, reward_range) for group in groups)
     completions = [c for group in groups for c in group.completions]
     rewards = [c.score.reward for c in completions if c.score.reward is not None]
-    adjusted = [
-        c.score.reward - expected_reward(group.prompt.id)
-        for group in groups
-        for c in group.completions
-        if c.score.reward is not None
-    ]
+    adjusted = []
+    for group in groups:
+        expected = expected_reward(group.prompt.id)
+        adjusted += [c.score.reward - expected for c in group.completions if c.score.reward is not None]
     n = len(groups)
     lengths = sorted(c.tokens for c in completions)
     metrics = {
         "reward/mean": fmean(rewards) if rewards else 0.0,
-        "reward/std": pstdev(rewards) if rewards else 0.0,
+        "reward/std": _spread(rewards),
         "reward/adjusted": fmean(adjusted) if adjusted else 0.0,
         "group/mixed_rate": kinds["mixed"] / n,
         "group/all_zero_rate": kinds["all_zero"] / n,
@@ -79,6 +78,14 @@ def compute_signal(
     for name in names:
         metrics[f"component/{name}"] = fmean(c.score.components.get(name, 0.0) for c in completions)
     return metrics
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Standard deviation of a population, 0 of none. statistics.pstdev is exact and thirty times slower."""
+    if not values:
+        return 0.0
+    mean = fmean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
 
 
 def reason_of(reason: str, truncated: bool) -> str:

@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, bindparam, func, select
 
 from harness.places import is_alive
 from harness.records import BUCKET, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP
 from harness.store import RunStore, decision_record, run_record
 from harness.types import (
     Bucket,
+    CheckpointRecord,
     DecisionRecord,
     EvaluationRecord,
     EventRecord,
@@ -30,10 +31,21 @@ STEPS_SHOWN = 200
 DECISIONS_SHOWN = 50
 EVALUATIONS_SHOWN = 64
 EVENTS_SHOWN = 20
+SEEN_OF_A_RUN = select(*(column for column in RUN.c if column.name not in ("manifest", "forecast"))).where(
+    RUN.c.id == bindparam("run")
+)
+NEW_STEPS = (
+    select(STEP)
+    .where(STEP.c.run_id == bindparam("run"), STEP.c.state == "live", STEP.c.id > bindparam("last"))
+    .order_by(STEP.c.id.desc())
+    .limit(STEPS_SHOWN)
+)
+LOOK = [column for column in EVALUATION.c if column.name != "correct"]
+"""An evaluation without its answers prompt by prompt, which no snapshot shows."""
 
 
 class SnapshotReader:
-    """Looks at one run again and again."""
+    """Looks at one run again and again, and reads anew only what has changed."""
 
     def __init__(self, store: RunStore, run_id: int) -> None:
         self.store = store
@@ -41,12 +53,20 @@ class SnapshotReader:
         self._steps: deque[StepRecord] = deque(maxlen=STEPS_SHOWN)
         self._last_id = 0
         self._lineage = -1
+        self._version = -1
+        self._decided: tuple[DecisionRecord, ...] = ()
+        self._looks: tuple[EvaluationRecord, ...] = ()
+        self._saved: tuple[CheckpointRecord, ...] = ()
 
     def read(self, *, whole_run: bool = False) -> Snapshot:
         """The run as it stands. ``whole_run`` adds the buckets, samples and events that only people look at."""
         with self.store.read() as c:
-            run = dict(c.execute(select(RUN).where(RUN.c.id == self.run_id)).mappings().one())
+            run = c.execute(SEEN_OF_A_RUN, {"run": self.run_id}).mappings().one()
             self._read_steps(c, run["lineage"])
+            if run["version"] != self._version:
+                self._decided, self._looks = self._decisions(c), self._evaluations(c)
+                self._saved = tuple(checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id))
+                self._version = run["version"]
             return Snapshot(
                 run=run_record(run),
                 step=run["weights_step"],
@@ -55,9 +75,9 @@ class SnapshotReader:
                 bounds={name: (low, high) for name, (low, high) in run["bounds"].items()},
                 pins=frozenset(run["pins"]),
                 steps=tuple(self._steps),
-                decisions=self._decisions(c),
-                evaluations=self._evaluations(c),
-                checkpoints=tuple(checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id)),
+                decisions=self._decided,
+                evaluations=self._looks,
+                checkpoints=self._saved,
                 samples=self._samples(c) if whole_run else (),
                 events=self._events(c) if whole_run else (),
                 buckets=self._buckets(c) if whole_run else {},
@@ -68,13 +88,7 @@ class SnapshotReader:
         if lineage != self._lineage:  # a resume or rollback: recorded steps stopped being live
             self._steps.clear()
             self._last_id, self._lineage = 0, lineage
-        query = (
-            select(STEP)
-            .where(STEP.c.run_id == self.run_id, STEP.c.state == "live", STEP.c.id > self._last_id)
-            .order_by(STEP.c.id.desc())
-            .limit(STEPS_SHOWN)
-        )
-        for row in reversed(c.execute(query).mappings().all()):
+        for row in reversed(c.execute(NEW_STEPS, {"run": self.run_id, "last": self._last_id}).mappings().all()):
             self._last_id = row["id"]
             self._steps.append(
                 StepRecord(row["step"], row["parent"], Knobs(**row["knobs"]), load_metrics(row["metrics"]))
@@ -89,7 +103,7 @@ class SnapshotReader:
 
     def _evaluations(self, c: Connection) -> tuple[EvaluationRecord, ...]:
         """The first and best dev look and the newest ones, in order of steps."""
-        here = select(EVALUATION).where(EVALUATION.c.run_id == self.run_id)
+        here = select(*LOOK).where(EVALUATION.c.run_id == self.run_id)
         dev = here.where(EVALUATION.c.split == "dev")
         queries = (
             here.order_by(EVALUATION.c.step.desc()).limit(EVALUATIONS_SHOWN),

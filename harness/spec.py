@@ -217,9 +217,10 @@ class OutputSpec(Section):
 
 
 class RunSpec(Section):
-    """Everything that decides a run."""
+    """Everything that decides a run. ``note`` is said at its start."""
 
     name: str = ""
+    note: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     model: ModelSpec = ModelSpec()
     lora: LoraSpec = LoraSpec()

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from harness.buckets import fold, rebuild
@@ -50,6 +50,17 @@ from harness.types import (
     StepRecord,
 )
 
+STEP_TAKEN = (
+    update(RUN)
+    .where(RUN.c.id == bindparam("run"))
+    .values(
+        last_step=bindparam("taken"),
+        weights_step=bindparam("taken"),
+        wall_s=bindparam("driven_s"),
+        heartbeat=bindparam("now"),
+        rollouts=RUN.c.rollouts + bindparam("more"),
+    )
+)
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
 LOCK_WAIT_S = 30.0
 
@@ -105,7 +116,9 @@ class RunStore:
             "forecast": {},
             **_this_process(),
             **dict.fromkeys(("stop_reason", "phase"), ""),
-            **dict.fromkeys(("phase_done", "phase_total", "rollouts", "last_step", "weights_step", "lineage"), 0),
+            **dict.fromkeys(
+                ("phase_done", "phase_total", "rollouts", "last_step", "weights_step", "lineage", "version"), 0
+            ),
             "wall_s": 0.0,
         }
         try:
@@ -162,24 +175,28 @@ class RunStore:
     ) -> None:
         """Decisions with their changes and refusals, and the commands they consume, in one transaction."""
         now = time.time()
+        rows = [
+            {
+                "run_id": run_id,
+                "step": step,
+                "at": now,
+                "source": decision.source,
+                "action": decision.action.kind,
+                "argument": decision.action.argument,
+                "changes": dict(changes),
+                "evidence": decision.evidence,
+                "hypothesis": decision.hypothesis,
+                "expected": decision.expected,
+                "refused": refused,
+                "command_id": decision.command_id,
+            }
+            for decision, changes, refused in decisions
+        ]
+        acted = any(decision.action.kind != "continue" for decision, _, _ in decisions)
         with self.write() as c:
-            for decision, changes, refused in decisions:
-                c.execute(
-                    insert(DECISION).values(
-                        run_id=run_id,
-                        step=step,
-                        at=now,
-                        source=decision.source,
-                        action=decision.action.kind,
-                        argument=decision.action.argument,
-                        changes=dict(changes),
-                        evidence=decision.evidence,
-                        hypothesis=decision.hypothesis,
-                        expected=decision.expected,
-                        refused=refused,
-                        command_id=decision.command_id,
-                    )
-                )
+            if rows:
+                c.execute(insert(DECISION), rows)
+            for decision, _, refused in decisions:
                 if decision.command_id is not None:
                     state = {"state": "taken"} if refused is None else {"state": "refused", "result": refused}
                     c.execute(
@@ -187,17 +204,20 @@ class RunStore:
                         .where(COMMAND.c.id == decision.command_id)
                         .values(step=step, applied_at=now, **state)
                     )
-            c.execute(
-                update(RUN)
-                .where(RUN.c.id == run_id)
-                .values(knobs=asdict(knobs), pins=sorted(pins), policy=policy, status=status)
-            )
+            if acted:
+                c.execute(
+                    update(RUN)
+                    .where(RUN.c.id == run_id)
+                    .values(knobs=asdict(knobs), pins=sorted(pins), policy=policy, status=status)
+                )
+                _bump(c, run_id)
 
     def refuse_decision(self, run_id: int, step: int, decision: Decision, why: str) -> None:
         """A recorded decision whose verb turned out impossible (e.g. a damaged checkpoint)."""
         one = (DECISION.c.run_id == run_id) & (DECISION.c.step == step) & (DECISION.c.action == decision.action.kind)
         with self.write() as c:
             c.execute(update(DECISION).where(one, DECISION.c.command_id == decision.command_id).values(refused=why))
+            _bump(c, run_id)
 
     def load_decisions_at(self, run_id: int, step: int) -> list[tuple[Decision, str | None]]:
         """What was decided for ``step`` already, in order, with refusals; not empty only after a resume."""
@@ -223,15 +243,16 @@ class RunStore:
         metrics = {name: _finite(value) for name, value in record.metrics.items()}
         with self.write() as c:
             step_id = c.execute(
-                insert(STEP).values(
-                    run_id=run_id,
-                    step=record.step,
-                    parent=record.parent,
-                    state="live",
-                    at=time.time(),
-                    knobs=asdict(record.knobs),
-                    metrics=metrics,
-                )
+                insert(STEP),
+                {
+                    "run_id": run_id,
+                    "step": record.step,
+                    "parent": record.parent,
+                    "state": "live",
+                    "at": time.time(),
+                    "knobs": asdict(record.knobs),
+                    "metrics": metrics,
+                },
             ).inserted_primary_key[0]  # type: ignore[index]
             c.execute(insert(GROUP), [_group_row(step_id, group, reward_range) for group in groups])
             if samples:
@@ -240,15 +261,14 @@ class RunStore:
             if checkpoint is not None:
                 _put_checkpoint(c, run_id, checkpoint, hashes or {})
             c.execute(
-                update(RUN)
-                .where(RUN.c.id == run_id)
-                .values(
-                    last_step=record.step,
-                    weights_step=record.step,
-                    wall_s=wall_s,
-                    heartbeat=time.time(),
-                    rollouts=RUN.c.rollouts + sum(len(group.completions) for group in groups),
-                )
+                STEP_TAKEN,
+                {
+                    "run": run_id,
+                    "taken": record.step,
+                    "driven_s": wall_s,
+                    "now": time.time(),
+                    "more": sum(len(group.completions) for group in groups),
+                },
             )
 
     # ------------------------------------------------------------ looks and checkpoints
@@ -275,6 +295,7 @@ class RunStore:
                     correct={e.prompt.id: int(e.completion.score.correct) for e in evaluation.examples},
                 )
             )
+            _bump(c, run_id)
 
     def has_evaluation(self, run_id: int, step: int, split: str) -> bool:
         query = select(EVALUATION.c.id).where(
@@ -288,7 +309,8 @@ class RunStore:
         fixed = (COMPLETION.c.run_id == run_id) & (COMPLETION.c.step == step) & (COMPLETION.c.kind == "fixed")
         with self.write() as c:
             c.execute(delete(COMPLETION).where(fixed))
-            c.execute(insert(COMPLETION), [{"run_id": run_id, **asdict(sample)} for sample in samples])
+            if samples:
+                c.execute(insert(COMPLETION), [{"run_id": run_id, **asdict(sample)} for sample in samples])
 
     def has_samples(self, run_id: int, step: int) -> bool:
         query = select(COMPLETION.c.id).where(
@@ -304,6 +326,7 @@ class RunStore:
     def drop_checkpoint(self, run_id: int, step: int) -> None:
         with self.write() as c:
             c.execute(delete(CHECKPOINT).where(CHECKPOINT.c.run_id == run_id, CHECKPOINT.c.step == step))
+            _bump(c, run_id)
 
     def load_checkpoints(self, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]:
         """Checkpoints with their hashes, oldest first."""
@@ -553,6 +576,12 @@ def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord, ha
             hashes=dict(hashes),
         )
     )
+    _bump(c, run_id)
+
+
+def _bump(c: Connection, run_id: int) -> None:
+    """Tell readers that decisions, evaluations or checkpoints changed."""
+    c.execute(update(RUN).where(RUN.c.id == run_id).values(version=RUN.c.version + 1))
 
 
 def _set_lineage(c: Connection, run_id: int, weights_step: int, live: Sequence[int]) -> None:
@@ -563,4 +592,8 @@ def _set_lineage(c: Connection, run_id: int, weights_step: int, live: Sequence[i
     query = select(STEP.c.step, STEP.c.metrics).where(here, STEP.c.state == "live").order_by(STEP.c.step)
     last_step = c.execute(select(func.max(STEP.c.step)).where(here)).scalar() or 0
     rebuild(c, run_id, [(row.step, row.metrics) for row in c.execute(query)], last_step=last_step)
-    c.execute(update(RUN).where(RUN.c.id == run_id).values(lineage=RUN.c.lineage + 1, weights_step=weights_step))
+    c.execute(
+        update(RUN)
+        .where(RUN.c.id == run_id)
+        .values(lineage=RUN.c.lineage + 1, version=RUN.c.version + 1, weights_step=weights_step)
+    )

@@ -53,11 +53,12 @@ class RulesPolicy:
     kind = "rules"
 
     def decide(self, snapshot: Snapshot) -> Decision:
+        view = _View(snapshot)
         for rule in RULES:
-            decision = rule(_View(snapshot))
+            decision = rule(view)
             if decision is not None:
                 return decision
-        return _continue(_View(snapshot))
+        return _continue(view)
 
 
 class _View:

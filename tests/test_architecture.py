@@ -18,11 +18,12 @@ ALLOWED = {
     "harness.signal": {"harness.types"},
     "harness.knobs": {"harness.types", "harness.errors"},
     "harness.state": {"harness.types", "harness.errors", "harness.knobs"},
-    "harness.checkpoints": {"harness.types", "harness.errors"},
+    "harness.places": set(),
+    "harness.checkpoints": {"harness.types", "harness.errors", "harness.places"},
     "harness.session": CORE | {"harness.checkpoints"},
     "harness.controller": {"harness.types", "harness.errors", "harness.session"},
     "harness.records": set(),
-    "harness.report": {"harness.types", "harness.dashboard", "harness.forecast"},
+    "harness.report": {"harness.types", "harness.places", "harness.dashboard", "harness.forecast"},
 }
 """What these modules may import of ours; the rest is bound by the rules below."""
 

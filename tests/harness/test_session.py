@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,7 +17,7 @@ from harness.report import build_review
 from harness.session import Session
 from harness.snapshot import load_history
 from harness.spec import parse_spec
-from harness.types import Action, Decision, Snapshot
+from harness.types import Action, Decision, Evaluation, Snapshot
 from tests.conftest import MINI
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
@@ -156,6 +157,23 @@ def test_looking_twice_at_the_same_weights_records_once(session: Session, run: R
     session.ask()
     looks = [(look.split, look.step) for look in load_history(run.store, "s").evaluations]
     assert len(looks) == len(set(looks))
+
+
+def test_the_best_weights_on_dev_are_saved_whenever_they_are_found(session: Session, monkeypatch: Any) -> None:
+    session.tell(GO_ON)
+    session.tell(GO_ON)
+    evaluate = session.evaluator.evaluate
+
+    def better(split: str, **kwargs: Any) -> Evaluation:
+        return replace(evaluate(split, **kwargs), accuracy=0.9)
+
+    monkeypatch.setattr(session.evaluator, "evaluate", better)
+    session.tell(by_hand("evaluate"), by_hand("pause"))
+    best = next(c for c in session.ask().checkpoints if c.best)
+    assert best.step == 2
+    link = next(session.checkpoints.folder.parent.glob("best-*"))
+    assert link.name == "best-step-2-dev-0.900"
+    assert (link / "model.safetensors").exists()
 
 
 def test_a_failing_policy_costs_a_decision_and_not_the_night(controller: Controller, run: Run) -> None:
