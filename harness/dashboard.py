@@ -42,9 +42,9 @@ def render(snapshot: Snapshot, *, now: float, width: int = 100, height: int = 30
     """One frame. ``now`` (epoch seconds) is only for the age of the heartbeat."""
     parts: list[RenderableType] = [_headline(snapshot, now), _curves(snapshot, width)]
     table = Table.grid(expand=True, padding=(0, 1))
-    table.add_column(ratio=2)
-    table.add_column(ratio=3)
-    table.add_row(_knobs(snapshot), _decisions(snapshot, rows=7 if height >= 30 else 5))
+    table.add_column(width=42)
+    table.add_column(ratio=1)
+    table.add_row(_knobs(snapshot), _decisions(snapshot, rows=4 if width >= 100 else 7, wrap=width >= 100))
     parts.append(table)
     if height >= 30:
         parts.append(_samples(snapshot, rows=height - 25))
@@ -102,7 +102,7 @@ def _curves(snapshot: Snapshot, width: int) -> RenderableType:
         text.append(f"  [{now.ci95[0]:.2f}, {now.ci95[1]:.2f}]  best {best.accuracy:.3f} at step {best.step}", "dim")
         grid.add_row("dev accuracy", f"{now.accuracy:.3f}", text)
     if steps:
-        grid.add_row("groups", "", _signal_bar(steps[-1].metrics, min(room, 40)))
+        grid.add_row("groups", "", _signal_bar(steps[-1].metrics, max(6, min(40, width - 78))))
     return Panel(grid, title="learning", title_align="left", border_style="dim", padding=(0, 1))
 
 
@@ -120,16 +120,16 @@ def _knobs(snapshot: Snapshot) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     changed = {name: d.step for d in snapshot.decisions if d.refused is None for name in d.changes}
     for name, value in asdict(snapshot.knobs).items():
-        mark = "pinned" if name in snapshot.pins else (f"since step {changed[name]}" if name in changed else "")
+        mark = "pinned" if name in snapshot.pins else (f"step {changed[name]}" if name in changed else "")
         table.add_row(name, Text(format_knob(value), style="bold"), Text(mark, style="yellow" if mark else ""))
     return Panel(table, title="knobs", title_align="left", border_style="dim", padding=(0, 1))
 
 
-def _decisions(snapshot: Snapshot, rows: int) -> RenderableType:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="ellipsis", no_wrap=True)
+def _decisions(snapshot: Snapshot, rows: int, wrap: bool) -> RenderableType:
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(justify="right", width=5)
+    table.add_column(width=10)
+    table.add_column(overflow="ellipsis", no_wrap=not wrap, ratio=1)
     acted = [d for d in snapshot.decisions if d.action != "continue"][-rows:]
     for decision in reversed(acted):
         style = "red" if decision.refused else ""
@@ -146,10 +146,10 @@ def _decisions(snapshot: Snapshot, rows: int) -> RenderableType:
 
 
 def _samples(snapshot: Snapshot, rows: int) -> RenderableType:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, justify="right")
-    table.add_column(overflow="ellipsis", no_wrap=True)
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(width=13, no_wrap=True)
+    table.add_column(width=5, no_wrap=True)
+    table.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
     shown = [s for s in snapshot.samples if s.kind != "fixed"] or list(snapshot.samples)
     for sample in shown[: max(2, min(rows, 8))]:
         style = "green" if sample.correct else "red"
