@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import logging
-import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
-
-import datasets
-import torch
-import transformers
 
 from harness.checkpoints import Checkpoints
 from harness.controller import Controller
@@ -27,6 +20,7 @@ from harness.inputs import build_pool, build_reward, build_splits, check_inputs
 from harness.manifest import collect_manifest
 from harness.models import LoadedModel, load_model, load_weights
 from harness.places import database_url, is_alive
+from harness.process import prepare_process
 from harness.seeds import derive_seed
 from harness.session import Session
 from harness.snapshot import SnapshotReader
@@ -77,18 +71,16 @@ class Parts:
 
 def build_parts(spec: RunSpec) -> Parts:
     """Load pool, reward and model and check that they fit each other. Raises InputError."""
-    quiet_libraries()
-    threads = spec.model.threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only hides reads of garbage, at a cost
-    keep_freed_memory()
+    threads = prepare_process(spec.model.threads)
     check_inputs(spec)
     splits = build_splits(spec)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
+    pool = build_pool(spec, splits["train"])
     longest = _longest_prompt(loaded, splits)
     bounds = _fit_context(spec, knobs, loaded.context, longest)
+    low, high = bounds["prompts_per_step"]
+    bounds["prompts_per_step"] = (low, min(high, float(pool.largest_draw())))
     manifest = collect_manifest(threads) | {
         "group_size_from": group_size_from,
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
@@ -102,7 +94,7 @@ def build_parts(spec: RunSpec) -> Parts:
         spec,
         loaded,
         splits,
-        build_pool(spec, splits["train"]),
+        pool,
         build_reward(spec, chat=loaded.chat),
         knobs,
         bounds,
@@ -134,33 +126,6 @@ def _hash(parts: Any) -> str:
     for part in parts:
         digest.update(part.encode() + b"\n")
     return digest.hexdigest()
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks. By default each step returns its tensors to the kernel and faults
-    them in again: a fifth of a step of the embedded model went there (docs/log.md)."""
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return  # another C library
-    mmap_threshold, trim_threshold, largest = -3, -1, 2**31 - 1
-    mallopt(mmap_threshold, largest)
-    mallopt(trim_threshold, largest)
-
-
-def quiet_libraries() -> None:
-    """Their bars and warnings would tear the live view; warnings go to the run's log."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity_error()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.captureWarnings(True)
-    warnings.simplefilter("default")
-    for name in ("py.warnings", "trl", "accelerate", "peft"):
-        logger = logging.getLogger(name)
-        logger.propagate = False
-        logger.addHandler(logging.NullHandler())
 
 
 # ---------------------------------------------------------------- runs

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
@@ -223,7 +224,8 @@ def _catch_signals(interrupted: Event) -> None:
         if interrupted.is_set():
             raise KeyboardInterrupt
         interrupted.set()
-        os.write(2, b"\nfinishing this step, then saving; once more to abandon the step\n")
+        with suppress(OSError):  # after a dropped connection there is no terminal to tell
+            os.write(2, b"\nfinishing this step, then saving; once more to abandon the step\n")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handle)
@@ -384,9 +386,10 @@ def evaluate(
 
       grpo eval ./my-model --spec arithmetic
     """
+    store = _check_model(model, db, out)
     from harness.measure import load_target, measure
 
-    target = load_target(model, checkpoint=checkpoint, spec=spec, store=_store_if_any(db, out))
+    target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
     console = Console(stderr=True)
     with console.status(f"evaluating {target.title} on {split}") as status:
         result, examples = measure(target, split, lambda phase, done, total: status.update(f"{phase} {done}/{total}"))
@@ -426,9 +429,10 @@ def sample(
 
     Example: grpo sample latest --prompt "12+34=" -n 4 --temperature 1
     """
+    store = _check_model(model, db, out)
     from harness.measure import load_target, take_samples
 
-    target = load_target(model, checkpoint=checkpoint, spec=spec, store=_store_if_any(db, out))
+    target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
     rows = take_samples(target, prompt, n=n, temperature=temperature, seed=seed)
     if as_json:
         print(json.dumps(rows))
@@ -471,6 +475,21 @@ def _store_if_any(db: str | None, out: str) -> RunStore | None:
     from harness.store import find_store
 
     return find_store(database_url(out, db))
+
+
+def _check_model(name: str, db: str | None, out: str) -> RunStore | None:
+    """The database if there is one. Raises InputError, before torch is loaded, when ``name`` is no run and no model."""
+    store = _store_if_any(db, out)
+    known = {run.name for run in store.list_runs()} if store else set()
+    if name in known or (name == "latest" and known) or name == "tiny":
+        return store
+    folder = Path(name)
+    if folder.is_dir():
+        if not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):
+            raise InputError(f"{name} holds no model: a config.json or adapter_config.json is missing")
+    elif "/" not in name:
+        raise InputError(f"no run named {name}, and no model folder of that name")
+    return store
 
 
 def _say(text: str, as_json: bool) -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.build import build_evaluator, quiet_libraries
+from harness.build import build_evaluator
 from harness.checkpoints import Checkpoints
 from harness.errors import InputError, Refused
 from harness.evaluate import compute_proportions, summarise
 from harness.generate import generate_texts
 from harness.inputs import build_reward, build_splits
 from harness.models import LoadedModel, load_model, load_weights
+from harness.process import prepare_process
 from harness.seeds import derive_seed
 from harness.signal import reason_of
 from harness.spec import LoraSpec, ModelSpec, RunSpec, load_spec, parse_spec
@@ -33,19 +34,11 @@ class Target:
 
 def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore | None) -> Target:
     """A run's checkpoint, else a model by folder or hub id. Raises InputError."""
-    quiet_libraries()
     known = {run.name for run in store.list_runs()} if store else set()
     if store is not None and (name in known or (name == "latest" and known)):
         return _of_run(store, name, checkpoint)
-    if not Path(name).is_dir() and "/" not in name and name != "tiny":
-        raise InputError(f"no run named {name}, and no model folder of that name")
     checked, _ = load_spec(spec)
-    if (
-        Path(name).is_dir()
-        and not (Path(name) / "config.json").exists()
-        and not (Path(name) / "adapter_config.json").exists()
-    ):
-        raise InputError(f"{name} holds no model: a config.json or adapter_config.json is missing")
+    prepare_process(checked.model.threads)
     loaded = load_model(ModelSpec(name=name), LoraSpec(rank=0), seed=derive_seed(checked.seed, "model"))
     return Target(name, checked, loaded)
 
@@ -63,6 +56,7 @@ def _of_run(store: RunStore, name: str, checkpoint: str) -> Target:
             found = checkpoints.find(checkpoint)
     except Refused as refusal:
         raise InputError(f"{run.name}: {refusal}") from None
+    prepare_process(spec.model.threads)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     load_weights(loaded.model, Path(found.path))
     return Target(f"{run.name} at step {found.step}", spec, loaded)

@@ -25,6 +25,14 @@ from harness.types import Prompt, Score
 RewardFunction = Callable[..., Any]
 
 
+def _ignore(*_: Any, **__: Any) -> None:
+    """Stands for TRL's logging hooks: the harness records components and reason codes itself."""
+
+
+TRL_HOOKS: dict[str, Any] = {"log_extra": _ignore, "log_metric": _ignore, "trainer_state": None}
+"""What TRL also passes; given only to functions that name it."""
+
+
 class Reward:
     """``harness.types.Scorer`` over one or several reward functions with weights.
 
@@ -97,7 +105,9 @@ class Reward:
                 [*([{"role": "system", "content": p.system}] if p.system else []), {"role": "user", "content": p.text}]
                 for p in prompts
             ]
-        values = function(prompts=asked, completions=texts, **columns)
+        named = inspect.signature(function).parameters
+        hooks = {name: hook for name, hook in TRL_HOOKS.items() if name in named}
+        values = function(prompts=asked, completions=texts, **columns, **hooks)
         values = values.tolist() if hasattr(values, "tolist") else list(values)
         if len(values) != len(prompts):
             raise ValueError(f"{len(values)} rewards for {len(prompts)} completions")
@@ -134,7 +144,7 @@ def errored(message: str) -> Score:
 def is_trl_style(function: RewardFunction) -> bool:
     """Whether a function takes whole batches by TRL's argument names."""
     parameters = inspect.signature(function).parameters
-    return "completions" in parameters or "completion_ids" in parameters
+    return "completions" in parameters
 
 
 def load_function(name: str) -> tuple[str, RewardFunction]:
@@ -162,6 +172,19 @@ def load_function(name: str) -> tuple[str, RewardFunction]:
             f"reward.function: {name} does not say what arguments it takes; wrap it in a function"
         ) from None
     return (attribute if colon else module_name.rpartition(".")[2]), function
+
+
+def _check_function(name: str, function: RewardFunction) -> None:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        raise InputError(
+            f"reward.function: {name} does not say what arguments it takes; wrap it in a function"
+        ) from None
+    if inspect.iscoroutinefunction(function):
+        raise InputError(f"reward.function: {name} is async; wrap it in a plain function (asyncio.run)")
+    if "completion_ids" in parameters:
+        raise InputError(f"reward.function: {name} takes completion_ids; rewards here judge texts, take completions")
 
 
 def source_of(name: str) -> str | None:

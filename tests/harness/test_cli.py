@@ -62,6 +62,8 @@ WRONG = [
     (["review", "nosuch"], "no run named nosuch"),
     (["watch", "nosuch"], "no run named nosuch"),
     (["resume", "nosuch"], "no run named nosuch"),
+    (["eval", "nosuch"], "no run named nosuch"),
+    (["sample", "."], "holds no model"),
     (["act", "nosuch", "pause"], "no run named nosuch"),
     (["act", "latest", "dance"], "no action 'dance'; actions are: set knob=value"),
     (["act", "latest", "set", "temperature=warm"], "temperature needs a number, not 'warm'"),
@@ -73,7 +75,6 @@ WRONG = [
 NEEDS_THE_MODEL = [
     (["run", "--set", "model.name=./gone"], "model.name: no folder ./gone"),
     (["run", "--set", "knobs.max_tokens=126"], "knobs.max_tokens: 126 does not fit"),
-    (["eval", "nosuch"], "no run named nosuch"),
 ]
 
 

@@ -177,7 +177,6 @@ def test_the_truth_of_a_row_comes_from_its_own_column() -> None:
         (solution.score, False),
         (lambda completions, **_: [], True),
         (lambda prompts, completions: [], True),
-        (lambda completion_ids, **_: [], True),
     ],
 )
 def test_a_trl_function_is_known_by_its_argument_names(function: Any, expected: bool) -> None:
@@ -313,3 +312,28 @@ def test_prompts_are_unchanged_by_scoring() -> None:
     prompts, texts = list[Prompt](PROMPTS), list(TEXTS)
     Reward({"greedy": greedy}).score(prompts, texts)
     assert (prompts, texts) == (PROMPTS, ["1", "x", "3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(completion_ids, **columns): return []", "takes completion_ids"),
+        ("async def f(completions, **columns): return []", "is async"),
+        ("from operator import itemgetter as f", "does not say what arguments"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused_at_once(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.py").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_function(f"{tmp_path / 'r.py'}:f")
+
+
+def test_trls_logging_hooks_are_given_to_who_names_them() -> None:
+    def hooked(completions: list[str], log_metric: Any, trainer_state: Any, **columns: Any) -> list[float]:
+        log_metric("x", 1.0)
+        assert trainer_state is None
+        assert "log_extra" not in columns
+        return [1.0 for _ in completions]
+
+    prompt = Prompt("a", "1", "1")
+    assert [s.reward for s in Reward({"hooked": hooked}).score([prompt], ["x"])] == [1.0]

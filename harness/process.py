@@ -1,0 +1,51 @@
+"""Prepares this process for torch: threads, determinism, memory, and libraries that keep quiet."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import warnings
+
+import datasets
+import torch
+import transformers
+
+
+def prepare_process(threads: int | None) -> int:
+    """Set up torch and the libraries around it; returns the number of threads, all cores unless given."""
+    quiet_libraries()
+    keep_freed_memory()
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling fresh tensors only hides reads of garbage, at the price of a pass over memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return threads
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep large freed blocks. By default each step returns its tensors to the kernel and faults
+    them in again: a fifth of a step of the embedded model went there (docs/log.md)."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return  # another C library
+    mmap_threshold, trim_threshold, largest = -3, -1, 2**31 - 1
+    mallopt(mmap_threshold, largest)
+    mallopt(trim_threshold, largest)
+
+
+def quiet_libraries() -> None:
+    """Their bars and warnings would tear the live view; warnings go to the run's log."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for name in ("py.warnings", "trl", "accelerate", "peft"):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.addHandler(logging.NullHandler())
