@@ -165,12 +165,7 @@ def load_function(name: str) -> tuple[str, RewardFunction]:
     function = getattr(module, attribute, None)
     if not callable(function):
         raise InputError(f"reward.function: {module_name} has no function named {attribute}")
-    try:
-        is_trl_style(function)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"reward.function: {name} does not say what arguments it takes; wrap it in a function"
-        ) from None
+    _check_function(name, function)
     return (attribute if colon else module_name.rpartition(".")[2]), function
 
 

@@ -135,8 +135,9 @@ def test_several_decisions_of_a_boundary_keep_order_and_refusals(store: RunStore
 
 
 def test_decisions_are_committed_with_knobs_pins_policy_and_status(store: RunStore, run_id: int) -> None:
+    pause = (Decision(Action("pause"), "manual"), {}, None)
     store.record_decisions(
-        run_id, 1, [], knobs=Knobs(temperature=0.7), pins=["temperature", "beta"], policy="fixed", status="paused"
+        run_id, 1, [pause], knobs=Knobs(temperature=0.7), pins=["temperature", "beta"], policy="fixed", status="paused"
     )
     snapshot = SnapshotReader(store, run_id).read()
     assert snapshot.knobs == Knobs(temperature=0.7)
