@@ -51,7 +51,7 @@ class Controller:
                     return self._end("stopped", "interrupted", score=False)
                 self._boundary()
         except RunFailed as failure:
-            return self._end("failed", str(failure))
+            return self._end("failed", str(failure), score=False)  # a broken reward measures nothing
         return self._end("stopped", session.stopped)
 
     def _boundary(self) -> None:

@@ -156,6 +156,8 @@ def _samples(snapshot: Snapshot, rows: int) -> RenderableType:
         reward = "error" if sample.reward is None else f"{sample.reward:.2f}"
         text = Text(clean(sample.prompt)[:24] + " ", style="dim").append(clean(sample.completion), style="")
         table.add_row(Text(sample.reason, style=style), reward, text)
+    if not shown:
+        table.add_row(Text("none yet", style="dim"))
     return Panel(table, title="samples of the last step", title_align="left", border_style="dim", padding=(0, 1))
 
 

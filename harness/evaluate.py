@@ -69,7 +69,9 @@ def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
     n = len(examples)
     correct = sum(example.completion.score.correct for example in examples)
     rewards = [example.completion.score.reward or 0.0 for example in examples]
-    return Evaluation(split, n, correct / n, compute_wilson(correct, n), math.fsum(rewards) / n, tuple(examples))
+    errors = tuple(example.completion.score.error for example in examples if example.completion.score.errored)
+    interval = compute_wilson(correct, n)
+    return Evaluation(split, n, correct / n, interval, math.fsum(rewards) / n, tuple(examples), errors)
 
 
 def compute_wilson(successes: int, n: int) -> tuple[float, float]:

@@ -211,11 +211,12 @@ def _before_and_after(review: Mapping[str, Any]) -> RenderableType:
     first, last = samples[0]["step"], samples[-1]["step"]
     after = {s["prompt"]: s for s in samples if s["step"] == last}
     table = Table(title="samples before and after", title_justify="left")
-    for name in ("prompt", "wanted", f"step {first}", f"step {last}"):
+    shown = (first, last) if last != first else (first,)
+    for name in ("prompt", "wanted", *(f"step {step}" for step in shown)):
         table.add_column(name, overflow="fold")
     for before in (s for s in samples if s["step"] == first):
         cells = [Text(clean(before["prompt"])), Text(clean(before["ground_truth"]))]
-        for sample in (before, after.get(before["prompt"], before)):
+        for sample in (before, after.get(before["prompt"], before))[: len(shown)]:
             style = "green" if sample["correct"] else "red"
             cells.append(Text(f"{sample['reason']}: {clean(sample['completion'])}", style=style))
         table.add_row(*cells)

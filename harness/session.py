@@ -123,9 +123,7 @@ class Session:
         try:
             match action.kind:
                 case "evaluate":
-                    looked = self.evaluate("dev")
-                    low, high = looked.ci95
-                    answer = f"dev accuracy {looked.accuracy:.3f} [{low:.3f}, {high:.3f}] on {looked.n} prompts"
+                    answer = self.evaluate("dev").text
                 case "sample":
                     answer = f"{self.sample()} samples taken; grpo review shows them"
                 case "save":
@@ -189,7 +187,10 @@ class Session:
         seed = derive_seed(self.settings.seed, "evaluate", split)
         evaluation = self.evaluator.evaluate(split, seed=seed, progress=self._progress)
         self.store.record_evaluation(self.run_id, self.state.weights_step, evaluation)
-        log.info("step=%d %s accuracy=%.4f n=%d", self.state.weights_step, split, evaluation.accuracy, evaluation.n)
+        log.info("step=%d %s", self.state.weights_step, evaluation.text)
+        if evaluation.errors:
+            many = f"{len(evaluation.errors)} of {evaluation.n}"
+            self._note("warning", f"the reward failed on {many} of {split}, the first time with {evaluation.errors[0]}")
         if split == "dev" and self.store.best_step(self.run_id) == self.state.weights_step:
             self.checkpoints.link_best(self.save(), evaluation.accuracy)
         return evaluation

@@ -105,7 +105,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Accuracy of one model on one split: ``accuracy`` in [0, 1], ``ci95`` its Wilson interval."""
+    """Accuracy of one model on one split: ``accuracy`` in [0, 1], ``ci95`` its Wilson interval.
+
+    ``errors`` are those of the verifier; such completions count as not correct.
+    """
 
     split: str
     n: int
@@ -113,6 +116,11 @@ class Evaluation:
     ci95: tuple[float, float]
     reward: float
     examples: tuple[Example, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return f"{self.split} accuracy {self.accuracy:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}] on {self.n} prompts"
 
 
 # ---------------------------------------------------------------- knobs, actions, decisions

@@ -44,7 +44,7 @@ prompts = 2
 [checkpoint]
 every = 3
 [budget]
-steps = 8
+steps = 14
 """
 
 

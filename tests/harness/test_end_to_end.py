@@ -29,17 +29,17 @@ def decisions_of(review: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 def test_a_run_reports_what_the_contract_promises(uninterrupted: dict[str, Any]) -> None:
     review = uninterrupted
-    assert (review["status"], review["seed"], review["steps"], review["rollouts"]) == ("finished", 0, 8, 128)
-    assert len(review["reward"]["by_step"]) == 8
+    assert (review["status"], review["seed"], review["steps"], review["rollouts"]) == ("finished", 0, 14, 224)
+    assert len(review["reward"]["by_step"]) == 14
     assert review["heldout"]["n"] == 30
-    assert set(review["dev"]["by_step"]) == {"0", "4", "8"}
+    assert set(review["dev"]["by_step"]) == {"0", "4", "8", "12"}
     assert review["heldout"]["final"] is not None
     low, high = review["heldout"]["final_ci95"]
     assert low <= review["heldout"]["final"] <= high
-    assert len(review["decisions"]) == 8
+    assert len(review["decisions"]) == 14
     assert all(d["evidence"] for d in review["decisions"])
     kept = {c["step"] for c in review["checkpoints"]}
-    assert {0, 8} <= kept
+    assert {0, 14} <= kept
     assert all(Path(c["path"]).is_dir() for c in review["checkpoints"])
     assert review["manifest"]["versions"]["trl"]
     assert review["manifest"]["reward_sha256"]
