@@ -7,7 +7,6 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from harness.errors import InputError
@@ -50,7 +49,6 @@ def examine(db: str | None, out: str) -> list[Finding]:
         _disk(out),
         _database(db, out),
         Finding("recipes", ", ".join(recipe_names()) or "none", bool(recipe_names()), "install the package again"),
-        Finding("extras", ", ".join(f"{name} {'yes' if find_spec(name) else 'no'}" for name in ("gguf", "vllm"))),
         Finding(
             "LLM key", "ANTHROPIC_API_KEY is set" if os.environ.get("ANTHROPIC_API_KEY") else "not set (not needed)"
         ),
