@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import InputError
@@ -21,6 +21,8 @@ LEAST_MEMORY = 4 * 2**30
 
 @dataclass(frozen=True)
 class Finding:
+    """One thing looked at; ``mend`` is empty where there is nothing to mend."""
+
     what: str
     found: str
     ok: bool = True
@@ -35,7 +37,7 @@ def examine(db: str | None, out: str) -> list[Finding]:
     versions = {name: installed_version(name) for name in PACKAGES}
     missing = [name for name, found in versions.items() if found is None]
     gpu = gpu_name()
-    return [
+    findings = [
         Finding("python", platform.python_version(), python_ok, "" if python_ok else "use Python 3.11 or newer"),
         Finding(
             "packages",
@@ -53,6 +55,7 @@ def examine(db: str | None, out: str) -> list[Finding]:
             "LLM key", "ANTHROPIC_API_KEY is set" if os.environ.get("ANTHROPIC_API_KEY") else "not set (not needed)"
         ),
     ]
+    return [replace(finding, mend="") if finding.ok else finding for finding in findings]
 
 
 def _disk(out: str) -> Finding:
