@@ -16,7 +16,7 @@ from harness.controller import Controller
 from harness.errors import InputError, RunFailed
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
-from harness.inputs import build_pool, build_reward, build_splits, check_inputs
+from harness.inputs import build_reward, check_inputs
 from harness.manifest import collect_manifest
 from harness.models import LoadedModel, load_model, load_weights
 from harness.places import database_url, is_alive
@@ -72,11 +72,9 @@ class Parts:
 def build_parts(spec: RunSpec) -> Parts:
     """Load pool, reward and model and check that they fit each other. Raises InputError."""
     threads = prepare_process(spec.model.threads)
-    check_inputs(spec)
-    splits = build_splits(spec)
+    splits, pool = check_inputs(spec)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
-    pool = build_pool(spec, splits["train"])
     longest = _longest_prompt(loaded, splits)
     bounds = _fit_context(spec, knobs, loaded.context, longest)
     low, high = bounds["prompts_per_step"]

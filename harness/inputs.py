@@ -39,14 +39,19 @@ def build_pool(spec: RunSpec, train: list[Prompt]) -> PromptPool:
     return pool
 
 
-def check_inputs(spec: RunSpec) -> None:
-    """Raises InputError for the first thing about pool, reward and warm start that would end a run."""
+def check_inputs(spec: RunSpec) -> tuple[dict[str, list[Prompt]], PromptPool]:
+    """The splits and the pool of a spec, once nothing about them, the reward and the warm start would end a run.
+
+    Raises InputError for the first thing that would.
+    """
     build_reward(spec, chat=False)
-    train = build_splits(spec)["train"]
-    build_pool(spec, train)
+    splits = build_splits(spec)
+    train = splits["train"]
+    pool = build_pool(spec, train)
     shown = sum(prompt.demonstration is not None for prompt in train)
     if spec.warmstart.steps and shown < spec.warmstart.examples:
         raise InputError(
             f"warmstart.examples: {spec.warmstart.examples} asked for, but only {shown} of {len(train)} train prompts "
             "have a demonstration; lower it, or set warmstart.steps=0"
         )
+    return splits, pool

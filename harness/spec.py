@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -395,6 +395,3 @@ def _levels(tree: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Mapping[s
 def _nearest(name: str, allowed: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, list(allowed), 1, 0.5)
     return f", did you mean {near[0]}?" if near else f": {', '.join(allowed)}"
-
-
-SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
