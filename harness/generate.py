@@ -1,32 +1,198 @@
-"""Generation with progress: the one place that calls ``model.generate``."""
+"""Sampling completions: one loop for rollouts, evaluation and samples.
+
+Three things that ``model.generate`` does not do: a prompt shared by neighbouring rows is encoded once, rows that
+have ended leave the batch, and each row has its own random numbers. So a row's text does not depend on which other
+rows are sampled beside it (beyond float rounding), and a batch can be cut smaller without sampling anew.
+"""
 
 from __future__ import annotations
 
-import random
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import (
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    StopStringCriteria,
-)
+from transformers import DynamicCache, PreTrainedModel, StopStringCriteria
 
+from harness.errors import Diverged
 from harness.models import LoadedModel
 from harness.types import Progress, Prompt
 
+COMPACT_AT = 1 / 8
+"""Share of ended rows at which they are taken out of the batch: each time costs a copy of the cache."""
 
-def seed_torch(seed: int) -> None:
-    """Seed every generator that a step may touch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """``n`` completions. ``ids`` are without padding; ``truncated`` says which were cut by the token limit.
+
+    When sampled (temperature above 0), ``log_probs`` (n, longest) holds each token's log-probability at the
+    sampling temperature, 0 after the end, and ``entropy`` (n,) the summed entropy in nats over a row's tokens.
+    """
+
+    ids: list[list[int]]
+    truncated: list[bool]
+    log_probs: torch.Tensor
+    entropy: torch.Tensor
+
+
+def find_shared(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
+    """Neighbouring equal prompts taken together: the distinct ones, and for each row which of them it has."""
+    distinct: list[Sequence[int]] = []
+    owner = []
+    for prompt in prompts:
+        if not distinct or list(prompt) != list(distinct[-1]):
+            distinct.append(prompt)
+        owner.append(len(distinct) - 1)
+    return distinct, owner
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both (rows, longest)."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def positions_of(mask: torch.Tensor) -> torch.Tensor:
+    """Position of every token among the real ones of its row; padding gets 0."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+@torch.no_grad()
+def generate_ids(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    temperature: float,
+    top_p: float = 1.0,
+    eos_ids: Sequence[int],
+    pad_id: int,
+    stop: StopStringCriteria | None = None,
+    uniforms: torch.Tensor | None = None,
+    report: Callable[[int], None] = lambda ended: None,
+) -> Generated:
+    """One completion for each prompt (token ids). ``temperature`` 0 is greedy.
+
+    ``uniforms`` (n, max_tokens) in [0, 1) are the random numbers of the rows, needed when sampling.
+    Raises Diverged when the model's outputs are not finite.
+    """
+    device, n = model.device, len(prompts)
+    distinct, owner = find_shared(prompts)
+    ids, mask = pad_left(distinct, pad_id, device)
+    cache = DynamicCache(config=model.config.get_text_config())
+    only_last = {"logits_to_keep": 1} if "logits_to_keep" in _arguments_of(model) else {}
+
+    def forward(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        output = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+            **only_last,
+        )  # fmt: skip
+        last: torch.Tensor = output.logits[:, -1]
+        return last.float()
+
+    logits = forward(ids, mask, positions_of(mask))
+    rows = torch.tensor(owner, device=device)
+    if len(distinct) < n:
+        cache.reorder_cache(rows)
+    logits, mask = logits[rows], mask[rows]
+    position = mask.sum(-1, keepdim=True)
+
+    ends = torch.tensor(list(eos_ids), device=device)
+    tokens = torch.full((n, max_tokens), pad_id, device=device)
+    log_probs = torch.zeros(n, max_tokens, device=device)
+    entropy = torch.zeros(n, device=device)
+    lengths = torch.zeros(n, dtype=torch.long, device=device)
+    here = torch.arange(n, device=device)  # which row sits at each place of the batch
+    running = torch.ones(n, dtype=torch.bool, device=device)  # by place
+    ended = 0
+    for t in range(max_tokens):
+        if temperature > 0:
+            if uniforms is None:
+                raise ValueError("sampling at a temperature above 0 needs uniforms")
+            chosen, log_prob, spread = sample_tokens(logits, temperature, top_p, uniforms[here.cpu(), t].to(device))
+            alive = here[running]
+            log_probs[alive, t] = log_prob[running]
+            entropy[alive] += spread[running]
+        else:
+            chosen = logits.argmax(-1)
+        tokens[here[running], t] = chosen[running]
+        lengths[here[running]] = t + 1
+        done = torch.isin(chosen, ends)
+        if stop is not None:
+            done |= stop(tokens[here, : t + 1], logits)
+        running &= ~done
+        left = int(running.sum())
+        if n - left > ended:
+            ended = n - left
+            report(ended)
+        if not left or t + 1 == max_tokens:
+            break
+        if left <= (1 - COMPACT_AT) * len(here):
+            keep = running.nonzero().squeeze(-1)
+            cache.reorder_cache(keep)
+            here, running, chosen = here[keep], running[keep], chosen[keep]
+            mask, position = mask[keep], position[keep]
+        mask = torch.cat([mask, mask.new_ones(len(here), 1)], dim=1)
+        logits = forward(chosen.unsqueeze(1), mask, position)
+        position = position + 1
+    if not torch.isfinite(entropy).all() or not torch.isfinite(logits).any(-1).all():
+        raise Diverged("the model's outputs are not finite numbers")
+    cut = torch.zeros(n, dtype=torch.bool, device=device)
+    cut[here[running]] = True
+    longest = int(lengths.max())
+    return Generated(
+        [row[:length] for row, length in zip(tokens.tolist(), lengths.tolist(), strict=True)],
+        cut.tolist(),
+        log_probs[:, :longest],
+        entropy,
+    )
+
+
+def sample_tokens(
+    logits: torch.Tensor, temperature: float, top_p: float, uniforms: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A token for each row of ``logits`` (rows, vocabulary), by inverting its distribution at one uniform number a row.
+
+    Also the token's log-probability and the entropy in nats, both of the distribution before ``top_p`` cuts it,
+    since that is the one the loss sees.
+    """
+    log_p = torch.log_softmax(logits / temperature, dim=-1)
+    p = log_p.exp()
+    entropy = -torch.where(p > 0, p * log_p, 0.0).sum(-1)
+    weights = p
+    if top_p < 1:
+        ordered, order = p.sort(dim=-1, descending=True)
+        beyond = ordered.cumsum(-1) - ordered >= top_p  # the token that crosses the line still counts
+        weights = p.masked_fill(beyond.gather(-1, order.argsort(-1)), 0.0)
+    # Float64: over a large vocabulary a float32 sum loses the rare tokens.
+    reached = weights.cumsum(-1, dtype=torch.float64)
+    target = uniforms.to(torch.float64).unsqueeze(-1) * reached[:, -1:]
+    chosen = torch.searchsorted(reached, target, right=True).squeeze(-1).clamp(max=logits.size(-1) - 1)
+    return chosen, log_p.gather(-1, chosen.unsqueeze(-1)).squeeze(-1), entropy
+
+
+def draw_uniforms(seed: int, rows: int, max_tokens: int) -> torch.Tensor:
+    """The random numbers of ``rows`` completions, (rows, max_tokens) in [0, 1)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(rows, max_tokens, dtype=torch.float64, generator=generator)
+
+
+def eos_ids_of(model: PreTrainedModel, tokenizer: Any) -> list[int]:
+    """Every token that ends a completion: the tokenizer's and those the model declares."""
+    declared = model.generation_config.eos_token_id
+    ids = [declared] if isinstance(declared, int) else list(declared or [])
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
+        ids.insert(0, tokenizer.eos_token_id)
+    return ids
+
+
+def build_stop(tokenizer: Any, stop: Sequence[str]) -> StopStringCriteria | None:
+    """What ends a completion at one of the strings ``stop``."""
+    return StopStringCriteria(tokenizer, list(stop)) if stop else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,73 +202,6 @@ class GeneratedText:
     text: str
     ids: list[int]
     truncated: bool
-
-
-class _Watch(StoppingCriteria):  # type: ignore[misc]
-    """Notes at which length each row ended, stops rows at stop strings, and reports finished rows."""
-
-    def __init__(
-        self,
-        rows: int,
-        prompt_length: int,
-        eos_ids: Sequence[int],
-        stop: StopStringCriteria | None,
-        report: Callable[[int], None],
-        device: torch.device,
-    ) -> None:
-        self.lengths = torch.full((rows,), -1, dtype=torch.long, device=device)
-        self.prompt_length = prompt_length
-        self.eos_ids = torch.tensor(list(eos_ids), device=device)
-        self.stop = stop
-        self.report = report
-        self.reported = 0
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        done = torch.isin(input_ids[:, -1], self.eos_ids)
-        if self.stop is not None:
-            done = done | self.stop(input_ids, scores)
-        fresh = done & (self.lengths < 0)
-        self.lengths[fresh] = input_ids.size(1) - self.prompt_length
-        finished = int((self.lengths >= 0).sum())
-        if finished > self.reported:
-            self.reported = finished
-            self.report(finished)
-        return done
-
-
-def generate_ids(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    inputs: dict[str, torch.Tensor],
-    config: GenerationConfig,
-    *,
-    eos_ids: Sequence[int],
-    stop: Sequence[str] = (),
-    report: Callable[[int], None] = lambda finished: None,
-) -> tuple[list[list[int]], list[bool]]:
-    """Completion ids without padding, and which rows were cut by the token limit.
-
-    ``inputs`` are left-padded ``input_ids`` and ``attention_mask`` of shape (rows, prompt tokens).
-    """
-    prompt_length = inputs["input_ids"].size(1)
-    stop_criteria = StopStringCriteria(tokenizer, list(stop)) if stop else None
-    watch = _Watch(inputs["input_ids"].size(0), prompt_length, eos_ids, stop_criteria, report, model.device)
-    with torch.no_grad():
-        output = model.generate(**inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([watch]))
-    ids, truncated = [], []
-    for row, length in zip(output[:, prompt_length:].tolist(), watch.lengths.tolist(), strict=True):
-        ids.append(row if length < 0 else row[:length])
-        truncated.append(length < 0)
-    return ids, truncated
-
-
-def eos_ids_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a completion: the tokenizer's and those the model declares."""
-    declared = model.generation_config.eos_token_id
-    ids = [declared] if isinstance(declared, int) else list(declared or [])
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
-        ids.insert(0, tokenizer.eos_token_id)
-    return ids
 
 
 def generate_texts(
@@ -120,34 +219,37 @@ def generate_texts(
 ) -> list[GeneratedText]:
     """One completion for each prompt, in order. ``temperature`` 0 is greedy."""
     model, tokenizer = loaded.model, loaded.tokenizer
-    eos_ids = eos_ids_of(model, tokenizer)
-    config = GenerationConfig(
-        max_new_tokens=max_tokens,
-        do_sample=temperature > 0,
-        temperature=temperature or None,
-        top_p=top_p if temperature > 0 else None,
-        top_k=0 if temperature > 0 else None,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=eos_ids,
-        disable_compile=True,
-    )
+    uniforms = draw_uniforms(seed, len(prompts), max_tokens) if temperature > 0 else None
     was_training = model.training
     model.eval()
-    seed_torch(seed)
     texts: list[GeneratedText] = []
     try:
         for start in range(0, len(prompts), batch_size):
-            encoded = [loaded.prompt_ids(prompt) for prompt in prompts[start : start + batch_size]]
-            inputs = tokenizer.pad({"input_ids": encoded}, padding=True, padding_side="left", return_tensors="pt")
-            inputs = {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
+            part = slice(start, start + batch_size)
 
-            def report(finished: int, start: int = start) -> None:
-                progress(phase, start + finished, len(prompts))
+            def report(ended: int, start: int = start) -> None:
+                progress(phase, start + ended, len(prompts))
 
-            ids, truncated = generate_ids(model, tokenizer, inputs, config, eos_ids=eos_ids, stop=stop, report=report)
-            decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
-            texts += [GeneratedText(*row) for row in zip(decoded, ids, truncated, strict=True)]
+            generated = generate_ids(
+                model,
+                [loaded.prompt_ids(prompt) for prompt in prompts[part]],
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                eos_ids=eos_ids_of(model, tokenizer),
+                pad_id=tokenizer.pad_token_id,
+                stop=build_stop(tokenizer, stop),
+                uniforms=None if uniforms is None else uniforms[part],
+                report=report,
+            )
+            decoded = tokenizer.batch_decode(generated.ids, skip_special_tokens=True)
+            texts += [GeneratedText(*row) for row in zip(decoded, generated.ids, generated.truncated, strict=True)]
             progress(phase, len(texts), len(prompts))
     finally:
         model.train(was_training)
     return texts
+
+
+def _arguments_of(model: Any) -> Any:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inspect.signature(base.forward).parameters

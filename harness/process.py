@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import random
 import warnings
 
 import datasets
+import numpy as np
 import torch
 import transformers
 
@@ -22,6 +24,22 @@ def prepare_process(threads: int | None) -> int:
     # Filling fresh tensors only hides reads of garbage, at the price of a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return threads
+
+
+def seed_torch(seed: int) -> None:
+    """Seed every generator that a step may touch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, of which torch on a CPU says so only in the text of a RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    )
 
 
 def keep_freed_memory() -> None:

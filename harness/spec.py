@@ -99,7 +99,8 @@ class RewardSpec(Section):
     """``function``: a module of ``rewards``, ``package.module:function`` or ``file.py:function``, or a list of them.
 
     ``range`` declares the lowest and highest weighted reward. A completion is correct at ``solved_at``
-    (unset: the highest) unless the scorer says so itself. Over ``errored_limit`` the run stops.
+    (unset: the highest) unless the scorer says so itself. Over ``errored_limit`` the run stops. A completion that
+    keeps the reward busy for more than ``time_limit`` seconds gets the lowest reward.
     """
 
     function: str | list[str] = "rewards.solution"
@@ -107,6 +108,7 @@ class RewardSpec(Section):
     range: tuple[float, float] = (0.0, 1.0)
     solved_at: float | None = None
     errored_limit: Share = 0.1
+    time_limit: PositiveFloat = 10.0
 
     @property
     def functions(self) -> list[str]:
@@ -126,7 +128,11 @@ class RewardSpec(Section):
 
 
 class TrainerSpec(Section):
-    """What is fixed for a run. top_p stays fixed because TRL's log-probs do not know of it."""
+    """What is fixed for a run. top_p stays fixed because TRL's log-probs do not know of it.
+
+    ``signal_only`` leaves completions without advantage out of the update (at beta 0, where the gradient is the
+    same). ``micro_batch`` is how many go through the model at once: a matter of memory, not of the result.
+    """
 
     lr_scheduler: Scheduler = "constant"
     scheduler_total_steps: PositiveInt | None = None
@@ -140,6 +146,7 @@ class TrainerSpec(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: PositiveFloat = 1.0
     micro_batch: PositiveInt = 64
+    signal_only: bool = True
     gradient_checkpointing: bool = False
 
     @model_validator(mode="after")
@@ -303,10 +310,14 @@ def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpe
     Raises InputError, one line.
     """
     path = _find(source or DEFAULT_RECIPE)
-    tree = _read(path)
+    return parse_spec(apply_overrides(_read(path), overrides)), path.stem
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """``tree`` itself, changed by each ``section.field=value``. Raises InputError."""
     for override in overrides:
         _override(tree, override)
-    return parse_spec(tree), path.stem
+    return tree
 
 
 def parse_spec(tree: Mapping[str, Any]) -> RunSpec:

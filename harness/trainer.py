@@ -1,37 +1,44 @@
 """One GRPO step per call, on TRL's own trainer. The only room that touches TRL's private parts.
 
-``StepTrainer`` drives ``GRPOTrainer`` without its ``train()`` loop: roll out and score one subset, one
-optimizer step, and back. Model and optimizer stay in memory, and every knob takes effect at the next call.
-Without our per-step seeding the weights are bit-identical to ``train()`` (tests/harness/test_trainer.py).
+``StepTrainer`` drives ``GRPOTrainer`` without its ``train()`` loop: roll out and score one subset, one optimizer
+step, and back. Model and optimizer stay in memory, and every knob takes effect at the next call. TRL's batch,
+advantages and loss are used as they are; generation and log-probabilities are ours, because a prompt need not be
+encoded once per completion, nor a group without signal updated on. The gradient is TRL's up to float rounding.
 """
 
 from __future__ import annotations
 
 import copy
+import gc
+import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import GenerationConfig, get_scheduler
+from transformers import get_scheduler
 from trl import GRPOConfig, GRPOTrainer
 from trl.data_utils import is_conversational
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
-from trl.trainer.utils import add_fused_lm_head, pad, shuffle_sequence_dict, split_tensor_dict, use_adapter
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 
-from harness.generate import generate_ids, seed_torch
+from harness.errors import RunFailed
+from harness.generate import Generated, build_stop, draw_uniforms, generate_ids
+from harness.log_probs import can_share_prompts, compute_log_probs
 from harness.models import LoadedModel, load_weights, save_weights
+from harness.process import is_out_of_memory, seed_torch
 from harness.seeds import derive_seed
 from harness.spec import TrainerSpec
-from harness.types import Completion, Group, Knobs, Progress, Prompt, Score, Scorer, StepOutcome, no_progress
+from harness.types import Completion, Group, Knobs, Metrics, Progress, Prompt, Score, Scorer, StepOutcome, no_progress
 
 KL_SAMPLES = 8
 """Completions on which KL is measured when beta is 0 and the loss does not need it."""
+MEMORY_FILE = "memory.json"
+T = TypeVar("T")
 
 
 class StepTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -48,13 +55,17 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self.scorer = scorer
         self.spec = spec
         self.errored_limit = errored_limit
+        self.micro_batch = spec.micro_batch
+        self.rollout_batch = 2**31
         self._progress: Progress = no_progress
         self._prompts: Sequence[Prompt] = ()
         self._scores: list[Score] = []
         self._texts: list[str] = []
-        self._truncated: list[bool] = []
-        self._lengths: list[int] = []
+        self._generated: Generated
+        self._rollout_seed = 0
         self._seconds: dict[str, float] = {}
+        self._notes: list[str] = []
+        self._shares_prompts = False
         self.temperature: float
         args = GRPOConfig(
             output_dir=str(folder),
@@ -100,6 +111,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         else:
             add_reference_adapter(loaded.model)
         self._prepare_for_training(10**9, None, None)
+        self.current_gradient_accumulation_steps = 1  # micro-batches are weighed in _try_accumulate
+        # Checkpointed layers keep no cache, so there every completion carries its prompt.
+        self._shares_prompts = not spec.gradient_checkpointing and can_share_prompts(
+            self.model, loaded.tokenizer.pad_token_id
+        )
         self._lr_factor = get_scheduler(
             spec.lr_scheduler,
             torch.optim.SGD([torch.zeros(1)]),
@@ -115,7 +131,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         factors = getattr(self._lr_factor, "lr_lambdas", None)
         return float(factors[0](step)) if factors else 1.0
 
-    def _apply(self, knobs: Knobs, learning_rate: float, rows: int) -> None:
+    def _apply(self, knobs: Knobs, learning_rate: float) -> None:
         """Put every knob where TRL reads it. Each line is a place where TRL keeps its own copy."""
         if knobs.temperature != self.temperature:
             self.temperature = knobs.temperature
@@ -124,16 +140,10 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             if self._reference is not None:
                 self._rebuild_head(self._reference, ("log_probs",))
         self.max_completion_length = knobs.max_tokens
-        self.generation_kwargs |= {"temperature": knobs.temperature, "max_new_tokens": knobs.max_tokens}
-        self.generation_config = GenerationConfig(**self.generation_kwargs, disable_compile=True)
         self.num_generations = knobs.group_size
         self.beta = knobs.beta
         self.ref_model = self._reference if knobs.beta else None
-        micro_batch = next(size for size in range(min(self.spec.micro_batch, rows), 0, -1) if rows % size == 0)
-        self.args.per_device_train_batch_size = micro_batch
-        self.args.steps_per_generation = rows // micro_batch
-        self.args.gradient_accumulation_steps = rows // micro_batch
-        self.current_gradient_accumulation_steps = rows // micro_batch
+        self.args.per_device_train_batch_size = self.micro_batch
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
 
@@ -150,89 +160,78 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         knobs: Knobs,
         *,
         learning_rate: float,
-        seed: int | None,
+        seed: int,
         progress: Progress = no_progress,
     ) -> StepOutcome:
         """Roll out ``knobs.group_size`` completions of each prompt and take one optimizer step.
 
         The update is left out when more than ``errored_limit`` of the completions could not be judged, and
-        when no group has signal (Adam's momentum alone would still move the weights).
-        ``seed`` None leaves the global generators alone, as ``train()`` would find them.
+        when no group has signal (Adam's momentum alone would still move the weights). A gradient that is not finite
+        is thrown away; weights that are not finite after the update are said in ``fault`` and must be restored.
+        Raises Diverged when the model cannot even be sampled, RunFailed when memory does not suffice for one row.
         """
         started = time.perf_counter()
         self._progress = progress
-        self._seconds = {}
-        self._prompts = [prompt for prompt in prompts for _ in range(knobs.group_size)]
-        self._apply(knobs, learning_rate, len(self._prompts))
-        self._metrics["train"].clear()
-        if seed is not None:
-            seed_torch(derive_seed(seed, "rollout"))
-        self.model.train()
-        batch = self._generate_and_score_completions([self._row(prompt) for prompt in self._prompts])
+        batch = self._roll_out(prompts, knobs, learning_rate, seed)
         groups = self._groups(knobs.group_size)
-        metrics: dict[str, float] = {}
-
         errored = sum(score.errored for score in self._scores) / len(self._scores)
-        signal = any(len({c.score.reward for c in g.completions if not c.score.errored}) > 1 for g in groups)
-        updated = errored <= self.errored_limit and (signal or knobs.beta > 0)
+        live = self._find_live(batch["advantages"], groups)
+        metrics: dict[str, float] = {"entropy/mean": float(self._generated.entropy.sum() / batch["num_items_in_batch"])}
         if not knobs.beta:
             metrics["kl/mean"] = self._measure_kl(batch, seed)
-        if seed is not None:
-            seed_torch(derive_seed(seed, "update"))
+        rows = live if self.spec.signal_only and not knobs.beta else torch.ones_like(live)
+        seed_torch(derive_seed(seed, "update"))
         update_started = time.perf_counter()
-        metrics |= self._update(batch, apply=updated)
+        fault, lost = "", False
+        metrics |= {"loss": 0.0, "grad/norm": 0.0, "update/applied": 0.0, "update/used_rate": 0.0}
+        if errored <= self.errored_limit and (knobs.beta or bool(live.any())):
+            metrics |= self._accumulate(batch, rows.nonzero().squeeze(-1))
+            metrics["update/used_rate"] = float(rows.float().mean())
+            norm = float(self._get_grad_norm(self.model_wrapped, grad_norm=self._clip_grad_norm(self.model_wrapped)))
+            metrics["grad/norm"] = norm
+            if math.isfinite(norm):
+                self.optimizer.step()
+                metrics["update/applied"] = 1.0
+                lost = not self._weights_are_finite()
+                fault = "the weights were not finite after the update" if lost else ""
+            else:  # one NaN in the optimizer's state would stay there for good
+                fault = f"the gradient was not finite (norm {norm}), so the update was discarded"
+            self.model_wrapped.zero_grad()
+        elif knobs.beta:
+            metrics["kl/mean"] = self._measure_kl(batch, seed)
         self._seconds["update"] = time.perf_counter() - update_started
-        if knobs.beta:
-            metrics["kl/mean"] = fmean(self._metrics["train"]["kl"])
-        metrics["entropy/mean"] = fmean(self._metrics["train"]["entropy"])
-        metrics["time/rollout_s"] = self._seconds["rollout"]
-        metrics["time/reward_s"] = self._seconds["reward"]
-        metrics["time/update_s"] = self._seconds["update"]
+        metrics |= {f"time/{name}_s": seconds for name, seconds in self._seconds.items()}
         metrics["time/step_s"] = time.perf_counter() - started
-        return StepOutcome(groups, metrics, bool(metrics["update/applied"]))
+        return StepOutcome(groups, metrics, bool(metrics["update/applied"]), tuple(self._notes), fault, lost)
 
     def rehearse(self, prompts: Sequence[Prompt], knobs: Knobs) -> float:
         """Seconds of a step on ``prompts`` up to the optimizer, which is left alone: weights stay as they are."""
         started = time.perf_counter()
-        self._prompts = [prompt for prompt in prompts for _ in range(knobs.group_size)]
-        self._apply(knobs, 0.0, len(self._prompts))
-        self.model.train()
-        batch = self._generate_and_score_completions([self._row(prompt) for prompt in self._prompts])
-        for micro_batch in split_tensor_dict(batch, self.args.steps_per_generation):
-            self.accelerator.backward(self.compute_loss(self.model_wrapped, micro_batch))
+        batch = self._roll_out(prompts, knobs, 0.0, seed=0)
+        self._accumulate(batch, torch.arange(len(self._prompts)))
         self.model_wrapped.zero_grad()
-        self._metrics["train"].clear()
         return time.perf_counter() - started
 
     def weights_bytes(self) -> int:
         """Size of what is trained."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
 
-    def _update(self, batch: dict[str, Any], *, apply: bool) -> dict[str, float]:
-        """Forward and backward over the micro-batches, then clip and step as TRL's loop does."""
-        batches = split_tensor_dict(shuffle_sequence_dict(batch), self.args.steps_per_generation)
-        loss = 0.0
-        for done, micro_batch in enumerate(batches):
-            self._progress("updating", done, len(batches))
-            self.accelerator.gradient_state._set_sync_gradients(done == len(batches) - 1)
-            with torch.set_grad_enabled(apply):
-                part = self.compute_loss(self.model_wrapped, micro_batch)
-            if apply:
-                self.accelerator.backward(part)
-            loss += float(part.detach())
-        if not apply:
-            return {"loss": loss, "grad/norm": 0.0, "update/applied": 0.0}
-        norm = float(self._get_grad_norm(self.model_wrapped, grad_norm=self._clip_grad_norm(self.model_wrapped)))
-        finite = math.isfinite(norm)
-        if finite:  # one NaN in the optimizer's state would stay there for good
-            self.optimizer.step()
-            self.state.global_step += 1
-        self.model_wrapped.zero_grad()
-        self._progress("updating", len(batches), len(batches))
-        return {"loss": loss, "grad/norm": norm, "update/applied": float(finite)}
-
-    def _row(self, prompt: Prompt) -> dict[str, Any]:
-        return {"prompt": self.loaded.render(prompt)}
+    def _roll_out(
+        self, prompts: Sequence[Prompt], knobs: Knobs, learning_rate: float, seed: int
+    ) -> dict[str, torch.Tensor]:
+        """Completions, scores and advantages of the step, as TRL's loss takes them."""
+        self._notes = []
+        self._seconds = {}
+        self._rollout_seed = derive_seed(seed, "rollout")
+        self._prompts = [prompt for prompt in prompts for _ in range(knobs.group_size)]
+        self._apply(knobs, learning_rate)
+        self._metrics["train"].clear()
+        self.model.train()
+        seed_torch(self._rollout_seed)
+        batch: dict[str, torch.Tensor] = self._generate_and_score_completions(
+            [{"prompt": self.loaded.render(prompt)} for prompt in self._prompts]
+        )
+        return batch
 
     def _groups(self, group_size: int) -> tuple[Group, ...]:
         # TRL's advantages take groups by position alone; a wrong order would be accepted silently.
@@ -241,44 +240,116 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             rows = range(start, start + group_size)
             if len({self._prompts[row].id for row in rows}) != 1:
                 raise RuntimeError("rows of one group are not contiguous")
+            made = self._generated
             completions = tuple(
-                Completion(self._texts[row], self._lengths[row], self._truncated[row], self._scores[row])
-                for row in rows
+                Completion(self._texts[row], len(made.ids[row]), made.truncated[row], self._scores[row]) for row in rows
             )
             groups.append(Group(self._prompts[start], completions))
         return tuple(groups)
+
+    @staticmethod
+    def _find_live(advantages: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
+        """Which rows the gradient at beta 0 depends on: those with an advantage, in groups whose rewards differ.
+
+        Judged on rewards, since the mean of equal floats leaves equal rewards a tiny advantage.
+        """
+        mixed = [len({c.score.reward for c in g.completions if not c.score.errored}) > 1 for g in groups]
+        by_row = torch.tensor(mixed, device=advantages.device).repeat_interleave(len(groups[0].completions))
+        return by_row & (advantages != 0)
+
+    # ------------------------------------------------------------ the update
+
+    def _accumulate(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> Metrics:
+        """Gradients of the step's loss from ``rows`` of the batch, in micro-batches that fit into memory."""
+        return self._with_less_memory("micro_batch", lambda: self._try_accumulate(batch, rows))
+
+    def _try_accumulate(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> Metrics:
+        self.model_wrapped.zero_grad()
+        lengths = batch["completion_mask"].sum(-1)
+        parts = list(pack_rows(rows.tolist(), lengths.tolist(), self.num_generations, self.micro_batch))
+        loss = kl = 0.0
+        for done, part_rows in enumerate(parts):
+            self._progress("updating", done, len(parts))
+            self.accelerator.gradient_state._set_sync_gradients(done == len(parts) - 1)
+            index = torch.tensor(part_rows, device=lengths.device)
+            part = {name: value[index] if value.ndim else value for name, value in batch.items()}
+            tokens = float(lengths[index].sum() / lengths.sum())
+            # TRL's loss is a mean over the micro-batch; this makes it the micro-batch's part of the whole step's.
+            # dapo divides by the tokens of the step itself.
+            share = {"dapo": 1.0, "bnpo": tokens}.get(self.loss_type, len(part_rows) / len(lengths))
+            part_loss = self.compute_loss(self.model_wrapped, part) * share
+            self.accelerator.backward(part_loss)
+            loss += float(part_loss.detach())
+            if self.beta:
+                kl += self._metrics["train"]["kl"][-1] * tokens
+        self._progress("updating", len(parts), len(parts))
+        return {"loss": loss, "kl/mean": kl} if self.beta else {"loss": loss}
+
+    def _weights_are_finite(self) -> bool:
+        trained = [p.detach() for p in self.model.parameters() if p.requires_grad]
+        return bool(torch.isfinite(torch.nn.utils.get_total_norm(trained)))
+
+    def _with_less_memory(self, size: str, work: Callable[[], T]) -> T:
+        """``work``, again with half of ``size`` (micro_batch or rollout_batch) each time memory does not suffice."""
+        while True:
+            try:
+                return work()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside of the handler: the traceback would keep the tensors of the failed try alive.
+            before = min(getattr(self, size), len(self._prompts))
+            if before <= 1:
+                raise RunFailed("out of memory even with one completion at a time: lower knobs.max_tokens")
+            setattr(self, size, before // 2)
+            self.args.per_device_train_batch_size = self.micro_batch
+            self._notes.append(f"out of memory with {size.replace('_', '-')} {before}: {before // 2} from here on")
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     # ------------------------------------------------------------ TRL's hooks
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], None]:
-        """TRL's plain generation, with progress and stop strings."""
+        """Our sampling loop in place of TRL's."""
         started = time.perf_counter()
-        total = len(prompt_ids)
-        self._progress("sampling", 0, total)
-        tensors = [torch.tensor(ids) for ids in prompt_ids]
-        inputs = {
-            "input_ids": pad(tensors, padding_value=self._tokenizer.pad_token_id, padding_side="left"),
-            "attention_mask": pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side="left"),
-        }
-        inputs = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
-        with unwrap_model_for_generation(
-            self.model_wrapped, self.accelerator, generation_kwargs=self.generation_kwargs
-        ) as model:
-            ids, self._truncated = generate_ids(
-                model,
-                self._tokenizer,
-                inputs,
-                self.generation_config,
-                eos_ids=self.eos_token_ids,
-                stop=self.spec.stop,
-                report=lambda finished: self._progress("sampling", finished, total),
-            )
-        self._lengths = [len(row) for row in ids]
-        self._progress("sampling", total, total)
+        self._progress("sampling", 0, len(prompt_ids))
+        self._generated = self._with_less_memory("rollout_batch", lambda: self._sample(prompt_ids))
+        self._progress("sampling", len(prompt_ids), len(prompt_ids))
         self._seconds["rollout"] = time.perf_counter() - started
-        return ids, None
+        return self._generated.ids, None
+
+    def _sample(self, prompt_ids: Sequence[Sequence[int]]) -> Generated:
+        uniforms = draw_uniforms(self._rollout_seed, len(prompt_ids), self.max_completion_length)
+        made = []
+        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+            model.eval()  # dropout belongs to the update alone
+            try:
+                for start in range(0, len(prompt_ids), self.rollout_batch):
+                    part = slice(start, start + self.rollout_batch)
+
+                    def report(ended: int, start: int = start) -> None:
+                        self._progress("sampling", start + ended, len(prompt_ids))
+
+                    made.append(
+                        generate_ids(
+                            model,
+                            prompt_ids[part],
+                            max_tokens=self.max_completion_length,
+                            temperature=self.temperature,
+                            top_p=self.spec.top_p,
+                            eos_ids=self.eos_token_ids,
+                            pad_id=self._tokenizer.pad_token_id,
+                            stop=build_stop(self._tokenizer, self.spec.stop),
+                            uniforms=uniforms[part],
+                            report=report,
+                        )
+                    )
+            finally:
+                model.train()
+        return join_generated(made)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         """The harness's scorer in place of TRL's reward functions; errored completions are NaN, which TRL's
@@ -293,24 +364,54 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         rewards = [float("nan") if score.reward is None else score.reward for score in self._scores]
         return torch.tensor(rewards, device=self.accelerator.device).unsqueeze(1)
 
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **others: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """TRL's, with each prompt encoded once where the model allows it."""
+        if not self._shares_prompts:
+            plain: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None] = (
+                super()._get_per_token_logps_and_entropies(
+                    model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
+                )
+            )
+            return plain
+        width = input_ids.size(1) - logits_to_keep
+        made = []
+        for start in range(0, len(input_ids), batch_size or len(input_ids)):
+            part = slice(start, start + (batch_size or len(input_ids)))
+            ids, mask = input_ids[part], attention_mask[part]
+            with self.accelerator.autocast():
+                made.append(compute_log_probs(model, ids[:, :width], mask[:, :width], ids[:, width:], mask[:, width:]))
+        log_probs = torch.cat([log_probs for log_probs, _ in made])
+        entropies = [entropy for _, entropy in made if entropy is not None]
+        return log_probs, torch.cat(entropies) if compute_entropy else None, None
+
     # ------------------------------------------------------------ KL at beta 0
 
-    def _measure_kl(self, batch: dict[str, Any], seed: int | None) -> float:
+    def _measure_kl(self, batch: dict[str, torch.Tensor], seed: int) -> float:
         """Mean per-token KL to the reference (Schulman's k3 estimator, as TRL's loss) on a random handful."""
-        generator = torch.Generator().manual_seed(derive_seed(seed or 0, "kl"))
-        rows = torch.randperm(batch["completion_ids"].size(0), generator=generator)[:KL_SAMPLES]
+        generator = torch.Generator().manual_seed(derive_seed(seed, "kl"))
+        rows = torch.randperm(len(self._prompts), generator=generator)[:KL_SAMPLES].sort().values
+        rows = rows.to(batch["completion_ids"].device)
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)[rows]
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)[rows]
         keep = batch["completion_ids"].size(1)
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            logps, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, mask, keep)
             if self._reference is not None:
                 ref, _, _ = self._get_per_token_logps_and_entropies(self._reference, ids, mask, keep)
             else:
                 with use_adapter(self.accelerator.unwrap_model(self.model), adapter_name="ref"):
                     ref, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, mask, keep)
-        kl = torch.exp(ref - logps) - (ref - logps) - 1
+        difference = ref - self._generated.log_probs[rows]
         tokens = batch["completion_mask"][rows]
+        kl = torch.exp(difference) - difference - 1
         return float((kl * tokens).sum() / tokens.sum().clamp(min=1))
 
     # ------------------------------------------------------------ weights on disk
@@ -320,12 +421,53 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         save_weights(self.accelerator.unwrap_model(self.model), folder)
         self.loaded.tokenizer.save_pretrained(folder)
         torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+        sizes = {"micro_batch": self.micro_batch, "rollout_batch": self.rollout_batch}
+        (folder / MEMORY_FILE).write_text(json.dumps(sizes), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Weights and optimizer of ``save`` into the model in memory."""
         load_weights(self.accelerator.unwrap_model(self.model), folder)
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
         self.optimizer.zero_grad()
+        sizes = json.loads((folder / MEMORY_FILE).read_text(encoding="utf-8"))
+        self.micro_batch = min(self.spec.micro_batch, sizes["micro_batch"])
+        self.rollout_batch = sizes["rollout_batch"]
+
+
+def pack_rows(rows: Sequence[int], lengths: Sequence[int], group_size: int, micro_batch: int) -> Iterator[list[int]]:
+    """``rows`` in micro-batches of at most ``micro_batch``, those of a group together where they fit.
+
+    Groups of similar length meet, so that little is padded; the longest come first, so that memory runs out at once
+    or not at all.
+    """
+    groups: dict[int, list[int]] = {}
+    for row in rows:
+        groups.setdefault(row // group_size, []).append(row)
+    filled: list[int] = []
+    for group in sorted(groups.values(), key=lambda group: -max(lengths[row] for row in group)):
+        if filled and len(filled) + len(group) > micro_batch:
+            yield filled
+            filled = []
+        filled = filled + group
+        while len(filled) > micro_batch:
+            yield filled[:micro_batch]
+            filled = filled[micro_batch:]
+    if filled:
+        yield filled
+
+
+def join_generated(parts: Sequence[Generated]) -> Generated:
+    """Completions that were sampled in several parts, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(part.log_probs.size(1) for part in parts)
+    padded = [torch.nn.functional.pad(part.log_probs, (0, longest - part.log_probs.size(1))) for part in parts]
+    return Generated(
+        [row for part in parts for row in part.ids],
+        [cut for part in parts for cut in part.truncated],
+        torch.cat(padded),
+        torch.cat([part.entropy for part in parts]),
+    )
 
 
 def add_reference_adapter(model: PeftModel) -> None:

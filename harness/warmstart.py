@@ -12,8 +12,8 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from harness.generate import seed_torch
 from harness.models import LoadedModel
+from harness.process import seed_torch
 from harness.seeds import derive_seed
 from harness.spec import WarmstartSpec
 from harness.types import Progress, Prompt

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +13,17 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import MambaConfig, MambaForCausalLM
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
-from harness.models import LoadedModel, load_model
+from harness.errors import Diverged
+from harness.log_probs import can_share_prompts
+from harness.models import LoadedModel, build_tiny_tokenizer, load_model
 from harness.spec import LoraSpec, ModelSpec, TrainerSpec
-from harness.trainer import StepTrainer
+from harness.trainer import StepTrainer, pack_rows
 from harness.types import Knobs, Prompt, Score
 
 PROMPTS = [Prompt(id=f"p{i}", text=f"{i}+{i}=", ground_truth=str(2 * i)) for i in range(8)]
@@ -35,6 +45,15 @@ class DigitScorer:
 class ConstantScorer(DigitScorer):
     def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
         return [Score(0.0, False, "wrong") for _ in completions]
+
+
+class HalfDeadScorer(DigitScorer):
+    """Every other group is all zero."""
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        scores = super().score(prompts, completions)
+        dead = Score(0.0, False, "wrong")
+        return [dead if int(p.id[1:]) % 2 else s for p, s in zip(prompts, scores, strict=True)]
 
 
 class BrokenScorer(DigitScorer):
@@ -73,22 +92,63 @@ def weights(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for name, p in model.named_parameters() if ".ref." not in name])
 
 
-def take(trainer: StepTrainer, knobs: Knobs = KNOBS, *, seed: int | None = 1, start: int = 0) -> Any:
+def take(trainer: StepTrainer, knobs: Knobs = KNOBS, *, seed: int = 1, start: int = 0) -> Any:
     prompts = PROMPTS[start : start + knobs.prompts_per_step]
     return trainer.step(prompts, knobs, learning_rate=knobs.learning_rate, seed=seed)
 
 
+def gradient(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "bnpo", "dr_grpo"])
+def test_gradient_is_that_of_trls_loss_over_every_row(build: Build, loss_type: Any, beta: float, lora: bool) -> None:
+    """Half of the groups dead, uneven micro-batches and shared prompts, against TRL's loss over all rows in random
+    micro-batches with the prompt in each row. Measured: at most 8e-8 apart at a gradient norm of 1."""
+    trainer = build(tiny(lora=lora), spec=TrainerSpec(loss_type=loss_type, micro_batch=6))
+    knobs = Knobs(**{**_dict(KNOBS), "beta": beta, "prompts_per_step": 4})
+    take(trainer, knobs)  # away from the reference
+    batch = trainer._roll_out(PROMPTS[:4], knobs, 1e-3, seed=5)
+    batch["advantages"].view(4, 4)[1::2] = 0.0
+    rows = torch.ones(16, dtype=torch.bool) if beta else batch["advantages"] != 0
+    trainer._accumulate(batch, rows.nonzero().squeeze(-1))
+    ours = gradient(trainer.model).clone()
+
+    trainer.model.zero_grad()
+    assert trainer._shares_prompts
+    trainer._shares_prompts = False
+    parts = 1 if loss_type == "bnpo" else 4  # TRL's bnpo divides by the tokens of the micro-batch, ours by the step's
+    trainer.current_gradient_accumulation_steps = trainer.args.steps_per_generation = parts
+    for part in split_tensor_dict(shuffle_sequence_dict(batch), parts):
+        trainer.compute_loss(trainer.model, part).backward()
+    theirs = gradient(trainer.model)
+    assert float(theirs.norm()) > 0.1
+    assert float((ours - theirs).abs().max()) < 5e-7
+
+
 @pytest.mark.parametrize(
-    ("loss_type", "beta", "lora"),
-    [("dapo", 0.0, False), ("grpo", 0.0, False), ("bnpo", 0.0, False), ("dr_grpo", 0.0, False), ("dapo", 0.1, True)],
+    ("loss_type", "beta", "lora"), [("dapo", 0.0, False), ("grpo", 0.0, True), ("dapo", 0.1, True)]
 )
-def test_weights_are_bit_identical_to_train(
+def test_weights_are_those_of_train_on_the_same_completions(
     build: Build, tmp_path: Path, loss_type: Any, beta: float, lora: bool
 ) -> None:
     ours, theirs = tiny(lora=lora), tiny(lora=lora)
-    model, tokenizer = theirs.model, theirs.tokenizer
-    stock = GRPOTrainer(
-        model=model,
+    trainer = build(ours, spec=TrainerSpec(loss_type=loss_type, micro_batch=4, optimizer="sgd"))
+    written = []
+    for start in (0, 2, 4):
+        take(trainer, Knobs(**{**_dict(KNOBS), "beta": beta, "learning_rate": 0.1}), seed=start, start=start)
+        written.append(trainer._generated.ids)
+
+    class Stock(GRPOTrainer):  # type: ignore[misc]
+        """TRL's trainer as it is, but it is told what to sample."""
+
+        def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+            return written.pop(0), None
+
+    stock = Stock(
+        model=theirs.model,
         reward_funcs=[lambda completions, **_: [reward_of(c) for c in completions]],
         args=GRPOConfig(
             output_dir=str(tmp_path),
@@ -97,8 +157,9 @@ def test_weights_are_bit_identical_to_train(
             num_generations=4,
             max_completion_length=8,
             max_steps=3,
-            learning_rate=1e-3,
+            learning_rate=0.1,
             lr_scheduler_type="constant",
+            optim="sgd",
             loss_type=loss_type,
             beta=beta,
             weight_decay=0.0,
@@ -112,20 +173,129 @@ def test_weights_are_bit_identical_to_train(
             use_cpu=True,
         ),
         train_dataset=Dataset.from_dict({"prompt": [p.text for p in PROMPTS]}),
-        processing_class=tokenizer,
+        processing_class=theirs.tokenizer,
     )
-    before = weights(model).clone()
-    torch.manual_seed(7)
+    before = weights(theirs.model).clone()
     stock.train()
+    moved = float((weights(theirs.model) - before).abs().max())
+    assert moved > 1e-3
+    assert float((weights(theirs.model) - weights(ours.model)).abs().max()) < 1e-4 * moved
 
-    trainer = build(ours, spec=TrainerSpec(loss_type=loss_type, micro_batch=4))
-    torch.manual_seed(7)
-    torch.empty((), dtype=torch.int64).random_()  # train() draws a seed for its data loader
-    for start in (0, 2, 4):
-        take(trainer, Knobs(**{**_dict(KNOBS), "beta": beta}), seed=None, start=start)
 
-    assert not torch.equal(before, weights(model))
-    assert torch.equal(weights(model), weights(ours.model))
+def test_a_model_whose_prompts_cannot_be_shared_is_found_out_and_trained_the_plain_way(build: Build) -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tiny_tokenizer()
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, state_size=4)
+    mamba = LoadedModel(MambaForCausalLM(config), tokenizer, chat=False, context=128)
+    add_fused_lm_head(mamba.model)
+    assert not can_share_prompts(mamba.model, tokenizer.pad_token_id)
+    llama = tiny()
+    add_fused_lm_head(llama.model)
+    assert can_share_prompts(llama.model, llama.tokenizer.pad_token_id)
+    trainer = build(spec=TrainerSpec(micro_batch=4, gradient_checkpointing=True))
+    assert not trainer._shares_prompts
+    assert take(trainer).updated
+
+
+def test_signal_only_can_be_switched_off_and_changes_nothing_but_the_work(build: Build) -> None:
+    moved, used = [], []
+    for signal_only in (True, False):
+        loaded = tiny()
+        trainer = build(loaded, HalfDeadScorer(), TrainerSpec(micro_batch=4, optimizer="sgd", signal_only=signal_only))
+        used.append(take(trainer).metrics["update/used_rate"])
+        moved.append(weights(loaded.model))
+    assert used == [0.5, 1.0]
+    assert torch.allclose(*moved, atol=1e-9)
+
+
+@given(
+    group_size=st.integers(2, 9),
+    micro_batch=st.integers(1, 20),
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    data=st.data(),
+)
+def test_micro_batches_hold_every_row_once_and_keep_groups_together_where_they_fit(
+    group_size: int, micro_batch: int, lengths: list[int], data: st.DataObject
+) -> None:
+    rows = sorted(data.draw(st.sets(st.integers(0, len(lengths) - 1))))
+    parts = list(pack_rows(rows, lengths, group_size, micro_batch))
+    assert sorted(row for part in parts for row in part) == rows
+    assert all(0 < len(part) <= micro_batch for part in parts)
+    if group_size <= micro_batch:
+        homes = [{n for n, part in enumerate(parts) if row in part} for row in rows]
+        by_group: dict[int, set[int]] = {}
+        for row, home in zip(rows, homes, strict=True):
+            by_group.setdefault(row // group_size, set()).update(home)
+        assert all(len(home) == 1 for home in by_group.values())
+
+
+def test_weights_that_are_not_finite_after_the_update_are_said_to_be_lost(build: Build) -> None:
+    trainer = build()
+    outcome = trainer.step(PROMPTS[:2], KNOBS, learning_rate=1e38, seed=1)
+    assert outcome.lost
+    assert "weights were not finite" in outcome.fault
+    with pytest.raises(Diverged):
+        take(trainer, seed=2)
+
+
+def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_momentum(build: Build) -> None:
+    loaded = tiny()
+    trainer = build(loaded)
+    take(trainer)
+    before, momentum = weights(loaded.model).clone(), copy.deepcopy(trainer.optimizer.state_dict())
+    hook = loaded.model.lm_head.weight.register_hook(lambda gradient: gradient * float("nan"))
+    outcome = take(trainer, seed=2)
+    hook.remove()
+    assert not outcome.updated
+    assert not outcome.lost
+    assert "gradient was not finite" in outcome.fault
+    assert torch.equal(before, weights(loaded.model))
+    state = trainer.optimizer.state_dict()["state"]
+    assert all(torch.equal(state[k][n], v) for k, s in momentum["state"].items() for n, v in s.items())
+    assert take(trainer, seed=3).updated
+
+
+OUT_OF_MEMORY = """
+import json, resource, sys
+import torch
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from harness.process import prepare_process
+from harness.spec import TrainerSpec
+from harness.trainer import StepTrainer
+from harness.types import Knobs
+from tests.harness.test_trainer import DigitScorer, PROMPTS, tiny, weights
+
+prepare_process(1)
+loaded = tiny()
+trainer = StepTrainer(loaded, DigitScorer(), TrainerSpec(micro_batch=512, optimizer="sgd"), errored_limit=0.1,
+                      folder=Path({folder!r}), seed=0)
+room = int(sys.argv[1])
+if room:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + room * 2**20,) * 2)
+knobs = Knobs(max_tokens=100, group_size=64, prompts_per_step=8)
+outcome = trainer.step(PROMPTS[:8], knobs, learning_rate=0.1, seed=1)
+torch.save(weights(loaded.model), {folder!r} + "/weights-" + sys.argv[1])
+print(json.dumps([outcome.updated, outcome.notes, trainer.micro_batch, trainer.rollout_batch]))
+"""
+
+
+def test_out_of_memory_halves_the_micro_batch_and_gives_the_same_step(tmp_path: Path) -> None:
+    """For real: the address space of a process is limited, so that allocations fail."""
+    code = OUT_OF_MEMORY.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
+    found = {}
+    for room in ("0", "700"):
+        done = subprocess.run([sys.executable, "-c", code, room], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found[room] = json.loads(done.stdout.splitlines()[-1])
+    assert found["0"][:3] == [True, [], 512]
+    updated, notes, micro_batch, _ = found["700"]
+    assert updated
+    assert 1 <= micro_batch < 512
+    assert any("out of memory with micro-batch" in note for note in notes)
+    whole, cut = (torch.load(tmp_path / f"weights-{room}") for room in found)
+    assert torch.allclose(whole, cut, atol=1e-7)
 
 
 def test_the_same_seed_gives_the_same_step_whatever_was_drawn_before(build: Build) -> None:
@@ -144,7 +314,6 @@ def test_temperature_reaches_generation_and_both_log_prob_heads(build: Build) ->
     trainer = build()
     cold = take(trainer, Knobs(**{**_dict(KNOBS), "temperature": 0.001}))
     assert all(len({c.text for c in group.completions}) == 1 for group in cold.groups)
-    assert trainer.generation_config.temperature == 0.001
 
     ids = torch.tensor([[30, 31, 32, 33, 34, 35]])
     mask = torch.ones_like(ids)
@@ -239,7 +408,7 @@ def test_a_few_errors_are_left_out_of_the_baseline(build: Build) -> None:
     assert outcome.updated
     found = torch.cat(advantages)
     judged = [c.score.reward for c in outcome.groups[0].completions if not c.score.errored]
-    assert (found == 0).sum() >= 16  # the errored ones
+    assert 0 < len(found) <= 16  # the errored ones have no advantage and are left out
     expected = (judged[0] - sum(judged) / 8) / (torch.tensor(judged).std() + 1e-4)
     assert any(torch.isclose(value, expected, atol=1e-4) for value in found)
 
