@@ -9,21 +9,21 @@ from harness.types import Prompt
 from pools.pool import PromptPool
 from pools.sources import load_prompts
 from pools.splits import split_prompts
-from rewards.contract import Reward, load_function
+from rewards.contract import RewardDescription, load_reward
+from rewards.worker import RewardWorker
 
 
-def build_reward(spec: RunSpec, *, chat: bool) -> Reward:
+def build_reward(spec: RunSpec, *, chat: bool) -> RewardWorker:
     """The reward of a spec; ``chat`` as in Reward. Raises InputError when a function cannot be imported."""
-    functions = dict(load_function(name) for name in spec.reward.functions)
-    if len(functions) != len(spec.reward.functions):
-        raise InputError("reward.function: two functions have the same name; rename one")
-    return Reward(
-        functions,
-        weights=spec.reward.weights,
+    description = RewardDescription(
+        tuple(spec.reward.functions),
+        weights=None if spec.reward.weights is None else tuple(spec.reward.weights),
         range=spec.reward.range,
         solved_at=spec.reward.solved_at,
         chat=chat,
     )
+    load_reward(description)  # here too: what is wrong with it shows before anything starts
+    return RewardWorker(description, time_limit=spec.reward.time_limit)
 
 
 def build_splits(spec: RunSpec) -> dict[str, list[Prompt]]:

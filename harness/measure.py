@@ -20,7 +20,7 @@ from harness.seeds import derive_seed
 from harness.signal import reason_of
 from harness.spec import LoraSpec, ModelSpec, RunSpec, load_spec, parse_spec
 from harness.store import RunStore
-from harness.types import Example, Progress, Prompt, no_progress
+from harness.types import Example, Progress, Prompt, Score, no_progress
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ def measure(target: Target, split: str, progress: Progress) -> tuple[dict[str, A
     splits = build_splits(target.spec)
     if split not in splits:
         raise InputError(f"no split named {split}: {', '.join(splits)}")
-    evaluator = build_evaluator(target.spec, target.loaded, splits, build_reward(target.spec, chat=target.loaded.chat))
     seed = derive_seed(target.spec.seed, "evaluate", split)
-    examples = evaluator.run(splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
+    with build_reward(target.spec, chat=target.loaded.chat) as reward:
+        evaluator = build_evaluator(target.spec, target.loaded, splits, reward)
+        examples = evaluator.run(splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
     evaluation = summarise(split, examples)
     reasons = Counter(reason_of(e.completion.score.reason, e.completion.truncated) for e in examples)
     result = {
@@ -111,7 +112,10 @@ def take_samples(
         progress=no_progress,
         phase="sampling",
     )
-    scores = [] if own else build_reward(spec, chat=loaded.chat).score(repeated, [g.text for g in generated])
+    scores: list[Score] = []
+    if not own:
+        with build_reward(spec, chat=loaded.chat) as reward:
+            scores = reward.score(repeated, [g.text for g in generated])
     return [
         {
             "prompt": prompt.text,

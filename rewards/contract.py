@@ -15,7 +15,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,17 @@ def _ignore(*_: Any, **__: Any) -> None:
 
 TRL_HOOKS: dict[str, Any] = {"log_extra": _ignore, "log_metric": _ignore, "trainer_state": None}
 """What TRL also passes; given only to functions that name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardDescription:
+    """What makes a Reward, by name: any process makes the same one of it. ``functions`` as load_function takes them."""
+
+    functions: tuple[str, ...]
+    weights: tuple[float, ...] | None = None
+    range: tuple[float, float] = (0.0, 1.0)
+    solved_at: float | None = None
+    chat: bool = False
 
 
 class Reward:
@@ -54,9 +65,15 @@ class Reward:
         self.range = range
         self.solved_at = range[1] if solved_at is None else solved_at
         self.chat = chat
+        self._trl_style = {name for name, function in self.functions.items() if is_trl_style(function)}
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether completions are judged together: any function is TRL-style."""
+        return bool(self._trl_style)
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
-        columns = [self._scores_of(function, prompts, completions) for function in self.functions.values()]
+        columns = [self._scores_of(name, prompts, completions) for name in self.functions]
         return [self._combine(parts) for parts in zip(*columns, strict=True)]
 
     def _combine(self, parts: Sequence[Score]) -> Score:
@@ -76,22 +93,21 @@ class Reward:
         solved = total >= self.solved_at
         return Score(total, solved, "right" if solved else "wrong", components)
 
-    def _scores_of(
-        self, function: RewardFunction, prompts: Sequence[Prompt], completions: Sequence[str]
-    ) -> list[Score]:
-        if not is_trl_style(function):
+    def _scores_of(self, name: str, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        function = self.functions[name]
+        if name not in self._trl_style:
             return [_one(function, p, c) for p, c in zip(prompts, completions, strict=True)]
         try:
             return [to_score(value) for value in self._call_trl(function, prompts, completions)]
-        except Exception:
+        except (Exception, SystemExit):
             # One bad row must not cost the batch: ask again row by row, so only that row is errored.
             return [self._one_trl(function, p, c) for p, c in zip(prompts, completions, strict=True)]
 
     def _one_trl(self, function: RewardFunction, prompt: Prompt, completion: str) -> Score:
         try:
             return to_score(self._call_trl(function, [prompt], [completion])[0])
-        except Exception as error:
-            return errored(f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:
+            return errored_by(error)
 
     def _call_trl(self, function: RewardFunction, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Any]:
         names = {name for prompt in prompts for name in prompt.columns} - {"prompts", "completions"}
@@ -117,8 +133,8 @@ class Reward:
 def _one(function: RewardFunction, prompt: Prompt, completion: str) -> Score:
     try:
         return to_score(function(completion, prompt.ground_truth))
-    except Exception as error:
-        return errored(f"{type(error).__name__}: {error}")
+    except (Exception, SystemExit) as error:  # a completion that is run may well call exit()
+        return errored_by(error)
 
 
 def to_score(value: Any) -> Score:
@@ -141,10 +157,33 @@ def errored(message: str) -> Score:
     return Score(None, False, "errored", error=message)
 
 
+def errored_by(error: BaseException) -> Score:
+    """The Score of a completion at which the verifier raised ``error``."""
+    try:
+        message = f"{type(error).__name__}: {error}"
+    except Exception:  # an exception of the user's own need not be printable
+        message = type(error).__name__
+    return errored(message)
+
+
 def is_trl_style(function: RewardFunction) -> bool:
     """Whether a function takes whole batches by TRL's argument names."""
     parameters = inspect.signature(function).parameters
     return "completions" in parameters
+
+
+def load_reward(description: RewardDescription) -> Reward:
+    """The Reward of a description, in this process. Raises InputError when a function cannot be imported."""
+    functions = dict(load_function(name) for name in description.functions)
+    if len(functions) != len(description.functions):
+        raise InputError("reward.function: two functions have the same name; rename one")
+    return Reward(
+        functions,
+        weights=description.weights,
+        range=description.range,
+        solved_at=description.solved_at,
+        chat=description.chat,
+    )
 
 
 def load_function(name: str) -> tuple[str, RewardFunction]:
@@ -159,7 +198,7 @@ def load_function(name: str) -> tuple[str, RewardFunction]:
         module = (
             _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
         )
-    except Exception as error:  # whatever the module does at import
+    except (Exception, SystemExit) as error:  # whatever the module does at import
         hint = "" if colon else "; a function of your own is named package.module:function or file.py:function"
         raise InputError(f"reward.function: cannot import {name}: {type(error).__name__}: {error}{hint}") from None
     function = getattr(module, attribute, None)

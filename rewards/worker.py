@@ -1,0 +1,426 @@
+"""A reward in a process of its own, so that one which hangs or crashes costs a completion and not the night.
+
+    asked item by item    after ``time_limit`` seconds the worker is killed and a fresh one gets the same prompt with
+                          an empty completion. It answers: the completion made the reward loop, which is an ordinary
+                          lowest reward. It hangs too: the verifier is stuck, errored.
+    asked as a batch      (TRL-style) ``time_limit`` for each completion in all, but after the first ``time_limit`` a
+                          second worker gets the empty completion. A batch that does not end is asked row by row.
+    a crash               is the verifier's: errored with the signal or exit code; a fresh worker goes on.
+
+Two processes talk over a socket in pickles with their length before them. The harness sends a batch, the worker
+says that it has it (from then on time counts), then sends the scores, each as soon as it is known.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import io
+import os
+import pickle
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from harness.types import Prompt, Score
+from rewards.contract import Reward, RewardDescription, errored, errored_by, load_reward
+
+TIME_LIMIT_S = 10.0
+START_LIMIT_S = 120.0
+"""For a worker to import its rewards and take a batch; a reward may well import torch."""
+GRACE_S = 2.0
+"""For an idle worker to end by itself, so that what a reward does at exit is done."""
+CRASHES = 3
+"""In a row, after which a call gives up."""
+
+LENGTH = struct.Struct("!Q")
+Item = tuple[Prompt, str]
+
+
+class _Silence(Exception):
+    """No answer within the limit."""
+
+
+class _Crash(Exception):
+    """The worker ended, or never began. Its text says how."""
+
+
+class _Unusable(Exception):
+    """The worker cannot judge anything in this call. Its text says why."""
+
+
+# ---------------------------------------------------------------- the harness's side
+
+
+class _Call:
+    """What a call of ``score`` was asked and has answered so far."""
+
+    def __init__(self, items: list[Item]) -> None:
+        self.items = items
+        self.scores: dict[int, Score] = {}
+        self._open = deque(range(len(items)))
+
+    @property
+    def left(self) -> list[Item]:
+        return [self.items[i] for i in self._open]
+
+    def settle(self, scores: Sequence[Score]) -> None:
+        """The next of those left, in order."""
+        for score in scores:
+            self.scores[self._open.popleft()] = score
+
+    def err(self, message: str, *, prompt: Prompt | None = None) -> None:
+        """All that are left, or those of one prompt."""
+        given_up = [i for i in self._open if prompt is None or self.items[i][0].id == prompt.id]
+        self.scores |= dict.fromkeys(given_up, errored(message))
+        self._open = deque(i for i in self._open if i not in self.scores)
+
+
+class RewardWorker:
+    """``harness.types.Scorer`` over a Reward in a worker process, which the first call starts.
+
+    ``time_limit`` is seconds per completion. What the reward prints goes to the file ``log``, else nowhere. One call
+    at a time. The kernel ends the worker with the thread that started it; the next call starts another.
+    """
+
+    def __init__(
+        self, description: RewardDescription, *, time_limit: float = TIME_LIMIT_S, log: Path | None = None
+    ) -> None:
+        self.range = description.range
+        self.description = description
+        self.time_limit = time_limit
+        self.log = log
+        self._process: _Process | None = None
+        self._patience = time_limit  # with a batch, before a second worker is asked
+        self._overrun = False  # a batch once took all its time and did not end
+
+    def __enter__(self) -> RewardWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker. A later ``score`` would start another."""
+        self._stop(GRACE_S)
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        call = _Call(list(zip(prompts, completions, strict=True)))
+        try:
+            self._answer(call)
+        except BaseException:  # such as Ctrl-C: what the worker still sends would be taken for the next call's
+            self._stop()
+            raise
+        return [call.scores[i] for i in range(len(call.items))]
+
+    def _answer(self, call: _Call) -> None:
+        seed = random.getrandbits(32)
+        by_row, crashes = False, 0
+        old = self._process
+        while left := call.left:
+            at_item, process = False, None
+            try:
+                process = self._start()
+                if process.begin(left, seed=seed, by_row=by_row):
+                    by_row = True  # if this does not settle all
+                    self._await_batch(process, call)
+                    continue
+                at_item = True
+                for _ in left:
+                    call.settle(process.receive(self.time_limit))
+                    crashes = 0
+            except _Silence:
+                self._stop()
+                if not self._err_stuck(call):
+                    call.settle([Score(self.range[0], False, "timeout")])
+            except _Crash as crash:
+                self._stop()
+                if process is not None and process is old:  # it may have had reasons of its own, such as its memory
+                    by_row = False
+                    continue
+                crashes += 1
+                if at_item:
+                    call.settle([errored(str(crash))])
+                if crashes == CRASHES:
+                    call.err(str(crash))
+            except _Unusable as problem:
+                self._stop()
+                call.err(str(problem))
+
+    def _await_batch(self, process: _Process, call: _Call) -> None:
+        """Settle the whole call, or what is stuck, or nothing. Raises _Crash."""
+        started = time.monotonic()
+        until = started + self.time_limit * len(call.left)
+        with suppress(_Silence):
+            call.settle(process.receive(min(self._patience, until - started)))
+            return
+        spare: _Process | None = process
+        self._process = None  # another one is asked meanwhile
+        try:
+            if not self._err_stuck(call) and not self._overrun:
+                call.settle(process.receive(until - time.monotonic()))
+                self._patience = 2 * (time.monotonic() - started)  # slow, not stuck: no second worker for the next
+                spare, self._process = self._process, process
+        except _Silence:
+            self._overrun = True  # the next one is not given as long: it may hold the same loop
+        finally:
+            if spare is not None:
+                spare.stop()
+
+    def _err_stuck(self, call: _Call) -> bool:
+        """Err what is stuck: nothing, all that is left, or only the first prompt, when another one is answered."""
+        first = call.left[0][0]
+        if not self._is_stuck(first):
+            return False
+        other = next((prompt for prompt, _ in call.left if prompt.id != first.id), None)
+        why = f"no answer within {self.time_limit:g} s, not even for an empty completion"
+        if other is None or self._is_stuck(other):
+            call.err(f"the verifier is stuck: {why}")
+        else:
+            call.err(f"the verifier is stuck on this prompt: {why}", prompt=first)
+        return True
+
+    def _is_stuck(self, prompt: Prompt) -> bool:
+        """Whether not even the empty completion is answered; an exception or a crash is an answer."""
+        try:
+            process = self._start()
+            process.begin([(prompt, "")], seed=0, by_row=True)
+            process.receive(self.time_limit)
+        except (_Silence, _Crash, _Unusable) as failure:
+            self._stop()
+            return isinstance(failure, _Silence)
+        return False
+
+    def _start(self) -> _Process:
+        if self._process is None:
+            self._process = _Process(self.description, self.log)
+        return self._process
+
+    def _stop(self, grace: float = 0.0) -> None:
+        if self._process is not None:
+            self._process.stop(grace)
+        self._process = None
+
+
+class _Process:
+    """One worker process and the harness's end of its socket. Ended at the latest when this process ends."""
+
+    def __init__(self, description: RewardDescription, log: Path | None) -> None:
+        ours, theirs = socket.socketpair()
+        # sys.path is the harness's from the first line on, so every name means the same file as there.
+        path = [entry for entry in sys.path if isinstance(entry, str)]
+        code = (
+            f"import sys; sys.path[:] = {path!a}; "
+            f"from rewards.worker import serve; serve({theirs.fileno()}, {os.getpid()})"
+        )
+        try:
+            with theirs, (log or Path(os.devnull)).open("ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", code],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,  # Ctrl-C is not for it, and what it starts dies with it
+                )
+        except OSError as error:
+            ours.close()
+            raise _Unusable(f"no worker process for the reward could be started: {error}") from None
+        self._socket = ours
+        self._received = bytearray()
+        self._stop = weakref.finalize(self, _end, self._process, ours, GRACE_S)
+        self._send(pickle.dumps(description))
+
+    def stop(self, grace: float = 0.0) -> None:
+        if self._stop.detach():
+            _end(self._process, self._socket, grace)
+
+    def begin(self, items: Sequence[Item], *, seed: int, by_row: bool) -> bool:
+        """Hand over a batch. Returns whether it is answered as a whole, else item by item."""
+        try:
+            data = pickle.dumps((seed, by_row, items))
+        except Exception as error:
+            raise _Unusable(f"the prompts cannot be handed to the reward's process: {error}") from None
+        self._send(data)
+        try:
+            whole, problem = self._read(START_LIMIT_S)
+        except _Silence:
+            raise _Crash(f"the reward's process took no prompts for {START_LIMIT_S:g} s") from None
+        if problem:
+            raise _Unusable(problem)
+        return bool(whole)
+
+    def receive(self, seconds: float) -> list[Score]:
+        """The next scores. Raises _Silence or _Crash."""
+        return [Score(*values) for values in self._read(seconds)]
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.settimeout(START_LIMIT_S)
+            self._socket.sendall(LENGTH.pack(len(data)) + data)
+        except TimeoutError:
+            raise _Crash(f"the reward's process took no prompts for {START_LIMIT_S:g} s") from None
+        except OSError:
+            raise self._crash() from None
+
+    def _read(self, seconds: float) -> Any:
+        until = time.monotonic() + seconds
+        while True:
+            received = self._received
+            if len(received) >= LENGTH.size:
+                end = LENGTH.size + LENGTH.unpack_from(received)[0]
+                if len(received) >= end:
+                    message = pickle.loads(received[LENGTH.size : end])
+                    del received[:end]
+                    return message
+            late = time.monotonic() >= until
+            try:
+                self._socket.settimeout(0.001 if late else min(until - time.monotonic() + 0.001, 0.1))
+                data = self._socket.recv(1 << 16)
+            except TimeoutError:
+                if self._process.poll() is not None:  # what it forked may still hold the socket open
+                    raise self._crash() from None
+                if late:
+                    raise _Silence from None
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                raise self._crash()
+            received += data
+
+    def _crash(self) -> _Crash:
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return _Crash("the verifier closed the connection to the harness")
+        if code >= 0:
+            return _Crash(f"the verifier crashed: exit code {code}")
+        try:
+            name = f" ({signal.Signals(-code).name})"
+        except ValueError:
+            name = ""
+        perhaps = ", perhaps out of memory" if -code == signal.SIGKILL else ""
+        return _Crash(f"the verifier crashed: signal {-code}{name}{perhaps}")
+
+
+def _end(process: subprocess.Popen[bytes], link: socket.socket, grace: float) -> None:
+    """Let an idle worker end for ``grace`` seconds, then kill it and everything it has started."""
+    link.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(grace)
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):  # one that waits for a broken disk cannot be killed yet
+        process.wait(5.0)
+
+
+# ---------------------------------------------------------------- the worker's side
+
+
+def serve(number: int, parent: int) -> None:
+    """Answer batches from the socket with file descriptor ``number`` until it ends or process ``parent`` is gone."""
+    _die_with(parent)
+    _leave_signals_to_the_parent()
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        cast(io.TextIOWrapper, stream).reconfigure(errors="backslashreplace", line_buffering=True)
+    me = os.getpid()
+    with socket.socket(fileno=number) as link, link.makefile("rb") as inbox:
+        link.set_inheritable(False)
+        reward, problem = _load(_receive(inbox))
+        while data := _receive(inbox):
+            try:
+                seed, by_row, items = pickle.loads(data)
+            except Exception as error:
+                _send(link, (False, f"the reward's process cannot read the prompts: {errored_by(error).error}"))
+                continue
+            whole = reward is not None and reward.takes_batches and not by_row
+            _send(link, (whole, problem))
+            if reward is None:
+                continue
+            _seed(seed)
+            for part in [items] if whole else [[item] for item in items]:
+                values = _judge(reward, part)
+                if os.getpid() != me:  # a child that the reward forked and did not end
+                    os._exit(1)
+                _send(link, values)
+
+
+def _load(data: bytes) -> tuple[Reward | None, str]:
+    """The reward, else None and why."""
+    try:
+        return load_reward(pickle.loads(data)), ""
+    except BaseException as error:
+        return None, str(error) or type(error).__name__
+
+
+def _judge(reward: Reward, items: Sequence[Item]) -> list[tuple[Any, ...]]:
+    """The fields of each Score as plain values, which any process can read back."""
+    try:
+        scores = reward.score([prompt for prompt, _ in items], [completion for _, completion in items])
+        return [_plain(score) for score in scores]
+    except BaseException as error:  # a completion that is run may raise anything, KeyboardInterrupt too
+        return [_plain(errored_by(error))] * len(items)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # a timer that the reward forgot would go off in our own lines
+
+
+def _plain(score: Score) -> tuple[Any, ...]:
+    return (
+        None if score.reward is None else float(score.reward),
+        bool(score.correct),
+        str(score.reason),
+        {str(name): float(value) for name, value in score.components.items()},
+        str(score.error),
+    )
+
+
+def _receive(inbox: BinaryIO) -> bytes:
+    """One message; empty at the end of the stream."""
+    head = inbox.read(LENGTH.size)
+    return inbox.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
+
+
+def _send(link: socket.socket, message: Any) -> None:
+    data = pickle.dumps(message)
+    link.sendall(LENGTH.pack(len(data)) + data)
+
+
+def _seed(seed: int) -> None:
+    """A reward that draws random numbers draws the same ones in the same step, as it did in the harness's process."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+def _die_with(parent: int) -> None:
+    """Not outlive a parent that was killed, even in the middle of a loop, and be what the kernel kills for memory."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Ctrl-C, a closed terminal or a job that ends reach every process; the parent decides what becomes of this one."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # A handler instead of SIG_IGN, and undone in children: a reward's own processes must stay easy to end.
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    os.register_at_fork(after_in_child=lambda: [signal.signal(number, signal.SIG_DFL) for number in numbers])
