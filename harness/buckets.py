@@ -6,14 +6,12 @@ when a run outgrows its buckets, neighbours are merged. A step costs the same ho
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
 
-from sqlalchemy import Connection, delete, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection
 
-from harness.records import BUCKET
+from harness.records import driver
 
 LIMIT = 512
 METRICS = (
@@ -23,6 +21,8 @@ METRICS = (
     "group/all_zero_rate",
     "group/all_one_rate",
     "group/flat_rate",
+    "group/solved_rate",
+    "group/unsolved_rate",
     "completion/errored_rate",
     "completion/truncated_rate",
     "completion/tokens_mean",
@@ -32,17 +32,13 @@ METRICS = (
 )
 """The metrics that are kept this way; all others live in their step only."""
 
-_UPSERT = upsert(BUCKET)
-ADD = _UPSERT.on_conflict_do_update(
-    index_elements=["run_id", "metric", "first"],
-    set_={
-        "n": BUCKET.c.n + 1,
-        "low": func.min(BUCKET.c.low, _UPSERT.excluded.low),
-        "total": BUCKET.c.total + _UPSERT.excluded.total,
-        "high": func.max(BUCKET.c.high, _UPSERT.excluded.high),
-    },
-)
-"""One step's value into its bucket, a new one or one that is there."""
+ADD = """
+INSERT INTO buckets (run_id, metric, first, n, low, total, high) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run_id, metric, first) DO UPDATE SET
+n = n + excluded.n, low = min(low, excluded.low), total = total + excluded.total, high = max(high, excluded.high)
+"""
+"""Some steps of one metric into their bucket, a new one or one that is there."""
+Row = tuple[int, str, int, int, float, float, float]
 
 
 def compute_width(step: int) -> int:
@@ -57,53 +53,33 @@ def fold(c: Connection, run_id: int, step: int, metrics: Mapping[str, float | No
     """Add one step to its buckets, in the caller's transaction."""
     width = compute_width(step)
     if step > 1 and width != compute_width(step - 1):
-        _merge(c, run_id, width)
-    first = (step - 1) // width * width + 1
-    rows = [
-        {"run_id": run_id, "metric": name, "first": first, "n": 1, "low": value, "total": value, "high": value}
-        for name in METRICS
-        if (value := metrics.get(name)) is not None
-    ]
-    if not rows:
-        return
-    c.execute(ADD, rows)
+        _merge(driver(c), run_id, width)
+    driver(c).executemany(ADD, _rows(run_id, step, metrics, width))
 
 
 def rebuild(
     c: Connection, run_id: int, steps: Iterable[tuple[int, Mapping[str, float | None]]], *, last_step: int
 ) -> None:
     """All buckets anew from the live steps (after a resume or a rollback); the next step is ``last_step`` + 1."""
-    c.execute(delete(BUCKET).where(BUCKET.c.run_id == run_id))
-    rows: list[dict[str, Any]] = [
-        {"run_id": run_id, "metric": name, "first": step, "n": 1, "low": value, "total": value, "high": value}
-        for step, metrics in steps
-        for name in METRICS
-        if (value := metrics.get(name)) is not None
-    ]
-    if rows:
-        c.execute(insert(BUCKET), _folded(rows, compute_width(last_step)))
+    width = compute_width(last_step)
+    driver(c).execute("DELETE FROM buckets WHERE run_id = ?", (run_id,))
+    driver(c).executemany(ADD, (row for step, metrics in steps for row in _rows(run_id, step, metrics, width)))
 
 
-def _merge(c: Connection, run_id: int, width: int) -> None:
-    rows = [dict(row) for row in c.execute(select(BUCKET).where(BUCKET.c.run_id == run_id)).mappings()]
-    c.execute(delete(BUCKET).where(BUCKET.c.run_id == run_id))
-    if rows:
-        c.execute(insert(BUCKET), _folded(rows, width))
+def _merge(c: sqlite3.Connection, run_id: int, width: int) -> None:
+    columns = "run_id, metric, first, n, low, total, high"
+    rows = c.execute(f"SELECT {columns} FROM buckets WHERE run_id = ? ORDER BY metric, first", (run_id,)).fetchall()
+    c.execute("DELETE FROM buckets WHERE run_id = ?", (run_id,))
+    c.executemany(ADD, ((run_id, metric, _first(start, width), *rest) for _, metric, start, *rest in rows))
 
 
-def _folded(rows: Iterable[dict[str, Any]], width: int) -> list[dict[str, Any]]:
-    places: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        places[row["metric"], (row["first"] - 1) // width * width + 1].append(row)
-    return [
-        {
-            "run_id": parts[0]["run_id"],
-            "metric": metric,
-            "first": first,
-            "n": sum(part["n"] for part in parts),
-            "low": min(part["low"] for part in parts),
-            "total": sum(part["total"] for part in parts),
-            "high": max(part["high"] for part in parts),
-        }
-        for (metric, first), parts in places.items()
-    ]
+def _rows(run_id: int, step: int, metrics: Mapping[str, float | None], width: int) -> Iterator[Row]:
+    first = _first(step, width)
+    for name in METRICS:
+        value = metrics.get(name)
+        if value is not None:
+            yield run_id, name, first, 1, value, value, value
+
+
+def _first(step: int, width: int) -> int:
+    return (step - 1) // width * width + 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -13,31 +15,34 @@ from typing import Any
 
 from harness.checkpoints import Checkpoints
 from harness.controller import Controller
-from harness.errors import InputError, RunFailed
+from harness.eras import begins_era, check_silent, describe_changes, plan_resume
+from harness.errors import InputError, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
 from harness.inputs import build_reward, check_inputs
 from harness.manifest import collect_manifest
 from harness.models import LoadedModel, load_model, load_weights
-from harness.places import database_url, is_alive
+from harness.patience import Patience
+from harness.places import database_url
 from harness.process import prepare_process
+from harness.pulse import Pulse
 from harness.seeds import derive_seed
 from harness.session import Session
 from harness.snapshot import SnapshotReader
-from harness.spec import POLICY_KINDS, RunSpec, parse_spec
+from harness.spec import POLICY_KINDS, RunSpec
 from harness.state import Settings, State
-from harness.store import RunStore, check_place, open_store, refuse_taken
+from harness.store import RunStore, check_place, free_name, open_store, refuse_taken
 from harness.trainer import StepTrainer
-from harness.types import DecisionPolicy, Knobs, Prompt, Status
+from harness.types import DecisionPolicy, Knobs, Prompt, Scorer, Status
 from harness.warmstart import warm_start
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
 from pools.pool import PromptPool
-from rewards.contract import Reward, source_of
+from rewards.contract import source_of
+from rewards.worker import RewardWorker
 
 log = logging.getLogger("grpo")
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
-BEAT_S = 0.5
 
 
 def build_policy(kind: str) -> DecisionPolicy:
@@ -45,7 +50,7 @@ def build_policy(kind: str) -> DecisionPolicy:
 
 
 def build_evaluator(
-    spec: RunSpec, loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]], reward: Reward
+    spec: RunSpec, loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]], reward: Scorer
 ) -> ModelEvaluator:
     return ModelEvaluator(
         loaded, reward, splits, spec.evaluate, sample_prompts=spec.sample.prompts, stop=spec.trainer.stop
@@ -63,7 +68,7 @@ class Parts:
     loaded: LoadedModel
     splits: dict[str, list[Prompt]]
     pool: PromptPool
-    reward: Reward
+    reward: RewardWorker
     knobs: Knobs
     bounds: dict[str, tuple[float, float]]
     manifest: dict[str, Any]
@@ -138,37 +143,53 @@ class Run:
         self.run_id = run_id
         self.interrupted = interrupted
         self.resumed = resumed
+        store.patience = Patience(interrupted, say=_say, note=self._note)
         row = store.load_run(run_id)
         self.name: str = row["name"]
         self.folder = Path(row["folder"])
         self._wall_before = float(row["wall_s"])
         self._started = time.monotonic()
-        self._last_beat = 0.0
+        self.progress = Pulse(store, run_id, wall_s=lambda: self.wall_s, note=self._note)
 
     def drive(self) -> tuple[Status, str]:
         """Warm start, forecast, steps, end. Returns how and why it ended; raises nothing but KeyboardInterrupt."""
         open_log(self.folder)
+        self.parts.reward.log = self.folder / "reward.txt"
         try:
-            return self.build_controller().run()
+            with self.progress:
+                return self.build_controller().run()
         except KeyboardInterrupt:
-            reason = "interrupted in the middle of a step, which was abandoned"
-            self.store.update_run(self.run_id, status="stopped", stop_reason=reason, phase="", wall_s=self.wall_s)
-            return "stopped", reason
+            return self._end("stopped", "interrupted in the middle of its work, which was abandoned")
+        except StoreUnavailable as fault:  # outlasted until Ctrl-C
+            return self._end("stopped", f"interrupted while waiting: {fault}")
         except Exception as error:
-            log.exception("step=%d the run failed", self.store.load_run(self.run_id)["last_step"])
-            reason = str(error) if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
-            self.store.update_run(self.run_id, status="failed", stop_reason=reason, phase="", wall_s=self.wall_s)
-            return "failed", reason
+            log.exception("the run failed")
+            return self._end(
+                "failed", str(error) if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
+            )
+        finally:
+            self.parts.reward.close()
+
+    def _end(self, status: Status, reason: str) -> tuple[Status, str]:
+        """Put it on record if that can be written; a resume goes on from the last commit either way."""
+        try:
+            self.store.update_run(self.run_id, status=status, stop_reason=reason, phase="", wall_s=self.wall_s)
+        except StoreUnavailable as fault:
+            log.warning("not on record: %s (%s)", reason, fault)
+        return status, reason
+
+    def _note(self, text: str) -> None:
+        self.store.record_event(self.run_id, self.store.load_run(self.run_id)["last_step"], "warning", text)
 
     @property
     def wall_s(self) -> float:
         return self._wall_before + time.monotonic() - self._started
 
-    def progress(self, phase: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last_beat >= BEAT_S:
-            self._last_beat = now
-            self.store.beat(self.run_id, phase, done, total, self.wall_s)
+    def _warming_up(self, phase: str, done: int, total: int) -> None:
+        """Progress of the warm start, of which nothing is kept: Ctrl-C need not wait for its end."""
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt
+        self.progress(phase, done, total)
 
     def build_controller(self) -> Controller:
         """Warm start or checkpoint, then everything that drives the run, ready for its next step."""
@@ -183,7 +204,9 @@ class Run:
         if newest is None:
             store.supersede_after(self.run_id, -1, 0, live=[])
             if spec.warmstart.steps:
-                warm_start(parts.loaded, parts.splits["train"], spec.warmstart, seed=spec.seed, progress=self.progress)
+                warm_start(
+                    parts.loaded, parts.splits["train"], spec.warmstart, seed=spec.seed, progress=self._warming_up
+                )
         else:  # the start is what KL is measured against, so it comes first
             load_weights(parts.loaded.model, Path(checkpoints.find(0).path))
         trainer = StepTrainer(
@@ -202,11 +225,11 @@ class Run:
             trainer=trainer,
             pool=parts.pool,
             evaluator=build_evaluator(spec, parts.loaded, parts.splits, parts.reward),
-            settings=_settings(spec, parts.bounds),
+            settings=_settings(spec, parts.bounds, store.load_run(self.run_id)["eras"]),
             state=State(parts.knobs, spec.policy.kind),
-            snapshot=reader.read,
+            snapshot=lambda: store.patiently(reader.read),
             progress=self.progress,
-            wall_s=self.wall_s,
+            wall_before_s=self.wall_s,
         )
         if newest is None:
             self._forecast(trainer)
@@ -230,7 +253,8 @@ class Run:
         log.info("step=0 %s", forecast.text)
 
 
-def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]]) -> Settings:
+def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]], eras: Sequence[Mapping[str, Any]]) -> Settings:
+    era = eras[-1] if eras else {"weights_step": 0, "last_step": 0}
     return Settings(
         seed=spec.seed,
         bounds=bounds,
@@ -242,6 +266,8 @@ def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]]) -> Setti
         checkpoint_every=spec.checkpoint.every,
         checkpoint_keep=spec.checkpoint.keep,
         policy_kinds=POLICY_KINDS,
+        era_start=era["weights_step"],
+        era_last_step=era["last_step"],
     )
 
 
@@ -251,7 +277,7 @@ def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
     check_place(url, spec.name)
     parts = build_parts(spec)
     store = open_store(url)
-    name = spec.name or _free_name(store, short_name)
+    name = spec.name or free_name(url, short_name)
     refuse_taken(store, name)
     folder = Path(spec.output.dir).absolute() / name
     if folder.exists():
@@ -273,38 +299,49 @@ def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
     return Run(replace(parts, spec=spec), store, run_id, interrupted, resumed=False)
 
 
-def resume_run(store: RunStore, name: str, interrupted: Event, *, steps: int | None, hours: float | None) -> Run:
-    """A stopped or killed run, from its newest intact checkpoint. Raises InputError."""
-    record = store.find_run(name)
-    if is_alive(record.pid, record.host) and record.status in ("running", "paused"):
-        raise InputError(f"{record.name} is still running (process {record.pid}); grpo watch {record.name} shows it")
+def resume_run(
+    store: RunStore, name: str, interrupted: Event, *, overrides: Sequence[str] = (), accepted: Collection[str] = ()
+) -> Run:
+    """A stopped or killed run, from its newest intact checkpoint.
+
+    ``overrides`` change its spec (``section.field=value``), ``accepted`` names what may differ though the spec does
+    not say so: reward, data. Raises InputError, and then the run is as it was.
+    """
+    record, spec, changes = plan_resume(store, name, overrides)
     row = store.load_run(record.id)
-    tree = dict(row["spec"])
-    extra = {key: value for key, value in (("steps", steps), ("hours", hours)) if value is not None}
-    spec = parse_spec(tree | {"budget": tree["budget"] | extra})
-    if record.status == "finished" and record.last_step >= spec.budget.steps:
-        raise InputError(
-            f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
-            f"grpo resume {record.name} --steps {spec.budget.steps * 2} goes on"
-        )
     parts = build_parts(spec)
-    for what in ("data_sha256", "reward_sha256", "threads", "versions"):
+    changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)
+    newest, _ = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1).find_newest()
+    era = {"weights_step": newest.step, "changes": changes} if newest and begins_era(changes) else None
+    # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
+    store.adopt_run(
+        record.id,
+        era=era,
+        spec=spec.model_dump(mode="json"),
+        manifest=parts.manifest if changes else row["manifest"],
+        bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
+    )
+    if changes:
+        text = f"resumed with {describe_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
+        store.record_event(record.id, row["last_step"], "warning" if era else "info", text)
+    for what in ("threads", "versions"):
         if row["manifest"].get(what) != parts.manifest[what]:
-            store.record_event(record.id, row["last_step"], "warning", f"{what} differs from when the run began")
-    store.adopt_run(record.id)
-    store.update_run(record.id, spec=spec.model_dump(mode="json"))
+            text = f"{what} differ from when the run began, so it does not go on bit for bit"
+            store.record_event(record.id, row["last_step"], "warning", text)
     return Run(parts, store, record.id, interrupted, resumed=True)
 
 
-def _free_name(store: RunStore, short_name: str) -> str:
-    taken = {run.name for run in store.list_runs()}
-    return next(name for number in range(1, 10**6) if (name := f"{short_name}-{number}") not in taken)
+def _say(text: str) -> None:
+    """To the person at the terminal, if there is one; the live view prints it above itself."""
+    with suppress(OSError):
+        print(f"grpo: {text}", file=sys.stderr, flush=True)
 
 
 def open_log(folder: Path) -> None:
     """The run's text log, with levels, steps and tracebacks."""
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not be what people see
     log.setLevel(logging.INFO)
     log.propagate = False
     for logger in (log, logging.getLogger("py.warnings"), logging.getLogger("trl")):

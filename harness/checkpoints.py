@@ -5,19 +5,22 @@ runs/<name>/checkpoints/step-000040/   weights, tokenizer, optimizer.pt, session
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Refused
+from harness.errors import Refused, StoreUnavailable
 from harness.places import best_link
 from harness.types import CheckpointRecord, Store
 
 STATE_FILE = "session.json"
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class Checkpoints:
@@ -32,9 +35,12 @@ class Checkpoints:
     def write(
         self, step: int, state: Mapping[str, Any], write_weights: Callable[[Path], None], *, name: str = ""
     ) -> tuple[CheckpointRecord, dict[str, str]]:
-        """A folder on disk; its row is the caller's to record, after the folder is complete."""
+        """A folder on disk; its row is the caller's to record, after the folder is complete.
+
+        Raises StoreUnavailable when the disk does not take it, after the run's patience with that.
+        """
         folder = self.folder / f"step-{step:06d}"
-        hashes = write_folder(folder, state, write_weights)
+        hashes = self.store.patiently(lambda: write_folder(folder, state, write_weights))
         return CheckpointRecord(step, name, str(folder), False), hashes
 
     def find(self, target: str | int | None) -> CheckpointRecord:
@@ -50,10 +56,12 @@ class Checkpoints:
         steps = ", ".join(str(checkpoint.step) for checkpoint, _ in checkpoints) or "none"
         raise Refused(f"no checkpoint {'best' if target is None else target}; there are: {steps}")
 
-    def find_newest(self) -> tuple[CheckpointRecord | None, list[int]]:
-        """The newest one that is intact, and the steps of the damaged ones passed over."""
+    def find_newest(self, *, before: int | None = None) -> tuple[CheckpointRecord | None, list[int]]:
+        """The newest one (of a step ``before``) that is intact, and the steps of the damaged ones passed over."""
         damaged: list[int] = []
         for checkpoint, hashes in reversed(self.store.load_checkpoints(self.run_id)):
+            if before is not None and checkpoint.step >= before:
+                continue
             if is_intact(Path(checkpoint.path), hashes):
                 return checkpoint, damaged
             damaged.append(checkpoint.step)
@@ -70,10 +78,15 @@ class Checkpoints:
 
     def link_best(self, checkpoint: CheckpointRecord, dev_accuracy: float) -> None:
         """A link beside the checkpoints that says in its name which is the best, in place of the one before."""
-        for old in self.folder.parent.glob("best-step-*"):
-            old.unlink()
         target = Path(self.folder.name) / Path(checkpoint.path).name
-        (self.folder.parent / best_link(checkpoint.step, dev_accuracy)).symlink_to(target, target_is_directory=True)
+
+        def link() -> None:
+            with _telling_disk_faults("the link to the best checkpoint"):
+                for old in self.folder.parent.glob("best-step-*"):
+                    old.unlink()
+                (self.folder.parent / best_link(checkpoint.step, dev_accuracy)).symlink_to(target)
+
+        self.store.patiently(link)
 
     def drop_orphans(self) -> None:
         """Delete folders without a row: a crash came between the two."""
@@ -87,23 +100,53 @@ class Checkpoints:
 def write_folder(folder: Path, state: Mapping[str, Any], write_weights: Callable[[Path], None]) -> dict[str, str]:
     """Write weights and ``state`` to ``folder`` and return the SHA-256 of each file.
 
-    Everything is written beside it, synced to disk and renamed, so a kill leaves no half checkpoint.
+    Everything is written beside it, synced to disk and renamed, so a kill leaves no half checkpoint. Raises
+    StoreUnavailable for a fault of the disk; what was half written then is gone, since it takes the space it needs.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_weights(partial)
-    (partial / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
-    hashes = {}
-    for path in sorted(partial.rglob("*")):
-        if path.is_file():
-            _sync(path)
-            hashes[str(path.relative_to(partial))] = _digest(path)
-    _sync(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    _sync(folder.parent)
+    try:
+        with _telling_disk_faults(f"the checkpoint {folder}"):
+            partial.mkdir(parents=True)
+            write_weights(partial)
+            (partial / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+            hashes = {}
+            for path in sorted(partial.rglob("*")):
+                if path.is_file():
+                    _sync(path)
+                    hashes[str(path.relative_to(partial))] = _digest(path)
+            _sync(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+            _sync(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return hashes
+
+
+@contextmanager
+def _telling_disk_faults(what: str) -> Iterator[None]:
+    """What is no fault of the disk passes as it is."""
+    try:
+        yield
+    except Exception as error:
+        cause = _disk_fault(error)
+        if not cause:
+            raise
+        raise StoreUnavailable(f"{what} cannot be written: {cause}", what=what, cause=cause) from error
+
+
+def _disk_fault(error: BaseException | None) -> str:
+    """What the system said of the disk, "" if it is not about that."""
+    while error is not None:
+        for number in DISK_FAULTS:
+            # safetensors and tokenizers have exceptions of their own, with the system's words in the text.
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return os.strerror(number)
+        if "inline_container.cc" in str(error):
+            return "torch could not write its file"  # on a full disk, and it does not say more
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def is_intact(folder: Path, hashes: Mapping[str, str]) -> bool:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -21,10 +21,11 @@ from typer.exceptions import TyperException
 from harness import __version__
 from harness.actions import parse_action
 from harness.errors import HarnessError, InputError
-from harness.places import database_url, is_alive
+from harness.places import database_url, is_alive_run
 
 if TYPE_CHECKING:
     from harness.build import Run
+    from harness.reader import RunReader
     from harness.store import RunStore
 
 app = typer.Typer(
@@ -39,11 +40,19 @@ app = typer.Typer(
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or 'latest'.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")
+]
+DetachFlag = Annotated[bool, typer.Option("--detach", help="Run away from this terminal; grpo watch shows it.")]
+SuperviseFlag = Annotated[
+    bool, typer.Option("--supervise", help="Start again from the checkpoint when the process dies or hangs.")
+]
 DbOption = Annotated[str | None, typer.Option("--db", metavar="URL", help="Database, e.g. sqlite:///runs/harness.db.")]
 OutOption = Annotated[str, typer.Option("--out", metavar="DIR", help="Where runs lie.")]
 
 EXIT_BY_STATUS: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 1}
 INTERRUPTED = 130
+S = TypeVar("S")
 
 
 def main() -> None:
@@ -104,9 +113,9 @@ def run(
     steps: Annotated[int | None, typer.Option(help="Budget of steps.")] = None,
     hours: Annotated[float | None, typer.Option(help="Budget of hours.")] = None,
     policy: Annotated[str | None, typer.Option(help="Decision policy: rules or fixed.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")
-    ] = None,
+    set_: SetOption = None,
+    detach: DetachFlag = False,
+    supervise: SuperviseFlag = False,
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
     db: DbOption = None,
@@ -121,6 +130,8 @@ def run(
       grpo run my.toml --name night-1 --hours 8
 
       grpo run arithmetic --policy fixed --set knobs.temperature=0.7
+
+      grpo run my.toml --detach --supervise
     """
     from harness.spec import load_spec
 
@@ -143,7 +154,13 @@ def run(
     from harness.store import check_place
 
     check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
-    check_place(database_url(checked.output.dir, checked.output.db), checked.name)
+    url = database_url(checked.output.dir, checked.output.db)
+    check_place(url, checked.name)
+    if detach or supervise:
+        from harness.store import free_name
+
+        new = checked.name or free_name(url, short_name)
+        _elsewhere(new, url, out=checked.output.dir, more=["--name", new], detach=detach, supervise=supervise)
     from harness.build import start_run
 
     _drive(start_run(checked, short_name, interrupted), interrupted, plain=plain, as_json=as_json)
@@ -154,26 +171,74 @@ def resume(
     run: RunName,
     steps: Annotated[int | None, typer.Option(help="New budget of steps, in all.")] = None,
     hours: Annotated[float | None, typer.Option(help="New budget of hours, in all.")] = None,
+    set_: SetOption = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(metavar="WHAT", help="Go on though it has changed: reward or data; repeatable.")
+    ] = None,
+    detach: DetachFlag = False,
+    supervise: SuperviseFlag = False,
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Go on with a stopped or killed run from its newest checkpoint.
+    """Go on with a stopped or killed run from its newest checkpoint, bit for bit.
+
+    A change of what is measured or learned from (reward, pool, trainer, evaluate) must be said, and begins a new era:
+    nothing before it is compared any more.
 
     Examples:
 
       grpo resume latest
 
       grpo resume arithmetic-1 --steps 200
+
+      grpo resume night-1 --accept reward
+
+      grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
+    from harness.eras import ACCEPTABLE, plan_resume
+
+    flags = {"budget.steps": steps, "budget.hours": hours}
+    given = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
+    for what in accept or ():
+        if what not in ACCEPTABLE:
+            raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
     store = _store(db, out, run)
-    store.find_run(run)  # an unknown name shows before torch is loaded
+    record, _, _ = plan_resume(store, run, given)  # what is wrong shows before torch is loaded
+    if detach or supervise:
+        _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
     interrupted = Event()
     from harness.build import resume_run
 
     _say("loading model, pool and checkpoint ...", as_json)
-    _drive(resume_run(store, run, interrupted, steps=steps, hours=hours), interrupted, plain=plain, as_json=as_json)
+    resumed = resume_run(store, record.name, interrupted, overrides=given, accepted=accept or ())
+    _drive(resumed, interrupted, plain=plain, as_json=as_json)
+
+
+def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, supervise: bool) -> NoReturn:
+    """The same command in another process: away from this terminal, under supervision, or both."""
+    from harness.supervise import Supervisor, own_words, start_detached
+
+    words = [*own_words(without=("--detach", "--supervise", "--json")), *more]
+    plain = [] if "--plain" in words else ["--plain"]
+    if not detach:
+        again = ["resume", name, "--db", url, "--out", out, *(w for w in words if w == "--plain")]
+        raise SystemExit(Supervisor(url, name, words, again).run())
+    _say(f"starting {name} ...", as_json=True)
+    output = Path(out) / f"{name}.out"
+    code, said = start_detached(url, name, [*words, *plain, *(["--supervise"] if supervise else [])], output)
+    if code:
+        _complain(said.removeprefix("grpo: "), code)
+    if "--json" in sys.argv:
+        print(json.dumps({"run": name, "pid": int(said)}))
+    else:
+        where = _where(url)
+        print(
+            f"{name} runs in process {said}, away from this terminal; what it prints is in {output}\n"
+            f"watch it: grpo watch {name}{where}\nstop it:  grpo act {name} stop{where}"
+        )
+    raise SystemExit(0)
 
 
 def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
@@ -207,13 +272,12 @@ def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     if status == "failed":
         _complain(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}", EXIT_BY_STATUS[status])
     if reason.startswith("interrupted"):
-        print(f"interrupted; to go on: grpo resume {run.name}{_where(run)}", file=sys.stderr)
+        print(f"interrupted; to go on: grpo resume {run.name}{_where(run.store.url)}", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
 
 
-def _where(run: Run) -> str:
-    """The flag that finds the run's database again, when it is not where grpo looks first."""
-    url = run.store.url
+def _where(url: str) -> str:
+    """The flag that finds a database again, when it is not where grpo looks first."""
     return "" if url == "sqlite:///runs/harness.db" else f" --db {url}"
 
 
@@ -266,7 +330,7 @@ def act(
         raise InputError(
             f"{record.name} has ended ({record.stop_reason or record.status}); nothing would apply the action"
         )
-    if wait and not is_alive(record.pid, record.host):
+    if wait and not is_alive_run(record):
         raise InputError(
             f"the process of {record.name} is gone; first: grpo resume {record.name} (or queue it with --no-wait)"
         )
@@ -296,7 +360,7 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
     from harness.dashboard import follow
     from harness.snapshot import SnapshotReader
 
-    store = _store(db, out, run)
+    store = _reader(db, out, run)
     record = store.find_run(run)
     console = Console()
     plain = plain or not console.is_terminal or console.is_dumb_terminal
@@ -310,12 +374,13 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
 def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
     """List all runs."""
     from harness.forecast import format_duration
+    from harness.reader import find_reader
 
-    store = _store_if_any(db, out)
+    store = find_reader(database_url(out, db))
     rows = []
     for record in store.list_runs() if store else ():
         best = store.best_step(record.id) if store else None
-        gone = record.status in ("running", "paused") and not is_alive(record.pid, record.host)
+        gone = record.status in ("running", "paused") and not is_alive_run(record)
         rows.append(
             {
                 "run": record.name,
@@ -355,7 +420,7 @@ def review(run: RunName = "latest", as_json: JsonFlag = False, db: DbOption = No
     from harness.report import build_review, render_review
     from harness.snapshot import load_history
 
-    document = build_review(load_history(_store(db, out, run), run))
+    document = build_review(load_history(_reader(db, out, run), run, whole_run=as_json))
     if as_json:
         print(json.dumps(document, allow_nan=False))
     else:
@@ -463,9 +528,19 @@ def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "run
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
+def _reader(db: str | None, out: str, run: str) -> RunReader:
+    """The database that should hold ``run``, to look only: that needs no SQLAlchemy, so it comes at once."""
+    from harness.reader import find_reader
+
+    return _there(find_reader(database_url(out, db)), db, out, run)
+
+
 def _store(db: str | None, out: str, run: str) -> RunStore:
-    """The database that should hold ``run``; reading commands create nothing."""
-    store = _store_if_any(db, out)
+    """The database that should hold ``run``; created by nothing but a run."""
+    return _there(_store_if_any(db, out), db, out, run)
+
+
+def _there(store: S | None, db: str | None, out: str, run: str) -> S:
     if store is None:
         raise InputError(f"no run named {run}: there is no database at {database_url(out, db)} yet")
     return store

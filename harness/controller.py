@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from threading import Event
 
-from harness.errors import RunFailed
+from harness.errors import Diverged, RunFailed
 from harness.session import Session
 from harness.types import Action, Decision, DecisionPolicy, Snapshot, Status, Store
 
@@ -93,5 +93,13 @@ class Controller:
         return None
 
     def _end(self, status: Status, reason: str, *, score: bool = True) -> tuple[Status, str]:
-        self.session.finish(status, reason, score=score)
+        session = self.session
+        if status != "failed":
+            session.save()
+        if score:
+            try:
+                session.score_the_end()
+            except Diverged as error:
+                log.error("step=%d no scores at the end: %s", session.state.last_step, error)
+        session.finish(status, reason)
         return status, reason

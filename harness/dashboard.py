@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from threading import Event
 
@@ -19,7 +19,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.errors import StoreUnavailable
 from harness.forecast import format_duration
+from harness.places import age_of
 from harness.snapshot import SnapshotReader
 from harness.types import DecisionRecord, KnobValue, Snapshot, StepRecord
 
@@ -38,9 +40,9 @@ STATUS_STYLE = {"running": "green", "paused": "yellow", "finished": "cyan", "sto
 # ---------------------------------------------------------------- a frame
 
 
-def render(snapshot: Snapshot, *, now: float, width: int = 100, height: int = 30) -> RenderableType:
-    """One frame. ``now`` (epoch seconds) is only for the age of the heartbeat."""
-    parts: list[RenderableType] = [_headline(snapshot, now), _curves(snapshot, width)]
+def render(snapshot: Snapshot, *, age: float, width: int = 100, height: int = 30) -> RenderableType:
+    """One frame. ``age`` is the age of the heartbeat in seconds."""
+    parts: list[RenderableType] = [_headline(snapshot, age), _curves(snapshot, width)]
     table = Table.grid(expand=True, padding=(0, 1))
     table.add_column(width=42)
     table.add_column(ratio=1)
@@ -51,7 +53,7 @@ def render(snapshot: Snapshot, *, now: float, width: int = 100, height: int = 30
     return Group(*parts)
 
 
-def _headline(snapshot: Snapshot, now: float) -> RenderableType:
+def _headline(snapshot: Snapshot, age: float) -> RenderableType:
     run = snapshot.run
     line = Text()
     line.append(f"{run.name}  ", style="bold")
@@ -65,7 +67,6 @@ def _headline(snapshot: Snapshot, now: float) -> RenderableType:
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     if run.status in ("running", "paused") and run.phase:
-        age = max(0.0, now - run.heartbeat)
         style = "dim" if age < 30 else "bold red"
         grid.add_row(
             run.phase,
@@ -198,20 +199,25 @@ def clean(text: str) -> str:
 
 
 def follow(reader: SnapshotReader, console: Console, *, plain: bool, done: Event | None = None) -> None:
-    """Show a run until ``done`` is set, or without one (from another terminal) until its record has ended."""
+    """Show a run until ``done`` is set, or without one (from another terminal) until its record has ended.
+
+    What cannot be read just now is shown later.
+    """
     plain_lines = PlainLines()
     live = Live(console=console, auto_refresh=False, vertical_overflow="crop") if not plain else None
     with live or nullcontext():
         while True:
             last_look = done is not None and done.is_set()
-            snapshot = reader.read(whole_run=True)
-            if live is None:
+            snapshot = None
+            with suppress(StoreUnavailable):
+                snapshot = reader.read(whole_run=True)
+            if snapshot is not None and live is None:
                 for line in plain_lines.update(snapshot):
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
-            else:
-                frame = render(snapshot, now=time.time(), width=console.width, height=console.height)
+            elif snapshot is not None and live is not None:
+                frame = render(snapshot, age=age_of(snapshot.run), width=console.width, height=console.height)
                 live.update(frame, refresh=True)
-            if last_look or (done is None and snapshot.run.status in ENDED):
+            if last_look or (done is None and snapshot is not None and snapshot.run.status in ENDED):
                 return
             if done is None:
                 time.sleep(REFRESH_S)
@@ -224,21 +230,23 @@ class PlainLines:
 
     def __init__(self) -> None:
         self._step = 0
-        self._at = 0.0
+        self._told: set[tuple[float, int, str]] = set()
         self._looks: set[tuple[int, str]] = set()
         self._alive = ("", 0)
 
     def update(self, s: Snapshot) -> list[str]:
         """What is new in ``s`` since the last call, in the order of the run."""
         lines: list[tuple[float, str]] = []
+        # Compared with the last look and not by their times: a clock may be set back.
+        told = self._told
+        self._told = {(e.at, e.step, e.text) for e in s.events} | {(d.at, d.step, d.action) for d in s.decisions}
         for event in s.events:
-            if event.at > self._at:
+            if (event.at, event.step, event.text) not in told:
                 lines.append((event.step + 0.2, f"{event.level}: {event.text}"))
         for d in s.decisions:
-            if d.at > self._at and d.action != "continue":
+            if (d.at, d.step, d.action) not in told and d.action != "continue":
                 refused = f" refused ({d.refused})" if d.refused else ""
                 lines.append((d.step - 0.5, f"decision by {d.source}: {format_decision(d)}{refused} | {d.evidence}"))
-        self._at = max([self._at, *(d.at for d in s.decisions), *(e.at for e in s.events)])
         for look in s.evaluations:
             if (look.step, look.split) not in self._looks:
                 self._looks.add((look.step, look.split))

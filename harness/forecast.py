@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from harness.spec import RunSpec
 from harness.types import Knobs, Pool, Prompt
+
+if TYPE_CHECKING:  # those who only want a duration told should not wait for pydantic
+    from harness.spec import RunSpec
 
 
 class Rehearser(Protocol):

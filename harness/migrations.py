@@ -1,34 +1,141 @@
 """The schema through time: a plain list of functions, applied in order and never changed once released.
 
-``PRAGMA user_version`` says how many of them a database has seen.
+``PRAGMA user_version`` says how many of them a database has seen. ``harness.records`` declares what they lead to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
-from sqlmodel import SQLModel
-
-from harness import records  # noqa: F401  (defines the tables)
 from harness.errors import InputError
+
+if TYPE_CHECKING:  # a look at a run must not wait for SQLAlchemy
+    from sqlalchemy import Connection
+
+FIRST_SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER NOT NULL PRIMARY KEY, name VARCHAR NOT NULL UNIQUE, created FLOAT NOT NULL, status VARCHAR NOT NULL,
+    stop_reason VARCHAR NOT NULL, seed INTEGER NOT NULL, policy VARCHAR NOT NULL, spec JSON NOT NULL,
+    manifest JSON NOT NULL, folder VARCHAR NOT NULL, pid INTEGER NOT NULL, host VARCHAR NOT NULL,
+    wall_s FLOAT NOT NULL, heartbeat FLOAT NOT NULL, phase VARCHAR NOT NULL, phase_done INTEGER NOT NULL,
+    phase_total INTEGER NOT NULL, rollouts INTEGER NOT NULL, last_step INTEGER NOT NULL,
+    weights_step INTEGER NOT NULL, lineage INTEGER NOT NULL, version INTEGER NOT NULL, knobs JSON NOT NULL,
+    pins JSON NOT NULL, bounds JSON NOT NULL, forecast JSON NOT NULL
+);
+CREATE TABLE steps (
+    id INTEGER NOT NULL PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), step INTEGER NOT NULL,
+    parent INTEGER NOT NULL, state VARCHAR NOT NULL, at FLOAT NOT NULL, knobs JSON NOT NULL, metrics JSON NOT NULL
+);
+CREATE TABLE groups (
+    id INTEGER NOT NULL PRIMARY KEY, step_id INTEGER NOT NULL REFERENCES steps (id), prompt_id VARCHAR NOT NULL,
+    label VARCHAR NOT NULL, kind VARCHAR NOT NULL, rewards JSON NOT NULL, correct JSON NOT NULL, tokens JSON NOT NULL
+);
+CREATE TABLE completions (
+    id INTEGER NOT NULL PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), step INTEGER NOT NULL,
+    kind VARCHAR NOT NULL, prompt VARCHAR NOT NULL, ground_truth VARCHAR NOT NULL, completion VARCHAR NOT NULL,
+    reward FLOAT, correct BOOLEAN NOT NULL, reason VARCHAR NOT NULL
+);
+CREATE TABLE commands (
+    id INTEGER NOT NULL PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), asked_at FLOAT NOT NULL,
+    who VARCHAR NOT NULL, note VARCHAR NOT NULL, action VARCHAR NOT NULL, argument JSON, changes JSON NOT NULL,
+    state VARCHAR NOT NULL, step INTEGER, applied_at FLOAT, result VARCHAR NOT NULL
+);
+CREATE TABLE decisions (
+    id INTEGER NOT NULL PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), step INTEGER NOT NULL,
+    at FLOAT NOT NULL, source VARCHAR NOT NULL, action VARCHAR NOT NULL, argument JSON, changes JSON NOT NULL,
+    evidence VARCHAR NOT NULL, hypothesis VARCHAR NOT NULL, expected VARCHAR NOT NULL, measured VARCHAR,
+    verdict VARCHAR, refused VARCHAR, command_id INTEGER REFERENCES commands (id)
+);
+CREATE TABLE evaluations (
+    id INTEGER NOT NULL PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), step INTEGER NOT NULL,
+    split VARCHAR NOT NULL, at FLOAT NOT NULL, n INTEGER NOT NULL, accuracy FLOAT NOT NULL, low FLOAT NOT NULL,
+    high FLOAT NOT NULL, reward FLOAT NOT NULL, correct JSON NOT NULL, UNIQUE (run_id, split, step)
+);
+CREATE TABLE checkpoints (
+    id INTEGER NOT NULL PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), step INTEGER NOT NULL,
+    at FLOAT NOT NULL, name VARCHAR NOT NULL, path VARCHAR NOT NULL, hashes JSON NOT NULL, UNIQUE (run_id, step)
+);
+CREATE TABLE events (
+    id INTEGER NOT NULL PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), step INTEGER NOT NULL,
+    at FLOAT NOT NULL, level VARCHAR NOT NULL, text VARCHAR NOT NULL
+);
+CREATE TABLE buckets (
+    run_id INTEGER NOT NULL REFERENCES runs (id), metric VARCHAR NOT NULL, first INTEGER NOT NULL,
+    n INTEGER NOT NULL, low FLOAT NOT NULL, total FLOAT NOT NULL, high FLOAT NOT NULL,
+    PRIMARY KEY (run_id, metric, first)
+);
+CREATE INDEX steps_by_run ON steps (run_id, step);
+CREATE INDEX groups_by_step ON groups (step_id);
+CREATE INDEX completions_by_run ON completions (run_id, step);
+CREATE INDEX commands_by_run ON commands (run_id, state);
+CREATE INDEX decisions_by_run ON decisions (run_id, step);
+CREATE INDEX events_by_run ON events (run_id);
+"""
+
+LONG_RUNS = """
+ALTER TABLE runs ADD COLUMN process VARCHAR NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN heartbeat_boot FLOAT NOT NULL DEFAULT 0.0;
+ALTER TABLE runs ADD COLUMN era_start INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN eras JSON NOT NULL DEFAULT '[]';
+ALTER TABLE steps ADD COLUMN reward FLOAT;
+UPDATE steps SET reward = json_extract(metrics, '$."reward/mean"');
+DROP INDEX steps_by_run;
+CREATE INDEX steps_by_run ON steps (run_id, step, state, reward);
+CREATE INDEX completions_fixed ON completions (run_id, step) WHERE kind = 'fixed';
+CREATE INDEX decisions_acted ON decisions (run_id, id) WHERE action != 'continue';
+CREATE INDEX evaluations_by_step ON evaluations (run_id, step);
+CREATE INDEX evaluations_by_accuracy ON evaluations (run_id, split, accuracy DESC, step);
+"""
+
+MORE_BUCKETS = """
+WITH RECURSIVE
+    powers (width) AS (SELECT 1 UNION ALL SELECT width * 2 FROM powers WHERE width < 1 << 30),
+    widths (run_id, width) AS (
+        SELECT id, min(width) FROM runs JOIN powers ON (last_step + width - 1) / width <= 512 GROUP BY id
+    ),
+    numbers (run_id, first, value) AS (
+        SELECT run_id, (step - 1) / width * width + 1, json_extract(metrics, :path)
+        FROM steps JOIN widths USING (run_id) WHERE state = 'live'
+    )
+INSERT INTO buckets (run_id, metric, first, n, low, total, high)
+SELECT run_id, :metric, first, count(*), min(value), sum(value), max(value)
+FROM numbers WHERE value IS NOT NULL GROUP BY run_id, first
+"""
 
 
 def first_schema(connection: Connection) -> None:
-    """Version 1. Once a second migration exists, this becomes its own frozen SQL."""
-    SQLModel.metadata.create_all(connection)
+    """Version 1."""
+    _run(connection, FIRST_SCHEMA)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [first_schema]
+def second_schema(connection: Connection) -> None:
+    """Version 2: which process drives a run and when it was heard last, and what a look at a long run reads."""
+    _run(connection, LONG_RUNS)
+    for metric in ("group/solved_rate", "group/unsolved_rate"):
+        connection.exec_driver_sql(MORE_BUCKETS, {"metric": metric, "path": f'$."{metric}"'})
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [first_schema, second_schema]
+
+
+def check_version(version: int) -> None:
+    """Raises InputError for a database that a newer grpo wrote."""
+    if version > len(MIGRATIONS):
+        raise InputError(
+            f"the database has schema {version}, this version knows {len(MIGRATIONS)}: use the newer grpo that wrote it"
+        )
 
 
 def migrate(connection: Connection) -> None:
     """Bring a database to the newest schema, in the caller's transaction."""
     version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if version > len(MIGRATIONS):
-        raise InputError(
-            f"the database has schema {version}, this version knows {len(MIGRATIONS)}: use the newer grpo that wrote it"
-        )
     for number, migration in enumerate(MIGRATIONS[version:], version + 1):
         migration(connection)
         connection.exec_driver_sql(f"PRAGMA user_version = {number}")
+
+
+def _run(connection: Connection, script: str) -> None:
+    for statement in script.split(";"):
+        if statement.strip():
+            connection.exec_driver_sql(statement)

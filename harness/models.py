@@ -140,7 +140,12 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
 def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
     """Model or adapter into ``folder``, as transformers or peft load it."""
     if isinstance(model, PeftModel):
+        # PEFT keeps the names in a set, so the file would differ from process to process.
+        config = model.peft_config["default"]
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)
         model.save_pretrained(folder, selected_adapters=["default"])
+        (folder / "README.md").unlink(missing_ok=True)  # a form to fill in, of which PEFT shuffles the tags
     else:
         model.save_pretrained(folder, max_shard_size="1TB")
 

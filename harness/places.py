@@ -1,10 +1,14 @@
-"""Where the record of runs lies, and whether the process of a run lives."""
+"""Where the record of runs lies, whether the process of a run lives, and when it was heard last."""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
+from functools import cache
 from pathlib import Path
+
+from harness.types import RunRecord
 
 PREFIX = "sqlite:///"
 
@@ -32,14 +36,56 @@ def best_link(step: int, dev_accuracy: float) -> str:
     return f"best-step-{step}-dev-{dev_accuracy:.3f}"
 
 
-def is_alive(pid: int, host: str) -> bool:
-    """Whether the process of a run lives. Of another machine nothing is known, so it counts as alive."""
+# ---------------------------------------------------------------- processes and their clock
+
+
+def is_alive_run(run: RunRecord) -> bool:
+    """Whether the process that drives it, or drove it last, lives."""
+    return is_alive(run.pid, run.host, run.process)
+
+
+def is_alive(pid: int, host: str, process: str) -> bool:
+    """Whether a process lives. Of another machine nothing is known, so there it counts as alive."""
     if host != socket.gethostname():
         return True
-    try:
+    if process:
+        return process == identify(pid)
+    try:  # a machine without /proc: another process may have that number by now, which cannot be seen
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
     return pid > 0
+
+
+def identify(pid: int) -> str:
+    """``boot:start``, which no other process of this machine ever has; empty for a dead one or without /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # Fields 3, 4, ... come after the name in brackets, which may itself hold spaces and brackets.
+    state, *fields = stat.rpartition(")")[2].split()
+    started = fields[18]
+    return "" if state in "ZX" else f"{boot_id()}:{started}"
+
+
+@cache
+def boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def boot_clock() -> float:
+    """Seconds on a clock that nobody sets and that all processes of one boot share; the epoch where there is none."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.time() if clock is None else time.clock_gettime(clock)
+
+
+def age_of(run: RunRecord) -> float:
+    """Seconds since its heartbeat. Between machines and boots only the wall clock compares, which may have jumped."""
+    same_boot = run.process != "" and run.process.startswith(f"{boot_id()}:")
+    return max(0.0, boot_clock() - run.heartbeat_boot if same_boot else time.time() - run.heartbeat)

@@ -1,10 +1,15 @@
-"""The tables. Rows never leave the store: everybody else sees the dataclasses of harness.types."""
+"""The tables, as ``harness.migrations`` has made them. Rows never leave the store: everybody else sees the
+dataclasses of harness.types.
+
+An index that a step writes is paid for in every step: each is here because a look at a long run needs it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import sqlite3
+from typing import Any, cast
 
-from sqlalchemy import JSON, Column, Index, UniqueConstraint
+from sqlalchemy import JSON, Column, Connection, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 
@@ -15,7 +20,10 @@ def _json() -> Any:
 class RunRow(SQLModel, table=True):
     """One run. ``knobs``, ``pins`` and ``weights_step`` are those in force now. Two counters tell a reader what
     it must read again: ``lineage`` goes up when recorded steps stop being live (resume, rollback), ``version``
-    when decisions, evaluations or checkpoints change."""
+    when decisions, evaluations or checkpoints change. Who drives it: ``pid`` on ``host``, and ``process``, which
+    tells that process from a later one of the same number. Last heard at ``heartbeat`` (epoch seconds), which is
+    ``heartbeat_boot`` on the clock of that boot (harness.places). What is compared begins after ``era_start``, the
+    step at which the last of ``eras`` began (0 is the beginning); see harness.eras."""
 
     __tablename__ = "runs"
     id: int | None = Field(default=None, primary_key=True)
@@ -44,13 +52,20 @@ class RunRow(SQLModel, table=True):
     pins: list[str] = _json()
     bounds: dict[str, Any] = _json()
     forecast: dict[str, Any] = _json()
+    process: str = ""
+    heartbeat_boot: float = 0.0
+    era_start: int = 0
+    eras: list[dict[str, Any]] = _json()
 
 
 class StepRow(SQLModel, table=True):
-    """``state`` is live, rolled_back (a rollback went behind it) or superseded (taken again after a resume)."""
+    """``state`` is live, rolled_back (a rollback went behind it) or superseded (taken again after a resume).
+
+    ``reward`` is the metric reward/mean once more: the curve of a long run is read from the index alone.
+    """
 
     __tablename__ = "steps"
-    __table_args__ = (Index("steps_by_run", "run_id", "step"),)
+    __table_args__ = (Index("steps_by_run", "run_id", "step", "state", "reward"),)
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id")
     step: int
@@ -59,6 +74,7 @@ class StepRow(SQLModel, table=True):
     at: float
     knobs: dict[str, Any] = _json()
     metrics: dict[str, Any] = _json()
+    reward: float | None = None
 
 
 class GroupRow(SQLModel, table=True):
@@ -80,7 +96,10 @@ class CompletionRow(SQLModel, table=True):
     """A text kept for people: ``kind`` is best or worst (of a step's groups) or fixed (the sample prompts)."""
 
     __tablename__ = "completions"
-    __table_args__ = (Index("completions_by_run", "run_id", "step"),)
+    __table_args__ = (
+        Index("completions_by_run", "run_id", "step"),
+        Index("completions_fixed", "run_id", "step", sqlite_where=text("kind = 'fixed'")),
+    )
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id")
     step: int
@@ -97,7 +116,10 @@ class DecisionRow(SQLModel, table=True):
     """``step`` is the step that the decision governs; ``changes`` is {knob: {from, to}}."""
 
     __tablename__ = "decisions"
-    __table_args__ = (Index("decisions_by_run", "run_id", "step"),)
+    __table_args__ = (
+        Index("decisions_by_run", "run_id", "step"),
+        Index("decisions_acted", "run_id", "id", sqlite_where=text("action != 'continue'")),
+    )
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id")
     step: int
@@ -138,7 +160,11 @@ class EvaluationRow(SQLModel, table=True):
     """``correct`` maps prompt ids to 0 or 1, for comparisons prompt by prompt."""
 
     __tablename__ = "evaluations"
-    __table_args__ = (UniqueConstraint("run_id", "split", "step"),)
+    __table_args__ = (
+        UniqueConstraint("run_id", "split", "step"),
+        Index("evaluations_by_step", "run_id", "step"),
+        Index("evaluations_by_accuracy", "run_id", "split", text("accuracy DESC"), "step"),
+    )
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id")
     step: int
@@ -191,6 +217,12 @@ class BucketRow(SQLModel, table=True):
 
 
 _TABLES = SQLModel.metadata.tables
-RUN, STEP, GROUP, COMPLETION = (_TABLES[name] for name in ("runs", "steps", "groups", "completions"))
+RUN, STEP, COMPLETION = (_TABLES[name] for name in ("runs", "steps", "completions"))
 DECISION, COMMAND, EVALUATION = (_TABLES[name] for name in ("decisions", "commands", "evaluations"))
-CHECKPOINT, EVENT, BUCKET = (_TABLES[name] for name in ("checkpoints", "events", "buckets"))
+CHECKPOINT, EVENT = (_TABLES[name] for name in ("checkpoints", "events"))
+
+
+def driver(c: Connection) -> sqlite3.Connection:
+    """SQLite itself, within the transaction of ``c``: for what runs in every step or many thousand times at once,
+    where building a statement would cost more than carrying it out."""
+    return cast("sqlite3.Connection", c.connection.driver_connection)

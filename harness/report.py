@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
+from operator import attrgetter
 from statistics import fmean
 from typing import Any
 
@@ -15,20 +17,25 @@ from rich.text import Text
 from harness.dashboard import clean, compute_sparkline, format_decision
 from harness.forecast import format_duration
 from harness.places import best_link
-from harness.types import DecisionRecord, EvaluationRecord, History, SampleRecord
+from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, SampleRecord
 
+DECISIONS_TOLD = 100
+"""Rows of the table of decisions; what does not fit is in the document."""
 SIGNAL = ("no_signal", "all_zero", "all_one", "flat", "solved", "unsolved")
+SHARES = {part: f"group/{part}_rate" for part in SIGNAL[1:]} | {"errored": "completion/errored_rate"}
 
 
 def build_review(history: History) -> dict[str, Any]:
     """The document of ``grpo review --json``."""
-    run, steps = history.run, history.metrics
+    run, newest = history.run, history.newest
     test = {look.step: look for look in history.evaluations if look.split == "test"}
     dev = [look for look in history.evaluations if look.split == "dev"]
-    rewards = [metrics["reward/mean"] for metrics in steps.values()]
-    kl = [metrics["kl/mean"] for metrics in steps.values() if math.isfinite(metrics["kl/mean"])]
+    rewards = list(history.rewards.values())
+    kl = history.buckets.get("kl/mean", ())
     best_step = next((checkpoint.step for checkpoint in history.checkpoints if checkpoint.best), None)
-    rates = {f"{part}_rate": _mean(steps, f"group/{part}_rate") for part in SIGNAL}
+    shares = {part: _mean(history.buckets.get(metric, ())) for part, metric in SHARES.items()}
+    parts = [shares[part] for part in ("all_zero", "all_one", "flat")]
+    shares["no_signal"] = None if None in parts else sum(part or 0.0 for part in parts)
     return {
         "run": run.name,
         "status": run.status,
@@ -40,34 +47,51 @@ def build_review(history: History) -> dict[str, Any]:
         "rollouts": run.rollouts,
         "wall_s": round(run.wall_s, 1),
         "folder": run.folder,
-        "heldout": _heldout(test, best_step, max(steps, default=0)),
+        "heldout": _heldout(test, history.era_start, best_step, max(history.rewards, default=history.era_start)),
         "dev": {"by_step": {str(look.step): look.accuracy for look in dev}},
         "reward": {
             "first": rewards[0] if rewards else None,
             "last": rewards[-1] if rewards else None,
             "by_step": rewards,
         },
-        "signal": rates | {"errored_rate": _mean(steps, "completion/errored_rate")},
-        "kl": {"last": kl[-1] if kl else None, "max": max(kl, default=None)},
-        "reasons": _reasons(list(steps.values())[-10:]),
+        "signal": {f"{part}_rate": share for part, share in shares.items()},
+        "kl": {"last": _last(newest, "kl/mean", kl), "max": max((part.high for part in kl), default=None)},
+        "reasons": _reasons(newest[-10:]),
+        "eras": [dict(era) for era in history.eras],
         "knobs": asdict(history.knobs),
         "pins": list(history.pins),
         "forecast": dict(history.forecast),
         "manifest": dict(history.manifest),
         "decisions": [_without(decision, "at") for decision in history.decisions],
+        "continued": history.continued,
         "checkpoints": [asdict(checkpoint) for checkpoint in history.checkpoints],
         "samples": [_without(sample, "kind") for sample in history.samples],
         "events": [asdict(event) for event in history.events],
-        "bottleneck": find_bottleneck(list(steps.values()), dev, history.decisions),
+        "bottleneck": find_bottleneck(newest, dev, history.decisions),
     }
 
 
 def _without(record: DecisionRecord | SampleRecord, field: str) -> dict[str, Any]:
-    return {name: value for name, value in asdict(record).items() if name != field}
+    names, values = _getter(type(record), field)
+    return dict(zip(names, values(record), strict=True))
 
 
-def _mean(steps: Mapping[int, Mapping[str, float]], metric: str) -> float | None:
-    return fmean(metrics.get(metric, 0.0) for metrics in steps.values()) if steps else None
+@cache
+def _getter(record: type[DecisionRecord | SampleRecord], left_out: str) -> tuple[list[str], attrgetter[Any]]:
+    """Asdict would copy what is not copied here: a long run has a hundred thousand decisions."""
+    names = [name for name in record.__dataclass_fields__ if name != left_out]
+    return names, attrgetter(*names)
+
+
+def _mean(buckets: Sequence[Bucket]) -> float | None:
+    """Over all steps, none of which is lost in a bucket."""
+    return math.fsum(part.mean * part.n for part in buckets) / sum(part.n for part in buckets) if buckets else None
+
+
+def _last(newest: Sequence[Mapping[str, float]], metric: str, buckets: Sequence[Bucket]) -> float | None:
+    """The newest value that is a number; where the newest steps have none, the mean of the last steps that had one."""
+    finite = [metrics[metric] for metrics in newest if math.isfinite(metrics.get(metric, math.nan))]
+    return finite[-1] if finite else buckets[-1].mean if buckets else None
 
 
 def _reasons(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -76,8 +100,8 @@ def _reasons(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name.removeprefix("reason/"): round(fmean(m.get(name, 0.0) for m in steps), 4) for name in names}
 
 
-def _heldout(test: Mapping[int, EvaluationRecord], best_step: int | None, last_step: int) -> dict[str, Any]:
-    baseline, final = test.get(0), test.get(last_step)
+def _heldout(test: Mapping[int, EvaluationRecord], start: int, best_step: int | None, last: int) -> dict[str, Any]:
+    baseline, final = test.get(start), test.get(last)
     best = test.get(best_step) if best_step is not None else None
     any_look = final or best or baseline
     return {
@@ -195,10 +219,12 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
 
 def _decision_table(review: Mapping[str, Any]) -> RenderableType:
     acted = [d for d in review["decisions"] if d["action"] != "continue"]
-    table = Table(title=f"decisions ({len(review['decisions']) - len(acted)} times continue)", title_justify="left")
+    shown = acted[-DECISIONS_TOLD:]
+    earlier = f"; the newest {len(shown)} of {len(acted)}, all with --json" if len(shown) < len(acted) else ""
+    table = Table(title=f"decisions ({review['continued']} times continue{earlier})", title_justify="left")
     for name in ("step", "by", "action", "evidence", "hypothesis", "expected"):
         table.add_column(name, overflow="fold")
-    for d in acted:
+    for d in shown:
         record = DecisionRecord(**d)
         evidence = f"refused: {d['refused']}" if d["refused"] else d["evidence"]
         cells = (str(d["step"]), d["source"], format_decision(record), evidence, d["hypothesis"], d["expected"])

@@ -13,14 +13,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from harness.checkpoints import Checkpoints, read_state
-from harness.errors import Refused, RunFailed
+from harness.errors import Diverged, Refused, RunFailed
 from harness.knobs import describe
 from harness.seeds import derive_seed
-from harness.signal import compute_signal, select_samples, to_sample
+from harness.signal import compute_signal, describe_broken_reward, describe_step, select_samples, to_sample
 from harness.state import Settings, State, apply_decision
 from harness.types import (
     CheckpointRecord,
@@ -32,58 +32,49 @@ from harness.types import (
     Progress,
     Snapshot,
     Status,
-    StepOutcome,
     StepRecord,
     Store,
     Trainer,
 )
 
 log = logging.getLogger("grpo")
+RESTORES_IN_A_ROW = 3
+"""How often lost weights are restored without a sound step in between before the run fails."""
 
 
+@dataclass(kw_only=True)
 class Session:
     """Verbs: step, sample, evaluate, save, rollback, stop. Each records itself."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        run_id: int,
-        checkpoints: Checkpoints,
-        trainer: Trainer,
-        pool: Pool,
-        evaluator: Evaluator,
-        settings: Settings,
-        state: State,
-        snapshot: Callable[[], Snapshot],
-        progress: Progress,
-        wall_s: float = 0.0,
-    ) -> None:
-        self.store = store
-        self.run_id = run_id
-        self.checkpoints = checkpoints
-        self.trainer = trainer
-        self.pool = pool
-        self.evaluator = evaluator
-        self.settings = settings
-        self.state = state
-        self.stopped: str | None = None
-        self._snapshot = snapshot
-        self._progress = progress
-        self._wall_before = wall_s
-        self._started = time.monotonic()
+    store: Store
+    run_id: int
+    checkpoints: Checkpoints
+    trainer: Trainer
+    pool: Pool
+    evaluator: Evaluator
+    settings: Settings
+    state: State
+    snapshot: Callable[[], Snapshot]
+    progress: Progress
+    wall_before_s: float = 0.0
+    stopped: str | None = None
+    _lost_in_a_row: int = 0
+    _started: float = field(default_factory=time.monotonic)
 
     @property
     def wall_s(self) -> float:
         """Seconds this run was driven, over all its processes."""
-        return self._wall_before + time.monotonic() - self._started
+        return self.wall_before_s + time.monotonic() - self._started
 
     # ------------------------------------------------------------ ask and tell
 
     def ask(self) -> Snapshot:
         """Take the looks that are due at this boundary, then show the run."""
-        self._look()
-        return self._snapshot()
+        try:
+            self._look()
+        except Diverged as error:
+            self._restore(str(error))
+        return self.snapshot()
 
     def tell(self, *decisions: Decision, logged: bool = False) -> None:
         """Carry out the decisions for the next step, then take it unless paused or stopped.
@@ -98,16 +89,7 @@ class Session:
                 judged.append((decision, apply_decision(self.state, decision, self.settings), None))
             except Refused as refusal:
                 judged.append((decision, {}, str(refusal)))
-        if not logged:
-            self.store.record_decisions(
-                self.run_id,
-                step,
-                judged,
-                knobs=self.state.knobs,
-                pins=sorted(self.state.pins),
-                policy=self.state.policy,
-                status="paused" if self.state.paused else "running",
-            )
+        self.store.record_decisions(self.run_id, step, [] if logged else judged, **self.state.in_force())
         for decision, _, refused in judged:
             if decision.action.kind != "continue":
                 what = describe(decision.action) + (f" refused: {refused}" if refused else "")
@@ -133,8 +115,10 @@ class Session:
                 case "stop":
                     self.save()
                     self.stopped = decision.evidence or f"stopped by {decision.source}"
-        except Refused as refusal:
+        except (Refused, Diverged) as refusal:
             state, answer = "refused", str(refusal)
+            if isinstance(refusal, Diverged):
+                self._restore(answer)
             self.store.refuse_decision(self.run_id, step, decision, answer)
             self._note("warning", f"{action.kind} refused: {refusal}")
         if decision.command_id is not None:
@@ -146,46 +130,50 @@ class Session:
         settings, state, knobs = self.settings, self.state, self.state.knobs
         draw_seed = derive_seed(settings.seed, step, 0, "draw")
         learning_rate = knobs.learning_rate * self.trainer.schedule_factor(step)
-        outcome = self.trainer.step(
-            self.pool.draw(knobs.prompts_per_step, seed=draw_seed, focus=knobs.focus),
-            knobs,
-            learning_rate=learning_rate,
-            seed=derive_seed(settings.seed, step, 0, "step"),
-            progress=self._progress,
-        )
+        try:
+            outcome = self.trainer.step(
+                self.pool.draw(knobs.prompts_per_step, seed=draw_seed, focus=knobs.focus),
+                knobs,
+                learning_rate=learning_rate,
+                seed=derive_seed(settings.seed, step, 0, "step"),
+                progress=self.progress,
+            )
+        except Diverged as error:  # no step came of this number, and it does not return
+            state.last_step = step
+            self.store.update_run(self.run_id, last_step=step)
+            self._restore(str(error))
+            return
         metrics = compute_signal(outcome.groups, settings.reward_range, self.pool.expected_reward)
         metrics |= {**outcome.metrics, "learning_rate": learning_rate}
         self.pool.record(outcome.groups)
         record = StepRecord(step, state.weights_step, knobs, metrics)
         state.last_step = state.weights_step = step
         broken = metrics["completion/errored_rate"] > settings.errored_limit
-        checkpoint, hashes = None, None
-        if step % settings.checkpoint_every == 0 and not broken:
-            checkpoint, hashes = self._write_checkpoint()
+        due = step % settings.checkpoint_every == 0 and not broken and not outcome.lost
+        checkpoint, hashes = self._write_checkpoint() if due else (None, None)
+        samples = select_samples(outcome.groups, step, settings.samples_per_step)
         self.store.record_step(
-            self.run_id,
-            record,
-            outcome.groups,
-            select_samples(outcome.groups, step, settings.samples_per_step),
-            reward_range=settings.reward_range,
-            wall_s=self.wall_s,
-            checkpoint=checkpoint,
-            hashes=hashes,
-        )
-        log.info(
-            "step=%d reward=%.4f adjusted=%+.4f no_signal=%.2f kl=%.4f %.2fs",
-            step, metrics["reward/mean"], metrics["reward/adjusted"], metrics["group/no_signal_rate"],
-            metrics["kl/mean"], metrics["time/step_s"],
+            self.run_id, record, outcome.groups, samples, reward_range=settings.reward_range, wall_s=self.wall_s,
+            checkpoint=checkpoint, hashes=hashes,
         )  # fmt: skip
+        log.info("step=%d %s", step, describe_step(metrics))
+        for note in outcome.notes:
+            self._note("warning", note)
+        if outcome.fault:
+            self._note("error", outcome.fault)
         if checkpoint is not None:
             self.checkpoints.prune()
         if broken:
-            raise RunFailed(_describe_broken_reward(step, outcome, settings.errored_limit))
+            raise RunFailed(describe_broken_reward(outcome.groups, step, settings.errored_limit))
+        if outcome.lost:
+            self._restore(outcome.fault)
+        else:
+            self._lost_in_a_row = 0
 
     def evaluate(self, split: str) -> Evaluation:
         """Measure the weights in memory on a split and record it. The best on dev so far are saved."""
         seed = derive_seed(self.settings.seed, "evaluate", split)
-        evaluation = self.evaluator.evaluate(split, seed=seed, progress=self._progress)
+        evaluation = self.evaluator.evaluate(split, seed=seed, progress=self.progress)
         self.store.record_evaluation(self.run_id, self.state.weights_step, evaluation)
         log.info("step=%d %s", self.state.weights_step, evaluation.text)
         if evaluation.errors:
@@ -198,7 +186,7 @@ class Session:
     def sample(self) -> int:
         """Completions of the fixed sample prompts, recorded for people. Returns their number."""
         step = self.state.weights_step
-        examples = self.evaluator.sample(seed=derive_seed(self.settings.seed, "sample"), progress=self._progress)
+        examples = self.evaluator.sample(seed=derive_seed(self.settings.seed, "sample"), progress=self.progress)
         samples = [to_sample(step, "fixed", example.prompt, example.completion) for example in examples]
         self.store.record_samples(self.run_id, step, samples)
         return len(samples)
@@ -227,23 +215,32 @@ class Session:
         self._note("info", f"rolled back to step {checkpoint.step}")
         return checkpoint.step
 
+    def _restore(self, why: str) -> None:
+        """The newest checkpoint from before the weights in memory, which are of no use. Raises RunFailed when that
+        has not helped: the decision policy had its turn after each time."""
+        self._lost_in_a_row += 1
+        newest, _ = self.checkpoints.find_newest(before=self.state.weights_step)
+        if newest is None or self._lost_in_a_row > RESTORES_IN_A_ROW:
+            raise RunFailed(f"{why}, and going back did not help: lower knobs.learning_rate or trainer.max_grad_norm")
+        self._note("error", f"{why}: going back to the checkpoint of step {newest.step}")
+        self.rollback(newest.step)
+
     def resume_at(self, checkpoint: CheckpointRecord) -> None:
-        """Load a checkpoint of this run and mark what came after it to be taken again."""
+        """Load a checkpoint of this run; what came after it will be taken again."""
         saved = read_state(Path(checkpoint.path))
         self.trainer.load(Path(checkpoint.path))
-        self.pool.load_state(saved["pool"])
         self.state.load_json(saved)
+        if saved["last_step"] >= self.settings.era_last_step:
+            self.pool.load_state(saved["pool"])
+        else:  # an era begins here: what the pool knew was judged differently
+            self.state.last_step = self.settings.era_last_step
         last, weights = self.state.last_step, self.state.weights_step
         self.store.supersede_after(self.run_id, last, weights, live=self.store.load_ancestors(self.run_id, weights))
+        self.store.record_decisions(self.run_id, last, [], **self.state.in_force())
         self._note("info", f"resumed at step {last}")
 
-    def finish(self, status: Status, reason: str, *, score: bool) -> None:
-        """The last acts of a run: a checkpoint, and if ``score`` the test split at the last and the best weights."""
-        if status != "failed":
-            self.save()
-        if score:
-            self._look()
-            self._score_the_end()
+    def finish(self, status: Status, reason: str) -> None:
+        """Record how the run ended."""
         self.store.update_run(self.run_id, status=status, stop_reason=reason, wall_s=self.wall_s, phase="")
         self._note("error" if status == "failed" else "info", f"{status}: {reason}")
 
@@ -252,19 +249,22 @@ class Session:
     def _look(self) -> None:
         """Dev and samples every so many steps, the test split before the first. What is recorded is not redone."""
         step = self.state.weights_step
-        if step != self.state.last_step:
+        first = step == self.settings.era_start
+        if step != self.state.last_step and not first:
             return  # just rolled back: these weights were looked at in their own time
-        due = ["dev"] if step % self.settings.evaluate_every == 0 else []
-        for split in [*due, *(["test"] if step == 0 else [])]:
+        due = ["dev"] if first or step % self.settings.evaluate_every == 0 else []
+        for split in [*due, "test"] if first else due:
             if not self.store.has_evaluation(self.run_id, step, split):
                 self.evaluate(split)
         if step % self.settings.sample_every == 0 and not self.store.has_samples(self.run_id, step):
             self.sample()
-        if step == 0:
+        if first:
             self.save()
 
-    def _score_the_end(self) -> None:
-        """Test score and samples of the last weights, then the test score of the best ones."""
+    def score_the_end(self) -> None:
+        """Test score and samples of the last weights, then the test score of the best ones. The last act: nothing
+        may step from the weights in memory afterwards. Raises Diverged."""
+        self._look()
         last, best = self.state.weights_step, self.store.best_step(self.run_id)
         if not self.store.has_evaluation(self.run_id, last, "test"):
             self.evaluate("test")
@@ -279,22 +279,13 @@ class Session:
             return
         self.state.weights_step = best
         self.evaluate("test")
-        self.state.weights_step = last  # the run is over: nothing steps from the weights in memory
+        self.state.weights_step = last
 
     def _write_checkpoint(self, name: str = "") -> tuple[CheckpointRecord, dict[str, str]]:
-        self._progress("saving", 0, 1)
+        self.progress("saving", 0, 1)
         state = {**self.state.to_json(), "pool": self.pool.state()}
         return self.checkpoints.write(self.state.weights_step, state, self.trainer.save, name=name)
 
     def _note(self, level: str, text: str) -> None:
         log.log(logging.getLevelNamesMapping()[level.upper()], "step=%d %s", self.state.last_step, text)
         self.store.record_event(self.run_id, self.state.last_step, level, text)
-
-
-def _describe_broken_reward(step: int, outcome: StepOutcome, limit: float) -> str:
-    scores = [completion.score for group in outcome.groups for completion in group.completions]
-    errors = [score.error for score in scores if score.errored]
-    return (
-        f"the reward failed on {len(errors) / len(scores):.0%} of the completions of step {step} "
-        f"(limit {limit:.0%}), so its update was discarded; the first error: {errors[0]}"
-    )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Literal
 
-from harness.types import Completion, Group, Prompt, SampleRecord
+from harness.types import Completion, Group, Metrics, Prompt, SampleRecord
 
 GroupKind = Literal["mixed", "all_zero", "all_one", "flat", "errored"]
 
@@ -78,6 +78,24 @@ def compute_signal(
     for name in names:
         metrics[f"component/{name}"] = fmean(c.score.components.get(name, 0.0) for c in completions)
     return metrics
+
+
+def describe_step(metrics: Metrics) -> str:
+    """A step in one line of the log."""
+    return (
+        f"reward={metrics['reward/mean']:.4f} adjusted={metrics['reward/adjusted']:+.4f} "
+        f"no_signal={metrics['group/no_signal_rate']:.2f} kl={metrics['kl/mean']:.4f} {metrics['time/step_s']:.2f}s"
+    )
+
+
+def describe_broken_reward(groups: Sequence[Group], step: int, limit: float) -> str:
+    """Why a run cannot go on whose reward fails on more than ``limit`` of the completions."""
+    scores = [completion.score for group in groups for completion in group.completions]
+    errors = [score.error for score in scores if score.errored]
+    return (
+        f"the reward failed on {len(errors) / len(scores):.0%} of the completions of step {step} "
+        f"(limit {limit:.0%}), so its update was discarded; the first error: {errors[0]}"
+    )
 
 
 def _spread(values: Sequence[float]) -> float:

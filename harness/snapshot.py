@@ -5,15 +5,25 @@ A reader keeps the steps it has parsed, so a look costs what is new, however lon
 
 from __future__ import annotations
 
+import math
+import sqlite3
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, select
-
-from harness.places import is_alive
-from harness.records import BUCKET, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP
-from harness.store import RunStore, decision_record, run_record
+from harness.places import is_alive_run
+from harness.reader import (
+    DECISION_FIELDS,
+    RUN_FIELDS,
+    RunReader,
+    count_waiting,
+    decision_record,
+    load_checkpoints,
+    load_json,
+    load_knobs,
+    run_record,
+)
 from harness.types import (
     Bucket,
     CheckpointRecord,
@@ -21,7 +31,7 @@ from harness.types import (
     EvaluationRecord,
     EventRecord,
     History,
-    Knobs,
+    Metrics,
     SampleRecord,
     Snapshot,
     StepRecord,
@@ -31,153 +41,195 @@ STEPS_SHOWN = 200
 DECISIONS_SHOWN = 50
 EVALUATIONS_SHOWN = 64
 EVENTS_SHOWN = 20
-SEEN_OF_A_RUN = select(*(column for column in RUN.c if column.name not in ("manifest", "forecast"))).where(
-    RUN.c.id == bindparam("run")
+NEWEST_STEPS = 20
+"""Steps of which a review sees every metric."""
+
+SEEN_OF_A_RUN = f"""
+SELECT {", ".join(RUN_FIELDS)}, spec, knobs, bounds, pins, weights_step, lineage, version, era_start
+FROM runs WHERE id = ?
+"""
+LIVE_STEPS = """
+SELECT step, parent, knobs, metrics FROM steps
+WHERE run_id = ? AND state = 'live' AND step > ? ORDER BY step DESC LIMIT ?
+"""
+DECISIONS = f"SELECT {', '.join(DECISION_FIELDS)} FROM decisions WHERE run_id = ?"
+ACTED = "action != 'continue'"
+# Without the answers prompt by prompt, which no snapshot shows.
+EVALUATIONS = """
+SELECT step, split, n, accuracy, low, high, reward, id FROM evaluations
+WHERE run_id = :run AND step >= (SELECT era_start FROM runs WHERE id = :run)
+"""
+FAULTS_SHOWN = 3
+FAULTS = "SELECT step, level, text, at FROM events WHERE run_id = ? AND level = 'error' ORDER BY id DESC LIMIT ?"
+SAMPLES = f"SELECT {', '.join(SampleRecord.__dataclass_fields__)} FROM completions WHERE run_id = :run"
+FIRST_AND_LAST_LOOK = """
+SELECT step FROM completions WHERE id IN (
+    SELECT min(id) FROM completions WHERE run_id = :run AND kind = 'fixed'
+    UNION SELECT max(id) FROM completions WHERE run_id = :run AND kind = 'fixed'
 )
-NEW_STEPS = (
-    select(STEP)
-    .where(STEP.c.run_id == bindparam("run"), STEP.c.state == "live", STEP.c.id > bindparam("last"))
-    .order_by(STEP.c.id.desc())
-    .limit(STEPS_SHOWN)
-)
-LOOK = [column for column in EVALUATION.c if column.name != "correct"]
-"""An evaluation without its answers prompt by prompt, which no snapshot shows."""
+"""
+EVENTS = "SELECT step, level, text, at FROM events WHERE run_id = ? ORDER BY id"
+BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = ? ORDER BY metric, first"
 
 
 class SnapshotReader:
     """Looks at one run again and again, and reads anew only what has changed."""
 
-    def __init__(self, store: RunStore, run_id: int) -> None:
+    def __init__(self, store: RunReader, run_id: int) -> None:
         self.store = store
         self.run_id = run_id
         self._steps: deque[StepRecord] = deque(maxlen=STEPS_SHOWN)
-        self._last_id = 0
         self._lineage = -1
         self._version = -1
         self._decided: tuple[DecisionRecord, ...] = ()
         self._looks: tuple[EvaluationRecord, ...] = ()
         self._saved: tuple[CheckpointRecord, ...] = ()
+        self._faults: tuple[EventRecord, ...] = ()
 
     def read(self, *, whole_run: bool = False) -> Snapshot:
-        """The run as it stands. ``whole_run`` adds the buckets, samples and events that only people look at."""
+        """The run as it stands. ``whole_run`` adds the buckets, samples and events that only people look at.
+
+        Raises StoreUnavailable.
+        """
         with self.store.read() as c:
-            run = c.execute(SEEN_OF_A_RUN, {"run": self.run_id}).mappings().one()
-            self._read_steps(c, run["lineage"])
+            run = c.execute(SEEN_OF_A_RUN, (self.run_id,)).fetchone()
+            self._read_steps(c, run["lineage"], run["era_start"])
             if run["version"] != self._version:
                 self._decided, self._looks = self._decisions(c), self._evaluations(c)
-                self._saved = tuple(checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id))
+                faults = c.execute(FAULTS, (self.run_id, FAULTS_SHOWN)).fetchall()
+                self._faults = tuple(EventRecord(*row) for row in reversed(faults))
+                self._saved = tuple(checkpoint for checkpoint, _ in load_checkpoints(c, self.run_id))
                 self._version = run["version"]
             return Snapshot(
                 run=run_record(run),
                 step=run["weights_step"],
                 steps_done=run["last_step"],
-                knobs=Knobs(**run["knobs"]),
-                bounds={name: (low, high) for name, (low, high) in run["bounds"].items()},
-                pins=frozenset(run["pins"]),
+                knobs=load_knobs(run["knobs"]),
+                bounds=_bounds(run["bounds"]),
+                pins=frozenset(load_json(run["pins"])),
                 steps=tuple(self._steps),
                 decisions=self._decided,
                 evaluations=self._looks,
                 checkpoints=self._saved,
+                faults=self._faults,
                 samples=self._samples(c) if whole_run else (),
                 events=self._events(c) if whole_run else (),
-                buckets=self._buckets(c) if whole_run else {},
-                commands_waiting=self.store.count_waiting(self.run_id) if whole_run else 0,
+                buckets=_buckets(c, self.run_id) if whole_run else {},
+                commands_waiting=count_waiting(c, self.run_id) if whole_run else 0,
             )
 
-    def _read_steps(self, c: Connection, lineage: int) -> None:
+    def _read_steps(self, c: sqlite3.Connection, lineage: int, era_start: int) -> None:
         if lineage != self._lineage:  # a resume or rollback: recorded steps stopped being live
             self._steps.clear()
-            self._last_id, self._lineage = 0, lineage
-        for row in reversed(c.execute(NEW_STEPS, {"run": self.run_id, "last": self._last_id}).mappings().all()):
-            self._last_id = row["id"]
-            self._steps.append(
-                StepRecord(row["step"], row["parent"], Knobs(**row["knobs"]), load_metrics(row["metrics"]))
-            )
+            self._lineage = lineage
+        last = self._steps[-1].step if self._steps else era_start
+        for row in reversed(c.execute(LIVE_STEPS, (self.run_id, last, STEPS_SHOWN)).fetchall()):
+            metrics = load_metrics(row["metrics"])
+            self._steps.append(StepRecord(row["step"], row["parent"], load_knobs(row["knobs"]), metrics))
 
-    def _decisions(self, c: Connection) -> tuple[DecisionRecord, ...]:
+    def _decisions(self, c: sqlite3.Connection) -> tuple[DecisionRecord, ...]:
         """Those that did something: a rule must still see its last change after a hundred times continue."""
-        acted = (DECISION.c.run_id == self.run_id) & (DECISION.c.action != "continue")
-        query = select(DECISION).where(acted).order_by(DECISION.c.id.desc())
-        rows = c.execute(query.limit(DECISIONS_SHOWN)).mappings().all()
+        acted = f"{DECISIONS} AND {ACTED} ORDER BY id DESC LIMIT ?"
+        rows = c.execute(acted, (self.run_id, DECISIONS_SHOWN)).fetchall()
         return tuple(decision_record(row) for row in reversed(rows))
 
-    def _evaluations(self, c: Connection) -> tuple[EvaluationRecord, ...]:
+    def _evaluations(self, c: sqlite3.Connection) -> tuple[EvaluationRecord, ...]:
         """The first and best dev look and the newest ones, in order of steps."""
-        here = select(*LOOK).where(EVALUATION.c.run_id == self.run_id)
-        dev = here.where(EVALUATION.c.split == "dev")
         queries = (
-            here.order_by(EVALUATION.c.step.desc()).limit(EVALUATIONS_SHOWN),
-            here.order_by(EVALUATION.c.step).limit(2),
-            dev.order_by(EVALUATION.c.accuracy.desc(), EVALUATION.c.step).limit(1),
+            f"{EVALUATIONS} ORDER BY step DESC LIMIT {EVALUATIONS_SHOWN}",
+            f"{EVALUATIONS} ORDER BY step LIMIT 2",
+            f"{EVALUATIONS} AND split = 'dev' ORDER BY accuracy DESC, step LIMIT 1",
         )
-        rows = {row["id"]: row for query in queries for row in c.execute(query).mappings()}
+        rows = {row["id"]: row for query in queries for row in c.execute(query, {"run": self.run_id})}
         return tuple(evaluation_record(row) for row in sorted(rows.values(), key=lambda row: (row["step"], row["id"])))
 
-    def _samples(self, c: Connection) -> tuple[SampleRecord, ...]:
+    def _samples(self, c: sqlite3.Connection) -> tuple[SampleRecord, ...]:
         """The samples of the newest step, and the newest look at the fixed prompts."""
-        here = select(COMPLETION).where(COMPLETION.c.run_id == self.run_id)
-        found: list[Mapping[Any, Any]] = []
-        for of_kind in (COMPLETION.c.kind != "fixed", COMPLETION.c.kind == "fixed"):
-            newest = select(COMPLETION.c.step).where(COMPLETION.c.run_id == self.run_id, of_kind)
-            step = c.execute(newest.order_by(COMPLETION.c.step.desc()).limit(1)).scalar()
-            found += (
-                c.execute(here.where(of_kind, COMPLETION.c.step == step).order_by(COMPLETION.c.id)).mappings().all()
-            )
+        found = []
+        for kind in ("kind != 'fixed'", "kind = 'fixed'"):
+            newest = f"SELECT step FROM completions WHERE run_id = :run AND {kind} ORDER BY step DESC LIMIT 1"
+            query = f"{SAMPLES} AND {kind} AND step = ({newest}) ORDER BY id"
+            found += c.execute(query, {"run": self.run_id}).fetchall()
         return tuple(sample_record(row) for row in found)
 
-    def _events(self, c: Connection) -> tuple[EventRecord, ...]:
-        query = select(EVENT).where(EVENT.c.run_id == self.run_id).order_by(EVENT.c.id.desc()).limit(EVENTS_SHOWN)
-        rows = c.execute(query).mappings().all()
-        return tuple(EventRecord(row["step"], row["level"], row["text"], row["at"]) for row in reversed(rows))
-
-    def _buckets(self, c: Connection) -> dict[str, tuple[Bucket, ...]]:
-        query = select(BUCKET).where(BUCKET.c.run_id == self.run_id).order_by(BUCKET.c.metric, BUCKET.c.first)
-        buckets: dict[str, list[Bucket]] = {}
-        for row in c.execute(query):
-            bucket = Bucket(row.first, row.n, row.low, row.total / row.n, row.high)
-            buckets.setdefault(row.metric, []).append(bucket)
-        return {metric: tuple(parts) for metric, parts in buckets.items()}
+    def _events(self, c: sqlite3.Connection) -> tuple[EventRecord, ...]:
+        rows = c.execute(f"{EVENTS} DESC LIMIT {EVENTS_SHOWN}", (self.run_id,)).fetchall()
+        return tuple(EventRecord(*row) for row in reversed(rows))
 
 
-def load_history(store: RunStore, name: str) -> History:
-    """The whole record of a run, for reviews. Raises InputError for an unknown run."""
+def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> History:
+    """The record of a run, for reviews. Without ``whole_run`` what a terminal has room for: the decisions that did
+    something, the first and the last samples. Raises InputError for an unknown run.
+    """
     run = store.find_run(name)
-    row = store.load_run(run.id)
+    here = (run.id,)
     with store.read() as c:
-
-        def of(table: Table, order: Any) -> list[Mapping[Any, Any]]:
-            return list(c.execute(select(table).where(table.c.run_id == run.id).order_by(order)).mappings())
-
-        live = select(STEP.c.step, STEP.c.metrics).where(STEP.c.run_id == run.id, STEP.c.state == "live")
-        fixed = select(COMPLETION).where(COMPLETION.c.run_id == run.id, COMPLETION.c.kind == "fixed")
-        taken = select(func.count()).where(STEP.c.run_id == run.id, STEP.c.state != "superseded")
+        columns = "manifest, forecast, knobs, pins, era_start, eras"
+        row = c.execute(f"SELECT {columns} FROM runs WHERE id = ?", here).fetchone()
+        live = "SELECT step, reward FROM steps WHERE run_id = ? AND state = 'live' ORDER BY step"
+        rewards = dict(_tuples(c, live, here))
+        newest = c.execute(LIVE_STEPS, (run.id, 0, NEWEST_STEPS)).fetchall()
+        (taken,) = c.execute("SELECT count(*) FROM steps WHERE run_id = ? AND state != 'superseded'", here).fetchone()
+        (decided,) = c.execute("SELECT count(*) FROM decisions WHERE run_id = ?", here).fetchone()
+        (acted,) = c.execute(f"SELECT count(*) FROM decisions WHERE run_id = ? AND {ACTED}", here).fetchone()
+        decisions, samples = DECISIONS, f"{SAMPLES} AND kind = 'fixed'"
+        if not whole_run:
+            decisions += f" AND {ACTED}"
+            samples += f" AND step IN ({FIRST_AND_LAST_LOOK})"
         return History(
             run=run,
-            alive=run.status in ("running", "paused") and is_alive(run.pid, run.host),
-            manifest=row["manifest"],
-            forecast=row["forecast"],
-            knobs=Knobs(**row["knobs"]),
-            pins=tuple(row["pins"]),
-            steps_taken=c.execute(taken).scalar_one(),
-            metrics={r.step: load_metrics(r.metrics) for r in c.execute(live.order_by(STEP.c.step))},
-            evaluations=tuple(evaluation_record(r) for r in of(EVALUATION, EVALUATION.c.step)),
-            decisions=tuple(decision_record(r) for r in of(DECISION, DECISION.c.id)),
-            events=tuple(EventRecord(r["step"], r["level"], r["text"], r["at"]) for r in of(EVENT, EVENT.c.id)),
-            samples=tuple(sample_record(r) for r in c.execute(fixed.order_by(COMPLETION.c.id)).mappings()),
-            checkpoints=tuple(checkpoint for checkpoint, _ in store.load_checkpoints(run.id)),
+            alive=run.status in ("running", "paused") and is_alive_run(run),
+            manifest=load_json(row["manifest"]),
+            forecast=load_json(row["forecast"]),
+            knobs=load_knobs(row["knobs"]),
+            pins=tuple(load_json(row["pins"])),
+            steps_taken=taken,
+            era_start=row["era_start"],
+            eras=tuple(load_json(row["eras"])),
+            rewards=rewards | {step: math.nan for step, reward in rewards.items() if reward is None},
+            buckets=_buckets(c, run.id),
+            newest=tuple(load_metrics(step["metrics"]) for step in reversed(newest)),
+            evaluations=tuple(
+                evaluation_record(r) for r in c.execute(f"{EVALUATIONS} ORDER BY step, id", {"run": run.id})
+            ),
+            decisions=tuple(decision_record(r) for r in c.execute(f"{decisions} ORDER BY step, id", here)),
+            continued=decided - acted,
+            events=tuple(EventRecord(*r) for r in c.execute(EVENTS, here)),
+            samples=tuple(sample_record(r) for r in c.execute(f"{samples} ORDER BY id", {"run": run.id})),
+            checkpoints=tuple(checkpoint for checkpoint, _ in load_checkpoints(c, run.id)),
         )
 
 
-def load_metrics(stored: Mapping[str, float | None]) -> dict[str, float]:
-    """Metrics as they were: null was a number that JSON cannot hold."""
-    return {name: float("nan") if value is None else value for name, value in stored.items()}
+def _tuples(c: sqlite3.Connection, query: str, parameters: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Rows of bare values, where there may be a hundred thousand."""
+    cursor = c.cursor()
+    cursor.row_factory = None
+    return cursor.execute(query, parameters)
 
 
-def evaluation_record(row: Mapping[Any, Any]) -> EvaluationRecord:
-    return EvaluationRecord(
-        row["step"], row["split"], row["n"], row["accuracy"], (row["low"], row["high"]), row["reward"]
-    )
+def load_metrics(stored: str) -> Metrics:
+    """Null was a number that JSON cannot hold."""
+    return {name: math.nan if value is None else value for name, value in load_json(stored).items()}
 
 
-def sample_record(row: Mapping[Any, Any]) -> SampleRecord:
-    return SampleRecord(**{name: row[name] for name in SampleRecord.__dataclass_fields__})
+@lru_cache(maxsize=8)
+def _bounds(stored: str) -> Mapping[str, tuple[float, float]]:
+    return {name: (low, high) for name, (low, high) in load_json(stored).items()}
+
+
+def _buckets(c: sqlite3.Connection, run_id: int) -> dict[str, tuple[Bucket, ...]]:
+    buckets: dict[str, list[Bucket]] = {}
+    for metric, *values in _tuples(c, BUCKETS, (run_id,)):
+        buckets.setdefault(metric, []).append(Bucket(*values))
+    return {metric: tuple(parts) for metric, parts in buckets.items()}
+
+
+def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
+    ci95 = (row["low"], row["high"])
+    return EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"])
+
+
+def sample_record(row: sqlite3.Row) -> SampleRecord:
+    """Of the fields of SampleRecord in their order."""
+    step, kind, prompt, ground_truth, completion, reward, correct, reason = row
+    return SampleRecord(step, kind, prompt, ground_truth, completion, reward, bool(correct), reason)

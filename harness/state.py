@@ -13,7 +13,8 @@ from harness.types import Decision, Knobs, KnobValue
 
 @dataclass(frozen=True)
 class Settings:
-    """What a session takes from the spec."""
+    """What a session takes from the spec. The present era began with the weights of ``era_start``, and its steps are
+    numbered from after ``era_last_step``."""
 
     seed: int
     bounds: Mapping[str, tuple[float, float]]
@@ -25,6 +26,8 @@ class Settings:
     checkpoint_every: int
     checkpoint_keep: int
     policy_kinds: tuple[str, ...]
+    era_start: int = 0
+    era_last_step: int = 0
 
 
 @dataclass
@@ -46,6 +49,11 @@ class State:
             "weights_step": self.weights_step,
             "pins": sorted(self.pins),
         }
+
+    def in_force(self) -> dict[str, Any]:
+        """What the run's record says of itself while it goes on."""
+        status = "paused" if self.paused else "running"
+        return {"knobs": self.knobs, "pins": sorted(self.pins), "policy": self.policy, "status": status}
 
     def load_json(self, saved: Mapping[str, Any]) -> None:
         self.knobs = Knobs(**saved["knobs"])

@@ -1,6 +1,7 @@
-"""The only room that opens database sessions: runs in SQLite, written so that a kill at any moment loses nothing.
+"""The only room that writes the record: runs in SQLite, written so that a kill at any moment loses nothing.
 
-Writers take the lock at once (BEGIN IMMEDIATE), readers never block (WAL). Bulk inserts go through Core.
+Every method that writes is one transaction, which takes the lock at once (BEGIN IMMEDIATE); readers never block (WAL).
+What runs in every step goes to SQLite as text and tuples, the rest through SQLAlchemy Core.
 """
 
 from __future__ import annotations
@@ -9,86 +10,117 @@ import json
 import math
 import os
 import socket
+import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, func, insert, select, update
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.pool import NullPool
 
 from harness.buckets import fold, rebuild
 from harness.errors import InputError
-from harness.migrations import migrate
-from harness.places import PREFIX, database_path, existing_parent
-from harness.records import (
-    CHECKPOINT,
-    COMMAND,
-    COMPLETION,
-    DECISION,
-    EVALUATION,
-    EVENT,
-    GROUP,
-    RUN,
-    STEP,
-)
+from harness.migrations import MIGRATIONS, check_version, migrate
+from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, is_alive
+from harness.reader import LOCK_WAIT_S, RunReader
+from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.signal import compute_kind
 from harness.types import (
     Action,
     CheckpointRecord,
-    Command,
     Decision,
-    DecisionRecord,
     Evaluation,
     Group,
     Knobs,
-    RunRecord,
     SampleRecord,
     Status,
     StepRecord,
 )
 
-STEP_TAKEN = (
-    update(RUN)
-    .where(RUN.c.id == bindparam("run"))
-    .values(
-        last_step=bindparam("taken"),
-        weights_step=bindparam("taken"),
-        wall_s=bindparam("driven_s"),
-        heartbeat=bindparam("now"),
-        rollouts=RUN.c.rollouts + bindparam("more"),
-    )
-)
+ADD_DECISION = """
+INSERT INTO decisions
+(run_id, step, at, source, action, argument, changes, evidence, hypothesis, expected, refused, command_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+ADD_STEP = """
+INSERT INTO steps (run_id, step, parent, state, at, knobs, metrics, reward) VALUES (?, ?, ?, 'live', ?, ?, ?, ?)
+"""
+ADD_GROUP = """
+INSERT INTO groups (step_id, prompt_id, label, kind, rewards, correct, tokens) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+ADD_SAMPLE = """
+INSERT INTO completions (run_id, step, kind, prompt, ground_truth, completion, reward, correct, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+STEP_TAKEN = """
+UPDATE runs SET last_step = :step, weights_step = :step, wall_s = :wall_s, rollouts = rollouts + :completions,
+heartbeat = :heartbeat, heartbeat_boot = :heartbeat_boot WHERE id = :run
+"""
+BEAT = """
+UPDATE runs SET phase = :phase, phase_done = :done, phase_total = :total, wall_s = :wall_s,
+heartbeat = :heartbeat, heartbeat_boot = :heartbeat_boot WHERE id = :run
+"""
+BEAT_WAIT_MS = 50
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
-LOCK_WAIT_S = 30.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-class RunStore:
+def transaction(
+    method: Callable[Concatenate[RunStore, Connection, P], R],
+) -> Callable[Concatenate[RunStore, P], R]:
+    """A method that writes: it gets a connection in a transaction of its own, and is tried again for as long as the
+    run's patience lasts. Raises StoreUnavailable, and then nothing was written."""
+
+    @wraps(method)
+    def write(self: RunStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        def attempt() -> R:
+            with self.write() as c:
+                return method(self, c, *args, **kwargs)
+
+        return self.patiently(attempt)
+
+    return write
+
+
+class RunStore(RunReader):
     """One database of runs. Open it with ``open_store``."""
 
     def __init__(self, engine: Engine, url: str) -> None:
+        super().__init__(url)
         self.engine = engine
-        self.url = url
 
     def close(self) -> None:
-        self.engine.dispose()
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
-            yield connection
+        super().close()
+        connection: Connection | None = self._own.__dict__.pop("writing", None)
+        if connection is not None:
+            connection.close()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with self.engine.connect().execution_options(write=True) as connection, connection.begin():
-            yield connection
+        """One transaction. Raises StoreUnavailable."""
+        try:
+            # Kept by the thread: a step writes twice, and a new connection costs as much as what it writes.
+            connection: Connection | None = getattr(self._own, "writing", None)
+            if connection is None:
+                connection = self._own.writing = self.engine.connect()
+            with connection.begin():
+                yield connection
+        except (sqlite3.OperationalError, OperationalError) as error:
+            raise self.explain(getattr(error, "orig", error), "write") from error
 
     # ------------------------------------------------------------ runs
 
+    @transaction
     def create_run(
         self,
+        c: Connection,
         *,
         name: str,
         seed: int,
@@ -109,61 +141,75 @@ class RunStore:
             "spec": dict(spec),
             "manifest": dict(manifest),
             "folder": folder,
-            "heartbeat": time.time(),
             "knobs": asdict(knobs),
             "pins": [],
             "bounds": {name: list(pair) for name, pair in bounds.items()},
             "forecast": {},
+            "eras": [],
             **_this_process(),
+            **_heartbeat(),
             **dict.fromkeys(("stop_reason", "phase"), ""),
             **dict.fromkeys(
-                ("phase_done", "phase_total", "rollouts", "last_step", "weights_step", "lineage", "version"), 0
+                (
+                    "phase_done",
+                    "phase_total",
+                    "rollouts",
+                    "last_step",
+                    "weights_step",
+                    "lineage",
+                    "version",
+                    "era_start",
+                ),
+                0,
             ),
             "wall_s": 0.0,
         }
         try:
-            with self.write() as c:
-                return int(c.execute(insert(RUN).values(row)).inserted_primary_key[0])  # type: ignore[index]
+            return int(c.execute(insert(RUN).values(row)).inserted_primary_key[0])  # type: ignore[index]
         except IntegrityError:
             raise InputError(
                 f"name: a run named {name} exists already; choose another --name, or grpo resume {name}"
             ) from None
 
-    def update_run(self, run_id: int, **values: Any) -> None:
+    @transaction
+    def update_run(self, c: Connection, /, run_id: int, **values: Any) -> None:
         """Set columns of a run, e.g. ``status``, ``stop_reason``, ``manifest``, ``forecast``."""
-        with self.write() as c:
-            c.execute(update(RUN).where(RUN.c.id == run_id).values(**values))
+        c.execute(update(RUN).where(RUN.c.id == run_id).values(**values))
 
-    def adopt_run(self, run_id: int) -> None:
-        """Make this process the one that drives the run."""
-        self.update_run(run_id, status="running", stop_reason="", heartbeat=time.time(), **_this_process())
+    @transaction
+    def adopt_run(self, c: Connection, /, run_id: int, *, era: Mapping[str, Any] | None = None, **values: Any) -> None:
+        """Make this process the one that drives the run, with new ``values`` of its columns and, if given, the start
+        of a new ``era``. Raises InputError when another process that lives drives it."""
+        run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
+        if run["status"] in ("running", "paused") and is_alive(run["pid"], run["host"], run["process"]):
+            raise InputError(
+                f"{run['name']} is still running (process {run['pid']}); grpo watch {run['name']} shows it"
+            )
+        adopted = {"status": "running", "stop_reason": "", **_this_process(), **_heartbeat()}
+        c.execute(update(RUN).where(RUN.c.id == run_id).values(**adopted | values))
+        if era is not None:
+            _begin_era(c, run_id, era)
 
     def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None:
-        """What the process is doing, for those who look from elsewhere."""
-        self.update_run(run_id, phase=phase, phase_done=done, phase_total=total, heartbeat=time.time(), wall_s=wall_s)
+        """What the process is doing, for those who look from elsewhere.
 
-    def find_run(self, name: str) -> RunRecord:
-        """A run by name, or by ``latest``. Raises InputError."""
-        with self.read() as c:
-            query = select(RUN).order_by(RUN.c.id.desc()).limit(1)
-            row = c.execute(query if name == "latest" else query.where(RUN.c.name == name)).mappings().first()
-        if row is None:
-            raise InputError(f"no run named {name}" if name != "latest" else "no run yet")
-        return run_record(row)
-
-    def list_runs(self) -> list[RunRecord]:
-        with self.read() as c:
-            return [run_record(row) for row in c.execute(select(RUN).order_by(RUN.c.id)).mappings()]
-
-    def load_run(self, run_id: int) -> dict[str, Any]:
-        """Every column of a run, ``spec`` and ``manifest`` among them."""
-        with self.read() as c:
-            return dict(c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one())
+        One that cannot be written at once is dropped: a sign of life must not hold up the life.
+        """
+        values = {"run": run_id, "phase": phase, "done": done, "total": total, "wall_s": wall_s}
+        with suppress(sqlite3.OperationalError):
+            connection = self.connection()
+            connection.execute(f"PRAGMA busy_timeout = {BEAT_WAIT_MS}")
+            try:
+                connection.execute(BEAT, values | _heartbeat())
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {round(1000 * LOCK_WAIT_S)}")
 
     # ------------------------------------------------------------ commit 1: decisions, before acting
 
+    @transaction
     def record_decisions(
         self,
+        c: Connection,
         run_id: int,
         step: int,
         decisions: Sequence[tuple[Decision, Mapping[str, Any], str | None]],
@@ -173,62 +219,58 @@ class RunStore:
         policy: str,
         status: Status,
     ) -> None:
-        """Decisions with their changes and refusals, and the commands they consume, in one transaction."""
+        """Decisions with their changes and refusals, and the commands they consume, in one transaction.
+
+        Without any (a resume applies those on record again) only what is in force afterwards is recorded.
+        """
         now = time.time()
         rows = [
-            {
-                "run_id": run_id,
-                "step": step,
-                "at": now,
-                "source": decision.source,
-                "action": decision.action.kind,
-                "argument": decision.action.argument,
-                "changes": dict(changes),
-                "evidence": decision.evidence,
-                "hypothesis": decision.hypothesis,
-                "expected": decision.expected,
-                "refused": refused,
-                "command_id": decision.command_id,
-            }
+            (
+                run_id,
+                step,
+                now,
+                decision.source,
+                decision.action.kind,
+                _dump(decision.action.argument),
+                _dump(dict(changes)),
+                decision.evidence,
+                decision.hypothesis,
+                decision.expected,
+                refused,
+                decision.command_id,
+            )
             for decision, changes, refused in decisions
         ]
-        acted = any(decision.action.kind != "continue" for decision, _, _ in decisions)
-        with self.write() as c:
-            if rows:
-                c.execute(insert(DECISION), rows)
-            for decision, _, refused in decisions:
-                if decision.command_id is not None:
-                    state = {"state": "taken"} if refused is None else {"state": "refused", "result": refused}
-                    c.execute(
-                        update(COMMAND)
-                        .where(COMMAND.c.id == decision.command_id)
-                        .values(step=step, applied_at=now, **state)
-                    )
-            if acted:
+        driver(c).executemany(ADD_DECISION, rows)
+        for decision, _, refused in decisions:
+            if decision.command_id is not None:
+                state = {"state": "taken"} if refused is None else {"state": "refused", "result": refused}
                 c.execute(
-                    update(RUN)
-                    .where(RUN.c.id == run_id)
-                    .values(knobs=asdict(knobs), pins=sorted(pins), policy=policy, status=status)
+                    update(COMMAND)
+                    .where(COMMAND.c.id == decision.command_id)
+                    .values(step=step, applied_at=now, **state)
                 )
-                _bump(c, run_id)
-
-    def refuse_decision(self, run_id: int, step: int, decision: Decision, why: str) -> None:
-        """A recorded decision whose verb turned out impossible (e.g. a damaged checkpoint)."""
-        one = (DECISION.c.run_id == run_id) & (DECISION.c.step == step) & (DECISION.c.action == decision.action.kind)
-        with self.write() as c:
-            c.execute(update(DECISION).where(one, DECISION.c.command_id == decision.command_id).values(refused=why))
+        if not decisions or any(decision.action.kind != "continue" for decision, _, _ in decisions):
+            c.execute(
+                update(RUN)
+                .where(RUN.c.id == run_id)
+                .values(knobs=asdict(knobs), pins=sorted(pins), policy=policy, status=status)
+            )
             _bump(c, run_id)
 
-    def load_decisions_at(self, run_id: int, step: int) -> list[tuple[Decision, str | None]]:
-        """What was decided for ``step`` already, in order, with refusals; not empty only after a resume."""
-        query = select(DECISION).where(DECISION.c.run_id == run_id, DECISION.c.step == step).order_by(DECISION.c.id)
-        with self.read() as c:
-            return [(_decision(row), row["refused"]) for row in c.execute(query).mappings()]
+    @transaction
+    def refuse_decision(self, c: Connection, run_id: int, step: int, decision: Decision, why: str) -> None:
+        """A recorded decision whose verb turned out impossible (e.g. a damaged checkpoint)."""
+        one = (DECISION.c.run_id == run_id) & (DECISION.c.step == step) & (DECISION.c.action == decision.action.kind)
+        c.execute(update(DECISION).where(one, DECISION.c.command_id == decision.command_id).values(refused=why))
+        _bump(c, run_id)
 
     # ------------------------------------------------------------ commit 2: what the step did
 
+    @transaction
     def record_step(
         self,
+        c: Connection,
         run_id: int,
         record: StepRecord,
         groups: Sequence[Group],
@@ -241,194 +283,111 @@ class RunStore:
     ) -> None:
         """A step with its groups, samples and checkpoint row, in one transaction."""
         metrics = {name: _finite(value) for name, value in record.metrics.items()}
-        with self.write() as c:
-            step_id = c.execute(
-                insert(STEP),
-                {
-                    "run_id": run_id,
-                    "step": record.step,
-                    "parent": record.parent,
-                    "state": "live",
-                    "at": time.time(),
-                    "knobs": asdict(record.knobs),
-                    "metrics": metrics,
-                },
-            ).inserted_primary_key[0]  # type: ignore[index]
-            c.execute(insert(GROUP), [_group_row(step_id, group, reward_range) for group in groups])
-            if samples:
-                c.execute(insert(COMPLETION), [{"run_id": run_id, **asdict(sample)} for sample in samples])
-            fold(c, run_id, record.step, metrics)
-            if checkpoint is not None:
-                _put_checkpoint(c, run_id, checkpoint, hashes or {})
-            c.execute(
-                STEP_TAKEN,
-                {
-                    "run": run_id,
-                    "taken": record.step,
-                    "driven_s": wall_s,
-                    "now": time.time(),
-                    "more": sum(len(group.completions) for group in groups),
-                },
-            )
+        knobs, reward = _dump_knobs(record.knobs), metrics.get("reward/mean")
+        sqlite = driver(c)
+        step_id = sqlite.execute(
+            ADD_STEP, (run_id, record.step, record.parent, time.time(), knobs, _dump(metrics), reward)
+        ).lastrowid
+        sqlite.executemany(ADD_GROUP, [_group_row(step_id, group, reward_range) for group in groups])
+        sqlite.executemany(ADD_SAMPLE, [_sample_row(run_id, sample) for sample in samples])
+        fold(c, run_id, record.step, metrics)
+        if checkpoint is not None:
+            _put_checkpoint(c, run_id, checkpoint, hashes or {})
+        completions = sum(len(group.completions) for group in groups)
+        taken = {"run": run_id, "step": record.step, "wall_s": wall_s, "completions": completions}
+        sqlite.execute(STEP_TAKEN, taken | _heartbeat())
 
     # ------------------------------------------------------------ looks and checkpoints
 
-    def record_evaluation(self, run_id: int, step: int, evaluation: Evaluation) -> None:
+    @transaction
+    def record_evaluation(self, c: Connection, run_id: int, step: int, evaluation: Evaluation) -> None:
         """The same weights measured again give the same row, so a second one replaces the first."""
-        with self.write() as c:
-            c.execute(
-                delete(EVALUATION).where(
-                    EVALUATION.c.run_id == run_id, EVALUATION.c.step == step, EVALUATION.c.split == evaluation.split
-                )
+        same = (EVALUATION.c.run_id == run_id) & (EVALUATION.c.step == step) & (EVALUATION.c.split == evaluation.split)
+        c.execute(delete(EVALUATION).where(same))
+        c.execute(
+            insert(EVALUATION).values(
+                run_id=run_id,
+                step=step,
+                split=evaluation.split,
+                at=time.time(),
+                n=evaluation.n,
+                accuracy=evaluation.accuracy,
+                low=evaluation.ci95[0],
+                high=evaluation.ci95[1],
+                reward=evaluation.reward,
+                correct={e.prompt.id: int(e.completion.score.correct) for e in evaluation.examples},
             )
-            c.execute(
-                insert(EVALUATION).values(
-                    run_id=run_id,
-                    step=step,
-                    split=evaluation.split,
-                    at=time.time(),
-                    n=evaluation.n,
-                    accuracy=evaluation.accuracy,
-                    low=evaluation.ci95[0],
-                    high=evaluation.ci95[1],
-                    reward=evaluation.reward,
-                    correct={e.prompt.id: int(e.completion.score.correct) for e in evaluation.examples},
-                )
-            )
-            _bump(c, run_id)
-
-    def has_evaluation(self, run_id: int, step: int, split: str) -> bool:
-        query = select(EVALUATION.c.id).where(
-            EVALUATION.c.run_id == run_id, EVALUATION.c.step == step, EVALUATION.c.split == split
         )
-        with self.read() as c:
-            return c.execute(query).first() is not None
+        _bump(c, run_id)
 
-    def record_samples(self, run_id: int, step: int, samples: Sequence[SampleRecord]) -> None:
+    @transaction
+    def record_samples(self, c: Connection, run_id: int, step: int, samples: Sequence[SampleRecord]) -> None:
         """The fixed sample prompts at ``step``, in place of an earlier look at the same weights."""
         fixed = (COMPLETION.c.run_id == run_id) & (COMPLETION.c.step == step) & (COMPLETION.c.kind == "fixed")
-        with self.write() as c:
-            c.execute(delete(COMPLETION).where(fixed))
-            if samples:
-                c.execute(insert(COMPLETION), [{"run_id": run_id, **asdict(sample)} for sample in samples])
+        c.execute(delete(COMPLETION).where(fixed))
+        driver(c).executemany(ADD_SAMPLE, [_sample_row(run_id, sample) for sample in samples])
 
-    def has_samples(self, run_id: int, step: int) -> bool:
-        query = select(COMPLETION.c.id).where(
-            COMPLETION.c.run_id == run_id, COMPLETION.c.step == step, COMPLETION.c.kind == "fixed"
-        )
-        with self.read() as c:
-            return c.execute(query.limit(1)).first() is not None
+    @transaction
+    def record_checkpoint(
+        self, c: Connection, run_id: int, checkpoint: CheckpointRecord, hashes: Mapping[str, str]
+    ) -> None:
+        _put_checkpoint(c, run_id, checkpoint, hashes)
 
-    def record_checkpoint(self, run_id: int, checkpoint: CheckpointRecord, hashes: Mapping[str, str]) -> None:
-        with self.write() as c:
-            _put_checkpoint(c, run_id, checkpoint, hashes)
+    @transaction
+    def drop_checkpoint(self, c: Connection, run_id: int, step: int) -> None:
+        c.execute(delete(CHECKPOINT).where(CHECKPOINT.c.run_id == run_id, CHECKPOINT.c.step == step))
+        _bump(c, run_id)
 
-    def drop_checkpoint(self, run_id: int, step: int) -> None:
-        with self.write() as c:
-            c.execute(delete(CHECKPOINT).where(CHECKPOINT.c.run_id == run_id, CHECKPOINT.c.step == step))
+    @transaction
+    def record_event(self, c: Connection, run_id: int, step: int, level: str, text: str) -> None:
+        c.execute(insert(EVENT).values(run_id=run_id, step=step, at=time.time(), level=level, text=text))
+        if level == "error":  # decision policies see these
             _bump(c, run_id)
-
-    def load_checkpoints(self, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]:
-        """Checkpoints with their hashes, oldest first."""
-        query = select(CHECKPOINT).where(CHECKPOINT.c.run_id == run_id).order_by(CHECKPOINT.c.step)
-        best = self.best_step(run_id)
-        with self.read() as c:
-            return [
-                (CheckpointRecord(row["step"], row["name"], row["path"], row["step"] == best), dict(row["hashes"]))
-                for row in c.execute(query).mappings()
-            ]
-
-    def best_step(self, run_id: int) -> int | None:
-        """The step with the highest dev accuracy, the earliest of equal ones; None before the first look."""
-        query = (
-            select(EVALUATION.c.step)
-            .where(EVALUATION.c.run_id == run_id, EVALUATION.c.split == "dev")
-            .order_by(EVALUATION.c.accuracy.desc(), EVALUATION.c.step)
-        )
-        with self.read() as c:
-            return c.execute(query.limit(1)).scalar()
-
-    def record_event(self, run_id: int, step: int, level: str, text: str) -> None:
-        with self.write() as c:
-            c.execute(insert(EVENT).values(run_id=run_id, step=step, at=time.time(), level=level, text=text))
 
     # ------------------------------------------------------------ going back
 
-    def supersede_after(self, run_id: int, step: int, weights_step: int, *, live: Sequence[int]) -> None:
+    @transaction
+    def supersede_after(self, c: Connection, run_id: int, step: int, weights_step: int, *, live: Sequence[int]) -> None:
         """A resume at ``step``: later steps will be taken again. Their looks go, their decisions stay to be
         applied again, and steps that a later rollback had left come back to life."""
-        with self.write() as c:
-            c.execute(
-                update(STEP)
-                .where(STEP.c.run_id == run_id, STEP.c.step > step, STEP.c.state != "superseded")
-                .values(state="superseded")
-            )
-            for table in (EVALUATION, COMPLETION, CHECKPOINT):
-                c.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
-            _set_lineage(c, run_id, weights_step, live)
-            c.execute(update(RUN).where(RUN.c.id == run_id).values(last_step=max(0, step)))
+        c.execute(
+            update(STEP)
+            .where(STEP.c.run_id == run_id, STEP.c.step > step, STEP.c.state != "superseded")
+            .values(state="superseded")
+        )
+        for table in (EVALUATION, COMPLETION, CHECKPOINT):
+            c.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
+        c.execute(update(RUN).where(RUN.c.id == run_id).values(last_step=max(0, step)))
+        _set_lineage(c, run_id, weights_step, live)
 
-    def roll_back(self, run_id: int, step: int, *, live: Sequence[int]) -> None:
+    @transaction
+    def roll_back(self, c: Connection, run_id: int, step: int, *, live: Sequence[int]) -> None:
         """The weights are those of ``step`` again; the live steps are its ancestors and itself."""
-        with self.write() as c:
-            _set_lineage(c, run_id, step, live)
-
-    def load_ancestors(self, run_id: int, step: int) -> list[int]:
-        """``step`` and the steps that its weights came through, newest first; superseded ones do not count."""
-        query = select(STEP.c.step, STEP.c.parent).where(STEP.c.run_id == run_id, STEP.c.state != "superseded")
-        with self.read() as c:
-            parents = {row.step: row.parent for row in c.execute(query)}
-        chain = []
-        while step in parents:
-            chain.append(step)
-            step = parents[step]
-        return chain
+        _set_lineage(c, run_id, step, live)
 
     # ------------------------------------------------------------ commands
 
-    def add_command(self, run_id: int, action: Action, *, note: str = "") -> int:
-        with self.write() as c:
-            row = c.execute(
-                insert(COMMAND).values(
-                    run_id=run_id,
-                    asked_at=time.time(),
-                    who=f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}",
-                    note=note,
-                    action=action.kind,
-                    argument=action.argument,
-                    changes=dict(action.changes),
-                    state="waiting",
-                    result="",
-                )
+    @transaction
+    def add_command(self, c: Connection, run_id: int, action: Action, *, note: str = "") -> int:
+        row = c.execute(
+            insert(COMMAND).values(
+                run_id=run_id,
+                asked_at=time.time(),
+                who=f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}",
+                note=note,
+                action=action.kind,
+                argument=action.argument,
+                changes=dict(action.changes),
+                state="waiting",
+                result="",
             )
-            return int(row.inserted_primary_key[0])  # type: ignore[index]
+        )
+        return int(row.inserted_primary_key[0])  # type: ignore[index]
 
-    def load_waiting(self, run_id: int) -> list[Command]:
-        query = select(COMMAND).where(COMMAND.c.run_id == run_id, COMMAND.c.state == "waiting").order_by(COMMAND.c.id)
-        with self.read() as c:
-            return [
-                Command(row["id"], Action(row["action"], row["changes"], row["argument"]), row["note"])
-                for row in c.execute(query).mappings()
-            ]
-
-    def finish_command(self, command_id: int, state: str, result: str) -> None:
-        with self.write() as c:
-            c.execute(
-                update(COMMAND)
-                .where(COMMAND.c.id == command_id)
-                .values(state=state, result=result, applied_at=time.time())
-            )
-
-    def load_command(self, command_id: int) -> tuple[str, int | None, str]:
-        """State, the step it was applied before, and the result."""
-        with self.read() as c:
-            row = c.execute(select(COMMAND).where(COMMAND.c.id == command_id)).mappings().one()
-        return row["state"], row["step"], row["result"]
-
-    def count_waiting(self, run_id: int) -> int:
-        with self.read() as c:
-            query = select(func.count()).where(COMMAND.c.run_id == run_id, COMMAND.c.state == "waiting")
-            return int(c.execute(query).scalar_one())
+    @transaction
+    def finish_command(self, c: Connection, command_id: int, state: str, result: str) -> None:
+        finished = {"state": state, "result": result, "applied_at": time.time()}
+        c.execute(update(COMMAND).where(COMMAND.c.id == command_id).values(**finished))
 
 
 # ---------------------------------------------------------------- opening
@@ -452,6 +411,13 @@ def check_place(url: str, name: str) -> None:
         )
 
 
+def free_name(url: str, short_name: str) -> str:
+    """``short_name-1``, or the next number that no run at ``url`` has."""
+    store = find_store(url)
+    taken = {run.name for run in store.list_runs()} if store else set()
+    return next(name for number in range(1, 10**6) if (name := f"{short_name}-{number}") not in taken)
+
+
 def refuse_taken(store: RunStore, name: str) -> None:
     if any(run.name == name for run in store.list_runs()):
         raise InputError(f"name: a run named {name} exists already; choose another --name, or grpo resume {name}")
@@ -465,20 +431,21 @@ def open_store(url: str) -> RunStore:
     file_system = _file_system_of(path)
     if file_system in NETWORK_FILE_SYSTEMS:
         raise InputError(f"db: {path} lies on {file_system}, where SQLite's locks fail; use --db with a local disk")
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": LOCK_WAIT_S}, json_serializer=_dump, poolclass=NullPool
+    )
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    store = RunStore(engine, url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": LOCK_WAIT_S, "check_same_thread": False},
-            json_serializer=_dump,
-        )  # fmt: skip
-        event.listen(engine, "connect", _on_connect)
-        event.listen(engine, "begin", _on_begin)
-        store = RunStore(engine, url)
-        with store.write() as connection:
-            migrate(connection)
-    except (OSError, DatabaseError) as error:
-        cause = error.orig if isinstance(error, DatabaseError) else error
-        raise InputError(f"db: cannot write {path}: {cause}; choose another --db or --out") from None
+        version = store.version() if path.exists() else 0
+        check_version(version)
+        if version < len(MIGRATIONS):
+            with engine.begin() as connection:
+                migrate(connection)
+    except (OSError, sqlite3.DatabaseError, DatabaseError) as error:
+        raise store.explain_opening(getattr(error, "orig", error), "write") from error
     return store
 
 
@@ -490,7 +457,7 @@ def _on_connect(connection: Any, _record: Any) -> None:
 
 
 def _on_begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
+    driver(connection).execute("BEGIN IMMEDIATE")
 
 
 def _file_system_of(path: Path) -> str:
@@ -509,11 +476,14 @@ def _file_system_of(path: Path) -> str:
     return kind
 
 
-# ---------------------------------------------------------------- rows to records and back
+# ---------------------------------------------------------------- records to rows
+
+_dump = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+@lru_cache(maxsize=8)
+def _dump_knobs(knobs: Knobs) -> str:
+    return _dump(asdict(knobs))
 
 
 def _finite(value: float) -> float | None:
@@ -522,46 +492,27 @@ def _finite(value: float) -> float | None:
 
 
 def _this_process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname()}
+    return {"pid": os.getpid(), "host": socket.gethostname(), "process": identify(os.getpid())}
 
 
-def run_record(row: Mapping[Any, Any]) -> RunRecord:
-    budget = row["spec"].get("budget", {})
-    names = RunRecord.__dataclass_fields__.keys() & row.keys()
-    return RunRecord(
-        **{name: row[name] for name in names},
-        budget_steps=budget.get("steps", 0),
-        budget_hours=budget.get("hours"),
+def _heartbeat() -> dict[str, float]:
+    return {"heartbeat": time.time(), "heartbeat_boot": boot_clock()}
+
+
+def _group_row(step_id: int | None, group: Group, reward_range: tuple[float, float]) -> tuple[Any, ...]:
+    return (
+        step_id,
+        group.prompt.id,
+        group.prompt.label,
+        compute_kind(group, reward_range),
+        _dump([c.score.reward for c in group.completions]),
+        _dump([int(c.score.correct) for c in group.completions]),
+        _dump([c.tokens for c in group.completions]),
     )
 
 
-def _decision(row: Mapping[Any, Any]) -> Decision:
-    changes = {name: change["to"] for name, change in row["changes"].items()}
-    return Decision(
-        Action(row["action"], changes, row["argument"]),
-        row["source"],
-        row["evidence"],
-        row["hypothesis"],
-        row["expected"],
-        row["command_id"],
-    )
-
-
-def decision_record(row: Mapping[Any, Any]) -> DecisionRecord:
-    names = DecisionRecord.__dataclass_fields__.keys() & row.keys()
-    return DecisionRecord(**{name: row[name] for name in names})
-
-
-def _group_row(step_id: int, group: Group, reward_range: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "step_id": step_id,
-        "prompt_id": group.prompt.id,
-        "label": group.prompt.label,
-        "kind": compute_kind(group, reward_range),
-        "rewards": [c.score.reward for c in group.completions],
-        "correct": [int(c.score.correct) for c in group.completions],
-        "tokens": [c.tokens for c in group.completions],
-    }
+def _sample_row(run_id: int, s: SampleRecord) -> tuple[Any, ...]:
+    return run_id, s.step, s.kind, s.prompt, s.ground_truth, s.completion, s.reward, s.correct, s.reason
 
 
 def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord, hashes: Mapping[str, str]) -> None:
@@ -584,14 +535,33 @@ def _bump(c: Connection, run_id: int) -> None:
     c.execute(update(RUN).where(RUN.c.id == run_id).values(version=RUN.c.version + 1))
 
 
+def _begin_era(c: Connection, run_id: int, era: Mapping[str, Any]) -> None:
+    """From here on nothing is compared with what was before. Step numbers go on after the highest ever decided for,
+    so that no decision of the old era is applied again; looks at the same weights are taken anew."""
+    start = era["weights_step"]
+    here = (EVALUATION.c.run_id == run_id) & (EVALUATION.c.step == start)
+    seen = {row.split: row.accuracy for row in c.execute(select(EVALUATION.c.split, EVALUATION.c.accuracy).where(here))}
+    c.execute(delete(EVALUATION).where(here))
+    last = max(
+        c.execute(select(func.coalesce(func.max(table.c.step), start)).where(table.c.run_id == run_id)).scalar_one()
+        for table in (STEP, DECISION)
+    )
+    run = c.execute(select(RUN.c.eras).where(RUN.c.id == run_id)).one()
+    eras = [*run.eras, {**era, "last_step": last, "at": time.time(), "seen_before": seen}]
+    c.execute(update(RUN).where(RUN.c.id == run_id).values(eras=eras, era_start=start, last_step=last))
+
+
 def _set_lineage(c: Connection, run_id: int, weights_step: int, live: Sequence[int]) -> None:
-    here = (STEP.c.run_id == run_id) & (STEP.c.state != "superseded")
-    c.execute(update(STEP).where(here).values(state="rolled_back"))
-    for start in range(0, len(live), 500):  # SQLite limits the number of parameters
-        c.execute(update(STEP).where(here, STEP.c.step.in_(live[start : start + 500])).values(state="live"))
-    query = select(STEP.c.step, STEP.c.metrics).where(here, STEP.c.state == "live").order_by(STEP.c.step)
-    last_step = c.execute(select(func.max(STEP.c.step)).where(here)).scalar() or 0
-    rebuild(c, run_id, [(row.step, row.metrics) for row in c.execute(query)], last_step=last_step)
+    chosen = {"run": run_id, "live": _dump(list(live))}
+    for state, other, which in (("rolled_back", "live", "NOT IN"), ("live", "rolled_back", "IN")):
+        driver(c).execute(
+            f"UPDATE steps SET state = '{state}' WHERE run_id = :run AND state = '{other}' "
+            f"AND step {which} (SELECT value FROM json_each(:live))",
+            chosen,
+        )
+    last_step = c.execute(select(RUN.c.last_step).where(RUN.c.id == run_id)).scalar_one()
+    live_steps = select(STEP.c.step, STEP.c.metrics).where(STEP.c.run_id == run_id, STEP.c.state == "live")
+    rebuild(c, run_id, ((row.step, row.metrics) for row in c.execute(live_steps)), last_step=last_step)
     c.execute(
         update(RUN)
         .where(RUN.c.id == run_id)

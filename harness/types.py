@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+R = TypeVar("R")
 Metrics = Mapping[str, float]
 Source = Literal["rules", "llm", "manual", "experiment", "agent", "fixed"]
 ActionKind = Literal[
@@ -88,11 +89,18 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What one trainer call did. ``updated`` is False when the update was discarded."""
+    """What one trainer call did. ``updated`` is False when the update was discarded.
+
+    ``notes`` are for the run's events. ``fault`` says what was not finite; ``lost`` that it is the weights, so the
+    model in memory is of no use.
+    """
 
     groups: tuple[Group, ...]
     metrics: Metrics
     updated: bool
+    notes: tuple[str, ...] = ()
+    fault: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +266,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One row of the list of runs. ``phase`` is what the process said last, at ``heartbeat`` (epoch seconds)."""
+    """One row of the list of runs. ``phase`` is what the process said last, at ``heartbeat`` (epoch seconds).
+
+    ``process`` and ``heartbeat_boot`` tell whether it lives and how long ago that was (harness.places).
+    """
 
     id: int
     name: str
@@ -279,11 +290,14 @@ class RunRecord:
     budget_steps: int
     budget_hours: float | None
     last_step: int = 0
+    process: str = ""
+    heartbeat_boot: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A bounded view of a run: its size does not grow with the number of steps."""
+    """A bounded view of a run: its size does not grow with the number of steps. Steps and evaluations are those of
+    the present era; ``faults`` are the newest events of level error."""
 
     run: RunRecord
     step: int
@@ -297,6 +311,7 @@ class Snapshot:
     checkpoints: tuple[CheckpointRecord, ...] = ()
     samples: tuple[SampleRecord, ...] = ()
     events: tuple[EventRecord, ...] = ()
+    faults: tuple[EventRecord, ...] = ()
     buckets: Mapping[str, tuple[Bucket, ...]] = field(default_factory=dict)
     commands_waiting: int = 0
 
@@ -308,7 +323,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The whole record of a run. ``metrics`` holds the live steps in order; ``samples`` the fixed prompts."""
+    """The whole record of a run, of its steps only what a review tells.
+
+    Of the live steps in order: ``rewards`` by step, ``buckets`` over all, and all metrics of the ``newest``.
+    ``evaluations`` has those of the present era, ``samples`` the fixed prompts, ``continued`` how many decisions were
+    to continue.
+    """
 
     run: RunRecord
     alive: bool
@@ -317,9 +337,14 @@ class History:
     knobs: Knobs
     pins: tuple[str, ...]
     steps_taken: int
-    metrics: Mapping[int, Metrics]
+    era_start: int
+    eras: tuple[Mapping[str, Any], ...]
+    rewards: Mapping[int, float]
+    buckets: Mapping[str, tuple[Bucket, ...]]
+    newest: tuple[Metrics, ...]
     evaluations: tuple[EvaluationRecord, ...]
     decisions: tuple[DecisionRecord, ...]
+    continued: int
     events: tuple[EventRecord, ...]
     samples: tuple[SampleRecord, ...]
     checkpoints: tuple[CheckpointRecord, ...]
@@ -382,6 +407,8 @@ class Evaluator(Protocol):
 
 class Store(Protocol):
     """What session and controller write and read; harness.store documents each."""
+
+    def patiently(self, attempt: Callable[[], R]) -> R: ...
 
     def update_run(self, run_id: int, **values: Any) -> None: ...
 

@@ -5,6 +5,7 @@
     flat groups          only the format is paid: temperature, then stop for a person
     KL spike, swings     lower the learning rate, then temperature towards 1
     dev below its best   roll back, then halve the learning rate
+    not finite           halve the learning rate
     no movement          raise the learning rate
 
 The rules are asked in the order of RULES; the first that speaks decides. A rule looks only at steps taken
@@ -141,6 +142,20 @@ def slow_down_after_rollback(view: _View) -> Decision | None:
     return _set(
         "learning_rate", slower, f"rolled back before step {last.step}",
         "the learning rate was too high for these weights", "dev stays at its best or rises",
+    )  # fmt: skip
+
+
+def slow_down_after_fault(view: _View) -> Decision | None:
+    """A gradient or the weights were not finite at the last step: the next update must be smaller."""
+    faults = view.snapshot.faults
+    if not faults or faults[-1].step < view.snapshot.steps_done or view.snapshot.steps_done == 0:
+        return None
+    slower = view.moved("learning_rate", SLOWER)
+    if slower is None or "learning_rate" in view.snapshot.pins:
+        return None
+    return _set(
+        "learning_rate", slower, f"step {faults[-1].step}: {faults[-1].text}",
+        "updates are so large that numbers overflow", "every update is finite",
     )  # fmt: skip
 
 
@@ -292,6 +307,7 @@ def _continue(view: _View) -> Decision:
 
 RULES: tuple[Callable[[_View], Decision | None], ...] = (
     roll_back,
+    slow_down_after_fault,
     slow_down_after_rollback,
     raise_max_tokens,
     calm_down,

@@ -25,6 +25,10 @@ FOCUS_WIDTH = 0.2
 """How far from the focus a pass rate may lie and still be drawn often (standard deviation)."""
 EXPLORATION = 0.1
 """Weight of the prompts furthest from the focus, against 1 for those on it."""
+CANDIDATES = 4096
+"""Prompts that a draw with a focus looks at, of a larger pool: it costs the same whatever the pool's size."""
+CANDIDATES_EACH = 16
+"""At least so many for each prompt drawn, so that there is something to choose from."""
 
 
 class PromptPool:
@@ -56,19 +60,28 @@ class PromptPool:
         rng = np.random.default_rng(seed)
         n = min(n, self.largest_draw())
         if focus is None:
-            chosen = rng.choice(len(self.prompts), size=n, replace=False)
-        else:
-            distance = (self.pass_rates() - focus) / FOCUS_WIDTH
-            weights = EXPLORATION + (1 - EXPLORATION) * np.exp(-0.5 * distance**2)
-            # Weighted draw without replacement (Efraimidis and Spirakis 2006): the n smallest of Exp(1) / weight.
-            chosen = np.argsort(rng.exponential(size=len(self.prompts)) / weights, kind="stable")[:n]
-        return [self.prompts[i] for i in chosen]
+            return [self.prompts[i] for i in rng.choice(len(self.prompts), size=n, replace=False)]
+        candidates = self._candidates(rng, max(CANDIDATES, CANDIDATES_EACH * n))
+        distance = (self.pass_rates(candidates) - focus) / FOCUS_WIDTH
+        weights = EXPLORATION + (1 - EXPLORATION) * np.exp(-0.5 * distance**2)
+        # Weighted draw without replacement (Efraimidis and Spirakis 2006): the n smallest of Exp(1) / weight.
+        keys = rng.exponential(size=len(candidates)) / weights
+        smallest = np.argpartition(keys, n - 1)[:n]
+        return [self.prompts[i] for i in candidates[smallest[np.argsort(keys[smallest])]]]
 
-    def pass_rates(self) -> NDArray[np.float64]:
-        """Posterior mean of correctness of every prompt."""
+    def _candidates(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
+        """All prompts, or ``n`` of a pool that has many more."""
+        size = len(self.prompts)
+        if size <= 2 * n:
+            return np.arange(size)
+        return rng.choice(size, size=n, replace=False, shuffle=False)
+
+    def pass_rates(self, of: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
+        """Posterior mean of correctness of the prompts ``of`` these places, or of all."""
         label = self._labels[:, 0] / (self._labels[:, 0] + self._labels[:, 1])
-        prior = label[self._label_of] * PRIOR_STRENGTH
-        rates: NDArray[np.float64] = (self._seen[:, 0] + prior) / (self._seen[:, 0] + self._seen[:, 1] + PRIOR_STRENGTH)
+        prior = label[self._label_of[of]] * PRIOR_STRENGTH
+        correct, wrong = self._seen[of, 0], self._seen[of, 1]
+        rates: NDArray[np.float64] = (correct + prior) / (correct + wrong + PRIOR_STRENGTH)
         return rates
 
     def expected_reward(self, prompt_id: str) -> float:

@@ -25,7 +25,7 @@ def main() -> None:
     run = store.find_run(arguments.run)
     snapshot = SnapshotReader(store, run.id).read(whole_run=True)
     console = Console(record=True, width=width, height=height, file=io.StringIO(), force_terminal=True)
-    console.print(render(snapshot, now=run.heartbeat, width=width, height=height))
+    console.print(render(snapshot, age=0.0, width=width, height=height))
     arguments.svg.write_text(console.export_svg(title=f"grpo watch {run.name}"), encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ ALLOWED = {
     "harness.signal": {"harness.types"},
     "harness.knobs": {"harness.types", "harness.errors"},
     "harness.state": {"harness.types", "harness.errors", "harness.knobs"},
-    "harness.places": set(),
+    "harness.places": {"harness.types"},
     "harness.checkpoints": {"harness.types", "harness.errors", "harness.places"},
     "harness.session": CORE | {"harness.checkpoints"},
     "harness.controller": {"harness.types", "harness.errors", "harness.session"},

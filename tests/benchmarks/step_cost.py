@@ -1,29 +1,53 @@
-"""What the harness itself costs a step: decide, draw, record, without generation, reward and TRL.
+"""What the harness itself costs: a step (decide, draw, record) without generation, reward and TRL, and a look at a run.
 
-    python -m tests.benchmarks.step_cost [--at 1000] [--prompts 3300]
+    python -m tests.benchmarks.step_cost [--quick] [--steps 10 1000 100000] [--prompts 100 3300 100000]
 
-Prints JSON: milliseconds per step (median and 95th percentile of the last 100) after so many recorded steps, on a
-real database with a real pool and the rules; the trainer answers at once with 16 groups of 8 completions.
+Prints JSON: milliseconds per step (median and 95th percentile of 200) on top of so many recorded steps, with so many
+prompts, uniform and focused draws; seconds of ``grpo watch`` to its first frame and of ``grpo review`` as processes,
+on the longest run; memory over 10,000 steps. Everything is real (controller, session, rules, pool, database) but the
+trainer, which answers at once with 16 groups of 8 completions.
+
+A long run is not waited for: 50 steps are taken, with looks, samples and a person's change, and their rows are copied
+by SQL, table by table, until there are as many as asked for (``lengthen``).
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import gc
 import json
+import os
+import pty
 import random
+import resource
+import struct
+import subprocess
+import sys
 import tempfile
+import termios
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
+from threading import Event
+from typing import Any
 
+from rich.console import Console
+
+from harness.buckets import rebuild
 from harness.checkpoints import Checkpoints
+from harness.controller import Controller
+from harness.dashboard import render
+from harness.records import driver
 from harness.session import Session
 from harness.snapshot import SnapshotReader
 from harness.spec import RunSpec
 from harness.state import Settings, State
-from harness.store import open_store
+from harness.store import RunStore, open_store
 from harness.types import (
+    Action,
     Completion,
     Evaluation,
     Example,
@@ -40,11 +64,16 @@ from pools.pool import PromptPool
 from pools.sources import load_prompts
 
 NEVER = 10**9
+PATTERN = 50
+"""Steps that are taken before a run is lengthened by copies of them."""
 KNOBS = Knobs(group_size=8, prompts_per_step=16)
+DEV = [Prompt(f"dev {i}", f"{i}+{i}=", str(2 * i)) for i in range(200)]
 
 
 class InstantTrainer:
-    """Everything a step brings back, and none of the work."""
+    """Everything a step brings back, and none of the work. ``spent_s`` is what its answers have taken."""
+
+    spent_s = 0.0
 
     def schedule_factor(self, step: int) -> float:
         return 1.0
@@ -52,76 +81,234 @@ class InstantTrainer:
     def step(
         self, prompts: Sequence[Prompt], knobs: Knobs, *, learning_rate: float, seed: int, progress: Progress
     ) -> StepOutcome:
+        started = time.perf_counter()
         rng = random.Random(seed)
-        groups = []
-        for prompt in prompts:
-            scores = [Score(float(hit), hit, "right" if hit else "wrong", {"exact": float(hit)}) for hit in
-                      (rng.random() < 0.5 for _ in range(knobs.group_size))]  # fmt: skip
-            groups.append(Group(prompt, tuple(Completion(f"text {rng.random()}", 30, False, s) for s in scores)))
+        groups = tuple(Group(prompt, tuple(_answer(rng) for _ in range(knobs.group_size))) for prompt in prompts)
         metrics = {"kl/mean": 0.01, "entropy/mean": 0.1, "grad/norm": 0.3, "loss": 0.0, "time/step_s": 0.5}
-        return StepOutcome(tuple(groups), metrics, True)
+        self.spent_s += time.perf_counter() - started
+        return StepOutcome(groups, metrics, True)
 
     def save(self, folder: Path) -> None:
-        (folder / "weights").write_bytes(b"")
+        (folder / "weights").write_bytes(b"weights")
 
     def load(self, folder: Path) -> None:
         pass
 
 
+def _answer(rng: random.Random) -> Completion:
+    hit = rng.random() < 0.5
+    score = Score(float(hit), hit, "right" if hit else "wrong", {"exact": float(hit)})
+    return Completion(f"text {rng.random()}", 30, False, score)
+
+
 class InstantEvaluator:
     def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
-        return Evaluation(split, 200, 0.5, (0.43, 0.57), 0.5)
+        return Evaluation(
+            split, len(DEV), 0.5, (0.43, 0.57), 0.5, tuple(self.sample(seed=seed, progress=progress) * 50)
+        )
 
     def sample(self, *, seed: int, progress: Progress) -> list[Example]:
-        return []
+        rng = random.Random(seed)
+        return [Example(prompt, _answer(rng)) for prompt in DEV[:4]]
 
 
-def measure(at: int, prompts: int) -> dict[str, float]:
-    """Milliseconds of the steps around number ``at``."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = open_store(f"sqlite:///{folder}/harness.db")
-        spec = RunSpec()
-        run_id = store.create_run(
-            name="bench", seed=0, policy="rules", spec=spec.model_dump(mode="json"), manifest={}, folder=folder,
-            knobs=KNOBS, bounds=spec.all_bounds,
-        )  # fmt: skip
-        pool = PromptPool(load_prompts(f"arithmetic?size={prompts}", template="{prompt}", system=""), draw_share=0.5)
+# ---------------------------------------------------------------- a run of any length
+
+
+@dataclass
+class Bench:
+    """A run that can be driven step by step."""
+
+    store: RunStore
+    run_id: int
+    controller: Controller
+
+    def step(self) -> float:
+        """Take one; the milliseconds that it took beside the trainer's answer."""
+        trainer = self.controller.session.trainer
+        assert isinstance(trainer, InstantTrainer)
+        before, started = trainer.spent_s, time.perf_counter()
+        self.controller._boundary()
+        return 1000 * (time.perf_counter() - started - (trainer.spent_s - before))
+
+
+def build(folder: Path, *, steps: int, prompts: int, focus: float | None = None) -> Bench:
+    """A run with ``steps`` recorded steps, ready for the next."""
+    store = open_store(f"sqlite:///{folder}/harness.db")
+    spec, knobs = RunSpec(), replace(KNOBS, focus=focus)
+    run_id = store.create_run(
+        name="bench", seed=0, policy="rules", spec=spec.model_dump(mode="json"), manifest={}, folder=str(folder),
+        knobs=knobs, bounds=spec.all_bounds,
+    )  # fmt: skip
+    pool = PromptPool(load_prompts(f"arithmetic?size={prompts}", template="{prompt}", system=""), draw_share=0.5)
+
+    def drive(state: State, every: int) -> Bench:
         session = Session(
             store=store,
             run_id=run_id,
-            checkpoints=Checkpoints(store, run_id, Path(folder) / "checkpoints", keep=3),
+            checkpoints=Checkpoints(store, run_id, folder / "checkpoints", keep=3),
             trainer=InstantTrainer(),
             pool=pool,
             evaluator=InstantEvaluator(),
-            settings=Settings(0, spec.all_bounds, (0.0, 1.0), 0.1, NEVER, NEVER, 8, NEVER, 3, ("rules",)),
-            state=State(KNOBS, "rules"),
+            settings=Settings(0, spec.all_bounds, (0.0, 1.0), 0.1, every, every, 8, NEVER, 3, ("rules",)),
+            state=state,
             snapshot=SnapshotReader(store, run_id).read,
             progress=no_progress,
         )
-        policy, trainer = RulesPolicy(), session.trainer
-        seconds: list[float] = []
-        for step in range(1, at + 1):
+        build_policy = {"rules": RulesPolicy}.__getitem__
+        controller = Controller(
+            session, store, run_id, build_policy=lambda kind: build_policy(kind)(), budget_steps=NEVER,
+            budget_hours=None, interrupted=Event(),
+        )  # fmt: skip
+        return Bench(store, run_id, controller)
+
+    first = drive(State(knobs, "rules"), every=10)
+    for step in range(min(steps, PATTERN)):
+        if step == PATTERN // 2:
+            store.add_command(run_id, Action("set", {"temperature": 0.9}), note="calmer")
+        first.step()
+    state = first.controller.session.state
+    if steps > PATTERN:
+        lengthen(store, run_id, steps)
+        state.last_step = state.weights_step = steps
+    return drive(state, every=NEVER)
+
+
+def lengthen(store: RunStore, run_id: int, steps: int) -> None:
+    """Copy the rows of the first PATTERN steps until the run has ``steps``; the only run of its database."""
+    with store.write() as c:
+        sqlite = driver(c)
+        for table in ("steps", "groups", "completions", "decisions", "evaluations"):
+            columns = [row[1] for row in sqlite.execute(f"PRAGMA table_info({table})")]
+            copied = ", ".join(
+                "NULL" if name == "id" else f"{name} + :by" if name in ("step", "parent", "step_id") else name
+                for name in columns
+            )
+            # Of the first run the ids of steps are their numbers.
+            first = "step_id BETWEEN 1" if table == "groups" else "run_id = :run AND step BETWEEN 1"
+            copy = f"INSERT INTO {table} SELECT {copied} FROM {table} WHERE {first} AND :last"
+            for by in range(PATTERN, steps, PATTERN):
+                sqlite.execute(copy, {"run": run_id, "by": by, "last": min(PATTERN, steps - by)})
+        rows = sqlite.execute("SELECT step, metrics FROM steps WHERE run_id = ? ORDER BY step", (run_id,))
+        rebuild(c, run_id, ((step, json.loads(metrics)) for step, metrics in rows), last_step=steps)
+        sqlite.execute(
+            "UPDATE runs SET last_step = :n, weights_step = :n, rollouts = :n * 128, version = version + 1",
+            {"n": steps},
+        )
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+def measure_steps(steps: int, prompts: int, focus: float | None, *, n: int = 200) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = build(Path(folder), steps=steps, prompts=prompts, focus=focus)
+        ms = [bench.step() for _ in range(n + 20)][20:]
+        bench.store.close()
+    return {
+        "steps": steps,
+        "prompts": prompts,
+        "focus": focus,
+        "median_ms": round(median(ms), 3),
+        "p95_ms": round(quantiles(ms, n=20)[-1], 3),
+    }
+
+
+def measure_growth(cases: Sequence[dict[str, Any]], *, n: int = 150) -> list[float]:
+    """Median milliseconds per step of several runs that take turns, so that a busy machine hits all alike."""
+    with tempfile.TemporaryDirectory() as folder:
+        benches = []
+        for i, case in enumerate(cases):
+            (Path(folder) / str(i)).mkdir()
+            benches.append(build(Path(folder) / str(i), **case))
+        rounds = [[bench.step() for bench in benches] for _ in range(n)]
+        for bench in benches:
+            bench.store.close()
+    return [median(ms) for ms in zip(*rounds[20:], strict=True)]
+
+
+def measure_looks(steps: int) -> dict[str, Any]:
+    """Seconds (median of 5) of looking at a run: within this process, and as a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        bench = build(Path(folder), steps=steps, prompts=3300)
+        built_s = time.perf_counter() - started
+        bench.store.update_run(bench.run_id, status="finished", stop_reason="budget spent")
+        frames = []
+        for _ in range(5):
             started = time.perf_counter()
-            session.tell(policy.decide(session.ask()))
-            whole = time.perf_counter() - started
-            rolled = time.perf_counter()
-            trainer.step(pool.prompts[:16], KNOBS, learning_rate=0.0, seed=step, progress=no_progress)
-            seconds.append(whole - (time.perf_counter() - rolled))
-        last = [1000 * s for s in seconds[-100:]]
-        return {
-            "at_step": at,
-            "prompts": prompts,
-            "median_ms": round(median(last), 3),
-            "p95_ms": round(quantiles(last, n=20)[-1], 3),
+            snapshot = SnapshotReader(bench.store, bench.run_id).read(whole_run=True)
+            with Path(os.devnull).open("w") as nowhere:
+                console = Console(file=nowhere, width=120, height=40, force_terminal=True)
+                console.print(render(snapshot, age=0.0, width=120, height=40))
+            frames.append(time.perf_counter() - started)
+        bench.store.close()
+        db = f"{folder}/harness.db"
+        result = {
+            "steps": steps,
+            "built_in_s": round(built_s, 1),
+            "database_mib": round(Path(db).stat().st_size / 2**20),
+            "first_frame_s": round(median(frames), 3),
         }
+        for words in (["runs"], ["watch", "bench"], ["review", "bench"], ["review", "bench", "--json"]):
+            seconds = median(_time_process([*words, "--db", db]) for _ in range(5))
+            result[f"grpo {' '.join(words)}"] = round(seconds, 3)
+    return result
+
+
+def _time_process(words: Sequence[str]) -> float:
+    """Seconds from start to exit, on a terminal of 120 by 40."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *words], stdin=theirs, stdout=theirs, stderr=theirs,
+        env=os.environ | {"TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        while os.read(ours, 1 << 16):
+            pass
+    except OSError:  # Linux says so when the other end is closed
+        pass
+    assert process.wait() == 0
+    os.close(ours)
+    return time.perf_counter() - started
+
+
+def measure_memory(steps: int) -> dict[str, Any]:
+    """Resident MiB of this process after 1,000 steps and after so many more."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = build(Path(folder), steps=0, prompts=3300)
+        seen = []
+        for n in (1000, steps):
+            for _ in range(n):
+                bench.step()
+            gc.collect()
+            pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+            seen.append(round(pages * resource.getpagesize() / 2**20, 1))
+        bench.store.close()
+    return {"after_steps": [1000, 1000 + steps], "rss_mib": seen}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--at", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--prompts", type=int, default=3300)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10, 1000, 10_000, 100_000])
+    parser.add_argument("--prompts", type=int, nargs="+", default=[100, 3300, 100_000])
+    parser.add_argument("--quick", action="store_true", help="ratios only, within a minute")
     arguments = parser.parse_args()
-    print(json.dumps([measure(at, arguments.prompts) for at in arguments.at], indent=2))
+    if arguments.quick:
+        longer = measure_growth([{"steps": steps, "prompts": 1000} for steps in (10, 5000)])
+        larger = measure_growth([{"steps": 10, "prompts": prompts, "focus": 0.5} for prompts in (100, 30_000)])
+        print(json.dumps({"5000 steps / 10": longer[1] / longer[0], "30000 prompts / 100": larger[1] / larger[0]}))
+        return
+    report = {
+        "by_steps": [measure_steps(steps, 3300, None) for steps in arguments.steps],
+        "by_prompts": [measure_steps(1000, n, focus) for focus in (None, 0.5) for n in arguments.prompts],
+        "looks": measure_looks(max(arguments.steps)),
+        "memory": measure_memory(10_000),
+    }
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

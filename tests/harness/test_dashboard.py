@@ -52,7 +52,7 @@ def make_busy_snapshot() -> Snapshot:
 
 def show(snapshot: Snapshot, width: int = 120, height: int = 40) -> str:
     console = Console(record=True, file=io.StringIO(), width=width, height=height, force_terminal=True)
-    console.print(render(snapshot, now=1092.0, width=width, height=height))
+    console.print(render(snapshot, age=2.0, width=width, height=height))
     return console.export_text()
 
 

@@ -1,0 +1,118 @@
+"""What may change when a run is resumed, and what such a change does to comparisons.
+
+A run goes on bit for bit only with the spec, pool and reward it began with. Anything else must be said. What is
+measured or learned from differently begins a new *era*: rewards, dev scores and the best checkpoint of the time
+before are kept in the record, but nothing is compared with them any more.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from harness.errors import InputError
+from harness.places import is_alive_run
+from harness.reader import RunReader
+from harness.spec import RunSpec, apply_overrides, parse_spec
+from harness.types import RunRecord
+
+FIXED = ("name", "seed", "model", "lora", "warmstart", "output")
+"""Sections that make a run what it is."""
+UNMEASURED = frozenset({"evaluate.every", "evaluate.batch", "trainer.micro_batch", "trainer.signal_only"})
+ERA_SECTIONS = ("reward", "pool", "trainer", "evaluate")
+ACCEPTABLE = {"reward": "reward_sha256", "data": "data_sha256"}
+"""What ``--accept`` names, and the hash in the manifest that tells whether it changed."""
+SECTION_OF = {"reward": "reward.", "data": "pool."}
+
+Changes = dict[str, dict[str, Any]]
+
+
+def plan_resume(store: RunReader, name: str, overrides: Sequence[str]) -> tuple[RunRecord, RunSpec, Changes]:
+    """The run, the spec it would go on with, and how that differs from its own. Raises InputError when it lives, has
+    nothing left to do, or would become another run."""
+    record = store.find_run(name)
+    if record.status in ("running", "paused") and is_alive_run(record):
+        raise InputError(f"{record.name} is still running (process {record.pid}); grpo watch {record.name} shows it")
+    tree = store.load_run(record.id)["spec"]
+    spec = parse_spec(apply_overrides(copy.deepcopy(tree), overrides))
+    changes = compute_changes(parse_spec(tree).model_dump(mode="json"), spec.model_dump(mode="json"))
+    check_changes(record.name, changes)
+    if record.status == "finished" and record.last_step >= spec.budget.steps:
+        raise InputError(
+            f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
+            f"grpo resume {record.name} --steps {spec.budget.steps * 2} goes on"
+        )
+    return record, spec, changes
+
+
+def compute_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
+    """``{"section.field": {"from": ..., "to": ...}}`` of two specs as plain trees."""
+    old, new = _flatten(before), _flatten(after)
+    return {
+        name: {"from": old.get(name), "to": new.get(name)}
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    }
+
+
+def check_changes(run: str, changes: Changes) -> None:
+    """Raises InputError for a change that would make it another run."""
+    for name in changes:
+        section = name.partition(".")[0]
+        if section in FIXED and name != "model.threads":
+            raise InputError(
+                f"{name}: cannot change on a resume, it makes the run what it is; start a new run with grpo run"
+            )
+        if section == "knobs":
+            knob = name.partition(".")[2]
+            raise InputError(
+                f"{name}: knobs change between steps: grpo act {run} set {knob}=... --no-wait, then resume"
+            )
+
+
+def check_silent(
+    run: str, old: Mapping[str, Any], new: Mapping[str, Any], changes: Changes, accepted: Collection[str]
+) -> Changes:
+    """What differs between two manifests though the spec does not say so, as changes. Raises InputError unless each
+    is in ``accepted``."""
+    found: Changes = {}
+    for what, key in ACCEPTABLE.items():
+        said = any(name.startswith(SECTION_OF[what]) for name in changes)
+        if old.get(key) == new.get(key) or said:
+            continue
+        if what not in accepted:
+            raise InputError(
+                f"{what}: the {_describe(what, old, new)} since {run} was last driven; "
+                f"grpo resume {run} --accept {what} goes on with it in a new era, or put back what was there"
+            )
+        found[what] = {"from": str(old.get(key))[:12], "to": str(new.get(key))[:12]}
+    return found
+
+
+def begins_era(changes: Changes) -> bool:
+    """Whether what was measured before these changes cannot be compared with what comes after."""
+    return any(
+        name in ACCEPTABLE or (name.partition(".")[0] in ERA_SECTIONS and name not in UNMEASURED) for name in changes
+    )
+
+
+def describe_changes(changes: Changes) -> str:
+    return ", ".join(f"{name} {change['from']} -> {change['to']}" for name, change in changes.items())
+
+
+def _describe(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    if what == "reward":
+        return "code of the reward has changed"
+    before, after = (sum(m.get("split_sizes", {}).values()) for m in (old, new))
+    return f"pool's prompts or ground truths have changed ({before:,} rows then, {after:,} now)"
+
+
+def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{section}.{name}": inner for name, inner in value.items()}
+        else:
+            flat[section] = value
+    return flat

@@ -1,0 +1,310 @@
+"""The record of runs as those who look read it: plain sqlite3, so a look starts in a blink and blocks nobody.
+
+``RunStore`` (harness.store) is a reader that also writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from urllib.parse import quote
+
+from harness.errors import InputError, StoreUnavailable
+from harness.migrations import MIGRATIONS, check_version
+from harness.places import database_path
+from harness.types import (
+    Action,
+    CheckpointRecord,
+    Command,
+    Decision,
+    DecisionRecord,
+    Knobs,
+    RunRecord,
+)
+
+if TYPE_CHECKING:
+    from harness.patience import Patience
+
+LOCK_WAIT_S = 5.0
+"""How long SQLite itself waits for another process to finish writing."""
+PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+"""Faults of the place and not of the statement: later the same statement may work."""
+RUN_FIELDS = tuple(name for name in RunRecord.__dataclass_fields__ if not name.startswith("budget_"))
+DECISION_FIELDS = tuple(DecisionRecord.__dataclass_fields__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def reading(
+    method: Callable[Concatenate[RunReader, sqlite3.Connection, P], R],
+) -> Callable[Concatenate[RunReader, P], R]:
+    """A method that reads: it gets a connection with one consistent view, and the run's patience if it has any."""
+
+    @wraps(method)
+    def read(self: RunReader, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        def attempt() -> R:
+            with self.read() as c:
+                return method(self, c, *args, **kwargs)
+
+        return self.patiently(attempt)
+
+    return read
+
+
+class RunReader:
+    """One database of runs. Open it with ``find_reader``; a thread has a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.path = database_path(url)
+        self.patience: Patience | None = None
+        """Set in the process that drives a run: it outlasts a lock or a full disk, where others fail at once."""
+        self._own = threading.local()
+
+    def close(self) -> None:
+        """Let go of the file, as far as this thread holds it."""
+        connection: sqlite3.Connection | None = self._own.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.close()
+
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection; every statement outside ``read`` is its own transaction."""
+        found: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        if found is None:
+            # mode=rw: a database that is gone is an error, not a new one.
+            place = f"file:{quote(str(self.path.absolute()))}?mode=rw"
+            found = sqlite3.connect(place, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
+            found.row_factory = sqlite3.Row
+            found.execute("PRAGMA synchronous = NORMAL")
+            self._own.connection = found
+        return found
+
+    def version(self) -> int:
+        """How many migrations the database has seen."""
+        return int(self.connection().execute("PRAGMA user_version").fetchone()[0])
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view, whatever is written meanwhile. Raises StoreUnavailable."""
+        try:
+            connection = self.connection()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+        except sqlite3.OperationalError as error:
+            raise self.explain(error, "read") from error
+
+    def patiently(self, attempt: Callable[[], R]) -> R:
+        """What ``attempt`` returns, if need be after waiting. Raises StoreUnavailable for those without patience."""
+        try:
+            return attempt()
+        except StoreUnavailable as fault:
+            if self.patience is None:
+                raise
+            return self.patience.outlast(fault, attempt)
+
+    def explain(self, error: Exception, tried: Literal["read", "write"]) -> Exception:
+        """The fault as people are told it. The file is let go: a lost disk must not be held on to."""
+        with suppress(sqlite3.Error):
+            self.close()
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in PASSING:
+            return error
+        why = f"cannot be {'read' if tried == 'read' else 'written'}"
+        if code == sqlite3.SQLITE_BUSY:
+            why = "is locked by another process"
+        return StoreUnavailable(f"the database {self.path} {why}: {error}", what="the database", cause=str(error))
+
+    def explain_opening(self, error: Exception, tried: Literal["read", "write"]) -> Exception:
+        """The same before anything is known to be a database there: then the place is wrong input."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            return self.explain(error, tried)
+        return InputError(f"db: cannot {tried} {self.path}: {error}; choose another --db or --out")
+
+    # ------------------------------------------------------------ runs
+
+    @reading
+    def find_run(self, c: sqlite3.Connection, name: str) -> RunRecord:
+        """A run by name, or by ``latest``. Raises InputError."""
+        if name == "latest":
+            row = c.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+        else:
+            row = c.execute("SELECT * FROM runs WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise InputError(f"no run named {name}" if name != "latest" else "no run yet")
+        return run_record(row)
+
+    @reading
+    def list_runs(self, c: sqlite3.Connection) -> list[RunRecord]:
+        return [run_record(row) for row in c.execute("SELECT * FROM runs ORDER BY id")]
+
+    @reading
+    def load_run(self, c: sqlite3.Connection, run_id: int) -> dict[str, Any]:
+        """Every column of a run, ``spec`` and ``manifest`` among them."""
+        row = c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        names = ("spec", "manifest", "knobs", "pins", "bounds", "forecast", "eras")
+        documents = {name: load_json(row[name]) for name in names}
+        return dict(row) | documents
+
+    # ------------------------------------------------------------ decisions and commands
+
+    @reading
+    def load_decisions_at(self, c: sqlite3.Connection, run_id: int, step: int) -> list[tuple[Decision, str | None]]:
+        """What was decided for ``step`` already, in order, with refusals; not empty only after a resume."""
+        rows = c.execute("SELECT * FROM decisions WHERE run_id = ? AND step = ? ORDER BY id", (run_id, step))
+        return [(_decision(row), row["refused"]) for row in rows]
+
+    @reading
+    def load_waiting(self, c: sqlite3.Connection, run_id: int) -> list[Command]:
+        rows = c.execute("SELECT * FROM commands WHERE run_id = ? AND state = 'waiting' ORDER BY id", (run_id,))
+        return [
+            Command(
+                row["id"], Action(row["action"], load_json(row["changes"]), load_json(row["argument"])), row["note"]
+            )
+            for row in rows
+        ]
+
+    @reading
+    def load_command(self, c: sqlite3.Connection, command_id: int) -> tuple[str, int | None, str]:
+        """State, the step it was applied before, and the result."""
+        row = c.execute("SELECT state, step, result FROM commands WHERE id = ?", (command_id,)).fetchone()
+        return row["state"], row["step"], row["result"]
+
+    @reading
+    def count_waiting(self, c: sqlite3.Connection, run_id: int) -> int:
+        return count_waiting(c, run_id)
+
+    # ------------------------------------------------------------ looks, checkpoints, lineage
+
+    @reading
+    def has_evaluation(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> bool:
+        found = "SELECT 1 FROM evaluations WHERE run_id = ? AND step = ? AND split = ?"
+        return c.execute(found, (run_id, step, split)).fetchone() is not None
+
+    @reading
+    def has_samples(self, c: sqlite3.Connection, run_id: int, step: int) -> bool:
+        found = "SELECT 1 FROM completions WHERE run_id = ? AND step = ? AND kind = 'fixed' LIMIT 1"
+        return c.execute(found, (run_id, step)).fetchone() is not None
+
+    @reading
+    def load_checkpoints(self, c: sqlite3.Connection, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]:
+        """Checkpoints with their hashes, oldest first."""
+        return load_checkpoints(c, run_id)
+
+    @reading
+    def best_step(self, c: sqlite3.Connection, run_id: int) -> int | None:
+        """The step with the highest dev accuracy of the era, the earliest of equal ones; None before the first look."""
+        return best_step(c, run_id)
+
+    @reading
+    def load_ancestors(self, c: sqlite3.Connection, run_id: int, step: int) -> list[int]:
+        """``step`` and the steps that its weights came through, newest first; superseded ones do not count."""
+        rows = c.execute("SELECT step, parent FROM steps WHERE run_id = ? AND state != 'superseded'", (run_id,))
+        parents = {row["step"]: row["parent"] for row in rows}
+        chain = []
+        while step in parents:
+            chain.append(step)
+            step = parents[step]
+        return chain
+
+
+def find_reader(url: str) -> RunReader | None:
+    """The database at ``url`` for those who only look, None if there is none. Raises InputError."""
+    reader = RunReader(url)
+    if not reader.path.exists():
+        return None
+    try:
+        version = reader.version()
+    except sqlite3.DatabaseError as error:
+        raise reader.explain_opening(error, "read") from error
+    check_version(version)
+    if version < len(MIGRATIONS):
+        from harness.store import open_store  # needs SQLAlchemy, so only where there is something to migrate
+
+        open_store(url).close()
+    return reader
+
+
+# ---------------------------------------------------------------- within one view
+
+
+def load_checkpoints(c: sqlite3.Connection, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]:
+    best = best_step(c, run_id)
+    rows = c.execute("SELECT step, name, path, hashes FROM checkpoints WHERE run_id = ? ORDER BY step", (run_id,))
+    return [
+        (CheckpointRecord(row["step"], row["name"], row["path"], row["step"] == best), load_json(row["hashes"]))
+        for row in rows
+    ]
+
+
+def best_step(c: sqlite3.Connection, run_id: int) -> int | None:
+    row = c.execute(
+        "SELECT step FROM evaluations WHERE run_id = :run AND split = 'dev' "
+        "AND step >= (SELECT era_start FROM runs WHERE id = :run) ORDER BY accuracy DESC, step LIMIT 1",
+        {"run": run_id},
+    ).fetchone()
+    return None if row is None else row["step"]
+
+
+def count_waiting(c: sqlite3.Connection, run_id: int) -> int:
+    (n,) = c.execute("SELECT count(*) FROM commands WHERE run_id = ? AND state = 'waiting'", (run_id,)).fetchone()
+    return int(n)
+
+
+# ---------------------------------------------------------------- rows to records
+
+
+def load_json(stored: Any) -> Any:
+    """A JSON column. SQLite keeps a bare number in one as a number."""
+    if stored == "null" or not isinstance(stored, str):
+        return None if stored == "null" else stored
+    return {} if stored == "{}" else json.loads(stored)  # the short ones are most of a long run
+
+
+@lru_cache(maxsize=64)
+def load_knobs(stored: str) -> Knobs:
+    return Knobs(**json.loads(stored))
+
+
+@lru_cache(maxsize=8)
+def _budget(spec: str) -> tuple[int, float | None]:
+    budget = json.loads(spec).get("budget", {})
+    return budget.get("steps", 0), budget.get("hours")
+
+
+def run_record(row: sqlite3.Row) -> RunRecord:
+    steps, hours = _budget(row["spec"])
+    return RunRecord(**{name: row[name] for name in RUN_FIELDS}, budget_steps=steps, budget_hours=hours)
+
+
+def decision_record(row: sqlite3.Row) -> DecisionRecord:
+    """Of DECISION_FIELDS in their order."""
+    step, source, action, argument, changes, *words = row
+    return DecisionRecord(step, source, action, load_json(argument), load_json(changes), *words)
+
+
+def _decision(row: Mapping[str, Any]) -> Decision:
+    changes = {name: change["to"] for name, change in load_json(row["changes"]).items()}
+    return Decision(
+        Action(row["action"], changes, load_json(row["argument"])),
+        row["source"],
+        row["evidence"],
+        row["hypothesis"],
+        row["expected"],
+        row["command_id"],
+    )

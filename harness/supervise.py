@@ -1,0 +1,188 @@
+"""Keeps a run going without a terminal and without a person: away from the shell, and started again when it dies."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from harness.errors import InputError
+from harness.places import age_of, is_alive_run
+from harness.store import find_store
+from harness.types import RunRecord
+
+RESTARTS = 5
+"""How often a run is started again without having got further than before."""
+PAUSES_S = (1, 2, 4, 8, 16)
+SILENT_S = 1800.0
+"""A process that has said nothing for so long is taken for hung, and killed."""
+POLL_S = 0.5
+
+
+def grpo(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """This program once more, as a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "harness", *words], **options)
+
+
+# ---------------------------------------------------------------- started again when it dies
+
+
+class Supervisor:
+    """Runs ``grpo first`` and, whenever that process dies or hangs, ``grpo again``, until the run ends by itself.
+
+    Only a death by a signal (the kernel's out-of-memory kill, a crash in native code) or a hang is mended: what the
+    program reports itself, such as a broken reward, would happen again.
+    """
+
+    def __init__(
+        self, url: str, name: str, first: Sequence[str], again: Sequence[str], *, silent_s: float = SILENT_S
+    ) -> None:
+        self.url = url
+        self.name = name
+        self.first = list(first)
+        self.again = list(again)
+        self.silent_s = silent_s
+        self.child: subprocess.Popen[bytes] | None = None
+        self.ending = Event()
+
+    def run(self) -> int:
+        """The exit code of the last process, or 1 when starting it again was of no use."""
+        words, furthest, tries = self.first, -1, 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._pass_on)
+        while True:
+            kills_before = count_memory_kills()
+            # A process group of its own, so that Ctrl-C reaches it once: from here.
+            self.child = grpo(words, process_group=0)
+            hung = self._wait()
+            code = self.child.returncode
+            if code >= 0:
+                return code
+            reason = hung or describe_death(-code, count_memory_kills() - kills_before)
+            record = self._record()
+            if self.ending.is_set():
+                return 128 - code
+            step = record.last_step if record else 0
+            tries = 1 if step > furthest else tries + 1
+            furthest = max(furthest, step)
+            if record is not None:
+                words = self.again
+            if tries > RESTARTS:
+                return self._give_up(record, f"{reason}, {tries} times without getting beyond step {step}")
+            self._note(record, "warning", f"the process {reason}; started again ({tries} of at most {RESTARTS})")
+            self.ending.wait(PAUSES_S[tries - 1])
+
+    def _wait(self) -> str:
+        """Until the process has ended. Why it was killed, if it was killed from here."""
+        assert self.child is not None
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                self.child.wait(POLL_S)
+                return ""
+            record = self._record()
+            if record is None or record.status == "paused" or not is_alive_run(record):
+                continue
+            silent = age_of(record)
+            if silent > self.silent_s:
+                self.child.kill()
+                self.child.wait()
+                return f"was silent for {silent:.0f} s in phase {record.phase or 'none'} and was killed"
+
+    def _pass_on(self, number: int, _frame: Any) -> None:
+        self.ending.set()
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(number)
+
+    def _record(self) -> RunRecord | None:
+        store = find_store(self.url)
+        if store is None:
+            return None
+        try:
+            return store.find_run(self.name)
+        except InputError:  # it died before it came so far
+            return None
+        finally:
+            store.close()
+
+    def _note(self, record: RunRecord | None, level: str, text: str) -> None:
+        print(f"grpo: {text}", file=sys.stderr, flush=True)
+        store = find_store(self.url)
+        if record is not None and store is not None:
+            store.record_event(record.id, record.last_step, level, text)
+            store.close()
+
+    def _give_up(self, record: RunRecord | None, why: str) -> int:
+        self._note(record, "error", f"the process {why}: not started again")
+        store = find_store(self.url)
+        if record is not None and store is not None:
+            store.update_run(record.id, status="failed", stop_reason=f"the process {why}", phase="")
+        return 1
+
+
+def describe_death(number: int, memory_kills: int) -> str:
+    """``was killed by SIGKILL ...``, with the kernel's reason where it gives one."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number == signal.SIGKILL and memory_kills > 0:
+        return f"was killed by {name}: the kernel ran out of memory (lower trainer.micro_batch or knobs.max_tokens)"
+    return f"was killed by {name}"
+
+
+def count_memory_kills() -> int:
+    """Processes that the kernel has killed for want of memory: in this container, else on this machine."""
+    for path, word in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
+        with suppress(OSError, ValueError):
+            for line in Path(path).read_text(encoding="utf-8").splitlines():
+                key, _, value = line.partition(" ")
+                if key == word:
+                    return int(value)
+    return 0
+
+
+# ---------------------------------------------------------------- away from the terminal
+
+
+def start_detached(url: str, name: str, words: Sequence[str], output: Path) -> tuple[int, str]:
+    """Start ``grpo words`` in a session of its own, its output in the file ``output``, and wait until the run goes.
+
+    Returns exit code 0 and the process's number, or the code and the last output of a process that ended before.
+    """
+    before = _pid_of(url, name)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("ab") as file:
+        process = grpo(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+    while process.poll() is None:
+        pid = _pid_of(url, name)
+        if pid not in (None, before):
+            return 0, str(pid)
+        time.sleep(POLL_S / 5)
+    text = output.read_text(encoding="utf-8", errors="replace").strip()
+    with suppress(OSError):
+        output.unlink()
+    return process.returncode, text.splitlines()[-1] if text else ""
+
+
+def _pid_of(url: str, name: str) -> int | None:
+    store = find_store(url)
+    if store is None:
+        return None
+    try:
+        record = store.find_run(name)
+    except InputError:
+        return None
+    finally:
+        store.close()
+    return record.pid if is_alive_run(record) else None
+
+
+def own_words(*, without: Sequence[str]) -> list[str]:
+    """The words this program was called with, without the flags ``without``."""
+    return [word for word in sys.argv[1:] if word not in without]

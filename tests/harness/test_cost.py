@@ -1,0 +1,37 @@
+"""What the harness costs does not grow. Only ratios of runs that take turns: no seconds, since machines differ."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.step_cost import build, measure_growth
+
+GENEROUS = 1.5
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [
+        [{"steps": 10, "prompts": 1000}, {"steps": 5000, "prompts": 1000}],
+        [{"steps": 10, "prompts": 100, "focus": 0.5}, {"steps": 10, "prompts": 20_000, "focus": 0.5}],
+    ],
+    ids=["recorded steps", "prompts in the pool"],
+)
+def test_a_step_costs_the_same_however_much_there_is(cases: list[dict[str, int]]) -> None:
+    few, many = measure_growth(cases)
+    assert many < GENEROUS * few
+
+
+def test_stepping_leaves_nothing_behind_in_memory(tmp_path: Path) -> None:
+    bench = build(tmp_path, steps=300, prompts=100)
+    held = []
+    for _ in range(2):
+        for _ in range(150):
+            bench.step()
+        gc.collect()
+        held.append(len(gc.get_objects()))
+    bench.store.close()
+    assert held[1] < held[0] + 200

@@ -1,0 +1,123 @@
+"""The real program away from its terminal, and brought back when it dies or hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.places import is_alive
+from harness.supervise import count_memory_kills, describe_death
+from tests.conftest import Program
+
+SUPERVISE = """
+import sys
+from harness import supervise
+supervise.RESTARTS, supervise.PAUSES_S = 2, (0, 0, 0)
+words = {words!r}
+sys.exit(supervise.Supervisor("sqlite:///runs/harness.db", "held", words, ["resume", "held", "--plain"],
+                              silent_s={silent_s}).run())
+"""
+
+
+def supervised(program: Program, words: list[str], *, silent_s: float = 600.0) -> subprocess.Popen[str]:
+    code = SUPERVISE.format(words=words, silent_s=silent_s)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=program.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    program.started.append(process)
+    return process
+
+
+def events(program: Program, run: str) -> list[str]:
+    return [event["text"] for event in program.review(run)["events"]]
+
+
+def test_killed_and_stopped_it_is_started_again_and_ends_as_if_nothing_had_been(program: Program) -> None:
+    program.run("run", "mini.toml", "--name", "calm")
+    supervisor = supervised(program, ["run", "mini.toml", "--name", "held", "--plain"], silent_s=20)
+    program.wait_for(lambda: program.last_step("held") >= 2)
+    os.kill(program.store().find_run("held").pid, signal.SIGKILL)
+    dead = program.store().find_run("held").pid
+    program.wait_for(lambda: program.store().find_run("held").pid != dead and program.last_step("held") >= 5)
+    os.kill(program.store().find_run("held").pid, signal.SIGSTOP)  # hangs: alive, and silent
+    assert supervisor.wait(timeout=120) == 0
+    said = events(program, "held")
+    assert any("was killed by SIGKILL; started again (1 of" in text for text in said)
+    assert any("was silent for" in text and "was killed; started again" in text for text in said)
+    held, calm = program.review("held"), program.review("calm")
+    assert held["status"] == "finished"
+    assert held["reward"]["by_step"] == calm["reward"]["by_step"]
+    assert held["heldout"] == calm["heldout"]
+
+
+def test_what_dies_at_the_same_step_every_time_is_given_up(program: Program) -> None:
+    (program.folder / "deadly.py").write_text(
+        "import os, signal\n"
+        "def reward(completion, ground_truth):\n"
+        "    os.kill(os.getppid(), signal.SIGKILL)\n"  # the reward is judged in a child of the run
+    )
+    words = ["run", "mini.toml", "--name", "held", "--plain", "--set", "warmstart.steps=0"]
+    supervisor = supervised(program, [*words, "--set", "reward.function=deadly.py:reward"])
+    output, _ = supervisor.communicate(timeout=200)
+    assert supervisor.returncode == 1, output
+    record = program.store().find_run("held")
+    assert record.status == "failed"
+    assert "SIGKILL, 3 times without getting beyond step 0" in record.stop_reason
+
+
+def test_detached_it_lives_in_a_session_of_its_own(program: Program) -> None:
+    done = program.run("run", "mini.toml", "--name", "away", "--steps", "5000", "--detach", "--json")
+    found = json.loads(done.stdout)
+    assert found["run"] == "away"
+    pid = found["pid"]
+    assert os.getsid(pid) != os.getsid(0)
+    os.kill(pid, signal.SIGHUP)  # nobody is there to hang up on it, but someone may still send one
+    program.wait_for(lambda: program.store().find_run("away").status == "stopped")
+    assert "grpo resume away" in (program.folder / "runs" / "away.out").read_text()
+
+    done = program.run("resume", "away", "--detach", "--supervise")
+    assert "grpo watch away" in done.stdout
+    program.run("act", "away", "stop")
+    program.wait_for(lambda: program.store().find_run("away").status == "stopped")
+
+
+def test_detached_wrong_input_is_told_here_and_leaves_nothing(program: Program) -> None:
+    done = program.run("run", "mini.toml", "--detach", "--set", "model.name=./nowhere", code=2)
+    assert "no folder ./nowhere" in done.stderr
+    assert not (program.folder / "runs").exists() or not list((program.folder / "runs").iterdir())
+
+
+def test_ctrl_c_reaches_the_run_through_its_supervisor(program: Program) -> None:
+    process = program.start("run", "mini.toml", "--name", "cut", "--steps", "5000", "--supervise")
+    program.wait_for(lambda: program.last_step("cut") >= 2)
+    pid = program.store().find_run("cut").pid
+    assert pid != process.pid
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "grpo resume cut" in output
+    record = program.store().find_run("cut")
+    assert record.status == "stopped"
+    assert not is_alive(record.pid, record.host, record.process)
+
+
+def test_deaths_are_told_with_the_kernels_reason() -> None:
+    assert count_memory_kills() >= 0
+    assert describe_death(11, 0) == "was killed by SIGSEGV"
+    assert describe_death(9, 0) == "was killed by SIGKILL"
+    assert "out of memory" in describe_death(9, 1)
+    assert describe_death(60, 0)
+
+
+@pytest.mark.parametrize("command", ["run", "resume"])
+def test_help_tells_of_both(program: Program, command: str) -> None:
+    text = program.run(command, "--help").stdout
+    assert "--detach" in text
+    assert "--supervise" in text
