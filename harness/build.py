@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -247,7 +248,13 @@ class Run:
 
     def _forecast(self, trainer: StepTrainer) -> None:
         self.progress("forecasting", 0, 1)
-        forecast: Forecast = compute_forecast(trainer, self.parts.pool, self.parts.knobs, self.parts.spec)
+        forecast: Forecast = compute_forecast(
+            trainer,
+            self.parts.pool,
+            self.parts.knobs,
+            self.parts.spec,
+            free_bytes=shutil.disk_usage(self.folder).free,
+        )
         self.store.update_run(self.run_id, forecast=asdict(forecast))
         self.store.record_event(self.run_id, 0, "warning" if forecast.over_budget else "info", forecast.text)
         log.info("step=0 %s", forecast.text)
@@ -266,6 +273,7 @@ def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]], eras: Se
         checkpoint_every=spec.checkpoint.every,
         checkpoint_keep=spec.checkpoint.keep,
         policy_kinds=POLICY_KINDS,
+        era=len(eras),
         era_start=era["weights_step"],
         era_last_step=era["last_step"],
     )
@@ -312,7 +320,8 @@ def resume_run(
     parts = build_parts(spec)
     changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)
     newest, _ = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1).find_newest()
-    era = {"weights_step": newest.step, "changes": changes} if newest and begins_era(changes) else None
+    measured = {name: change for name, change in changes.items() if begins_era({name: change})}
+    era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
     # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
     store.adopt_run(
         record.id,
@@ -348,4 +357,5 @@ def open_log(folder: Path) -> None:
         for old in list(logger.handlers):
             if isinstance(old, logging.FileHandler):
                 logger.removeHandler(old)
+                old.close()
         logger.addHandler(handler)

@@ -32,8 +32,10 @@ class Forecast:
     text: str
 
 
-def compute_forecast(trainer: Rehearser, pool: Pool, knobs: Knobs, spec: RunSpec) -> Forecast:
-    """Time steps of one and of four prompts and draw the line through both."""
+def compute_forecast(
+    trainer: Rehearser, pool: Pool, knobs: Knobs, spec: RunSpec, *, free_bytes: int | None = None
+) -> Forecast:
+    """Time steps of one and of four prompts and draw the line through both. ``free_bytes`` are left on the disk."""
     few, more = 1, min(4, knobs.prompts_per_step)
     prompts = pool.draw(more, seed=0, focus=None)
     trainer.rehearse(prompts[:few], knobs)  # the first call pays for warming up
@@ -43,7 +45,8 @@ def compute_forecast(trainer: Rehearser, pool: Pool, knobs: Knobs, spec: RunSpec
     step_s = max(seconds_few, seconds_few + slope * (knobs.prompts_per_step - few))
     seconds = step_s * spec.budget.steps
     completions = knobs.prompts_per_step * knobs.group_size * spec.budget.steps
-    # Weights and Adam's two moments, for the newest few, the start, the best and the end.
+    # Weights and Adam's two moments, for the newest few, the start, the best and the one being written. Retention
+    # keeps it there, whatever the number of steps; only checkpoints that a person names come on top.
     disk = trainer.weights_bytes() * 3 * (spec.checkpoint.keep + 3)
     hours = spec.budget.hours
     over = hours is not None and seconds > hours * 3600
@@ -53,6 +56,9 @@ def compute_forecast(trainer: Rehearser, pool: Pool, knobs: Knobs, spec: RunSpec
     )
     if over and hours is not None:
         text += f"; the budget of {hours:g} h allows about {int(hours * 3600 / step_s)} steps"
+    if free_bytes is not None and disk > free_bytes:
+        over = True
+        text += f", but only {free_bytes / 2**20:,.0f} MiB are free: lower checkpoint.keep or choose another --out"
     return Forecast(step_s, seconds, completions, disk, over, text)
 
 

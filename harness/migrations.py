@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from harness.errors import InputError
-
-if TYPE_CHECKING:  # a look at a run must not wait for SQLAlchemy
-    from sqlalchemy import Connection
 
 FIRST_SCHEMA = """
 CREATE TABLE runs (
@@ -104,19 +101,19 @@ FROM numbers WHERE value IS NOT NULL GROUP BY run_id, first
 """
 
 
-def first_schema(connection: Connection) -> None:
+def first_schema(c: sqlite3.Connection) -> None:
     """Version 1."""
-    _run(connection, FIRST_SCHEMA)
+    _run(c, FIRST_SCHEMA)
 
 
-def second_schema(connection: Connection) -> None:
+def second_schema(c: sqlite3.Connection) -> None:
     """Version 2: which process drives a run and when it was heard last, and what a look at a long run reads."""
-    _run(connection, LONG_RUNS)
+    _run(c, LONG_RUNS)
     for metric in ("group/solved_rate", "group/unsolved_rate"):
-        connection.exec_driver_sql(MORE_BUCKETS, {"metric": metric, "path": f'$."{metric}"'})
+        c.execute(MORE_BUCKETS, {"metric": metric, "path": f'$."{metric}"'})
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [first_schema, second_schema]
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [first_schema, second_schema]
 
 
 def check_version(version: int) -> None:
@@ -127,15 +124,20 @@ def check_version(version: int) -> None:
         )
 
 
-def migrate(connection: Connection) -> None:
-    """Bring a database to the newest schema, in the caller's transaction."""
-    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    for number, migration in enumerate(MIGRATIONS[version:], version + 1):
-        migration(connection)
-        connection.exec_driver_sql(f"PRAGMA user_version = {number}")
+def migrate(c: sqlite3.Connection) -> None:
+    """Bring a database to the newest schema, in a transaction of its own."""
+    c.execute("PRAGMA journal_mode = WAL")  # which the file keeps: readers do not block the writer, nor it them
+    c.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = c.execute("PRAGMA user_version").fetchone()
+        for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+            migration(c)
+            c.execute(f"PRAGMA user_version = {number}")
+        c.execute("COMMIT")
+    finally:
+        c.rollback()
 
 
-def _run(connection: Connection, script: str) -> None:
-    for statement in script.split(";"):
-        if statement.strip():
-            connection.exec_driver_sql(statement)
+def _run(c: sqlite3.Connection, script: str) -> None:
+    for statement in script.split(";"):  # executescript would commit first
+        c.execute(statement)

@@ -28,6 +28,8 @@ class Patience:
 
     def outlast(self, fault: StoreUnavailable, attempt: Callable[[], R]) -> R:
         """``attempt`` once more, at growing intervals, until it works. Raises StoreUnavailable when interrupted."""
+        if self.interrupted.is_set():
+            raise fault
         started = reminded = time.monotonic()
         self._tell(f"{fault}; trying again until it works, Ctrl-C ends the run")
 

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from harness.errors import InputError, StoreUnavailable
-from harness.migrations import MIGRATIONS, check_version
+from harness.migrations import MIGRATIONS, check_version, migrate
 from harness.places import database_path
 from harness.types import (
     Action,
@@ -84,17 +85,19 @@ class RunReader:
         """This thread's connection; every statement outside ``read`` is its own transaction."""
         found: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if found is None:
-            # mode=rw: a database that is gone is an error, not a new one.
-            place = f"file:{quote(str(self.path.absolute()))}?mode=rw"
-            found = sqlite3.connect(place, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
+            found = self._own.connection = connect(self.path)
             found.row_factory = sqlite3.Row
-            found.execute("PRAGMA synchronous = NORMAL")
-            self._own.connection = found
         return found
 
-    def version(self) -> int:
-        """How many migrations the database has seen."""
-        return int(self.connection().execute("PRAGMA user_version").fetchone()[0])
+    def bring_up_to_date(self, tried: Literal["read", "write"]) -> None:
+        """The newest schema. Where it is that already, nobody else's lock is waited for. Raises InputError."""
+        try:
+            (version,) = self.connection().execute("PRAGMA user_version").fetchone()
+            check_version(version)
+            if version < len(MIGRATIONS):
+                migrate(self.connection())
+        except sqlite3.DatabaseError as error:
+            raise self.explain_opening(error, tried) from error
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -223,20 +226,21 @@ class RunReader:
         return chain
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """To a database that is there: one that has gone is an error, not a new one."""
+    place = f"file:{quote(str(path.absolute()))}?mode=rw"
+    connection = sqlite3.connect(place, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
 def find_reader(url: str) -> RunReader | None:
     """The database at ``url`` for those who only look, None if there is none. Raises InputError."""
     reader = RunReader(url)
     if not reader.path.exists():
         return None
-    try:
-        version = reader.version()
-    except sqlite3.DatabaseError as error:
-        raise reader.explain_opening(error, "read") from error
-    check_version(version)
-    if version < len(MIGRATIONS):
-        from harness.store import open_store  # needs SQLAlchemy, so only where there is something to migrate
-
-        open_store(url).close()
+    reader.bring_up_to_date("read")
     return reader
 
 

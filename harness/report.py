@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from operator import attrgetter
 from statistics import fmean
 from typing import Any
@@ -62,25 +61,22 @@ def build_review(history: History) -> dict[str, Any]:
         "pins": list(history.pins),
         "forecast": dict(history.forecast),
         "manifest": dict(history.manifest),
-        "decisions": [_without(decision, "at") for decision in history.decisions],
+        "decisions": _documents(history.decisions, "at"),
         "continued": history.continued,
         "checkpoints": [asdict(checkpoint) for checkpoint in history.checkpoints],
-        "samples": [_without(sample, "kind") for sample in history.samples],
+        "samples": _documents(history.samples, "kind"),
         "events": [asdict(event) for event in history.events],
         "bottleneck": find_bottleneck(newest, dev, history.decisions),
     }
 
 
-def _without(record: DecisionRecord | SampleRecord, field: str) -> dict[str, Any]:
-    names, values = _getter(type(record), field)
-    return dict(zip(names, values(record), strict=True))
-
-
-@cache
-def _getter(record: type[DecisionRecord | SampleRecord], left_out: str) -> tuple[list[str], attrgetter[Any]]:
-    """Asdict would copy what is not copied here: a long run has a hundred thousand decisions."""
-    names = [name for name in record.__dataclass_fields__ if name != left_out]
-    return names, attrgetter(*names)
+def _documents(records: Sequence[DecisionRecord] | Sequence[SampleRecord], left_out: str) -> list[dict[str, Any]]:
+    """As asdict makes them, which would copy every value: a long run has a hundred thousand decisions."""
+    if not records:
+        return []
+    names = [name for name in records[0].__dataclass_fields__ if name != left_out]
+    values = attrgetter(*names)
+    return [dict(zip(names, values(record), strict=True)) for record in records]
 
 
 def _mean(buckets: Sequence[Bucket]) -> float | None:

@@ -230,7 +230,7 @@ class Session:
         saved = read_state(Path(checkpoint.path))
         self.trainer.load(Path(checkpoint.path))
         self.state.load_json(saved)
-        if saved["last_step"] >= self.settings.era_last_step:
+        if saved["era"] == self.settings.era:
             self.pool.load_state(saved["pool"])
         else:  # an era begins here: what the pool knew was judged differently
             self.state.last_step = self.settings.era_last_step
@@ -283,7 +283,7 @@ class Session:
 
     def _write_checkpoint(self, name: str = "") -> tuple[CheckpointRecord, dict[str, str]]:
         self.progress("saving", 0, 1)
-        state = {**self.state.to_json(), "pool": self.pool.state()}
+        state = {**self.state.to_json(), "pool": self.pool.state(), "era": self.settings.era}
         return self.checkpoints.write(self.state.weights_step, state, self.trainer.save, name=name)
 
     def _note(self, level: str, text: str) -> None:

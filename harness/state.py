@@ -13,8 +13,8 @@ from harness.types import Decision, Knobs, KnobValue
 
 @dataclass(frozen=True)
 class Settings:
-    """What a session takes from the spec. The present era began with the weights of ``era_start``, and its steps are
-    numbered from after ``era_last_step``."""
+    """What a session takes from the spec. The present ``era`` (0 is the first) began with the weights of
+    ``era_start``, and its steps are numbered from after ``era_last_step``."""
 
     seed: int
     bounds: Mapping[str, tuple[float, float]]
@@ -26,6 +26,7 @@ class Settings:
     checkpoint_every: int
     checkpoint_keep: int
     policy_kinds: tuple[str, ...]
+    era: int = 0
     era_start: int = 0
     era_last_step: int = 0
 

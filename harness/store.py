@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from harness.buckets import fold, rebuild
 from harness.errors import InputError
-from harness.migrations import MIGRATIONS, check_version, migrate
 from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, is_alive
-from harness.reader import LOCK_WAIT_S, RunReader
+from harness.reader import LOCK_WAIT_S, RunReader, connect
 from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.signal import compute_kind
 from harness.types import (
@@ -196,7 +195,7 @@ class RunStore(RunReader):
         One that cannot be written at once is dropped: a sign of life must not hold up the life.
         """
         values = {"run": run_id, "phase": phase, "done": done, "total": total, "wall_s": wall_s}
-        with suppress(sqlite3.OperationalError):
+        with suppress(sqlite3.Error):
             connection = self.connection()
             connection.execute(f"PRAGMA busy_timeout = {BEAT_WAIT_MS}")
             try:
@@ -431,29 +430,17 @@ def open_store(url: str) -> RunStore:
     file_system = _file_system_of(path)
     if file_system in NETWORK_FILE_SYSTEMS:
         raise InputError(f"db: {path} lies on {file_system}, where SQLite's locks fail; use --db with a local disk")
-    engine = create_engine(
-        f"sqlite:///{path}", connect_args={"timeout": LOCK_WAIT_S}, json_serializer=_dump, poolclass=NullPool
-    )
-    event.listen(engine, "connect", _on_connect)
+    engine = create_engine("sqlite://", creator=lambda: connect(path), json_serializer=_dump, poolclass=NullPool)
     event.listen(engine, "begin", _on_begin)
     store = RunStore(engine, url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        version = store.version() if path.exists() else 0
-        check_version(version)
-        if version < len(MIGRATIONS):
-            with engine.begin() as connection:
-                migrate(connection)
-    except (OSError, sqlite3.DatabaseError, DatabaseError) as error:
-        raise store.explain_opening(getattr(error, "orig", error), "write") from error
+        if not path.exists():
+            path.touch()
+    except OSError as error:
+        raise store.explain_opening(error, "write") from error
+    store.bring_up_to_date("write")
     return store
-
-
-def _on_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions are ours, see _on_begin
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _on_begin(connection: Connection) -> None:

@@ -25,10 +25,10 @@ FOCUS_WIDTH = 0.2
 """How far from the focus a pass rate may lie and still be drawn often (standard deviation)."""
 EXPLORATION = 0.1
 """Weight of the prompts furthest from the focus, against 1 for those on it."""
-CANDIDATES = 4096
-"""Prompts that a draw with a focus looks at, of a larger pool: it costs the same whatever the pool's size."""
-CANDIDATES_EACH = 16
-"""At least so many for each prompt drawn, so that there is something to choose from."""
+WHOLE_POOL = 4096
+"""Prompts up to which a draw with a focus looks at the whole pool."""
+CANDIDATES = 64
+"""Of a larger pool it looks at so many for each prompt drawn: the cost does not grow with the pool."""
 
 
 class PromptPool:
@@ -61,7 +61,7 @@ class PromptPool:
         n = min(n, self.largest_draw())
         if focus is None:
             return [self.prompts[i] for i in rng.choice(len(self.prompts), size=n, replace=False)]
-        candidates = self._candidates(rng, max(CANDIDATES, CANDIDATES_EACH * n))
+        candidates = self._candidates(rng, CANDIDATES * n)
         distance = (self.pass_rates(candidates) - focus) / FOCUS_WIDTH
         weights = EXPLORATION + (1 - EXPLORATION) * np.exp(-0.5 * distance**2)
         # Weighted draw without replacement (Efraimidis and Spirakis 2006): the n smallest of Exp(1) / weight.
@@ -70,9 +70,9 @@ class PromptPool:
         return [self.prompts[i] for i in candidates[smallest[np.argsort(keys[smallest])]]]
 
     def _candidates(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
-        """All prompts, or ``n`` of a pool that has many more."""
+        """All prompts, or ``n`` of a large pool."""
         size = len(self.prompts)
-        if size <= 2 * n:
+        if size <= max(WHOLE_POOL, n):
             return np.arange(size)
         return rng.choice(size, size=n, replace=False, shuffle=False)
 

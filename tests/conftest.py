@@ -63,7 +63,7 @@ class Program:
         done = subprocess.run(
             [sys.executable, "-m", "harness", *words],
             cwd=self.folder,
-            env=self._environment(),
+            env=self._environment() | options.pop("environment", {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

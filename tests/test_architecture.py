@@ -22,7 +22,12 @@ ALLOWED = {
     "harness.checkpoints": {"harness.types", "harness.errors", "harness.places"},
     "harness.session": CORE | {"harness.checkpoints"},
     "harness.controller": {"harness.types", "harness.errors", "harness.session"},
+    "harness.patience": {"harness.errors"},
     "harness.records": set(),
+    "harness.migrations": {"harness.errors"},
+    "harness.buckets": {"harness.records"},
+    "harness.reader": {"harness.types", "harness.errors", "harness.places", "harness.migrations", "harness.patience"},
+    "harness.snapshot": {"harness.types", "harness.places", "harness.reader"},
     "harness.report": {"harness.types", "harness.places", "harness.dashboard", "harness.forecast"},
 }
 """What these modules may import of ours; the rest is bound by the rules below."""
@@ -80,6 +85,10 @@ def test_only_the_trainer_touches_trl_and_only_the_store_opens_databases() -> No
             assert not any(name.split(".")[0] == "trl" for name in found), path
         if path.stem != "store":
             assert "sqlalchemy.create_engine" not in found, path
+        if path.stem not in ("store", "records", "buckets"):
+            assert not any(name.split(".")[0] in ("sqlalchemy", "sqlmodel") for name in found), path
+        if path.stem not in ("store", "records", "buckets", "reader", "snapshot", "migrations"):
+            assert "sqlite3" not in found, path
 
 
 def test_what_people_read_with_never_imports_torch_at_the_top() -> None:

@@ -104,6 +104,18 @@ def test_a_step_that_was_rolled_back_leaves_the_buckets(store: RunStore) -> None
     assert [bucket.first for bucket in load(store, run_id)] == [1, 2, 5]
 
 
+def test_a_number_without_a_step_where_the_buckets_widen_leaves_them_of_one_width(store: RunStore) -> None:
+    run_id = create_run(store)
+    for step in range(1, 513):
+        record_step(store, run_id, step, samples=[])
+    store.update_run(run_id, last_step=513)  # a step that diverged has a number and no row
+    store.roll_back(run_id, 510, live=list(range(1, 511)))
+    record_step(store, run_id, 514, parent=510, samples=[])
+    buckets = load(store, run_id)
+    assert [bucket.first for bucket in buckets] == [*range(1, 511, 2), 513]
+    assert [bucket.n for bucket in buckets] == [2] * 255 + [1]
+
+
 def test_buckets_stay_within_the_limit_after_a_rollback(store: RunStore) -> None:
     run_id = create_run(store)
     for step in range(1, 561):

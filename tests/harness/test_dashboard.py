@@ -197,6 +197,16 @@ def test_decisions_looks_and_events_are_told_once_in_the_order_of_the_run() -> N
     assert plain.update(snapshot) == []
 
 
+def test_what_happens_after_the_clock_was_set_back_is_told_too() -> None:
+    plain, run = PlainLines(), make_run_record(phase="")
+    before, after = EventRecord(1, "info", "before", 1000.0), EventRecord(2, "info", "after", 5.0)
+    changed = replace(make_change(2, "beta"), at=4.0)
+    assert len(plain.update(make_snapshot(run=run, events=(before,)))) == 1
+    snapshot = make_snapshot(run=run, events=(before, after), decisions=(changed,))
+    assert len(plain.update(snapshot)) == 2
+    assert plain.update(snapshot) == []
+
+
 def test_a_refusal_is_told_with_its_reason() -> None:
     refused = replace(make_change(1, "beta", 0.0, 9.0), refused="outside its bounds", at=1.0)
     (line,) = PlainLines().update(make_snapshot(decisions=(refused,)))

@@ -83,7 +83,7 @@ def test_a_chat_model_is_tuned_resumed_and_evaluated_alike(spec: dict[str, Any],
     target = load_target("chat", checkpoint="final", spec=None, store=run.store)
     assert measure(target, "test", no_progress)[0]["accuracy"] == review["heldout"]["final"]
 
-    again = resume_run(run.store, "chat", Event(), steps=5, hours=None)
+    again = resume_run(run.store, "chat", Event(), overrides=["budget.steps=5"])
     assert again.drive()[0] == "finished"
     longer = build_review(load_history(run.store, "chat"))["reward"]["by_step"]
     assert longer[:3] == review["reward"]["by_step"]

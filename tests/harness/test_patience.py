@@ -15,6 +15,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from rich.console import Console
 from sqlalchemy.exc import IntegrityError
 
 import harness.reader
@@ -158,7 +159,7 @@ def test_a_view_outlives_a_database_that_is_not_there_for_a_while(tmp_path: Path
     with pytest.raises(StoreUnavailable, match="cannot be read: unable to open database file"):
         reader.read()
     threading.Timer(0.3, elsewhere.rename, (store.path,)).start()
-    follow(reader, pytest.importorskip("rich.console").Console(quiet=True), plain=True)  # ends, since the run has
+    follow(reader, Console(quiet=True), plain=True)  # ends, since the run has
     store.close()
 
 

@@ -208,7 +208,7 @@ def test_a_resume_repeats_logged_decisions_rollbacks_included(run: Run, controll
     before = review(run)
     run.store.update_run(run.run_id, pid=2**22 + 1)  # as if that process were dead
 
-    again = resume_run(run.store, "s", Event(), steps=6, hours=None)
+    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=6"])
     assert again.build_controller().run() == ("finished", "budget of 6 steps spent")
     after = review(again)
     assert after["reward"]["by_step"] == before["reward"]["by_step"]
@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     run.store.update_run(run.run_id, pid=2**22 + 1)
 
-    again = resume_run(run.store, "s", Event(), steps=7, hours=None)
+    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=7"])
     again.build_controller().run()
     assert review(again)["reward"]["by_step"] == before
     assert any("step 6 is damaged" in event["text"] for event in review(again)["events"])
@@ -236,4 +236,4 @@ def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -
 
 def test_a_run_that_lives_is_not_resumed(run: Run) -> None:
     with pytest.raises(ValueError, match="still running"):
-        resume_run(run.store, "s", Event(), steps=None, hours=None)
+        resume_run(run.store, "s", Event())

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
+from sqlmodel import SQLModel
 
 from harness.errors import InputError
 from harness.migrations import MIGRATIONS
-from harness.places import database_url, identify, is_alive
-from harness.snapshot import DECISIONS_SHOWN, EVALUATIONS_SHOWN, EVENTS_SHOWN, STEPS_SHOWN, SnapshotReader
+from harness.places import age_of, database_url, identify, is_alive, is_alive_run
+from harness.reader import find_reader
+from harness.report import build_review
+from harness.snapshot import (
+    DECISIONS_SHOWN,
+    EVALUATIONS_SHOWN,
+    EVENTS_SHOWN,
+    STEPS_SHOWN,
+    SnapshotReader,
+    load_history,
+)
 from harness.store import RunStore, check_place, find_store, open_store
 from harness.types import Action, Decision, Knobs
+from tests.benchmarks.step_cost import build
 from tests.builders import (
     HEALTHY,
     create_run,
@@ -503,6 +520,9 @@ def test_the_database_lies_in_the_output_folder_unless_named() -> None:
     assert database_url("out", "sqlite:///x.db") == "sqlite:///x.db"
 
 
+# ---------------------------------------------------------------- which process, and when it was heard
+
+
 def test_a_process_is_alive_until_it_ended(store: RunStore, run_id: int) -> None:
     host = store.find_run("night").host
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -511,3 +531,155 @@ def test_a_process_is_alive_until_it_ended(store: RunStore, run_id: int) -> None
         assert is_alive(os.getpid(), host, process)
         assert not is_alive(ended.pid, host, process)
         assert is_alive(ended.pid, "a host far away", process)
+
+
+def test_a_process_that_nobody_has_waited_for_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as zombie:
+        while identify(zombie.pid):
+            time.sleep(0.01)
+
+
+def test_another_process_with_the_number_of_a_dead_run_is_not_that_run(store: RunStore, run_id: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        boot, _, started = identify(stranger.pid).rpartition(":")
+        store.update_run(run_id, pid=stranger.pid, process=f"{boot}:{started}")
+        assert is_alive_run(store.find_run("night"))
+        with pytest.raises(InputError, match=rf"night is still running \(process {stranger.pid}\); grpo watch night"):
+            store.adopt_run(run_id)
+        for process in (f"{boot}:{int(started) - 1}", f"the boot before:{started}"):
+            store.update_run(run_id, process=process)
+            assert not is_alive_run(store.find_run("night"))
+        store.adopt_run(run_id)
+        stranger.communicate()
+    assert store.find_run("night").pid == os.getpid()
+
+
+ADOPT = """
+import sys
+from harness.errors import InputError
+from harness.store import open_store
+store = open_store(sys.argv[1])
+print("ready", flush=True)
+input()
+try:
+    store.adopt_run(1)
+    print("won", flush=True)
+except InputError as error:
+    print(error, flush=True)
+input()
+"""
+
+
+def test_of_two_processes_that_resume_at_once_exactly_one_wins(store: RunStore, run_id: int) -> None:
+    store.update_run(run_id, status="stopped")
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", ADOPT, store.url]
+    rivals = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    for rival in rivals:
+        assert rival.stdout is not None
+        assert rival.stdout.readline() == "ready\n"
+    for rival in rivals:
+        assert rival.stdin is not None
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
+    answers = [rival.stdout.readline().strip() for rival in rivals if rival.stdout is not None]
+    winner = store.find_run("night").pid
+    for rival in rivals:
+        rival.communicate("end\n")
+    assert winner == rivals[answers.index("won")].pid
+    assert sorted(answers) == sorted(["won", f"night is still running (process {winner}); grpo watch night shows it"])
+
+
+def test_a_clock_that_is_set_changes_no_age(store: RunStore, run_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    for jump in (1e6, -1e6):
+        monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+        store.beat(run_id, "rollout", 3, 16, 1.0)
+        run = store.find_run("night")
+        assert abs(run.heartbeat - real() - jump) < 60
+        monkeypatch.setattr(time, "time", real)
+        assert 0 <= age_of(run) < 60
+    # Of another boot or machine only the wall clock is known.
+    assert age_of(replace(run, process="another boot:1", heartbeat=real() - 90.0)) == pytest.approx(90.0, abs=5)
+
+
+def test_a_clock_that_is_set_spends_no_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = build(tmp_path, steps=1, prompts=100)
+    bench.controller.budget_hours = 0.1
+    for jump in (1e6, -1e6, 1e6):
+        monkeypatch.setattr(time, "time", lambda jump=jump: 1.8e9 + jump)
+        bench.step()
+    assert bench.controller._spent() is None
+    assert 0 < bench.store.find_run("bench").wall_s < 60
+    bench.store.close()
+
+
+# ---------------------------------------------------------------- older databases
+
+ASSETS = Path(__file__).parent.parent / "assets"
+"""``version-1.db`` and what its runs told, ``version-1.json``, were written by the code of commit af035ef."""
+
+
+def test_a_database_of_version_1_tells_what_it_told_then(tmp_path: Path) -> None:
+    path = tmp_path / "harness.db"
+    shutil.copy(ASSETS / "version-1.db", path)
+    then = json.loads((ASSETS / "version-1.json").read_text(encoding="utf-8"))
+    found = find_reader(url_of(path))
+    assert found is not None
+    now = build_review(load_history(found, "first"))
+    assert now["signal"] == pytest.approx(then.pop("signal"))
+    assert {key: now[key] for key in then} == then
+    assert not is_alive_run(found.find_run("second"))
+    store = open_store(url_of(path))
+    store.adopt_run(2)
+    record_step(store, 2, 2)
+    assert [step.step for step in SnapshotReader(store, 2).read().steps] == [1, 2]
+    store.close()
+    found.close()
+
+
+def test_a_long_run_of_version_1_gets_the_buckets_that_folding_gives(tmp_path: Path) -> None:
+    path = tmp_path / "harness.db"
+    shutil.copy(ASSETS / "version-1.db", path)
+    old = sqlite3.connect(path)
+    old.execute("DELETE FROM steps")
+    old.execute("DELETE FROM buckets")
+    rows = [(step, json.dumps({"group/solved_rate": step % 7 / 7, "reward/mean": step % 5})) for step in range(1, 1301)]
+    old.executemany("INSERT INTO steps VALUES (NULL, 1, ?, 0, 'live', 0, '{}', ?)", rows)
+    old.execute("UPDATE runs SET last_step = 1300 WHERE id = 1")
+    old.commit()
+    old.close()
+    store = open_store(url_of(path))
+    migrated = load_history(store, "first").buckets["group/solved_rate"]
+    store.roll_back(1, 1300, live=range(1, 1301))
+    rebuilt = load_history(store, "first").buckets["group/solved_rate"]
+    store.close()
+    assert (len(migrated), sum(bucket.n for bucket in migrated)) == (325, 1300)
+    assert [(b.first, b.n, b.low, b.high) for b in migrated] == [(b.first, b.n, b.low, b.high) for b in rebuilt]
+    assert [b.mean for b in migrated] == pytest.approx([b.mean for b in rebuilt])
+
+
+def test_the_migrations_make_the_tables_that_are_declared(store: RunStore, tmp_path: Path) -> None:
+    declared = create_engine(f"sqlite:///{tmp_path / 'declared.db'}")
+    SQLModel.metadata.create_all(declared)
+    declared.dispose()
+
+    def describe(path: Path) -> dict[str, Any]:
+        connection = sqlite3.connect(path)
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        described: dict[str, Any] = {}
+        for table in tables:
+            # Without the defaults, which a column added later needs and SQLModel does not declare.
+            columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+            described[table] = {(name, kind, required, key) for _, name, kind, required, _, key in columns}
+            keys = connection.execute(f"PRAGMA foreign_key_list({table})").fetchall()
+            described[f"{table} keys"] = {row[2:5] for row in keys}
+            indexes = connection.execute(f"PRAGMA index_list({table})").fetchall()
+            described[f"{table} indexes"] = {
+                (unique, partial, tuple(tuple(c[2:4]) for c in connection.execute(f"PRAGMA index_xinfo({name})")))
+                for _, name, unique, _, partial in indexes
+            }
+        connection.close()
+        return described
+
+    assert describe(store.path) == describe(tmp_path / "declared.db")

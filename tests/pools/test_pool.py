@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.errors import InputError
 from harness.types import Prompt
-from pools.pool import PromptPool
+from pools.pool import WHOLE_POOL, PromptPool
 from pools.splits import split_prompts
 from tests.builders import make_group, make_prompt
 
@@ -91,8 +91,9 @@ def test_prompts_of_dev_and_test_are_never_drawn(
     assert not kept_apart & set(pool.state()["seen"])
 
 
-def test_focus_moves_draws_towards_prompts_with_that_pass_rate() -> None:
-    pool = make_pool(90)
+@pytest.mark.parametrize("size", [90, 2 * WHOLE_POOL], ids=["small pool", "large pool"])
+def test_focus_moves_draws_towards_prompts_with_that_pass_rate(size: int) -> None:
+    pool = make_pool(size)
     for i, prompt in enumerate(pool.prompts):
         correct = (0, 4, 8)[i % 3]
         teach(pool, prompt, correct=correct, wrong=8 - correct, times=4)
@@ -105,6 +106,15 @@ def test_focus_moves_draws_towards_prompts_with_that_pass_rate() -> None:
     assert mean_rate(0.1) < mean_rate(None) - 0.1
     assert mean_rate(0.9) > mean_rate(None) + 0.1
     assert mean_rate(0.5) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("focus", [None, 0.5])
+def test_a_draw_of_a_large_pool_is_distinct_repeatable_and_of_all_its_parts(focus: float | None) -> None:
+    pool = make_pool(2 * WHOLE_POOL)
+    draws = [ids(pool.draw(200, seed=seed, focus=focus)) for seed in range(40)]
+    assert all(len(set(draw)) == 200 for draw in draws)
+    assert ids(pool.draw(200, seed=7, focus=focus)) == draws[7]
+    assert len({prompt for draw in draws for prompt in draw}) > 0.5 * len(pool.prompts)
 
 
 def test_a_uniform_draw_reaches_every_prompt() -> None:
