@@ -1,6 +1,7 @@
 # make run     fresh clone to a tuned model: sets up .venv, runs the default recipe with a live view
 # make test    the same set-up, then lint, types and the whole test suite
-# make bench   what a step of the harness costs
+# make bench   a step against TRL's own, and what the harness itself costs (about half an hour, JSON)
+# make chaos   kill -9 at random moments, resume, compare bit for bit (about ten minutes)
 # make clean   removes .venv and caches, keeps runs
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint types unit bench clean
+.PHONY: run test lint types unit bench chaos clean
 
 run: $(READY)
 	$(BIN)/grpo run
@@ -27,6 +28,10 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.step_cost
+	$(BIN)/python -m tests.benchmarks.against_trl
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos
 
 # pip shows what it downloads, so the first minutes are not silent.
 $(READY): pyproject.toml constraints.txt

@@ -220,14 +220,14 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
     """The same command in another process: away from this terminal, under supervision, or both."""
     from harness.supervise import Supervisor, own_words, start_detached
 
-    words = [*own_words(without=("--detach", "--supervise", "--json")), *more]
-    plain = [] if "--plain" in words else ["--plain"]
+    words = [*own_words(without=("--detach", "--supervise")), *more]
     if not detach:
         again = ["resume", name, "--db", url, "--out", out, *(w for w in words if w == "--plain")]
         raise SystemExit(Supervisor(url, name, words, again).run())
     _say(f"starting {name} ...", as_json=True)
     output = Path(out) / f"{name}.out"
-    code, said = start_detached(url, name, [*words, *plain, *(["--supervise"] if supervise else [])], output)
+    words = [word for word in words if word not in ("--plain", "--json")] + ["--plain"]
+    code, said = start_detached(url, name, [*words, *(["--supervise"] if supervise else [])], output)
     if code:
         _complain(said.removeprefix("grpo: "), code)
     if "--json" in sys.argv:

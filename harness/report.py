@@ -18,7 +18,7 @@ from harness.forecast import format_duration
 from harness.places import best_link
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, SampleRecord
 
-DECISIONS_TOLD = 100
+DECISIONS_TOLD = 50
 """Rows of the table of decisions; what does not fit is in the document."""
 SIGNAL = ("no_signal", "all_zero", "all_one", "flat", "solved", "unsolved")
 SHARES = {part: f"group/{part}_rate" for part in SIGNAL[1:]} | {"errored": "completion/errored_rate"}
@@ -181,6 +181,9 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
+    for number, era in enumerate(review["eras"], 2):
+        changed = ", ".join(f"{name} {change['from']} -> {change['to']}" for name, change in era["changes"].items())
+        text.append(clean(f"era {number} began at step {era['weights_step']}: {changed}\n"))
     held = review["heldout"]
     if held["baseline"] is not None:
         text.append(f"test accuracy on {held['n']} prompts: {held['baseline']:.3f} at the start")

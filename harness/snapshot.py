@@ -52,6 +52,7 @@ LIVE_STEPS = """
 SELECT step, parent, knobs, metrics FROM steps
 WHERE run_id = ? AND state = 'live' AND step > ? ORDER BY step DESC LIMIT ?
 """
+REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
 DECISIONS = f"SELECT {', '.join(DECISION_FIELDS)} FROM decisions WHERE run_id = ?"
 ACTED = "action != 'continue'"
 # Without the answers prompt by prompt, which no snapshot shows.
@@ -69,7 +70,7 @@ SELECT step FROM completions WHERE id IN (
 )
 """
 EVENTS = "SELECT step, level, text, at FROM events WHERE run_id = ? ORDER BY id"
-BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = ? ORDER BY metric, first"
+BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
 
 
 class SnapshotReader:
@@ -158,22 +159,23 @@ class SnapshotReader:
 
 
 def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> History:
-    """The record of a run, for reviews. Without ``whole_run`` what a terminal has room for: the decisions that did
-    something, the first and the last samples. Raises InputError for an unknown run.
+    """The record of a run, for reviews. Without ``whole_run`` what a terminal has room for: the first and the newest
+    rewards, the decisions that did something, the first and the last samples. Raises InputError for an unknown run.
     """
     run = store.find_run(name)
     here = (run.id,)
     with store.read() as c:
         columns = "manifest, forecast, knobs, pins, era_start, eras"
         row = c.execute(f"SELECT {columns} FROM runs WHERE id = ?", here).fetchone()
-        live = "SELECT step, reward FROM steps WHERE run_id = ? AND state = 'live' ORDER BY step"
-        rewards = dict(_tuples(c, live, here))
         newest = c.execute(LIVE_STEPS, (run.id, 0, NEWEST_STEPS)).fetchall()
         (taken,) = c.execute("SELECT count(*) FROM steps WHERE run_id = ? AND state != 'superseded'", here).fetchone()
         (decided,) = c.execute("SELECT count(*) FROM decisions WHERE run_id = ?", here).fetchone()
         (acted,) = c.execute(f"SELECT count(*) FROM decisions WHERE run_id = ? AND {ACTED}", here).fetchone()
+        rewards = f"{REWARDS} ORDER BY step"
         decisions, samples = DECISIONS, f"{SAMPLES} AND kind = 'fixed'"
         if not whole_run:
+            first, last = f"{REWARDS} ORDER BY step LIMIT 1", f"{REWARDS} ORDER BY step DESC LIMIT {STEPS_SHOWN}"
+            rewards = f"SELECT * FROM ({first}) UNION SELECT * FROM ({last}) ORDER BY step"
             decisions += f" AND {ACTED}"
             samples += f" AND step IN ({FIRST_AND_LAST_LOOK})"
         return History(
@@ -186,7 +188,9 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
             steps_taken=taken,
             era_start=row["era_start"],
             eras=tuple(load_json(row["eras"])),
-            rewards=rewards | {step: math.nan for step, reward in rewards.items() if reward is None},
+            rewards={
+                step: math.nan if reward is None else reward for step, reward in _tuples(c, rewards, {"run": run.id})
+            },
             buckets=_buckets(c, run.id),
             newest=tuple(load_metrics(step["metrics"]) for step in reversed(newest)),
             evaluations=tuple(
@@ -200,7 +204,7 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
         )
 
 
-def _tuples(c: sqlite3.Connection, query: str, parameters: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+def _tuples(c: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Rows of bare values, where there may be a hundred thousand."""
     cursor = c.cursor()
     cursor.row_factory = None
@@ -219,7 +223,7 @@ def _bounds(stored: str) -> Mapping[str, tuple[float, float]]:
 
 def _buckets(c: sqlite3.Connection, run_id: int) -> dict[str, tuple[Bucket, ...]]:
     buckets: dict[str, list[Bucket]] = {}
-    for metric, *values in _tuples(c, BUCKETS, (run_id,)):
+    for metric, *values in _tuples(c, BUCKETS, {"run": run_id}):
         buckets.setdefault(metric, []).append(Bucket(*values))
     return {metric: tuple(parts) for metric, parts in buckets.items()}
 

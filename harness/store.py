@@ -19,7 +19,7 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -109,8 +109,13 @@ class RunStore(RunReader):
             connection: Connection | None = getattr(self._own, "writing", None)
             if connection is None:
                 connection = self._own.writing = self.engine.connect()
-            with connection.begin():
+            sqlite = driver(connection)
+            sqlite.execute("BEGIN IMMEDIATE")
+            try:
                 yield connection
+                sqlite.execute("COMMIT")
+            finally:
+                sqlite.rollback()  # after a commit there is nothing left to undo
         except (sqlite3.OperationalError, OperationalError) as error:
             raise self.explain(getattr(error, "orig", error), "write") from error
 
@@ -430,8 +435,13 @@ def open_store(url: str) -> RunStore:
     file_system = _file_system_of(path)
     if file_system in NETWORK_FILE_SYSTEMS:
         raise InputError(f"db: {path} lies on {file_system}, where SQLite's locks fail; use --db with a local disk")
-    engine = create_engine("sqlite://", creator=lambda: connect(path), json_serializer=_dump, poolclass=NullPool)
-    event.listen(engine, "begin", _on_begin)
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: connect(path),
+        json_serializer=_dump,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",  # transactions are begun and committed in RunStore.write, and nowhere else
+    )
     store = RunStore(engine, url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -441,10 +451,6 @@ def open_store(url: str) -> RunStore:
         raise store.explain_opening(error, "write") from error
     store.bring_up_to_date("write")
     return store
-
-
-def _on_begin(connection: Connection) -> None:
-    driver(connection).execute("BEGIN IMMEDIATE")
 
 
 def _file_system_of(path: Path) -> str:
@@ -487,14 +493,16 @@ def _heartbeat() -> dict[str, float]:
 
 
 def _group_row(step_id: int | None, group: Group, reward_range: tuple[float, float]) -> tuple[Any, ...]:
+    prompt, scores = group.prompt, [c.score for c in group.completions]
     return (
         step_id,
-        group.prompt.id,
-        group.prompt.label,
+        prompt.id,
+        prompt.label,
         compute_kind(group, reward_range),
-        _dump([c.score.reward for c in group.completions]),
-        _dump([int(c.score.correct) for c in group.completions]),
-        _dump([c.tokens for c in group.completions]),
+        _dump([score.reward for score in scores]),
+        # A list of whole numbers prints as the JSON that it is, in a third of the time.
+        str([int(score.correct) for score in scores]),
+        str([c.tokens for c in group.completions]),
     )
 
 

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from harness.errors import InputError
-from harness.places import age_of, is_alive_run
+from harness.errors import HarnessError
+from harness.places import is_alive_run
+from harness.reader import find_reader
 from harness.store import find_store
 from harness.types import RunRecord
 
@@ -22,7 +23,7 @@ RESTARTS = 5
 PAUSES_S = (1, 2, 4, 8, 16)
 SILENT_S = 1800.0
 """A process that has said nothing for so long is taken for hung, and killed."""
-POLL_S = 0.5
+POLL_S = 1.0
 
 
 def grpo(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -61,13 +62,15 @@ class Supervisor:
             # A process group of its own, so that Ctrl-C reaches it once: from here.
             self.child = grpo(words, process_group=0)
             hung = self._wait()
-            code = self.child.returncode
-            if code >= 0:
-                return code
-            reason = hung or describe_death(-code, count_memory_kills() - kills_before)
-            record = self._record()
+            code, record = self.child.returncode, self._record()
+            # Exit code 1 with a run that still counts as running: it could not even begin, e.g. for a lock.
+            unfinished = code == 1 and record is not None and record.status in ("running", "paused")
             if self.ending.is_set():
-                return 128 - code
+                return code if code >= 0 else 128 - code
+            if code >= 0 and not unfinished:
+                return code
+            death = describe_death(-code, count_memory_kills() - kills_before) if code < 0 else "could not go on"
+            reason = hung or death
             step = record.last_step if record else 0
             tries = 1 if step > furthest else tries + 1
             furthest = max(furthest, step)
@@ -81,18 +84,23 @@ class Supervisor:
     def _wait(self) -> str:
         """Until the process has ended. Why it was killed, if it was killed from here."""
         assert self.child is not None
+        last, since = 0.0, time.monotonic()
         while True:
             with suppress(subprocess.TimeoutExpired):
                 self.child.wait(POLL_S)
                 return ""
             record = self._record()
-            if record is None or record.status == "paused" or not is_alive_run(record):
-                continue
-            silent = age_of(record)
-            if silent > self.silent_s:
-                self.child.kill()
-                self.child.wait()
-                return f"was silent for {silent:.0f} s in phase {record.phase or 'none'} and was killed"
+            # On this process's own clock: the time a machine sleeps is nobody's silence.
+            if record is None or record.heartbeat != last or not is_alive_run(record):
+                last, since = record.heartbeat if record else 0.0, time.monotonic()
+            elif time.monotonic() - since > self.silent_s:
+                reason = f"was silent for {time.monotonic() - since:.0f} s in phase {record.phase or 'none'}"
+                since = time.monotonic()
+                if self._note(record, "warning", f"the process {reason}: killing it"):
+                    self.child.kill()
+                    self.child.wait()
+                    return reason + " and was killed"
+                # Else the record cannot be written, which the run itself waits for too.
 
     def _pass_on(self, number: int, _frame: Any) -> None:
         self.ending.set()
@@ -100,29 +108,39 @@ class Supervisor:
             self.child.send_signal(number)
 
     def _record(self) -> RunRecord | None:
-        store = find_store(self.url)
-        if store is None:
-            return None
-        try:
-            return store.find_run(self.name)
-        except InputError:  # it died before it came so far
-            return None
-        finally:
-            store.close()
+        return find_record(self.url, self.name)
 
-    def _note(self, record: RunRecord | None, level: str, text: str) -> None:
+    def _note(self, record: RunRecord | None, level: str, text: str) -> bool:
+        """Say it and put it on record. Whether that could be written."""
         print(f"grpo: {text}", file=sys.stderr, flush=True)
-        store = find_store(self.url)
-        if record is not None and store is not None:
-            store.record_event(record.id, record.last_step, level, text)
-            store.close()
+        try:
+            store = find_store(self.url)
+            if record is not None and store is not None:
+                store.record_event(record.id, record.last_step, level, text)
+                store.close()
+        except HarnessError:
+            return False
+        return True
 
     def _give_up(self, record: RunRecord | None, why: str) -> int:
         self._note(record, "error", f"the process {why}: not started again")
-        store = find_store(self.url)
-        if record is not None and store is not None:
-            store.update_run(record.id, status="failed", stop_reason=f"the process {why}", phase="")
+        with suppress(HarnessError):
+            store = find_store(self.url)
+            if record is not None and store is not None:
+                store.update_run(record.id, status="failed", stop_reason=f"the process {why}", phase="")
         return 1
+
+
+def find_record(url: str, name: str) -> RunRecord | None:
+    """What is on record of a run; None before there is anything, or while it cannot be read."""
+    try:
+        reader = find_reader(url)
+        if reader is None:
+            return None
+        with closing(reader):
+            return reader.find_run(name)
+    except HarnessError:
+        return None
 
 
 def describe_death(number: int, memory_kills: int) -> str:
@@ -163,7 +181,7 @@ def start_detached(url: str, name: str, words: Sequence[str], output: Path) -> t
         pid = _pid_of(url, name)
         if pid not in (None, before):
             return 0, str(pid)
-        time.sleep(POLL_S / 5)
+        time.sleep(POLL_S / 10)
     text = output.read_text(encoding="utf-8", errors="replace").strip()
     with suppress(OSError):
         output.unlink()
@@ -171,16 +189,8 @@ def start_detached(url: str, name: str, words: Sequence[str], output: Path) -> t
 
 
 def _pid_of(url: str, name: str) -> int | None:
-    store = find_store(url)
-    if store is None:
-        return None
-    try:
-        record = store.find_run(name)
-    except InputError:
-        return None
-    finally:
-        store.close()
-    return record.pid if is_alive_run(record) else None
+    record = find_record(url, name)
+    return record.pid if record is not None and is_alive_run(record) else None
 
 
 def own_words(*, without: Sequence[str]) -> list[str]:

@@ -215,6 +215,30 @@ def test_a_run_whose_kl_was_never_a_number_has_a_review_and_its_telling(store: R
     assert "1 steps" in console.export_text()
 
 
+def test_a_terminal_is_told_the_same_from_less(store: RunStore, night: RunStore) -> None:
+    long = create_run(store, "long")
+    for step in range(1, 301):
+        kind: Any = "set" if step % 5 == 0 else "continue"
+        decision = Decision(Action(kind), "rules", f"evidence {step}")
+        store.record_decisions(
+            long, step, [(decision, {}, None)], knobs=Knobs(), pins=[], policy="rules", status="running"
+        )
+        record_step(store, long, step, {"reward/mean": step / 300})
+        if step % 100 == 0:
+            store.record_samples(long, step, [make_sample(step, kind="fixed", completion=f"look {step}")])
+    for name in ("night", "long"):
+        told = []
+        for whole_run in (True, False):
+            console = Console(record=True, file=io.StringIO(), width=120)
+            console.print(render_review(build_review(load_history(store, name, whole_run=whole_run))))
+            told.append(" ".join(console.export_text().split()))
+        assert told[0] == told[1]
+    assert "decisions (240 times continue; the newest 50 of 60, all with --json)" in told[0]
+    assert "evidence 300" in told[0]
+    assert "evidence 50 " not in told[0]
+    assert len(load_history(store, "long", whole_run=False).rewards) < 300
+
+
 def test_an_empty_review_is_told_too(store: RunStore) -> None:
     create_run(store)
     console = Console(record=True, file=io.StringIO(), width=100)

@@ -50,7 +50,7 @@ def test_killed_and_stopped_it_is_started_again_and_ends_as_if_nothing_had_been(
     assert supervisor.wait(timeout=120) == 0
     said = events(program, "held")
     assert any("was killed by SIGKILL; started again (1 of" in text for text in said)
-    assert any("was silent for" in text and "was killed; started again" in text for text in said)
+    assert any("was silent for" in text and "and was killed; started again" in text for text in said)
     held, calm = program.review("held"), program.review("calm")
     assert held["status"] == "finished"
     assert held["reward"]["by_step"] == calm["reward"]["by_step"]
