@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel, StopStringCriteria
 
 from harness.errors import Diverged
 from harness.models import LoadedModel
+from harness.process import seed_torch
 from harness.types import Progress, Prompt
 
 COMPACT_AT = 1 / 8
@@ -222,6 +223,7 @@ def generate_texts(
     uniforms = draw_uniforms(seed, len(prompts), max_tokens) if temperature > 0 else None
     was_training = model.training
     model.eval()
+    seed_torch(seed)  # a reward that draws random numbers takes its seed from here
     texts: list[GeneratedText] = []
     try:
         for start in range(0, len(prompts), batch_size):
