@@ -37,7 +37,7 @@ from harness.types import Knobs, Prompt, Score
 PROMPTS = 10
 SHAPES = {  # prompt characters (one token each), completion tokens, group size, micro-batch
     "tiny": (12, 32, 8, 40),
-    "135m": (47, 32, 8, 16),
+    "135m": (47, 24, 4, 8),
 }
 
 

@@ -179,7 +179,8 @@ def test_an_interrupted_wait_ends_with_the_fault(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_a_run_waits_ends_it_cleanly_and_a_resume_goes_on(program: Program) -> None:
-    process = program.start("run", "mini.toml", "--name", "cut", "--set", "warmstart.steps=0", "--steps", "5000")
+    small = ("--set", "warmstart.steps=0", "--set", "model.threads=1")
+    process = program.start("run", "mini.toml", "--name", "cut", "--steps", "5000", *small)
     program.wait_for(lambda: program.last_step("cut") >= 4)
     lines: list[str] = []
     assert process.stdout is not None

@@ -419,6 +419,15 @@ def test_what_a_killed_reward_had_started_is_killed_with_it(build: Build, tmp_pa
 # ---------------------------------------------------------------- ends
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As at a terminal: a suite that runs in the background of a shell was started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_an_item_loops_leaves_the_worker_usable(build: Build) -> None:
     reward = build("loops", time_limit=60.0)
     ask(reward, "1")
@@ -430,6 +439,7 @@ def test_ctrl_c_while_an_item_loops_leaves_the_worker_usable(build: Build) -> No
     assert ask(reward, "2", "1") == [WRONG, RIGHT]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_a_batch_loops_leaves_the_worker_usable(build: Build) -> None:
     reward = build("batch_loops", time_limit=0.3)
     timer = Timer(1.2, os.kill, (os.getpid(), signal.SIGINT))
