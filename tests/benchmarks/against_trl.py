@@ -15,6 +15,7 @@ import argparse
 import copy
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -197,13 +198,16 @@ def main() -> None:
     prepare_process(arguments.threads)
     for model in arguments.model:
         lora = model != "tiny" and not arguments.full
-        result = {
+        result: dict[str, Any] = {
             "model": model,
             "trained": "lora" if lora else "full weights",
             "threads": arguments.threads,
             "gradient": compare_gradients(model, lora=lora),
-            "steps": [compare(model, dead, arguments.pairs, lora=lora) for dead in arguments.dead],
+            "steps": [],
         }
+        for dead in arguments.dead:
+            result["steps"].append(compare(model, dead, arguments.pairs, lora=lora))
+            print(json.dumps(result["steps"][-1]), file=sys.stderr, flush=True)  # long work: say what is known
         print(json.dumps(result, indent=2), flush=True)
 
 
