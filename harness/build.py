@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.checkpoints import Checkpoints
 from harness.controller import Controller
-from harness.eras import begins_era, check_silent, describe_changes, plan_resume
+from harness.eras import check_silent, find_measured, plan_resume
 from harness.errors import InputError, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
@@ -33,6 +33,7 @@ from harness.snapshot import SnapshotReader
 from harness.spec import POLICY_KINDS, RunSpec
 from harness.state import Settings, State
 from harness.store import RunStore, check_place, free_name, open_store, refuse_taken
+from harness.text import format_changes
 from harness.trainer import StepTrainer
 from harness.types import DecisionPolicy, Knobs, Prompt, Scorer, Status
 from harness.warmstart import warm_start
@@ -320,7 +321,7 @@ def resume_run(
     parts = build_parts(spec)
     changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)
     newest, _ = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1).find_newest()
-    measured = {name: change for name, change in changes.items() if begins_era({name: change})}
+    measured = find_measured(changes)
     era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
     # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
     store.adopt_run(
@@ -331,7 +332,7 @@ def resume_run(
         bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
     )
     if changes:
-        text = f"resumed with {describe_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
+        text = f"resumed with {format_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
         store.record_event(record.id, row["last_step"], "warning" if era else "info", text)
     for what in ("threads", "versions"):
         if row["manifest"].get(what) != parts.manifest[what]:

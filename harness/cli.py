@@ -22,6 +22,7 @@ from harness import __version__
 from harness.actions import parse_action
 from harness.errors import HarnessError, InputError
 from harness.places import database_url, is_alive_run
+from harness.text import clean, format_duration
 
 if TYPE_CHECKING:
     from harness.build import Run
@@ -373,7 +374,6 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
 @app.command()
 def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
     """List all runs."""
-    from harness.forecast import format_duration
     from harness.reader import find_reader
 
     store = find_reader(database_url(out, db))
@@ -502,8 +502,6 @@ def sample(
     if as_json:
         print(json.dumps(rows))
         return
-    from harness.dashboard import clean
-
     console = Console()
     for row in rows:
         style = "green" if row["correct"] else "red" if row["correct"] is False else ""

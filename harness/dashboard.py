@@ -20,10 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import StoreUnavailable
-from harness.forecast import format_duration
 from harness.places import age_of
 from harness.snapshot import SnapshotReader
-from harness.types import DecisionRecord, KnobValue, Snapshot, StepRecord
+from harness.text import clean, format_duration, format_knob
+from harness.types import DecisionRecord, Snapshot, StepRecord
 
 REFRESH_S = 0.5
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -178,21 +178,12 @@ def compute_sparkline(values: Sequence[float], width: int, low: float | None, hi
     return "".join(BLOCKS[min(7, max(0, int((value - bottom) / span * 8)))] for value in shown)
 
 
-def format_knob(value: KnobValue) -> str:
-    return "uniform" if value is None else f"{value:g}"
-
-
 def format_decision(decision: DecisionRecord) -> str:
     """``max_tokens 20 -> 30``, or the verb."""
     if decision.changes:
         moves = (f"{k} {format_knob(c['from'])} -> {format_knob(c['to'])}" for k, c in decision.changes.items())
         return ", ".join(moves)
     return decision.action if decision.argument is None else f"{decision.action} {decision.argument}"
-
-
-def clean(text: str) -> str:
-    """A model's text on one line, without control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else ("⏎" if c == "\n" else "�") for c in text)
 
 
 # ---------------------------------------------------------------- again and again

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harness.errors import InputError
-from harness.places import is_alive_run
+from harness.places import refuse_running
 from harness.reader import RunReader
 from harness.spec import RunSpec, apply_overrides, parse_spec
 from harness.types import RunRecord
@@ -32,8 +32,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str]) -> tuple[
     """The run, the spec it would go on with, and how that differs from its own. Raises InputError when it lives, has
     nothing left to do, or would become another run."""
     record = store.find_run(name)
-    if record.status in ("running", "paused") and is_alive_run(record):
-        raise InputError(f"{record.name} is still running (process {record.pid}); grpo watch {record.name} shows it")
+    refuse_running(record.name, record.status, record.pid, record.host, record.process)
     tree = store.load_run(record.id)["spec"]
     spec = parse_spec(apply_overrides(copy.deepcopy(tree), overrides))
     changes = compute_changes(parse_spec(tree).model_dump(mode="json"), spec.model_dump(mode="json"))
@@ -90,15 +89,13 @@ def check_silent(
     return found
 
 
-def begins_era(changes: Changes) -> bool:
-    """Whether what was measured before these changes cannot be compared with what comes after."""
-    return any(
-        name in ACCEPTABLE or (name.partition(".")[0] in ERA_SECTIONS and name not in UNMEASURED) for name in changes
-    )
-
-
-def describe_changes(changes: Changes) -> str:
-    return ", ".join(f"{name} {change['from']} -> {change['to']}" for name, change in changes.items())
+def find_measured(changes: Changes) -> Changes:
+    """Those that begin an era: what was measured before them cannot be compared with what comes after."""
+    return {
+        name: change
+        for name, change in changes.items()
+        if name in ACCEPTABLE or (name.partition(".")[0] in ERA_SECTIONS and name not in UNMEASURED)
+    }
 
 
 def _describe(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from harness.spec import RunSpec
+from harness.text import format_duration
 from harness.types import Knobs, Pool, Prompt
-
-if TYPE_CHECKING:  # those who only want a duration told should not wait for pydantic
-    from harness.spec import RunSpec
 
 
 class Rehearser(Protocol):
@@ -60,13 +59,3 @@ def compute_forecast(
         over = True
         text += f", but only {free_bytes / 2**20:,.0f} MiB are free: lower checkpoint.keep or choose another --out"
     return Forecast(step_s, seconds, completions, disk, over, text)
-
-
-def format_duration(seconds: float) -> str:
-    """``90`` as ``1 min 30 s``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 
 from harness.errors import Refused
+from harness.text import format_knob
 from harness.types import Action, Knobs, KnobValue
 
 KNOB_NAMES: tuple[str, ...] = tuple(field.name for field in fields(Knobs))
@@ -102,7 +103,5 @@ def _finite(text: str) -> float:
 def describe(action: Action) -> str:
     """An action in a few words, for people."""
     if action.kind in ("set", "focus"):
-        return " ".join(
-            f"{name}={'uniform' if value is None else format(value, 'g')}" for name, value in action.changes.items()
-        )
+        return " ".join(f"{name}={format_knob(value)}" for name, value in action.changes.items())
     return action.kind if action.argument is None else f"{action.kind} {action.argument}"

@@ -8,7 +8,8 @@ import time
 from functools import cache
 from pathlib import Path
 
-from harness.types import RunRecord
+from harness.errors import InputError
+from harness.types import RunRecord, Status
 
 PREFIX = "sqlite:///"
 
@@ -57,6 +58,12 @@ def is_alive(pid: int, host: str, process: str) -> bool:
     except PermissionError:
         pass
     return pid > 0
+
+
+def refuse_running(name: str, status: Status, pid: int, host: str, process: str) -> None:
+    """Raises InputError when a process that lives drives the run."""
+    if status in ("running", "paused") and is_alive(pid, host, process):
+        raise InputError(f"{name} is still running (process {pid}); grpo watch {name} shows it")
 
 
 def identify(pid: int) -> str:

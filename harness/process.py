@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import warnings
+from typing import Any
 
 import datasets
 import numpy as np
@@ -24,6 +25,18 @@ def prepare_process(threads: int | None) -> int:
     # Filling fresh tensors only hides reads of garbage, at the price of a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return threads
+
+
+def quiet_training() -> dict[str, Any]:
+    """What every trainer of ours tells transformers: the harness shows progress, keeps the record and saves."""
+    return {
+        "report_to": [],
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+        "bf16": False,
+        "use_cpu": not torch.cuda.is_available(),
+    }
 
 
 def seed_torch(seed: int) -> None:

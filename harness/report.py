@@ -13,9 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.dashboard import clean, compute_sparkline, format_decision
-from harness.forecast import format_duration
+from harness.dashboard import compute_sparkline, format_decision
 from harness.places import best_link
+from harness.text import clean, format_changes, format_duration
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, SampleRecord
 
 DECISIONS_TOLD = 50
@@ -182,8 +182,7 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
     for number, era in enumerate(review["eras"], 2):
-        changed = ", ".join(f"{name} {change['from']} -> {change['to']}" for name, change in era["changes"].items())
-        text.append(clean(f"era {number} began at step {era['weights_step']}: {changed}\n"))
+        text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))
     held = review["heldout"]
     if held["baseline"] is not None:
         text.append(f"test accuracy on {held['n']} prompts: {held['baseline']:.3f} at the start")

@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 
 from harness.buckets import fold, rebuild
 from harness.errors import InputError
-from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, is_alive
+from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, refuse_running
 from harness.reader import LOCK_WAIT_S, RunReader, connect
 from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.signal import compute_kind
@@ -185,10 +185,7 @@ class RunStore(RunReader):
         """Make this process the one that drives the run, with new ``values`` of its columns and, if given, the start
         of a new ``era``. Raises InputError when another process that lives drives it."""
         run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
-        if run["status"] in ("running", "paused") and is_alive(run["pid"], run["host"], run["process"]):
-            raise InputError(
-                f"{run['name']} is still running (process {run['pid']}); grpo watch {run['name']} shows it"
-            )
+        refuse_running(run["name"], run["status"], run["pid"], run["host"], run["process"])
         adopted = {"status": "running", "stop_reason": "", **_this_process(), **_heartbeat()}
         c.execute(update(RUN).where(RUN.c.id == run_id).values(**adopted | values))
         if era is not None:

@@ -128,6 +128,7 @@ class Supervisor:
             store = find_store(self.url)
             if record is not None and store is not None:
                 store.update_run(record.id, status="failed", stop_reason=f"the process {why}", phase="")
+                store.close()
         return 1
 
 

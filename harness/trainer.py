@@ -30,7 +30,7 @@ from harness.errors import RunFailed
 from harness.generate import Generated, build_stop, draw_uniforms, generate_ids
 from harness.log_probs import can_share_prompts, compute_log_probs
 from harness.models import LoadedModel, load_weights, save_weights
-from harness.process import is_out_of_memory, seed_torch
+from harness.process import is_out_of_memory, quiet_training, seed_torch
 from harness.seeds import derive_seed
 from harness.spec import TrainerSpec
 from harness.types import Completion, Group, Knobs, Metrics, Progress, Prompt, Score, Scorer, StepOutcome, no_progress
@@ -87,13 +87,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             weight_decay=spec.weight_decay,
             max_grad_norm=spec.max_grad_norm,
             gradient_checkpointing=spec.gradient_checkpointing,
-            bf16=False,
-            fp16=False,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            use_cpu=not torch.cuda.is_available(),
+            **quiet_training(),
         )
         reference = None if isinstance(loaded.model, PeftModel) else copy.deepcopy(loaded.model)
         super().__init__(

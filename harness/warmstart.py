@@ -7,13 +7,12 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from harness.models import LoadedModel
-from harness.process import seed_torch
+from harness.process import quiet_training, seed_torch
 from harness.seeds import derive_seed
 from harness.spec import WarmstartSpec
 from harness.types import Progress, Prompt
@@ -51,14 +50,9 @@ def warm_start(
                 warmup_steps=min(20, spec.steps // 10),
                 max_length=loaded.context,
                 seed=derive_seed(seed, "warmstart", "trainer"),
-                bf16=False,
                 gradient_checkpointing=False,
-                report_to=[],
-                save_strategy="no",
-                logging_strategy="no",
-                disable_tqdm=True,
                 dataloader_pin_memory=False,
-                use_cpu=not torch.cuda.is_available(),
+                **quiet_training(),
             ),
             train_dataset=Dataset.from_list(rows),
             processing_class=loaded.tokenizer,

@@ -16,9 +16,10 @@ ALLOWED = {
     "harness.errors": set(),
     "harness.seeds": set(),
     "harness.signal": {"harness.types"},
-    "harness.knobs": {"harness.types", "harness.errors"},
+    "harness.text": {"harness.types"},
+    "harness.knobs": {"harness.types", "harness.errors", "harness.text"},
     "harness.state": {"harness.types", "harness.errors", "harness.knobs"},
-    "harness.places": {"harness.types"},
+    "harness.places": {"harness.types", "harness.errors"},
     "harness.checkpoints": {"harness.types", "harness.errors", "harness.places"},
     "harness.session": CORE | {"harness.checkpoints"},
     "harness.controller": {"harness.types", "harness.errors", "harness.session"},
@@ -28,7 +29,7 @@ ALLOWED = {
     "harness.buckets": {"harness.records"},
     "harness.reader": {"harness.types", "harness.errors", "harness.places", "harness.migrations", "harness.patience"},
     "harness.snapshot": {"harness.types", "harness.places", "harness.reader"},
-    "harness.report": {"harness.types", "harness.places", "harness.dashboard", "harness.forecast"},
+    "harness.report": {"harness.types", "harness.places", "harness.dashboard", "harness.text"},
 }
 """What these modules may import of ours; the rest is bound by the rules below."""
 

@@ -30,7 +30,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
 from harness.models import LoadedModel, build_tiny_model, build_tiny_tokenizer
-from harness.process import prepare_process
+from harness.process import prepare_process, quiet_training
 from harness.spec import LoraSpec, TrainerSpec
 from harness.trainer import StepTrainer
 from harness.types import Knobs, Prompt, Score
@@ -134,12 +134,7 @@ def compare(model: str, dead: float, pairs: int, *, lora: bool) -> dict[str, Any
                 lr_scheduler_type="constant",
                 shuffle_dataset=False,
                 gradient_checkpointing=False,
-                bf16=False,
-                report_to=[],
-                save_strategy="no",
-                logging_strategy="no",
-                disable_tqdm=True,
-                use_cpu=True,
+                **quiet_training(),
             ),
             train_dataset=Dataset.from_list([{"prompt": p.text, "dead": p.columns["dead"]} for p in prompts]),
             processing_class=loaded.tokenizer,

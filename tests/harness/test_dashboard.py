@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.dashboard import BLOCKS, PlainLines, clean, compute_sparkline, follow, format_decision, render
+from harness.dashboard import BLOCKS, PlainLines, compute_sparkline, follow, format_decision, render
 from harness.snapshot import SnapshotReader
 from harness.store import RunStore
+from harness.text import clean
 from harness.types import Action, Decision, EventRecord, Knobs, Snapshot
 from tests.builders import (
     create_run,

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness.eras import begins_era, check_changes, check_silent, compute_changes, describe_changes
+from harness.eras import check_changes, check_silent, compute_changes, find_measured
 from harness.errors import InputError
 from harness.spec import RunSpec
+from harness.text import format_changes
 
 SPEC = RunSpec().model_dump(mode="json")
 MANIFEST = {"reward_sha256": "a" * 64, "data_sha256": "b" * 64, "split_sizes": {"train": 1000, "dev": 200}}
@@ -21,7 +22,7 @@ def changed(section: str, **fields: Any) -> dict[str, Any]:
 def test_changes_name_fields_with_both_values() -> None:
     changes = compute_changes(SPEC, changed("reward", errored_limit=0.5) | {"seed": 3})
     assert changes == {"reward.errored_limit": {"from": 0.1, "to": 0.5}, "seed": {"from": 0, "to": 3}}
-    assert describe_changes(changes) == "reward.errored_limit 0.1 -> 0.5, seed 0 -> 3"
+    assert format_changes(changes) == "reward.errored_limit 0.1 -> 0.5, seed 0 -> 3"
     assert compute_changes(SPEC, SPEC) == {}
 
 
@@ -57,7 +58,7 @@ def test_threads_may_change_and_knobs_have_their_own_way() -> None:
 def test_an_era_begins_where_comparisons_end(after: dict[str, Any], era: bool) -> None:
     changes = compute_changes(SPEC, after)
     assert changes
-    assert begins_era(changes) is era
+    assert bool(find_measured(changes)) is era
 
 
 def test_a_silent_difference_is_refused_by_name_and_accepted_when_said() -> None:
@@ -66,7 +67,7 @@ def test_a_silent_difference_is_refused_by_name_and_accepted_when_said() -> None
         check_silent("night", MANIFEST, other, {}, ())
     accepted = check_silent("night", MANIFEST, other, {}, ("reward",))
     assert accepted == {"reward": {"from": "a" * 12, "to": "c" * 12}}
-    assert begins_era(accepted)
+    assert find_measured(accepted) == accepted
     more = MANIFEST | {"data_sha256": "d" * 64, "split_sizes": {"train": 1100, "dev": 200}}
     with pytest.raises(InputError, match=r"data: .*1,200 rows then, 1,300 now.*--accept data"):
         check_silent("night", MANIFEST, more, {}, ("reward",))

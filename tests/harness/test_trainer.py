@@ -22,6 +22,7 @@ from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_te
 from harness.errors import Diverged
 from harness.log_probs import can_share_prompts
 from harness.models import LoadedModel, build_tiny_tokenizer, load_model
+from harness.process import quiet_training
 from harness.spec import LoraSpec, ModelSpec, TrainerSpec
 from harness.trainer import StepTrainer, pack_rows
 from harness.types import Knobs, Prompt, Score
@@ -165,12 +166,7 @@ def test_weights_are_those_of_train_on_the_same_completions(
             weight_decay=0.0,
             shuffle_dataset=False,
             gradient_checkpointing=False,
-            bf16=False,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            use_cpu=True,
+            **quiet_training(),
         ),
         train_dataset=Dataset.from_dict({"prompt": [p.text for p in PROMPTS]}),
         processing_class=theirs.tokenizer,

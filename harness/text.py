@@ -1,0 +1,33 @@
+"""How values, and texts that a model wrote, are shown to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.types import KnobValue
+
+
+def clean(text: str) -> str:
+    """A model's text on one line, without control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else ("⏎" if c == "\n" else "�") for c in text)
+
+
+def format_duration(seconds: float) -> str:
+    """``90`` as ``1 min 30 s``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_knob(value: KnobValue) -> str:
+    """``0.7``; without a focus prompts are drawn uniformly."""
+    return "uniform" if value is None else f"{value:g}"
+
+
+def format_changes(changes: Mapping[str, Mapping[str, Any]]) -> str:
+    """``pool.source a.jsonl -> b.jsonl, seed 0 -> 3``."""
+    return ", ".join(f"{name} {change['from']} -> {change['to']}" for name, change in changes.items())
