@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Tests side by side, each with one thread: two torch jobs of several threads would slow each other many times over.
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -24,7 +26,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.step_cost

@@ -22,6 +22,7 @@ from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
 from harness.inputs import build_reward, check_inputs
 from harness.manifest import collect_manifest
+from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
 from harness.patience import Patience
 from harness.places import database_url
@@ -73,6 +74,7 @@ class Parts:
     reward: RewardWorker
     knobs: Knobs
     bounds: dict[str, tuple[float, float]]
+    memory: MemoryForecast
     manifest: dict[str, Any]
 
 
@@ -82,8 +84,11 @@ def build_parts(spec: RunSpec) -> Parts:
     splits, pool = check_inputs(spec)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
-    longest = _longest_prompt(loaded, splits)
+    longest = _check_prompts(loaded, splits)
     bounds = _fit_context(spec, knobs, loaded.context, longest)
+    shape = shape_of(loaded.model)
+    free = free_memory() + shape.weights_bytes  # which are there already
+    memory = check_memory(shape, knobs, spec.trainer, longest_prompt=longest, free=free)
     low, high = bounds["prompts_per_step"]
     bounds["prompts_per_step"] = (low, min(high, float(pool.largest_draw())))
     manifest = collect_manifest(threads) | {
@@ -91,6 +96,7 @@ def build_parts(spec: RunSpec) -> Parts:
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
         "context": loaded.context,
         "longest_prompt": longest,
+        "memory_forecast": asdict(memory) | {"peak": memory.peak},
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
         "data_sha256": _hash(f"{p.id} {p.ground_truth}" for name in sorted(splits) for p in splits[name]),
         "reward_sha256": _hash(source_of(name) or name for name in spec.reward.functions),
@@ -103,14 +109,22 @@ def build_parts(spec: RunSpec) -> Parts:
         build_reward(spec, chat=loaded.chat),
         knobs,
         bounds,
+        memory,
         manifest,
     )
 
 
-def _longest_prompt(loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]]) -> int:
+def _check_prompts(loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]]) -> int:
+    """Tokens of the longest prompt. Raises InputError when the context has no room for it and an answer."""
     # By characters first: tokenizing a large pool only to find its longest prompt would take minutes.
     longest = sorted((p for part in splits.values() for p in part), key=lambda p: len(p.text))[-50:]
-    return max(len(loaded.prompt_ids(prompt)) for prompt in longest)
+    tokens, text = max((len(loaded.prompt_ids(prompt)), prompt.text) for prompt in longest)
+    if tokens >= loaded.context:
+        raise InputError(
+            f"pool.source: the prompt {text[:40]!r}... has {tokens:,} tokens and the model's context only "
+            f"{loaded.context:,}: leave it out of the source, or take a model with a longer context"
+        )
+    return tokens
 
 
 def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dict[str, tuple[float, float]]:
@@ -255,6 +269,7 @@ class Run:
             self.parts.knobs,
             self.parts.spec,
             free_bytes=shutil.disk_usage(self.folder).free,
+            memory_bytes=self.parts.memory.peak,
         )
         self.store.update_run(self.run_id, forecast=asdict(forecast))
         self.store.record_event(self.run_id, 0, "warning" if forecast.over_budget else "info", forecast.text)

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -435,7 +436,9 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, a model folder or a hub id.")],
     split: Annotated[str, typer.Option(help="Split of the pool: probe, dev, test or train.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
-    spec: Annotated[str | None, typer.Option(help="Of a model: recipe or file that gives pool and reward.")] = None,
+    spec: Annotated[
+        str | None, typer.Option(help="Of a model: recipe or file that gives pool and reward; an export has its own.")
+    ] = None,
     output_file: Annotated[Path | None, typer.Option(help="CSV with one row per example.")] = None,
     as_json: JsonFlag = False,
     db: DbOption = None,
@@ -510,6 +513,87 @@ def sample(
 
 
 @app.command()
+def probe(
+    spec: Annotated[
+        str | None, typer.Argument(metavar="[SPEC]", help="Recipe, .toml or .json; default arithmetic.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of the probe split.")] = 50,
+    n: Annotated[int, typer.Option("-n", min=2, help="Completions per prompt; at least the group size.")] = 16,
+    set_: SetOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Before a run: can the model do some of the pool, so that GRPO has something to amplify, and at which group size?
+
+    Samples as the first step would, after the warm start if the spec has one.
+
+    Examples:
+
+      grpo probe smollm2
+
+      grpo probe my.toml --prompts 100 --set model.name=./my-model
+    """
+    from harness.inputs import check_inputs
+    from harness.spec import load_spec
+
+    checked, _ = load_spec(spec, set_ or [])
+    check_inputs(checked)  # before torch is loaded
+    from harness.measure import load_start, take_groups
+    from harness.probe import compute_probe, judge, render_probe
+
+    console = Console(stderr=True)
+    with console.status(f"loading {checked.model.name}") as status:
+
+        def show(phase: str, done: int, total: int) -> None:
+            status.update(f"{phase} {done}/{total}")
+
+        target = load_start(checked, show)
+        knobs, _ = checked.first_knobs(target.loaded.recommended_group_size)
+        groups = take_groups(target, prompts=prompts, n=max(n, knobs.group_size), progress=show)
+    found = compute_probe(groups, group_size=knobs.group_size)
+    verdict, advice = judge(found, knobs)
+    if as_json:
+        print(json.dumps(asdict(found) | {"group_size": knobs.group_size, "verdict": verdict, "advice": advice}))
+    else:
+        Console().print(render_probe(found, knobs, verdict, advice))
+
+
+@app.command()
+def export(
+    run: RunName,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="New folder; default RUN-STEP here.")
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best checkpoint by dev: what is exported anyway.")] = False,
+    checkpoint: Annotated[str, typer.Option(help="Another one: final, a step or a name.")] = "best",
+    adapter: Annotated[bool, typer.Option("--adapter", help="The adapter alone, not merged into its base.")] = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """A run's model as one folder that transformers loads, with a model card written from the run's record.
+
+    Examples:
+
+      grpo export latest --best
+
+      grpo export night-1 --checkpoint 40 --to ./my-model
+
+      grpo export night-1 --adapter
+    """
+    if best and checkpoint != "best":
+        raise InputError("--best and --checkpoint: give one of them")
+    store = _store(db, out, run)
+    name = store.find_run(run).name
+    folder = to or Path(f"{name}-{checkpoint}")
+    if folder.exists():
+        raise InputError(f"--to: {folder} exists already; choose another")
+    from harness.export import export_run
+
+    _say(f"exporting {checkpoint} of {name} ...", as_json=False)
+    target = export_run(store, name, checkpoint, folder, adapter=adapter)
+    print(f"{target.title} is in {folder}; to score it: grpo eval {folder if folder.is_absolute() else f'./{folder}'}")
+
+
+@app.command()
 def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
     """What this machine offers: versions, cores, memory, GPU, disk, the database."""
     from harness.doctor import examine
@@ -552,16 +636,20 @@ def _store_if_any(db: str | None, out: str) -> RunStore | None:
 
 def _check_model(name: str, db: str | None, out: str) -> RunStore | None:
     """The database if there is one. Raises InputError, before torch is loaded, when ``name`` is no run and no model."""
+    from harness.spec import KNOWN_MODELS
+
     store = _store_if_any(db, out)
     known = {run.name for run in store.list_runs()} if store else set()
-    if name in known or (name == "latest" and known) or name == "tiny":
+    if name in known or (name == "latest" and known) or name in KNOWN_MODELS or name.endswith(".gguf"):
         return store
     folder = Path(name)
     if folder.is_dir():
         if not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):
             raise InputError(f"{name} holds no model: a config.json or adapter_config.json is missing")
     elif "/" not in name:
-        raise InputError(f"no run named {name}, and no model folder of that name")
+        raise InputError(
+            f"no run named {name}, and no model folder of that name; models by name: {', '.join(KNOWN_MODELS)}"
+        )
     return store
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import InputError
-from harness.manifest import PACKAGES, gpu_name, installed_version
+from harness.manifest import PACKAGES, default_threads, gpu_name, installed_version
 from harness.places import database_path, database_url, existing_parent
 from harness.spec import recipe_names
 from harness.store import open_store
+from harness.text import format_bytes
 
 LEAST_DISK = 2 * 2**30
 LEAST_MEMORY = 4 * 2**30
@@ -45,8 +46,8 @@ def examine(db: str | None, out: str) -> list[Finding]:
             not missing,
             f"pip install {' '.join(missing)}" if missing else "",
         ),
-        Finding("cores", f"{cores}, of which a run uses {cores} threads (model.threads)"),
-        Finding("memory", f"{memory / 2**30:.0f} GiB", memory >= LEAST_MEMORY, "take a small model and micro_batch"),
+        Finding("cores", f"{cores}; a run uses {default_threads()} threads (OMP_NUM_THREADS, model.threads)"),
+        Finding("memory", format_bytes(memory), memory >= LEAST_MEMORY, "take a small model and micro_batch"),
         Finding("gpu", gpu or "none: the run uses the processor"),
         _disk(out),
         _database(db, out),
@@ -61,7 +62,7 @@ def examine(db: str | None, out: str) -> list[Finding]:
 def _disk(out: str) -> Finding:
     place = existing_parent(Path(out) / "any run")
     free = shutil.disk_usage(place).free
-    return Finding("disk", f"{free / 2**30:.1f} GiB free at {place}", free >= LEAST_DISK, "free some, or use --out")
+    return Finding("disk", f"{format_bytes(free)} free at {place}", free >= LEAST_DISK, "free some, or use --out")
 
 
 def _database(db: str | None, out: str) -> Finding:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.spec import RunSpec
-from harness.text import format_duration
+from harness.text import format_bytes, format_duration
 from harness.types import Knobs, Pool, Prompt
 
 
@@ -32,9 +32,16 @@ class Forecast:
 
 
 def compute_forecast(
-    trainer: Rehearser, pool: Pool, knobs: Knobs, spec: RunSpec, *, free_bytes: int | None = None
+    trainer: Rehearser,
+    pool: Pool,
+    knobs: Knobs,
+    spec: RunSpec,
+    *,
+    free_bytes: int | None = None,
+    memory_bytes: int | None = None,
 ) -> Forecast:
-    """Time steps of one and of four prompts and draw the line through both. ``free_bytes`` are left on the disk."""
+    """Time steps of one and of four prompts and draw the line through both. ``free_bytes`` are left on the disk,
+    ``memory_bytes`` is what a step needs (harness/memory.py)."""
     few, more = 1, min(4, knobs.prompts_per_step)
     prompts = pool.draw(more, seed=0, focus=None)
     trainer.rehearse(prompts[:few], knobs)  # the first call pays for warming up
@@ -51,11 +58,13 @@ def compute_forecast(
     over = hours is not None and seconds > hours * 3600
     text = (
         f"forecast: {step_s:.2g} s a step, {spec.budget.steps} steps in {format_duration(seconds)} at these knobs, "
-        f"{completions:,} completions, {disk / 2**20:,.0f} MiB of checkpoints"
+        f"{completions:,} completions, {format_bytes(disk)} of checkpoints"
     )
+    if memory_bytes is not None:
+        text += f", {format_bytes(memory_bytes)} of memory"
     if over and hours is not None:
         text += f"; the budget of {hours:g} h allows about {int(hours * 3600 / step_s)} steps"
     if free_bytes is not None and disk > free_bytes:
         over = True
-        text += f", but only {free_bytes / 2**20:,.0f} MiB are free: lower checkpoint.keep or choose another --out"
+        text += f", but only {format_bytes(free_bytes)} are free: lower checkpoint.keep or choose another --out"
     return Forecast(step_s, seconds, completions, disk, over, text)

@@ -109,19 +109,19 @@ def generate_ids(
     lengths = torch.zeros(n, dtype=torch.long, device=device)
     here = torch.arange(n, device=device)  # which row sits at each place of the batch
     running = torch.ones(n, dtype=torch.bool, device=device)  # by place
+    numbers = None if uniforms is None else uniforms.to(device)
     ended = 0
     for t in range(max_tokens):
         if temperature > 0:
-            if uniforms is None:
+            if numbers is None:
                 raise ValueError("sampling at a temperature above 0 needs uniforms")
-            chosen, log_prob, spread = sample_tokens(logits, temperature, top_p, uniforms[here.cpu(), t].to(device))
-            alive = here[running]
-            log_probs[alive, t] = log_prob[running]
-            entropy[alive] += spread[running]
+            chosen, log_prob, spread = sample_tokens(logits, temperature, top_p, numbers[here, t])
+            log_probs[here, t] = torch.where(running, log_prob, 0.0)
+            entropy[here] += torch.where(running, spread, 0.0)
         else:
             chosen = logits.argmax(-1)
-        tokens[here[running], t] = chosen[running]
-        lengths[here[running]] = t + 1
+        tokens[here, t] = torch.where(running, chosen, pad_id)
+        lengths[here] += running
         done = torch.isin(chosen, ends)
         if stop is not None:
             done |= stop(tokens[here, : t + 1], logits)
@@ -163,7 +163,7 @@ def sample_tokens(
     """
     log_p = torch.log_softmax(logits / temperature, dim=-1)
     p = log_p.exp()
-    entropy = -torch.where(p > 0, p * log_p, 0.0).sum(-1)
+    entropy = torch.special.entr(p).sum(-1)
     weights = p
     if top_p < 1:
         ordered, order = p.sort(dim=-1, descending=True)

@@ -31,6 +31,12 @@ def collect_manifest(threads: int) -> dict[str, Any]:
     }
 
 
+def default_threads() -> int:
+    """OMP_NUM_THREADS where it is set, else every core this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdecimal() and int(wanted) else len(os.sched_getaffinity(0))
+
+
 def installed_version(package: str) -> str | None:
     try:
         return version(package)

@@ -1,4 +1,4 @@
-"""Looking at a model outside a run: evaluation and samples of a checkpoint, a folder or a hub id."""
+"""Looking at a model outside a run: evaluation, samples and probe of a checkpoint, a folder or a hub id."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from harness.models import LoadedModel, load_model, load_weights
 from harness.process import prepare_process
 from harness.seeds import derive_seed
 from harness.signal import reason_of
-from harness.spec import LoraSpec, ModelSpec, RunSpec, load_spec, parse_spec
+from harness.spec import LoraSpec, RunSpec, load_spec, parse_spec
 from harness.store import RunStore
-from harness.types import Example, Progress, Prompt, Score, no_progress
+from harness.types import Completion, Example, Group, Progress, Prompt, Score, no_progress
+from harness.warmstart import warm_start
+
+SPEC_FILE = "run-spec.json"
+"""In an exported model: the spec of the run it comes from, so that it can be scored as the run was."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,26 @@ class Target:
     title: str
     spec: RunSpec
     loaded: LoadedModel
+    step: int | None = None
 
 
 def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore | None) -> Target:
     """A run's checkpoint, else a model by folder or hub id. Raises InputError."""
     known = {run.name for run in store.list_runs()} if store else set()
     if store is not None and (name in known or (name == "latest" and known)):
-        return _of_run(store, name, checkpoint)
-    checked, _ = load_spec(spec)
+        return load_checkpoint(store, name, checkpoint)
+    exported = Path(name) / SPEC_FILE
+    checked, _ = load_spec(str(exported) if spec is None and exported.is_file() else spec)
     prepare_process(checked.model.threads)
-    loaded = load_model(ModelSpec(name=name), LoraSpec(rank=0), seed=derive_seed(checked.seed, "model"))
+    # How the model is spoken to comes from the spec, which model it is from the caller.
+    own = {"name": name, "base": None, "revision": None, "quantization": None, "chat": checked.model.wants_chat}
+    model = checked.model.model_copy(update=own)
+    loaded = load_model(model, LoraSpec(rank=0), seed=derive_seed(checked.seed, "model"))
     return Target(name, checked, loaded)
 
 
-def _of_run(store: RunStore, name: str, checkpoint: str) -> Target:
+def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
+    """The weights of a run: best, final, a step or a name. Raises InputError."""
     run = store.find_run(name)
     spec = parse_spec(store.load_run(run.id)["spec"])
     checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
@@ -59,7 +69,16 @@ def _of_run(store: RunStore, name: str, checkpoint: str) -> Target:
     prepare_process(spec.model.threads)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     load_weights(loaded.model, Path(found.path))
-    return Target(f"{run.name} at step {found.step}", spec, loaded)
+    return Target(f"{run.name} at step {found.step}", spec, loaded, found.step)
+
+
+def load_start(spec: RunSpec, progress: Progress) -> Target:
+    """The model that the first step of a run would have, after its warm start. Raises InputError."""
+    prepare_process(spec.model.threads)
+    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
+    if spec.warmstart.steps:
+        warm_start(loaded, build_splits(spec)["train"], spec.warmstart, seed=spec.seed, progress=progress)
+    return Target(spec.model.name, spec, loaded)
 
 
 def measure(target: Target, split: str, progress: Progress) -> tuple[dict[str, Any], list[Example]]:
@@ -84,6 +103,32 @@ def measure(target: Target, split: str, progress: Progress) -> tuple[dict[str, A
         "reasons": dict(reasons.most_common()),
     }
     return result, examples
+
+
+def take_groups(target: Target, *, prompts: int, n: int, progress: Progress) -> list[Group]:
+    """Groups of ``n`` completions of the first prompts of the probe split, sampled as the first step would."""
+    spec, loaded = target.spec, target.loaded
+    knobs, _ = spec.first_knobs(loaded.recommended_group_size)
+    asked = build_splits(spec)["probe"][:prompts]
+    rows = [prompt for prompt in asked for _ in range(n)]
+    texts = generate_texts(
+        loaded,
+        rows,
+        max_tokens=knobs.max_tokens,
+        temperature=knobs.temperature,
+        top_p=spec.trainer.top_p,
+        stop=spec.trainer.stop,
+        batch_size=spec.evaluate.batch,
+        seed=derive_seed(spec.seed, "probe"),
+        progress=progress,
+        phase="sampling",
+    )
+    with build_reward(spec, chat=loaded.chat) as reward:
+        scores = reward.score(rows, [text.text for text in texts])
+    completions = [
+        Completion(text.text, len(text.ids), text.truncated, score) for text, score in zip(texts, scores, strict=True)
+    ]
+    return [Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(asked)]
 
 
 def take_samples(

@@ -1,37 +1,46 @@
-"""Model and tokenizer from a name: the embedded tiny model, a local folder or a hub id."""
+"""Model and tokenizer from a name: embedded, fetched, a folder, a GGUF file, a hub id, or a PEFT adapter on one."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import huggingface_hub
 import safetensors.torch
 import torch
-from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from huggingface_hub import constants, try_to_load_from_cache
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from harness.errors import InputError
-from harness.spec import LoraSpec, ModelSpec
+from harness.gguf import load_gguf
+from harness.memory import check_weights_fit
+from harness.smollm2 import fetch_smollm2
+from harness.spec import SMOLLM2, TINY, LoraSpec, ModelSpec
+from harness.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_tokenizer
 from harness.types import Prompt
 
-TINY = "tiny"
-TINY_CONTEXT = 128
 DEFAULT_LORA_RANK = 16
-TAGS = ("<start_working_out>", "<end_working_out>", "<SOLUTION>", "</SOLUTION>")
-_TINY_ALPHABET = [chr(code) for code in range(32, 127)] + ["\n"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,78 +72,57 @@ class LoadedModel:
         return list(encoded["input_ids"])
 
 
-def build_tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per printable ASCII character and per tag, so that arithmetic is visible digit by digit."""
-    specials = ["<pad>", "<eos>", "<unk>"]
-    vocabulary = {token: i for i, token in enumerate([*specials, *TAGS, *_TINY_ALPHABET])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    # The tags are ordinary text to a reward, so they must survive skip_special_tokens.
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
-    )
-
-
-def build_tiny_model(seed: int, context: int = TINY_CONTEXT) -> LlamaForCausalLM:
-    """A Llama of 0.9 million parameters with weights drawn from ``seed``.
-
-    Rotary base and initial spread suit its short texts: with Llama's own (10,000 and 0.02) the warm start
-    took more than twice the steps to learn which digits belong together, and on some seeds did not.
-    """
-    tokenizer = build_tiny_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=1024,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=context,
-        rope_parameters={"rope_type": "default", "rope_theta": 100.0},
-        initializer_range=0.05,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    return model.to(torch.float32)
-
-
 def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
-    """The model of a spec, with a fresh adapter where ``lora`` asks for one. Raises InputError."""
-    if spec.name == TINY:
-        context = spec.max_length or TINY_CONTEXT
-        model: PreTrainedModel = build_tiny_model(seed, context)
-        tokenizer: PreTrainedTokenizerBase = build_tiny_tokenizer()
-    else:
-        model, tokenizer = _load_pretrained(spec)
-        context = spec.max_length or int(getattr(model.config, "max_position_embeddings", 2048))
+    """The model of a spec, with a fresh adapter where ``lora`` asks for one. An adapter that ``spec`` names is gone on
+    with, whatever ``lora`` says. Raises InputError."""
     rank = lora.rank if lora.rank is not None else (0 if spec.name == TINY else DEFAULT_LORA_RANK)
+    model, tokenizer = _load(spec, seed, full=rank == 0)
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise InputError(
+            f"model.name: {spec.name}: its tokenizer has {len(tokenizer):,} tokens and the model {rows:,}, so they do "
+            "not belong together; give a folder with the model's own tokenizer"
+        )
     if rank and not isinstance(model, PeftModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = get_peft_model(
-                model,
-                LoraConfig(
-                    r=rank,
-                    lora_alpha=lora.alpha,
-                    lora_dropout=lora.dropout,
-                    target_modules=lora.target_modules,
-                    task_type="CAUSAL_LM",
-                ),
-            )
+            model = _try(f"lora: no adapter can be put on {spec.name}", lambda: _add_adapter(model, lora, rank))
+    elif spec.quantization is not None and not isinstance(model, PeftModel):
+        raise InputError(
+            "lora.rank: a model in 4 bits has no weights to train but those of an adapter: use lora.rank=16"
+        )
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    config = base.config.get_text_config()
+    own = TINY_CONTEXT if spec.name == TINY else int(getattr(config, "max_position_embeddings", 2048))
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        chat=tokenizer.chat_template is not None,
-        context=context,
-        recommended_group_size=getattr(model.config, "recommended_group_size", None),
+        chat=_check_chat(spec, tokenizer),
+        context=spec.max_length or own,
+        recommended_group_size=getattr(base.config, "recommended_group_size", None),
     )
+
+
+def _add_adapter(model: PreTrainedModel, lora: LoraSpec, rank: int) -> PeftModel:
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def _check_chat(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> bool:
+    if spec.wants_chat and tokenizer.chat_template is None:
+        raise InputError(
+            f"model.chat: {spec.name} has no chat template; take an instruction-tuned model, put a chat_template.jinja "
+            "into its folder, or set model.chat=false to prompt it with plain text"
+        )
+    return spec.wants_chat
 
 
 def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
@@ -160,39 +148,152 @@ def load_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
         safetensors.torch.load_model(model, folder / "model.safetensors")
 
 
-def _load_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    folder = Path(spec.name)
-    is_local = folder.is_dir()
-    if not is_local and (spec.name.startswith((".", "/", "~")) or spec.name.count("/") != 1):
-        raise InputError(f"model.name: no folder {spec.name}; give {TINY}, a model folder or a hub id such as org/name")
-    dtype = {"auto": _natural_dtype(), "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# ---------------------------------------------------------------- from outside
+
+
+def _load(spec: ModelSpec, seed: int, *, full: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """``full`` says that all weights will be trained, not an adapter."""
+    if spec.name == TINY:
+        return build_tiny_model(seed, spec.max_length or TINY_CONTEXT), build_tiny_tokenizer()
+    if spec.name == SMOLLM2:
+        return _load_pretrained(spec, str(fetch_smollm2()), {}, full=full)
+    if spec.name.endswith(".gguf"):
+        return _load_gguf(spec, Path(spec.name).absolute(), full=full)
+    options = _find(spec)
+    if find_adapter_config_file(spec.name, **options) is not None:
+        return _load_adapter(spec, options, seed)
+    if spec.base is not None:
+        raise InputError(f"model.base: {spec.name} is a whole model, not an adapter; leave model.base out")
+    place = str(Path(spec.name).absolute()) if Path(spec.name).is_dir() else spec.name
+    return _load_pretrained(spec, place, options, full=full)
+
+
+def _find(spec: ModelSpec) -> dict[str, Any]:
+    """How the libraries find a folder or a hub id. Raises InputError when it is neither, or out of reach."""
+    if Path(spec.name).is_dir():
+        return {}
+    if spec.name.startswith((".", "/", "~")) or spec.name.count("/") != 1:
+        raise InputError(
+            f"model.name: no folder {spec.name}; give {TINY}, {SMOLLM2}, a model folder, a .gguf file or a hub id such "
+            "as org/name"
+        )
     options: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
-    if not is_local and not _hub_answers():
-        options["local_files_only"] = True  # without this, minutes of retries come before the error
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(spec.name, padding_side="left", **options)
-        loader = AutoPeftModelForCausalLM if (folder / "adapter_config.json").is_file() else AutoModelForCausalLM
-        more = {"is_trainable": True} if loader is AutoPeftModelForCausalLM else {}
-        model = loader.from_pretrained(spec.name, dtype=dtype[spec.dtype], **options, **more)
-    except Exception as error:  # transformers raises many kinds; all of them mean that this name gives no model
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if options.get("local_files_only"):
-            first_line = "the hub is out of reach and the model is not in the local cache; give a model folder"
-        raise InputError(f"model.name: cannot load {spec.name}: {first_line}") from None
+    if _hub_answers():
+        return options
+    # The libraries would try again for minutes before they say so.
+    files = ("config.json", "adapter_config.json")
+    cached = (try_to_load_from_cache(spec.name, file, revision=spec.revision) for file in files)
+    if not any(isinstance(path, str) for path in cached):
+        raise InputError(
+            f"model.name: the hub is out of reach and {spec.name} is not in the local cache; give a model folder, "
+            f"or {SMOLLM2}, which comes from the package registry"
+        )
+    return options | {"local_files_only": True}
+
+
+def _load_adapter(spec: ModelSpec, options: Mapping[str, Any], seed: int) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """An adapter on its base, ready to be trained on."""
+    config = _try(_cannot_load(spec), lambda: PeftConfig.from_pretrained(spec.name, **options))
+    base = spec.base or config.base_model_name_or_path
+    if not base:
+        raise InputError(f"model.base: the adapter {spec.name} does not say which model it is for: give it")
+    model, tokenizer = _load(spec.model_copy(update={"name": base, "base": None, "revision": None}), seed, full=False)
+    misfit = f"model.name: the adapter {spec.name} does not fit its base {base}"
+    adapted = _try(misfit, lambda: PeftModel.from_pretrained(model, spec.name, is_trainable=True, **options))
+    held = _try(misfit, lambda: load_peft_weights(spec.name, device="cpu", **options))
+    if held.keys() != get_peft_model_state_dict(adapted).keys():  # PEFT passes over layers that the base lacks
+        raise InputError(f"{misfit}: it has other layers; give the right one as model.base")
+    own_tokenizer = (Path(spec.name) / "tokenizer_config.json").is_file()
+    return adapted, _load_tokenizer(spec, spec.name, options) if own_tokenizer else tokenizer
+
+
+def _load_gguf(spec: ModelSpec, path: Path, *, full: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if not path.is_file():
+        raise InputError(f"model.name: no file {spec.name}")
+    if spec.quantization is not None:
+        raise InputError("model.quantization: a GGUF file is unpacked when it is read; give a folder or a hub id")
+
+    def load() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        dtype = _choose_dtype(spec, full=full)
+        check_weights_fit(spec, AutoConfig.from_pretrained(path.parent, gguf_file=path.name), dtype)
+        return load_gguf(path, dtype)
+
+    model, tokenizer = _try(_cannot_load(spec), load)
+    model.name_or_path = str(path)
+    return model.to(_device()), _with_padding(tokenizer)
+
+
+def _load_pretrained(
+    spec: ModelSpec, place: str, options: Mapping[str, Any], *, full: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The folder or hub id ``place``; ``options`` as the libraries take them."""
+    dtype = _choose_dtype(spec, full=full)
+    device = _device()
+
+    def load() -> PreTrainedModel:
+        check_weights_fit(spec, AutoConfig.from_pretrained(place, **options), dtype)
+        if spec.quantization is None:
+            return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options).to(device)
+        four_bit = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+        return AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, quantization_config=four_bit, device_map={"": device}, **options
+        )
+
+    tokenizer = _load_tokenizer(spec, place, options)
+    model = _try(_cannot_load(spec), load)
+    model.name_or_path = place  # what a saved adapter names as its base
+    return model, tokenizer
+
+
+def _load_tokenizer(spec: ModelSpec, place: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = _try(
+        _cannot_load(spec), lambda: AutoTokenizer.from_pretrained(place, padding_side="left", **options)
+    )
+    return _with_padding(tokenizer)
+
+
+def _with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    return tokenizer
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _choose_dtype(spec: ModelSpec, *, full: bool) -> torch.dtype:
+    """On a GPU bfloat16, except for weights that are trained themselves: small updates would be rounded away."""
+    if spec.dtype != "auto":
+        dtype: torch.dtype = getattr(torch, spec.dtype)
+        return dtype
+    return torch.bfloat16 if torch.cuda.is_available() and not full else torch.float32
+
+
+def _cannot_load(spec: ModelSpec) -> str:
+    return f"model.name: cannot load {spec.name}"
+
+
+def _try(what: str, work: Callable[[], T]) -> T:
+    """``work``. Whatever transformers or PEFT raise (many kinds, many lines) becomes one line after ``what``."""
+    try:
+        return work()
+    except InputError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # A state dict that does not fit says so under a heading without content.
+        said = next((line for line in lines if not line.endswith(":")), type(error).__name__)
+        raise InputError(f"{what}: {said}") from None
 
 
 def _hub_answers() -> bool:
     """Whether a connection to the hub opens within three seconds."""
-    address = urlsplit(huggingface_hub.constants.ENDPOINT)
+    address = urlsplit(constants.ENDPOINT)
     try:
         with socket.create_connection((address.hostname, address.port or 443), timeout=3):
             return True
     except OSError:
         return False
-
-
-def _natural_dtype() -> torch.dtype:
-    return torch.bfloat16 if torch.cuda.is_available() else torch.float32

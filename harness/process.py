@@ -14,12 +14,14 @@ import numpy as np
 import torch
 import transformers
 
+from harness.manifest import default_threads
+
 
 def prepare_process(threads: int | None) -> int:
-    """Set up torch and the libraries around it; returns the number of threads, all cores unless given."""
+    """Set up torch and the libraries around it; returns the number of threads."""
     quiet_libraries()
     keep_freed_memory()
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or default_threads()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling fresh tensors only hides reads of garbage, at the price of a pass over memory.

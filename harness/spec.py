@@ -23,6 +23,10 @@ from harness.types import Knobs
 
 DEFAULT_RECIPE = "arithmetic"
 DEFAULT_GROUP_SIZE = 8
+TINY = "tiny"
+SMOLLM2 = "smollm2-135m"
+KNOWN_MODELS = (TINY, SMOLLM2)
+"""Models that need no hub: embedded (harness/tiny.py), fetched once (harness/smollm2.py)."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -39,13 +43,25 @@ class Section(BaseModel):
 
 
 class ModelSpec(Section):
-    """``name``: ``tiny`` (embedded), a local folder, or a hub id. ``max_length`` unset is the model's own context."""
+    """``name``: ``tiny`` (embedded), ``smollm2-135m`` (fetched once), a folder, a .gguf file or a hub id; folder or id
+    may hold a PEFT adapter, which is trained on. ``base``: the model an adapter goes on, unset the one it names.
 
-    name: str = "tiny"
+    ``chat`` sends prompts through the chat template, unset for every model but ``tiny``. ``max_length`` unset is the
+    model's own context. ``quantization`` keeps the base of an adapter in 4 bits (needs bitsandbytes).
+    """
+
+    name: str = TINY
+    base: str | None = None
     revision: str | None = None
+    chat: bool | None = None
+    quantization: Literal["4bit"] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_length: PositiveInt | None = None
     threads: PositiveInt | None = None
+
+    @property
+    def wants_chat(self) -> bool:
+        return self.name != TINY if self.chat is None else self.chat
 
 
 class LoraSpec(Section):

@@ -23,6 +23,11 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def format_bytes(size: float) -> str:
+    """``538 MiB`` or ``2.1 GiB``."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
+
+
 def format_knob(value: KnobValue) -> str:
     """``0.7``; without a focus prompts are drawn uniformly."""
     return "uniform" if value is None else f"{value:g}"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from statistics import fmean, median, pstdev
+from statistics import fmean, median
 
 from harness.types import Action, Decision, EvaluationRecord, KnobValue, Snapshot, StepRecord
 
@@ -201,11 +201,13 @@ def _kl_spike(view: _View) -> str | None:
 
 def _swings(view: _View) -> str | None:
     rewards = [step.metrics["reward/adjusted"] for step in view.since[-SWING_STEPS:]]
-    if len(rewards) < SWING_STEPS or (spread := pstdev(rewards)) < SWING_STD:
+    if len(rewards) < SWING_STEPS:
         return None
     mean = fmean(rewards)
-    products = [(a - mean) * (b - mean) for a, b in pairwise(rewards)]
-    correlation = fmean(products) / spread**2
+    spread = math.sqrt(fmean((reward - mean) ** 2 for reward in rewards))
+    if spread < SWING_STD:
+        return None
+    correlation = fmean((a - mean) * (b - mean) for a, b in pairwise(rewards)) / spread**2
     if correlation > SWING_CORRELATION:
         return None
     return f"reward/adjusted swings: standard deviation {spread:.2f}, lag-1 correlation {correlation:.2f}"

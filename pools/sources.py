@@ -13,9 +13,12 @@ from urllib.parse import parse_qsl
 
 from harness.errors import InputError
 from harness.types import Prompt
-from pools import arithmetic
+from pools import arithmetic, word_sums
 
-GENERATORS: dict[str, Callable[..., Iterator[Prompt]]] = {"arithmetic": arithmetic.generate}
+GENERATORS: dict[str, Callable[..., Iterator[Prompt]]] = {
+    "arithmetic": arithmetic.generate,
+    "word-sums": word_sums.generate,
+}
 
 
 def load_prompts(source: str, *, template: str, system: str) -> list[Prompt]:

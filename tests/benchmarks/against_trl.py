@@ -29,21 +29,26 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
-from harness.models import LoadedModel, build_tiny_model, build_tiny_tokenizer
+from harness.models import LoadedModel, load_model
 from harness.process import prepare_process, quiet_training
-from harness.spec import LoraSpec, TrainerSpec
+from harness.spec import SMOLLM2, LoraSpec, ModelSpec, TrainerSpec
+from harness.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.trainer import StepTrainer
 from harness.types import Knobs, Prompt, Score
+from pools import word_sums
 
 PROMPTS = 10
 SHAPES = {  # prompt characters (one token each), completion tokens, group size, micro-batch
     "tiny": (12, 32, 8, 40),
     "135m": (47, 24, 4, 8),
+    "smollm2": (0, 24, 8, 16),  # the real model on the prompts of its recipe, in its chat format
 }
 
 
 def build_model(name: str, *, lora: bool) -> LoadedModel:
-    """The embedded model, or a random Llama in the shape of SmolLM2-135M; always the same weights."""
+    """The embedded model, a random Llama in the shape of SmolLM2-135M, or that itself; always the same weights."""
+    if name == "smollm2":
+        return load_model(ModelSpec(name=SMOLLM2), LoraSpec(rank=16 if lora else 0), seed=0)
     tokenizer = build_tiny_tokenizer()
     torch.manual_seed(0)
     if name == "tiny":
@@ -67,10 +72,12 @@ def build_model(name: str, *, lora: bool) -> LoadedModel:
 
 
 def build_prompts(characters: int, dead: float) -> list[Prompt]:
-    """Groups without signal are spread over the step."""
+    """Groups without signal are spread over the step. Without ``characters`` the prompts are sums in words."""
+    texts = [(f"{i} " * characters)[:characters] for i in range(PROMPTS)]
+    if not characters:
+        texts = [prompt.text for prompt in word_sums.generate(size=PROMPTS)]
     return [
-        Prompt(f"p{i}", (f"{i} " * characters)[:characters], "", columns={"dead": (i * 7 % PROMPTS) < dead * PROMPTS})
-        for i in range(PROMPTS)
+        Prompt(f"p{i}", text, "", columns={"dead": (i * 7 % PROMPTS) < dead * PROMPTS}) for i, text in enumerate(texts)
     ]
 
 
@@ -136,7 +143,7 @@ def compare(model: str, dead: float, pairs: int, *, lora: bool) -> dict[str, Any
                 gradient_checkpointing=False,
                 **quiet_training(),
             ),
-            train_dataset=Dataset.from_list([{"prompt": p.text, "dead": p.columns["dead"]} for p in prompts]),
+            train_dataset=Dataset.from_list([{"prompt": loaded.render(p), "dead": p.columns["dead"]} for p in prompts]),
             processing_class=loaded.tokenizer,
             callbacks=[alternate],
         )

@@ -17,6 +17,8 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+import torch
+
 import harness.generate
 from harness.process import prepare_process
 from harness.trainer import StepTrainer
@@ -50,6 +52,27 @@ def merged(trainer: StepTrainer) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def checkpointed(trainer: StepTrainer) -> Iterator[None]:
+    """Layers run again for backward instead of keeping what it needs, which leaves no cache of prompts to share."""
+    trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        with patched(trainer, "_shares_prompts", False):
+            yield
+    finally:
+        trainer.model.gradient_checkpointing_disable()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def variants(trainer: StepTrainer, micro_batch: int, *, lora: bool) -> dict[str, Callable[[], Any]]:
     one_each = lambda prompts: (list(prompts), list(range(len(prompts))))  # noqa: E731
     found: dict[str, Callable[[], Any]] = {
@@ -60,6 +83,8 @@ def variants(trainer: StepTrainer, micro_batch: int, *, lora: bool) -> dict[str,
         "groups without signal in the update": lambda: patched(
             trainer, "spec", trainer.spec.model_copy(update={"signal_only": False})
         ),
+        "gradient checkpointing": lambda: checkpointed(trainer),
+        "one thread": one_thread,
     }
     for size in (8, 32, 80):
         found[f"micro-batch {size} instead of {micro_batch}"] = lambda size=size: patched(trainer, "micro_batch", size)

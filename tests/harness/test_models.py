@@ -7,17 +7,21 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from harness.build import resume_run, start_run
 from harness.errors import InputError
 from harness.measure import load_target, measure
-from harness.models import build_tiny_model, build_tiny_tokenizer, load_model
+from harness.models import load_model, save_weights
 from harness.report import build_review
 from harness.snapshot import load_history
 from harness.spec import LoraSpec, ModelSpec, parse_spec
+from harness.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.types import Prompt, no_progress
 
 CHAT = (
@@ -109,6 +113,131 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"model\.name: cannot load .*empty"):
         load_model(ModelSpec(name=str(tmp_path / "empty")), LoraSpec(), seed=0)
+
+
+# ---------------------------------------------------------------- bad input: one line each
+
+
+def one_line(spec: ModelSpec, lora: LoraSpec | None = None) -> str:
+    with pytest.raises(InputError) as raised:
+        load_model(spec, lora or LoraSpec(rank=0), seed=0)
+    said = str(raised.value)
+    assert "\n" not in said
+    return said
+
+
+def test_a_model_without_chat_template_is_refused_unless_plain_text_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "base-model"
+    build_tiny_model(0).save_pretrained(folder)
+    build_tiny_tokenizer().save_pretrained(folder)
+    assert one_line(ModelSpec(name=str(folder))).startswith(f"model.chat: {folder} has no chat template; ")
+    plain = load_model(ModelSpec(name=str(folder), chat=False), LoraSpec(rank=0), seed=0)
+    assert plain.render(Prompt("", "1+1=", "2")) == "1+1="
+
+
+def test_a_vocabulary_that_does_not_match_is_found_before_it_crashes_a_step(chat_model: Path) -> None:
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = CHAT
+    tokenizer.add_tokens([f"<extra {i}>" for i in range(100)])
+    tokenizer.save_pretrained(chat_model)
+    assert "its tokenizer has 203 tokens and the model 103" in one_line(ModelSpec(name=str(chat_model)))
+
+
+def test_a_gguf_of_an_unknown_architecture_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "odd.gguf"
+    writer = gguf.GGUFWriter(str(path), "nonesuch")
+    writer.add_name("odd")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 4), dtype=np.float32))
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    said = one_line(ModelSpec(name=str(path)))
+    assert said.startswith(f"model.name: cannot load {path}: ")
+    assert "nonesuch" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model at all" * 100])
+def test_a_file_that_is_no_gguf_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(content)
+    assert one_line(ModelSpec(name=str(path))).startswith(f"model.name: cannot load {path}: ")
+    assert "no file" in one_line(ModelSpec(name=str(tmp_path / "absent.gguf")))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./nowhere", "no folder ./nowhere"),
+        ("nowhere", "no folder nowhere; give tiny, smollm2-135m, a model folder, a .gguf file or a hub id"),
+        ("a/b/c", "no folder a/b/c"),
+    ],
+)
+def test_what_is_no_model_at_all(name: str, said: str) -> None:
+    assert said in one_line(ModelSpec(name=name))
+
+
+# ---------------------------------------------------------------- adapters
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, chat_model: Path) -> Path:
+    """An adapter as a run saves it, trained a little so that it is not the fresh one."""
+    loaded = load_model(ModelSpec(name=str(chat_model)), LoraSpec(rank=4), seed=3)
+    with torch.no_grad():
+        for name, parameter in loaded.model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.01)
+    save_weights(loaded.model, tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_is_gone_on_with(adapter: Path, chat_model: Path) -> None:
+    loaded = load_model(ModelSpec(name=str(adapter)), LoraSpec(), seed=0)
+    assert isinstance(loaded.model, PeftModel)
+    assert loaded.chat
+    trained = {name: p for name, p in loaded.model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert all(bool((p == 0.01).all()) for name, p in trained.items() if "lora_B" in name)
+    moved = load_model(ModelSpec(name=str(adapter), base=str(chat_model)), LoraSpec(), seed=0)
+    assert isinstance(moved.model, PeftModel)
+
+
+@pytest.mark.parametrize(("change", "said"), [({"hidden_size": 64}, "size mismatch"), ({"num_hidden_layers": 1}, "")])
+def test_an_adapter_for_another_base_is_refused(
+    adapter: Path, chat_model: Path, tmp_path: Path, change: dict[str, int], said: str
+) -> None:
+    other = tmp_path / "other"
+    config = LlamaConfig.from_pretrained(chat_model)
+    config.update(change)
+    LlamaForCausalLM(config).save_pretrained(other)
+    AutoTokenizer.from_pretrained(chat_model).save_pretrained(other)
+    found = one_line(ModelSpec(name=str(adapter), base=str(other)))
+    assert found.startswith(f"model.name: the adapter {adapter} does not fit its base {other}: ")
+    assert said in found
+
+
+def test_an_adapter_trains_on_a_base_in_four_bits(spec: dict[str, Any], chat_model: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    spec["model"]["quantization"] = "4bit"
+    run = start_run(parse_spec(spec | {"lora": {"rank": 4}}), "chat", Event())
+    assert any(type(module).__name__ == "Linear4bit" for module in run.parts.loaded.model.modules())
+    assert run.drive()[0] == "finished"
+    assert "no weights to train but those of an adapter" in one_line(
+        ModelSpec(name=str(chat_model), quantization="4bit"), LoraSpec(rank=0)
+    )
+
+
+def test_a_whole_model_has_no_base(chat_model: Path) -> None:
+    assert "is a whole model" in one_line(ModelSpec(name=str(chat_model), base="tiny"))
+
+
+def test_a_prompt_longer_than_the_context_is_shown(spec: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}?" + "9" * (200 if i == 7 else 0), "ground_truth": str(i % 10)} for i in range(80)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(InputError, match=r"pool\.source: the prompt '7\?9+'\.\.\. has \d+ tokens and the .* only 128"):
+        start_run(parse_spec(spec), "chat", Event())
+    assert not (tmp_path / "runs" / "chat").exists()
 
 
 def test_the_embedded_model_depends_on_its_seed_alone() -> None:

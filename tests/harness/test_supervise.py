@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,25 @@ def test_killed_and_stopped_it_is_started_again_and_ends_as_if_nothing_had_been(
     assert held["status"] == "finished"
     assert held["reward"]["by_step"] == calm["reward"]["by_step"]
     assert held["heldout"] == calm["heldout"]
+
+
+def test_a_run_that_waits_for_the_database_is_not_taken_for_hung(program: Program) -> None:
+    supervisor = supervised(program, ["run", "mini.toml", "--name", "held", "--plain"], silent_s=8)
+    program.wait_for(lambda: program.last_step("held") >= 2)
+    before = program.store().find_run("held")
+    assert supervisor.stdout is not None
+    with closing(sqlite3.connect(program.folder / "runs" / "harness.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")  # nobody else can write, not even a heartbeat
+        said = next(line for line in supervisor.stdout if "was silent for" in line)
+        assert "killing it" in said
+        time.sleep(8)  # longer than the supervisor waits for its own line
+        held = program.store().find_run("held")
+        assert held.pid == before.pid
+        assert is_alive(held.pid, held.host, held.process)
+        holder.execute("ROLLBACK")
+    supervisor.communicate(timeout=120)
+    assert supervisor.returncode == 0
+    assert not any("killing it" in text for text in events(program, "held"))
 
 
 def test_what_dies_at_the_same_step_every_time_is_given_up(program: Program) -> None:

@@ -21,9 +21,10 @@ from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_te
 
 from harness.errors import Diverged
 from harness.log_probs import can_share_prompts
-from harness.models import LoadedModel, build_tiny_tokenizer, load_model
+from harness.models import LoadedModel, load_model
 from harness.process import quiet_training
 from harness.spec import LoraSpec, ModelSpec, TrainerSpec
+from harness.tiny import build_tiny_tokenizer
 from harness.trainer import StepTrainer, pack_rows
 from harness.types import Knobs, Prompt, Score
 

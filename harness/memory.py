@@ -1,0 +1,193 @@
+"""What a run will hold in memory, against what is free: said before the first step, not by the kernel at midnight."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from harness.errors import InputError
+from harness.spec import ModelSpec, TrainerSpec
+from harness.text import format_bytes
+from harness.types import Knobs
+
+FOUR_BIT_BYTES = 0.6
+"""Of a parameter in 4 bits, with its scales and the embeddings that stay as they are."""
+SAMPLED_BYTES = 24
+"""Of one place in the vocabulary while a token is drawn: logits, log-probabilities, their exponentials, running sum."""
+HEAD_BYTES = 12
+"""The same in the update, where the head works through chunks of so many tokens:"""
+HEAD_CHUNK = 256
+SAVED_PER_HIDDEN = 16
+SAVED_PER_INTERMEDIATE = 5
+"""Numbers that a layer keeps for backward per token: for each of its hidden and of its intermediate size (measured,
+docs/scale.md)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model decides memory. ``trained`` parameters have gradients and optimizer state."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    kv_width: int
+    vocabulary: int
+    number_bytes: int
+    weights_bytes: int
+    trained: int
+    full: bool
+
+
+@dataclass(frozen=True)
+class MemoryForecast:
+    """Bytes. ``fixed`` stays all the time; of ``rollout`` and ``update`` only the larger is held at once."""
+
+    weights: int
+    training: int
+    reference: int
+    rollout: int
+    update: int
+
+    @property
+    def fixed(self) -> int:
+        return self.weights + self.training + self.reference
+
+    @property
+    def peak(self) -> int:
+        return self.fixed + max(self.rollout, self.update)
+
+    @property
+    def text(self) -> str:
+        parts = {
+            "weights": self.weights,
+            "gradients and optimizer": self.training,
+            "reference": self.reference,
+            "sampling": self.rollout,
+            "the update": self.update,
+        }
+        told = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items() if size)
+        return f"a step needs about {format_bytes(self.peak)} of memory ({told})"
+
+
+def compute_memory(shape: Shape, knobs: Knobs, trainer: TrainerSpec, *, longest_prompt: int) -> MemoryForecast:
+    """What a step of these knobs takes. Prompts are taken to be as long as the longest, completions to use their
+    whole limit."""
+    rows = knobs.prompts_per_step * knobs.group_size
+    tokens = longest_prompt + knobs.max_tokens
+    cache = 2 * shape.layers * shape.kv_width * shape.number_bytes * tokens * rows
+    states = {"adafactor": 0, "sgd": 0}.get(trainer.optimizer, 2)
+    # Prompts are encoded once per group (harness/log_probs.py).
+    micro = min(trainer.micro_batch, rows)
+    held = micro * knobs.max_tokens + -(-micro // knobs.group_size) * longest_prompt
+    per_layer = SAVED_PER_HIDDEN * shape.hidden + SAVED_PER_INTERMEDIATE * shape.intermediate
+    layers = 1 if trainer.gradient_checkpointing else shape.layers
+    saved = held * (layers * per_layer + shape.layers * shape.hidden) * shape.number_bytes
+    return MemoryForecast(
+        weights=shape.weights_bytes,
+        training=shape.trained * 4 * (1 + states),
+        reference=shape.weights_bytes if shape.full else 0,
+        rollout=cache + rows * shape.vocabulary * SAMPLED_BYTES,
+        update=saved + min(held, HEAD_CHUNK) * shape.vocabulary * HEAD_BYTES,
+    )
+
+
+def shape_of(model: Any) -> Shape:
+    """The shape of a model in memory, adapter included."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = base.config.get_text_config()
+    heads = int(getattr(config, "num_attention_heads", 1) or 1)
+    hidden = int(config.hidden_size)
+    head_size = int(getattr(config, "head_dim", None) or hidden // heads)
+    return Shape(
+        layers=int(getattr(config, "num_hidden_layers", 1)),
+        hidden=hidden,
+        intermediate=int(getattr(config, "intermediate_size", None) or 4 * hidden),
+        kv_width=head_size * int(getattr(config, "num_key_value_heads", None) or heads),
+        vocabulary=int(config.vocab_size),
+        number_bytes=next(p.element_size() for p in model.parameters() if p.is_floating_point()),
+        weights_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+        trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        full=base is model,
+    )
+
+
+def check_weights_fit(spec: ModelSpec, config: PreTrainedConfig, dtype: torch.dtype) -> None:
+    """Raises InputError when not even the weights of a model fit, before they are read."""
+    parameters = _count_parameters(config)
+    each = FOUR_BIT_BYTES if spec.quantization else dtype.itemsize
+    needed, free = parameters * each, free_memory()
+    if needed > free:
+        mends = ["a smaller model"]
+        if each > 2:
+            mends.append("model.dtype=bfloat16")
+        if not spec.quantization:
+            mends.append("model.quantization=4bit")
+        raise InputError(
+            f"model.name: the {parameters / 1e6:,.0f} million weights of {spec.name} need {format_bytes(needed)} and "
+            f"{format_bytes(free)} are free: {' or '.join(mends)} would help"
+        )
+
+
+def check_memory(shape: Shape, knobs: Knobs, trainer: TrainerSpec, *, longest_prompt: int, free: int) -> MemoryForecast:
+    """The forecast of a step. Raises InputError when it does not fit into ``free`` bytes, with the field that mends
+    it."""
+
+    def forecast_with(prompts: int, micro_batch: int) -> MemoryForecast:
+        smaller = trainer.model_copy(update={"micro_batch": micro_batch})
+        return compute_memory(shape, replace(knobs, prompts_per_step=prompts), smaller, longest_prompt=longest_prompt)
+
+    forecast = forecast_with(knobs.prompts_per_step, trainer.micro_batch)
+    if forecast.peak <= free:
+        return forecast
+    parts = f"{forecast.text}, and {format_bytes(free)} are free"
+    room = free - forecast.fixed
+    if room <= 0:
+        mend = "train an adapter (lora.rank=16)" if shape.full else "take a smaller model"
+        raise InputError(f"model.name: {parts}; {mend}")
+    if forecast.update > room:
+        sizes = range(min(trainer.micro_batch, knobs.prompts_per_step * knobs.group_size), 0, -1)
+        fits = next((size for size in sizes if forecast_with(knobs.prompts_per_step, size).update <= room), None)
+        mend = f"lower it to {fits}" if fits else "lower knobs.max_tokens, or set trainer.gradient_checkpointing=true"
+        raise InputError(f"trainer.micro_batch: {parts}; {mend}")
+    prompts = range(knobs.prompts_per_step, 0, -1)
+    fits = next((n for n in prompts if forecast_with(n, trainer.micro_batch).rollout <= room), None)
+    mend = f"lower it to {fits}" if fits else "lower knobs.group_size or knobs.max_tokens"
+    raise InputError(f"knobs.prompts_per_step: {parts}; {mend}")
+
+
+def free_memory() -> int:
+    """Bytes this process may still take: of the GPU if there is one, else of the machine, within every limit set."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    found = [psutil.virtual_memory().available, _container_free(), _process_free()]
+    return min(int(value) for value in found if value is not None)
+
+
+def _container_free() -> int | None:
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no container, or no limit ("max")
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(stat["inactive_file"]))  # files kept in memory go when room is needed
+    return None
+
+
+def _process_free() -> int | None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - psutil.Process().memory_info().vms)
+
+
+def _count_parameters(config: PreTrainedConfig) -> int:
+    """Without making them; 0 for an architecture that cannot be built so, which is left to the loader."""
+    try:
+        with torch.device("meta"):
+            return int(AutoModelForCausalLM.from_config(config).num_parameters())
+    except Exception:  # whatever an odd config makes transformers raise
+        return 0
