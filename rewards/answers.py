@@ -305,6 +305,8 @@ def compare(gold: str, answer: str, *, literal: bool, symbolic: Symbolic | None)
         return "right" if read_words(answer) == words else "wrong"
     many = read_list(gold)
     if many is not None:
+        if not many.items:
+            raise Unreadable
         return _compare_lists(many, read_list(answer), literal=literal, symbolic=symbolic)
     return _compare_symbolic(gold, answer, symbolic)
 
@@ -341,7 +343,7 @@ def compare_numbers(gold: Number, found: Number, *, literal: bool) -> str:
         return "wrong"
     if gold.unit != found.unit and {gold.unit, found.unit} - CURRENCIES != {""}:
         return "wrong_unit"
-    if literal and found.quotient and gold.denominator == 1:
+    if literal and found.quotient and not gold.quotient and gold.denominator == 1:
         return "not_literal"  # 84/2 may be the question
     return "right"
 

@@ -13,8 +13,8 @@ The ground truth is a JSON string:
     weight         optional, over 0 (default 1)
     gate           optional: another part; while that one is not right this one earns nothing
 
-The reward is the weighted mean of the parts, 1.0 when each has its highest score. Right is a completion all of whose parts are, except those that judge no
-answer (rewards.format, rewards.length). Components are the parts by name.
+The reward is the weighted mean of the parts, 1.0 when each has its highest score. Right is a completion all of whose
+parts are, except those that judge no answer (rewards.format, rewards.length). Components are the parts by name.
 """
 
 from __future__ import annotations

@@ -7,19 +7,23 @@ time limits need signals, which only a main thread has. So the work is done else
     the template    a fresh Python with everything imported; it only forks judges and says when one was killed
     a judge         answers pairs, each within CPU_LIMIT_S seconds of CPU and MEMORY_LIMIT bytes, until one kills it
 
-Seconds are of CPU: a loaded machine changes no verdict. A judge that was killed for its limits is replaced by a fork of
-the template (milliseconds); anything else that dies is replaced and asked again. All end with this process, even one
-that is killed, since the template waits for that as well.
+Seconds are of CPU: a loaded machine changes no verdict. A judge that dies is replaced by a fork of the template
+(milliseconds). If it died of its limits that is the verdict, else its successor is asked again; so is a new template's
+where that one died. Questions have numbers, so that no answer is taken for another's. All end with this process, even
+one that is killed, since the template waits for that as well.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
+import mmap
 import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import weakref
@@ -32,9 +36,9 @@ from rewards import answers
 
 CPU_LIMIT_S = 2.0
 MEMORY_LIMIT = 512 << 20
-WALL_LIMIT_S = 20.0
-"""For CPU_LIMIT_S seconds of CPU: far more, since a machine may be busy."""
-START_LIMIT_S = 120.0
+WALL_LIMIT_S = 120.0
+"""For a start, and for CPU_LIMIT_S seconds of CPU: far more, since a machine may be busy. Only a stopped process gets
+there; where a reward has a time limit of its own (rewards/worker.py), that ends it long before."""
 TRIES = 3
 GROWTH_LIMIT = 64 << 20
 """Bytes that a judge may keep from answer to answer before a fresh one takes over."""
@@ -42,6 +46,11 @@ LIMIT_SIGNALS = frozenset([signal.SIGPROF, signal.SIGSEGV, signal.SIGBUS, signal
 """What ends a judge because of what it was asked: no time, or no stack, left."""
 COSTLY = "too_costly"
 UNREADABLE = "unreadable"
+AGAIN = "again"
+NUMBER = struct.Struct("=q")
+NONE = -1
+
+Question = tuple[str, str, bool]
 
 
 class Lost(Exception):
@@ -75,13 +84,17 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def _ask(question: tuple[str, str, bool]) -> str:
+def _ask(question: Question) -> str:
     global _template
     problem = ""
     for _ in range(TRIES):
         try:
             _template = _template or _Template()
-            return _template.ask(question)
+            verdict = _template.ask(question)
+            if verdict != AGAIN:
+                return verdict
+            problem = "the process that compares expressions was killed"
+            continue
         except (OSError, EOFError) as error:
             problem = f"the process that compares expressions ended: {type(error).__name__} {error}".rstrip()
         except BaseException:  # such as Ctrl-C: its answer would be taken for the next one's
@@ -108,27 +121,36 @@ class _Template:
             f"import sys; sys.path[:] = {path!a}; "
             f"from rewards.symbolic import serve; serve({theirs.fileno()}, {os.getpid()})"
         )
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code],
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONHASHSEED": "0"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is not for it
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", code],
+                    pass_fds=[theirs.fileno()],
+                    env=os.environ | {"PYTHONHASHSEED": "0"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is not for it
+                )
+        except BaseException:
+            ours.close()
+            raise
         self._connection = Connection(ours.detach())
+        self._numbers = itertools.count()
         self._end = weakref.finalize(self, _end, self._process, self._connection)
-        self._await(START_LIMIT_S)
+        self._await()
 
-    def ask(self, question: tuple[str, str, bool]) -> str:
-        self._connection.send(question)
-        return str(self._await(WALL_LIMIT_S))
+    def ask(self, question: Question) -> str:
+        number = next(self._numbers)
+        self._connection.send((number, question))
+        while True:
+            answered, verdict = self._await()
+            if answered == number:
+                return str(verdict)
 
-    def _await(self, seconds: float) -> Any:
-        if not self._connection.poll(seconds):
-            raise TimeoutError(f"no answer within {seconds:g} s")
+    def _await(self) -> Any:
+        if not self._connection.poll(WALL_LIMIT_S):
+            raise Lost(f"the process that compares expressions gave no answer within {WALL_LIMIT_S:g} s")
         return self._connection.recv()
 
     def stop(self) -> None:
@@ -158,16 +180,20 @@ def serve(number: int, parent: int) -> None:
     gc.collect()
     gc.freeze()  # so that a judge's collections copy no pages of what was imported
     watched = _open_process(parent)
-    connection.send("ready")
+    at_work = mmap.mmap(-1, NUMBER.size)  # which question the judge is at, shared with it
+    connection.send((NONE, "ready"))
     while os.getppid() == parent:
+        NUMBER.pack_into(at_work, 0, NONE)
         judge = os.fork()
         if judge == 0:
-            _judge(connection)
+            _judge(connection, at_work)
         status = _wait_for(judge, watched)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) in LIMIT_SIGNALS:
-            connection.send(COSTLY)
+        (number,) = NUMBER.unpack_from(at_work)
+        if os.WIFSIGNALED(status):
+            if number != NONE:
+                connection.send((number, COSTLY if os.WTERMSIG(status) in LIMIT_SIGNALS else AGAIN))
         elif status != 0:
-            return  # killed by somebody else: whoever asked starts anew
+            return  # the socket has ended, or cannot be understood
 
 
 def _open_process(number: int) -> int | None:
@@ -198,7 +224,7 @@ def _warm_up() -> None:
 # ---------------------------------------------------------------- a judge
 
 
-def _judge(connection: Connection) -> None:
+def _judge(connection: Connection, at_work: mmap.mmap) -> None:
     """Answer until the socket ends, or memory has grown so that a fresh judge should go on. Does not return."""
     template = os.getppid()
     if sys.platform == "linux":
@@ -211,13 +237,15 @@ def _judge(connection: Connection) -> None:
     least = _peak_memory()
     with suppress(EOFError, OSError):
         while _peak_memory() - least < GROWTH_LIMIT:
-            gold, answer, literal = connection.recv()
+            number, (gold, answer, literal) = connection.recv()
+            NUMBER.pack_into(at_work, 0, number)
             # The kernel ends this process after so much CPU, wherever it is: no handler, which a long multiplication
             # of integers would never let run.
             signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
             verdict = _verdict(gold, answer, literal=literal)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            connection.send(verdict)
+            NUMBER.pack_into(at_work, 0, NONE)
+            connection.send((number, verdict))
         os._exit(0)
     os._exit(1)
 
