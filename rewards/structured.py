@@ -8,9 +8,9 @@ rewards/json_values.py says). The ground truth is a JSON string with at least on
     equals      what the value must be, with ``$any`` and ``$schema`` as in rewards/json_values.py
     contains    an object of fields that it must have, at any depth; it may have others
 
-Everything as asked: 1.0. Else partial credit, at most 0.6: 0.1 for JSON, 0.2 for a value that the schema accepts, 0.7
-times the F1 of the fields (for ``contains`` the share of them that is right). A field is a value that is neither object
-nor list, at its place. With a schema only, there is nothing more to earn than its 0.2: every valid value is right.
+Everything as asked: 1.0. Else partial credit, at most 0.6: 0.1 for JSON, 0.2 for a value that the schema (if there is
+one) accepts, 0.7 times the F1 of the fields (for ``contains`` the share of them that is right). A field is a value that
+is neither object nor list, at its place. With a schema only, every valid value is right.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def _compare(truth: Truth, value: Any) -> Score:
     valid = truth.schema is None or is_valid(truth.schema, value)
     fields = _fields(truth, value) if truth.compared else float(valid)
     exact = valid and (not truth.compared or _is_expected(truth, value))
-    partial = min(MOST_PARTIAL, JSON + SCHEMA * valid + (FIELDS * fields if truth.compared else 0.0))
+    shape = SCHEMA if valid and truth.schema is not None else 0.0
+    partial = min(MOST_PARTIAL, JSON + shape + (FIELDS * fields if truth.compared else 0.0))
     return Score(
         1.0 if exact else partial,
         exact,
@@ -132,8 +133,11 @@ def _fields(truth: Truth, value: Any) -> float:
     if truth.partial:
         return right / len(expected)
     # A field that is expected to be one of several, or of a schema, may be an object of many fields: count it once.
-    extra = sum(1 for path, _ in _leaves(value) if not any(path[:n] in expected for n in range(len(path) + 1)))
-    return 2 * right / (2 * len(expected) + extra) if right else 0.0
+    given = set()
+    for path, _ in _leaves(value):
+        place = next((path[:n] for n in range(len(path) + 1) if path[:n] in expected), path)
+        given.add(place)
+    return 2 * right / (len(expected) + len(given))
 
 
 def _at(value: Any, path: Path, expected: Any) -> bool:

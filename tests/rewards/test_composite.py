@@ -22,11 +22,11 @@ def test_parts_are_scored_apart_and_named() -> None:
     found = score(RIGHT, BOTH)
     assert (found.reward, found.correct, found.reason) == (1.0, True, "right")
     assert found.components == {"sum": 1.0, "record": 1.0}
-    half = score(RIGHT.replace("42}<", "41}<"), BOTH)
+    half = score(RIGHT.replace("boxed{42", "boxed{41"), BOTH)
     assert (half.reward, half.correct, half.reason) == (0.5, False, "sum:wrong")
     assert half.components == {"sum": 0.0, "record": 1.0}
     assert compute_reward(RIGHT, BOTH) == 1.0
-    assert compute_reward(RIGHT.replace("42}<", "41}<"), BOTH) == 0.0
+    assert compute_reward(RIGHT.replace("boxed{42", "boxed{41"), BOTH) == 0.0
 
 
 def test_weights_are_shares() -> None:

@@ -308,7 +308,7 @@ def mean(completions: list[str]) -> float:
 
 
 def test_no_constant_or_echo_earns_much_of_the_recipe() -> None:
-    constants = {row["solution"] for row in ROWS} | {
+    constants = {row["solution"] for row in ROWS[::6]} | {
         tags({"name": json.loads(row["ground_truth"])["calls"][0]["name"], "arguments": {}}) for row in ROWS
     }
     assert max(mean([constant] * 150) for constant in constants) < 0.15
