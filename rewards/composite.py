@@ -1,0 +1,161 @@
+"""Several tasks in one completion, each scored by its own reward.
+
+The ground truth is a JSON string:
+
+    {"parts": {"sum": {"reward": "rewards.math", "ground_truth": "42", "section": "answer"},
+               "record": {"reward": "rewards.structured", "ground_truth": {"equals": {"sum": 42}}, "section": "json",
+                          "weight": 2, "gate": "sum"}}}
+
+    reward         a reward of this package: rewards.NAME or rewards.NAME:function
+    ground_truth   what that reward takes; JSON that is no string is handed over as its text
+    section        optional: the reward sees only what stands between ``<section>`` and ``</section>``. These tags must
+                   each be there once, and the sections of a completion must not overlap. Without one: all of it
+    weight         optional, over 0 (default 1)
+    gate           optional: another part; while that one is not right this one earns nothing
+
+The reward is the weighted mean of the parts, 1.0 when each has its highest score. Right is a completion all of whose
+parts are, except those that judge no answer (rewards.format, rewards.length). Components are the parts by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from harness.types import Score
+from rewards import length
+from rewards.json_values import Malformed, WrongTruth, parse
+from rewards.outside import only_right
+
+REWARD = re.compile(r"rewards\.(?!composite\b)[a-z_]+(?::[a-z_]+)?")
+"""What a ground truth may name: data must not choose what is imported."""
+NO_ANSWER = frozenset(["rewards.format", "rewards.length"])
+MOST = {"rewards.length": length.MOST}
+"""The highest score of those that do not go up to 1."""
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+KEYS = {"reward", "ground_truth", "section", "weight", "gate"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    reward: str
+    function: Callable[[str, str], Score]
+    ground_truth: str
+    section: str
+    weight: float
+    gate: str
+
+
+def score(completion: str, ground_truth: str) -> Score:
+    """Score every part; the reason code is ``part:code`` of the first that is not right, else right.
+
+    A part whose section is not there as it should be has the code no_section.
+    """
+    try:
+        parts = read_truth(ground_truth)
+    except WrongTruth as error:
+        return Score(None, False, "errored", error=f"the ground truth: {error}")
+    texts = _sections(completion, [part.section for part in parts.values() if part.section])
+    scores: dict[str, Score] = {}
+    for name, part in parts.items():
+        text = texts.get(part.section) if part.section else completion
+        found = Score(0.0, False, "no_section") if text is None else part.function(text, part.ground_truth)
+        if found.errored:
+            return Score(None, False, "errored", error=f"{name}: {found.error}")
+        scores[name] = found
+    earned = {name: _earned(name, parts, scores) for name in parts}
+    weights = math.fsum(part.weight * MOST.get(part.reward, 1.0) for part in parts.values())
+    reward = math.fsum(parts[name].weight * earned[name] for name in parts) / weights
+    judged = [name for name, part in parts.items() if part.reward not in NO_ANSWER] or list(parts)
+    wrong = next((name for name in judged if not scores[name].correct), None)
+    reason = "right" if wrong is None else f"{wrong}:{scores[wrong].reason}"
+    return Score(min(1.0, reward), wrong is None, reason, earned)
+
+
+compute_reward = only_right(score)
+
+
+def _earned(name: str, parts: Mapping[str, Part], scores: Mapping[str, Score]) -> float:
+    """What a part is paid: its reward, if every gate before it is open."""
+    gate = parts[name].gate
+    while gate:
+        if not scores[gate].correct:
+            return 0.0
+        gate = parts[gate].gate
+    return scores[name].reward or 0.0
+
+
+def _sections(completion: str, names: list[str]) -> dict[str, str]:
+    """The text of each section that is there once and overlaps with no other."""
+    spans: dict[str, tuple[int, int]] = {}
+    for name in dict.fromkeys(names):
+        opening, closing = f"<{name}>", f"</{name}>"
+        start, end = completion.find(opening), completion.find(closing)
+        once = completion.count(opening) == completion.count(closing) == 1
+        if once and start < end:
+            spans[name] = (start, end + len(closing))
+    return {
+        name: completion[start + len(name) + 2 : end - len(name) - 3]
+        for name, (start, end) in spans.items()
+        if all(other == name or end <= first or last <= start for other, (first, last) in spans.items())
+    }
+
+
+# ---------------------------------------------------------------- the ground truth
+
+
+@lru_cache(4096)
+def read_truth(ground_truth: str) -> dict[str, Part]:
+    """The parts by name. Raises WrongTruth."""
+    try:
+        value = parse(ground_truth)
+    except Malformed as error:
+        raise WrongTruth(f"not JSON: {error}") from None
+    parts = value.get("parts") if isinstance(value, dict) and value.keys() == {"parts"} else None
+    if not isinstance(parts, dict) or not parts:
+        raise WrongTruth('must be an object with "parts", an object of at least one part')
+    found = {name: _part(name, part, parts) for name, part in parts.items()}
+    for name in found:
+        _check_gates(name, found)
+    return found
+
+
+def _part(name: str, value: Any, parts: Mapping[str, Any]) -> Part:
+    if not isinstance(value, dict) or not {"reward", "ground_truth"} <= value.keys() <= KEYS:
+        raise WrongTruth(f'part {name!r} must have "reward" and "ground_truth", and perhaps section, weight and gate')
+    weight, section, gate = value.get("weight", 1), value.get("section", ""), value.get("gate", "")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+        raise WrongTruth(f"part {name!r}: weight must be a number over 0")
+    if section != "" and not (isinstance(section, str) and NAME.fullmatch(section)):
+        raise WrongTruth(f"part {name!r}: section must be the name of a tag")
+    if gate != "" and (not isinstance(gate, str) or gate not in parts):
+        raise WrongTruth(f"part {name!r}: gate must name another part")
+    truth = value["ground_truth"]
+    text = truth if isinstance(truth, str) else json.dumps(truth)
+    return Part(value["reward"], _function(name, value["reward"]), text, section, float(weight), gate)
+
+
+def _function(name: str, reward: Any) -> Callable[[str, str], Score]:
+    if not isinstance(reward, str) or not REWARD.fullmatch(reward):
+        raise WrongTruth(f"part {name!r}: reward must be one of this package, such as rewards.math")
+    module, _, attribute = reward.partition(":")
+    try:
+        function: Callable[[str, str], Score] = getattr(importlib.import_module(module), attribute or "score")
+    except (ImportError, AttributeError) as error:
+        raise WrongTruth(f"part {name!r}: no reward {reward}: {error}") from None
+    return function
+
+
+def _check_gates(name: str, parts: Mapping[str, Part]) -> None:
+    passed = {name}
+    while gate := parts[name].gate:
+        if gate in passed:
+            raise WrongTruth(f"part {gate!r} waits for itself")
+        passed.add(gate)
+        name = gate

@@ -1,0 +1,207 @@
+"""JSON as a model wrote it, read strictly, and compared with what was expected.
+
+Strict: what a lenient parser would let through is refused. Keys that occur twice, NaN and Infinity, numbers that no
+double holds, nesting beyond MOST_NESTED, more than LONGEST characters. Kinds are kept apart: ``true`` is not 1, and
+1.0 is not 1 where 1 is expected (where 1.0 is expected, 1 will do).
+
+What is expected is JSON too, and may hold in the place of any value
+
+    {"$any": [value, ...]}       one of these
+    {"$schema": {...}}           whatever this JSON Schema accepts
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import regex
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import extend
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+LONGEST = 64 << 10
+MOST_NESTED = 32
+DIGITS = 400
+"""Of an integer: more than the largest double has."""
+PATTERN_LIMIT_S = 0.5
+PUNCTUATION = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+
+
+class Malformed(ValueError):
+    """A text that is not strict JSON; says why."""
+
+
+class WrongTruth(ValueError):
+    """A ground truth that cannot be used; says why."""
+
+
+def parse(text: str) -> Any:
+    """The value of a text that is exactly one JSON value. Raises Malformed."""
+    if len(text) > LONGEST:
+        raise Malformed(f"longer than {LONGEST} characters")
+    depth = 0
+    for token in PUNCTUATION.finditer(text):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if depth > MOST_NESTED:  # the parser's own limit depends on who calls it
+            raise Malformed(f"nested deeper than {MOST_NESTED}")
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_integer,
+        )
+    except Malformed:
+        raise
+    except ValueError as error:
+        raise Malformed(str(error)) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Malformed("a key occurs twice in one object")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise Malformed(f"{name} is no JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise Malformed(f"{text[:20]} is too large")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS:
+        raise Malformed("an integer is too long")
+    return int(text)
+
+
+def matches(expected: Any, found: Any) -> bool:
+    """Whether a value is what was expected, by the rules above."""
+    if isinstance(expected, dict):
+        if expected.keys() == {"$any"}:
+            return any(matches(one, found) for one in expected["$any"])
+        if expected.keys() == {"$schema"}:
+            return is_valid(validator(expected["$schema"]), found)
+        return (
+            isinstance(found, dict)
+            and expected.keys() == found.keys()
+            and all(matches(value, found[key]) for key, value in expected.items())
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(found, list)
+            and len(expected) == len(found)
+            and all(matches(*pair) for pair in zip(expected, found, strict=True))
+        )
+    if isinstance(expected, float) and type(found) is int:
+        return expected == found
+    return type(expected) is type(found) and bool(expected == found)
+
+
+def check_expected(expected: Any) -> None:
+    """Raises WrongTruth for an expected value in which ``$any`` or ``$schema`` is not as it must be."""
+    for value in _walk(expected):
+        if not isinstance(value, dict):
+            continue
+        if "$any" in value and (value.keys() != {"$any"} or not isinstance(value["$any"], list) or not value["$any"]):
+            raise WrongTruth('"$any" must be alone and a list of at least one value')
+        if "$schema" in value and value.keys() == {"$schema"}:
+            validator(value["$schema"])
+
+
+def example(expected: Any) -> Any:
+    """A value that ``matches``: the first of every ``$any``. Raises LookupError where only a schema is given."""
+    if isinstance(expected, dict):
+        if expected.keys() == {"$any"}:
+            return example(expected["$any"][0])
+        if expected.keys() == {"$schema"}:
+            raise LookupError
+        return {key: example(value) for key, value in expected.items()}
+    return [example(value) for value in expected] if isinstance(expected, list) else expected
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key != "$schema":
+                yield from _walk(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _walk(inner)
+
+
+# ---------------------------------------------------------------- JSON Schema
+
+
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    """Patterns are the ground truth's, but the text is the model's, which may choose one that backtracks for ever."""
+    if isinstance(value, str):
+        try:
+            if regex.search(pattern, value, timeout=PATTERN_LIMIT_S):
+                return
+        except TimeoutError:
+            pass
+        yield ValidationError(f"does not match {pattern!r}")
+
+
+def _unique(_validator: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    """In linear time, where the package compares each with each."""
+    if wanted and isinstance(value, list) and len({canonical(item) for item in value}) != len(value):
+        yield ValidationError("has equal elements")
+
+
+def canonical(value: Any) -> str:
+    """The same text for equal values, whatever the order of their keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+Validator: Any = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {"pattern": _pattern, "uniqueItems": _unique},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _checker, value: type(value) is int),
+)
+"""JSON Schema, draft 2020-12; 1.0 is no integer."""
+
+
+def validator(schema: Any) -> Any:
+    """The validator of a schema. Raises WrongTruth when it is no schema."""
+    return _validator(canonical(schema))
+
+
+@lru_cache(1024)
+def _validator(text: str) -> Any:
+    schema = json.loads(text)
+    for part in _walk(schema):
+        if isinstance(part, dict) and "patternProperties" in part:
+            raise WrongTruth("a schema with patternProperties cannot be used: name the properties")
+    try:
+        Validator.check_schema(schema)
+        for part in _walk(schema):
+            if isinstance(part, dict) and isinstance(part.get("pattern"), str):
+                regex.compile(part["pattern"])
+    except (SchemaError, regex.error, RecursionError) as error:
+        raise WrongTruth(f"not a JSON Schema: {str(error).splitlines()[0]}") from None
+    return Validator(schema, registry=Registry())  # nothing is fetched
+
+
+def is_valid(checker: Any, value: Any) -> bool:
+    """Whether a value is accepted. Raises WrongTruth when the schema refers to nothing, or to itself for ever."""
+    try:
+        return bool(checker.is_valid(value))
+    except (Unresolvable, RecursionError) as error:
+        raise WrongTruth(f"the schema cannot be followed: {type(error).__name__}") from None

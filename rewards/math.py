@@ -1,0 +1,250 @@
+r"""Answers in mathematics: exactly one, where it belongs, of the right value.
+
+Where the answer is, by choice of the function:
+
+    rewards.math              in ``\boxed{...}``                           (also ``rewards.math:boxed``)
+    rewards.math:hashes       after ``####``, on the last line
+    rewards.math:solution     in ``<SOLUTION>...</SOLUTION>``, with nothing after it
+    rewards.math:last_number  the last number of the text, whatever stands around it; for models that know no form
+    rewards.math:expression   in ``\boxed{...}``, but an expression of the right value will do where the truth is a
+                              number: 6*7 for 42. A model may then copy the question, so it is not the default
+
+What counts as the same value is said in rewards/answers.py. Only what follows the thinking is looked at. Nothing may
+take the answer back: a second answer, a "not" before it or an "or 43" after it make it no answer.
+
+Numbers, words and lists of them are compared here; expressions by math-verify in a process of its own
+(rewards/symbolic.py), which is started by the first that needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from functools import lru_cache
+from typing import NamedTuple
+
+from harness.types import Score
+from rewards import answers, symbolic
+from rewards.format import after_thinking
+from rewards.outside import only_right
+
+BOX = re.compile(r"\\boxed\s*\{")
+BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+HEDGE = re.compile(
+    r"\b(?:not|never|neither|nor|either|or|and|maybe|perhaps|possibly|probably|about|roughly|approximately|between|to)\b"
+    r"|n't\b",
+    re.IGNORECASE,
+)
+"""In an answer: more than one, or none."""
+NEGATIONS = ("not", "n't", "never", "neither", "nor", "except", r"\ne", r"\neq", "≠", "!=")
+DENIALS = ("rule out", "ruled out", "instead of", "rather than", "wrong to say", "one might guess")
+"""Before an answer, in the same clause, the first at most three words away: it is denied."""
+TAKEN_BACK = re.compile(
+    r"\\boxed|####|<(?:answer|solution)|\banswer\s*(?:is|:|=)"
+    r"|\b(?:not|no|nor|wrong|incorrect|false|actually|instead|wait|mistaken?|correction|alternatively|maybe|perhaps"
+    r"|possibly|rather|unless|hmm)\b|n't\b|n’t\b"
+    r"|\A[\s$.)\]*\\]*(?:,|;|/|or\b|and\b|to\b)",
+    re.IGNORECASE,
+)
+"""After an answer: it is denied, or another one follows."""
+DIGITS = re.compile(r"[0-9][0-9.,]*")
+CLOSERS = " \n\t\r$.)*]\\"
+"""What may end the formula and the sentence of an answer."""
+MORE_BEFORE = re.compile(r"[0-9%]\s*(?:[,;/]|or\b|and\b|to\b|,\s*or\b|,\s*and\b|[-–])?\s*[$€£¥(]*$", re.IGNORECASE)
+LAST_NUMBER = re.compile(
+    r"(?:(?<![0-9A-Za-z)])[+\-−] ?)?(?:\\?\$|[€£¥])?(?:[0-9]+(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
+    r"(?:[eE][+-]?[0-9]{1,3}\b)?(?:/[0-9]+)?(?:\s?\\?%)?"
+)
+
+
+def boxed(completion: str, ground_truth: str) -> Score:
+    r"""Score the one ``\boxed{...}`` of a completion; the same content may stand in several.
+
+    Reason codes of all functions here: right, wrong, wrong_unit, not_literal (6*7 for 42), not_extracted,
+    empty_answer, several_answers, denied, too_long, too_costly (comparing took more than 2 s of CPU or 512 MB).
+    """
+    return _judge_boxed(completion, ground_truth, literal=True)
+
+
+def expression(completion: str, ground_truth: str) -> Score:
+    """Like ``boxed``, but any expression of the right value is right."""
+    return _judge_boxed(completion, ground_truth, literal=False)
+
+
+def hashes(completion: str, ground_truth: str) -> Score:
+    """Score what follows the one ``####``, which must be on the last line."""
+    parts = after_thinking(completion).split("####", 2)
+    if len(parts) == 1:
+        return _wrong("not_extracted")
+    if len(parts) > 2 or "\n" in parts[1].strip():
+        return _wrong("several_answers")
+    return _judge(parts[1], ground_truth)
+
+
+def solution(completion: str, ground_truth: str) -> Score:
+    """Score what stands between ``<SOLUTION>`` and ``</SOLUTION>``, each once and nothing after them."""
+    completion = after_thinking(completion)
+    before, opened, rest = completion.partition("<SOLUTION>")
+    content, closed, after = rest.partition("</SOLUTION>")
+    if not opened or not closed or "</SOLUTION>" in before:
+        return _wrong("not_extracted")
+    if after.strip() or "<SOLUTION>" in content:
+        return _wrong("several_answers")
+    return _judge(content, ground_truth)
+
+
+def last_number(completion: str, ground_truth: str) -> Score:
+    """Score the last number of a completion. The truth must be a number; its unit must follow the number directly."""
+    gold = _read_gold(ground_truth)
+    if isinstance(gold, Score):
+        return gold
+    truth = gold.number
+    if truth is None:
+        return _errored("the ground truth is not a number")
+    completion = after_thinking(completion)
+    matches = deque(LAST_NUMBER.finditer(completion), maxlen=1)
+    if not matches:
+        return _wrong("not_extracted")
+    match = matches[0]
+    before, after = completion[max(0, match.start() - 80) : match.start()], completion[match.end() :]
+    if MORE_BEFORE.search(before):
+        return _wrong("several_answers")
+    if _is_denied(completion, match.start()) or TAKEN_BACK.search(after):
+        return _wrong("denied")
+    if before[-1:].isalnum() or (after[:1].isalnum() and not truth.unit):
+        return _wrong("not_extracted")  # a part of a name or of another number
+    found = match[0]
+    if truth.unit and (unit := re.match(r"\s*[A-Za-z/]+", after)):
+        found += unit[0]
+    return _judge(found, ground_truth)
+
+
+score = boxed
+compute_reward = only_right(score)
+
+
+# ---------------------------------------------------------------- extraction
+
+
+def _judge_boxed(completion: str, ground_truth: str, *, literal: bool) -> Score:
+    completion = after_thinking(completion)
+    content, end = None, 0
+    while (begin := completion.find("\\boxed", end)) >= 0:
+        match = BOX.match(completion, begin)
+        if match is None:
+            return _wrong("not_extracted")
+        start, end = match.end(), _closing_brace(completion, match.end())
+        if end < 0:
+            return _wrong("not_extracted")
+        found = completion[start:end].strip()
+        if content is not None and found != content:
+            return _wrong("several_answers")
+        content = found
+        if _is_denied(completion, begin):
+            return _wrong("denied")
+    if content is None:
+        return _wrong("not_extracted")
+    after = completion[end + 1 :].strip(CLOSERS)
+    if after:
+        if TAKEN_BACK.search(after):
+            return _wrong("denied")
+        if any(digits.strip(".,") not in content for digits in DIGITS.findall(after)):
+            return _wrong("several_answers")
+    return _judge(content, ground_truth, literal=literal)
+
+
+def _closing_brace(text: str, start: int) -> int:
+    r"""Where the brace that was opened before ``start`` is closed, -1 when it is not within twice the longest answer.
+
+    ``\{`` and ``\}`` are no braces.
+    """
+    limit = start + 2 * answers.LONGEST
+    end = text.find("}", start, limit)
+    if end < 0 or (text.find("{", start, end) < 0 and text.find("\\", start, end) < 0):
+        return end
+    depth = 1
+    for match in BRACES.finditer(text, start, limit):
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth == 0:
+            return match.start()
+    return -1
+
+
+def _is_denied(text: str, start: int) -> bool:
+    """Whether a word of negation stands before what begins at ``start``."""
+    before = text[max(0, start - 60) : start]
+    clause = before[max(before.rfind("."), before.rfind(","), before.rfind(";"), before.rfind("?")) + 1 :]
+    clause = clause.lower().replace("$", " ").replace("’", "'")
+    return any(word.endswith(NEGATIONS) for word in clause.split()[-4:]) or any(one in clause for one in DENIALS)
+
+
+# ---------------------------------------------------------------- comparison
+
+
+class Gold(NamedTuple):
+    """A tidy ground truth, and what number it is."""
+
+    text: str
+    number: answers.Number | None
+
+
+def _judge(content: str, ground_truth: str, *, literal: bool = True) -> Score:
+    gold = _read_gold(ground_truth)
+    if isinstance(gold, Score):
+        return gold
+    if len(content) > answers.LONGEST:
+        return _wrong("too_long")
+    content = content.strip()
+    try:
+        found = None if gold.number is None else answers.read_number(content)  # most need no tidying
+        if gold.number is not None and found is not None:
+            reason = answers.compare_numbers(gold.number, found, literal=literal)
+        else:
+            reason = _compare(gold.text, answers.tidy(content), literal=literal)
+    except symbolic.Lost as error:
+        return _errored(str(error))
+    return Score(1.0, True, "right", {"answer": 1.0}) if reason == "right" else _wrong(reason)
+
+
+def _compare(gold: str, answer: str, *, literal: bool) -> str:
+    """``answers.compare``, with more to say of an answer that is none. Raises Lost."""
+    if not answer:
+        return "empty_answer"
+    hedged = HEDGE.search(answer) is not None and HEDGE.search(gold) is None
+    try:
+        reason = answers.compare(gold, answer, literal=literal, symbolic=None)
+    except answers.NeedsSymbolic:
+        reason = "wrong" if hedged else symbolic.compare(gold, answer, literal=literal)
+    except answers.Unreadable:
+        return symbolic.UNREADABLE
+    return "several_answers" if hedged and reason != "right" else reason
+
+
+def _read_gold(ground_truth: str) -> Gold | Score:
+    """The truth, or the errored Score of one that cannot be read."""
+    try:
+        return _checked(ground_truth)
+    except (answers.Unreadable, symbolic.Lost) as error:
+        return _errored(str(error))
+
+
+@lru_cache(4096)
+def _checked(ground_truth: str) -> Gold:
+    """The truth, once it is known to equal itself. Raises Unreadable and Lost, which are not remembered."""
+    if len(ground_truth) > answers.LONGEST:
+        raise answers.Unreadable(f"the ground truth is longer than {answers.LONGEST} characters")
+    gold = answers.tidy(ground_truth)
+    reason = _compare(gold, gold, literal=False)
+    if reason == symbolic.COSTLY:
+        raise answers.Unreadable(f"the ground truth {ground_truth!r} takes too much time or memory to compare")
+    if reason != "right":
+        raise answers.Unreadable(f"the ground truth {ground_truth!r} cannot be parsed")
+    return Gold(gold, answers.read_number(gold))
+
+
+def _wrong(reason: str) -> Score:
+    return Score(0.0, False, reason, {"answer": 0.0})
+
+
+def _errored(message: str) -> Score:
+    return Score(None, False, "errored", error=message)
