@@ -88,7 +88,7 @@ def build_parts(spec: RunSpec) -> Parts:
     bounds = _fit_context(spec, knobs, loaded.context, longest)
     shape = shape_of(loaded.model)
     free = free_memory() + shape.weights_bytes  # which are there already
-    memory = check_memory(shape, knobs, spec.trainer, longest_prompt=longest, free=free)
+    memory = check_memory(shape, knobs, spec.trainer, spec.warmstart, longest_prompt=longest, free=free)
     low, high = bounds["prompts_per_step"]
     bounds["prompts_per_step"] = (low, min(high, float(pool.largest_draw())))
     manifest = collect_manifest(threads) | {

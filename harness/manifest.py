@@ -66,4 +66,4 @@ def _git_commit() -> str | None:
     if not (here / ".git").exists():
         return None
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None  # 1 before the first commit

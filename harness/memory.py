@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from harness.errors import InputError
-from harness.spec import ModelSpec, TrainerSpec
+from harness.spec import ModelSpec, TrainerSpec, WarmstartSpec
 from harness.text import format_bytes
 from harness.types import Knobs
 
@@ -24,10 +24,12 @@ SAMPLED_BYTES = 24
 HEAD_BYTES = 12
 """The same in the update, where the head works through chunks of so many tokens:"""
 HEAD_CHUNK = 256
-SAVED_PER_HIDDEN = 16
-SAVED_PER_INTERMEDIATE = 5
+SAVED_PER_HIDDEN = 36
+SAVED_PER_INTERMEDIATE = 8
 """Numbers that a layer keeps for backward per token: for each of its hidden and of its intermediate size (measured,
 docs/scale.md)."""
+PLAIN_HEAD_BYTES = 20
+"""Of one place in the vocabulary and token in the warm start, whose loss makes all logits at once."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes. ``fixed`` stays all the time; of ``rollout`` and ``update`` only the larger is held at once."""
+    """Bytes. ``fixed`` stays all the time; of the others only the largest is held at once."""
 
     weights: int
     training: int
     reference: int
     rollout: int
     update: int
+    warmstart: int
 
     @property
     def fixed(self) -> int:
@@ -61,7 +64,7 @@ class MemoryForecast:
 
     @property
     def peak(self) -> int:
-        return self.fixed + max(self.rollout, self.update)
+        return self.fixed + max(self.rollout, self.update, self.warmstart)
 
     @property
     def text(self) -> str:
@@ -71,14 +74,17 @@ class MemoryForecast:
             "reference": self.reference,
             "sampling": self.rollout,
             "the update": self.update,
+            "the warm start": self.warmstart,
         }
         told = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items() if size)
-        return f"a step needs about {format_bytes(self.peak)} of memory ({told})"
+        return f"the run needs about {format_bytes(self.peak)} of memory ({told})"
 
 
-def compute_memory(shape: Shape, knobs: Knobs, trainer: TrainerSpec, *, longest_prompt: int) -> MemoryForecast:
-    """What a step of these knobs takes. Prompts are taken to be as long as the longest, completions to use their
-    whole limit."""
+def compute_memory(
+    shape: Shape, knobs: Knobs, trainer: TrainerSpec, warmstart: WarmstartSpec, *, longest_prompt: int
+) -> MemoryForecast:
+    """What the warm start and a step of these knobs take. Prompts are taken to be as long as the longest, completions
+    to use their whole limit."""
     rows = knobs.prompts_per_step * knobs.group_size
     tokens = longest_prompt + knobs.max_tokens
     cache = 2 * shape.layers * shape.kv_width * shape.number_bytes * tokens * rows
@@ -86,15 +92,19 @@ def compute_memory(shape: Shape, knobs: Knobs, trainer: TrainerSpec, *, longest_
     # Prompts are encoded once per group (harness/log_probs.py).
     micro = min(trainer.micro_batch, rows)
     held = micro * knobs.max_tokens + -(-micro // knobs.group_size) * longest_prompt
-    per_layer = SAVED_PER_HIDDEN * shape.hidden + SAVED_PER_INTERMEDIATE * shape.intermediate
-    layers = 1 if trainer.gradient_checkpointing else shape.layers
-    saved = held * (layers * per_layer + shape.layers * shape.hidden) * shape.number_bytes
+    per_layer = (SAVED_PER_HIDDEN * shape.hidden + SAVED_PER_INTERMEDIATE * shape.intermediate) * shape.number_bytes
+    if trainer.gradient_checkpointing:
+        saved = held * (per_layer + shape.layers * shape.hidden * shape.number_bytes)
+    else:
+        saved = held * shape.layers * per_layer
+    shown = warmstart.batch * tokens if warmstart.steps else 0
     return MemoryForecast(
         weights=shape.weights_bytes,
         training=shape.trained * 4 * (1 + states),
         reference=shape.weights_bytes if shape.full else 0,
         rollout=cache + rows * shape.vocabulary * SAMPLED_BYTES,
         update=saved + min(held, HEAD_CHUNK) * shape.vocabulary * HEAD_BYTES,
+        warmstart=shown * (shape.layers * per_layer + shape.vocabulary * PLAIN_HEAD_BYTES),
     )
 
 
@@ -135,15 +145,24 @@ def check_weights_fit(spec: ModelSpec, config: PreTrainedConfig, dtype: torch.dt
         )
 
 
-def check_memory(shape: Shape, knobs: Knobs, trainer: TrainerSpec, *, longest_prompt: int, free: int) -> MemoryForecast:
-    """The forecast of a step. Raises InputError when it does not fit into ``free`` bytes, with the field that mends
-    it."""
+def check_memory(
+    shape: Shape, knobs: Knobs, trainer: TrainerSpec, warmstart: WarmstartSpec, *, longest_prompt: int, free: int
+) -> MemoryForecast:
+    """The forecast. Raises InputError when it does not fit into ``free`` bytes, with the field that mends it."""
 
-    def forecast_with(prompts: int, micro_batch: int) -> MemoryForecast:
-        smaller = trainer.model_copy(update={"micro_batch": micro_batch})
-        return compute_memory(shape, replace(knobs, prompts_per_step=prompts), smaller, longest_prompt=longest_prompt)
+    def forecast_with(**smaller: int) -> MemoryForecast:
+        return compute_memory(
+            shape,
+            replace(knobs, prompts_per_step=smaller.get("prompts_per_step", knobs.prompts_per_step)),
+            trainer.model_copy(update={"micro_batch": smaller.get("micro_batch", trainer.micro_batch)}),
+            warmstart.model_copy(update={"batch": smaller.get("batch", warmstart.batch)}),
+            longest_prompt=longest_prompt,
+        )
 
-    forecast = forecast_with(knobs.prompts_per_step, trainer.micro_batch)
+    def largest(name: str, now: int, part: str) -> int | None:
+        return next((size for size in range(now, 0, -1) if getattr(forecast_with(**{name: size}), part) <= room), None)
+
+    forecast = forecast_with()
     if forecast.peak <= free:
         return forecast
     parts = f"{forecast.text}, and {format_bytes(free)} are free"
@@ -151,13 +170,14 @@ def check_memory(shape: Shape, knobs: Knobs, trainer: TrainerSpec, *, longest_pr
     if room <= 0:
         mend = "train an adapter (lora.rank=16)" if shape.full else "take a smaller model"
         raise InputError(f"model.name: {parts}; {mend}")
+    if forecast.warmstart > room:
+        fits = largest("batch", warmstart.batch, "warmstart")
+        raise InputError(f"warmstart.batch: {parts}; {f'lower it to {fits}' if fits else 'set warmstart.steps=0'}")
     if forecast.update > room:
-        sizes = range(min(trainer.micro_batch, knobs.prompts_per_step * knobs.group_size), 0, -1)
-        fits = next((size for size in sizes if forecast_with(knobs.prompts_per_step, size).update <= room), None)
+        fits = largest("micro_batch", min(trainer.micro_batch, knobs.prompts_per_step * knobs.group_size), "update")
         mend = f"lower it to {fits}" if fits else "lower knobs.max_tokens, or set trainer.gradient_checkpointing=true"
         raise InputError(f"trainer.micro_batch: {parts}; {mend}")
-    prompts = range(knobs.prompts_per_step, 0, -1)
-    fits = next((n for n in prompts if forecast_with(n, trainer.micro_batch).rollout <= room), None)
+    fits = largest("prompts_per_step", knobs.prompts_per_step, "rollout")
     mend = f"lower it to {fits}" if fits else "lower knobs.group_size or knobs.max_tokens"
     raise InputError(f"knobs.prompts_per_step: {parts}; {mend}")
 

@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from harness.errors import InputError
 from harness.memory import Shape, check_memory, compute_memory, free_memory, shape_of
 from harness.models import load_model
-from harness.spec import LoraSpec, ModelSpec, TrainerSpec
+from harness.spec import LoraSpec, ModelSpec, TrainerSpec, WarmstartSpec
 from harness.tiny import build_tiny_tokenizer
 from harness.types import Knobs
 
@@ -25,11 +25,12 @@ SHAPE = Shape(
     layers=24, hidden=896, intermediate=4864, kv_width=128, vocabulary=151_936, number_bytes=2,
     weights_bytes=GIB, trained=8_000_000, full=False,
 )  # fmt: skip
+NO_START = WarmstartSpec(steps=0)
 KNOBS = Knobs(max_tokens=512, group_size=8, prompts_per_step=64)
 
 
 def test_the_parts_add_up() -> None:
-    forecast = compute_memory(SHAPE, KNOBS, TrainerSpec(micro_batch=8), longest_prompt=200)
+    forecast = compute_memory(SHAPE, KNOBS, TrainerSpec(micro_batch=8), NO_START, longest_prompt=200)
     assert forecast.reference == 0
     assert forecast.training == 8_000_000 * 4 * 3
     assert forecast.fixed == GIB + 96_000_000
@@ -37,7 +38,7 @@ def test_the_parts_add_up() -> None:
     assert "sampling" in forecast.text
     assert "reference" not in forecast.text
     full = compute_memory(
-        replace(SHAPE, full=True, trained=GIB // 2), KNOBS, TrainerSpec(micro_batch=8), longest_prompt=200
+        replace(SHAPE, full=True, trained=GIB // 2), KNOBS, TrainerSpec(micro_batch=8), NO_START, longest_prompt=200
     )
     assert full.reference == GIB
 
@@ -52,15 +53,18 @@ def test_the_parts_add_up() -> None:
 )
 def test_more_work_needs_more(change: dict[str, int], part: str) -> None:
     trainer = TrainerSpec(micro_batch=8)
-    before = getattr(compute_memory(SHAPE, KNOBS, trainer, longest_prompt=200), part)
-    assert getattr(compute_memory(SHAPE, replace(KNOBS, **change), trainer, longest_prompt=200), part) > 1.3 * before
+    before = getattr(compute_memory(SHAPE, KNOBS, trainer, NO_START, longest_prompt=200), part)
+    assert (
+        getattr(compute_memory(SHAPE, replace(KNOBS, **change), trainer, NO_START, longest_prompt=200), part)
+        > 1.3 * before
+    )
 
 
 def test_checkpointing_and_small_micro_batches_need_less() -> None:
-    plain = compute_memory(SHAPE, KNOBS, TrainerSpec(micro_batch=64), longest_prompt=200).update
-    assert compute_memory(SHAPE, KNOBS, TrainerSpec(micro_batch=8), longest_prompt=200).update < plain / 3
+    plain = compute_memory(SHAPE, KNOBS, TrainerSpec(micro_batch=64), NO_START, longest_prompt=200).update
+    assert compute_memory(SHAPE, KNOBS, TrainerSpec(micro_batch=8), NO_START, longest_prompt=200).update < plain / 3
     saving = TrainerSpec(micro_batch=64, gradient_checkpointing=True)
-    assert compute_memory(SHAPE, KNOBS, saving, longest_prompt=200).update < plain / 3
+    assert compute_memory(SHAPE, KNOBS, saving, NO_START, longest_prompt=200).update < plain / 3
 
 
 @pytest.mark.parametrize(
@@ -76,17 +80,26 @@ def test_what_does_not_fit_names_the_mend(free: int, full: bool, micro_batch: in
     shape = replace(SHAPE, full=True, trained=GIB // 2) if full else SHAPE
     trainer = TrainerSpec(micro_batch=micro_batch)
     with pytest.raises(InputError, match=said) as raised:
-        check_memory(shape, KNOBS, trainer, longest_prompt=200, free=free)
+        check_memory(shape, KNOBS, trainer, NO_START, longest_prompt=200, free=free)
     assert "\n" not in str(raised.value)
-    enough = compute_memory(shape, KNOBS, trainer, longest_prompt=200).peak
-    assert check_memory(shape, KNOBS, trainer, longest_prompt=200, free=enough).peak == enough
+    enough = compute_memory(shape, KNOBS, trainer, NO_START, longest_prompt=200).peak
+    assert check_memory(shape, KNOBS, trainer, NO_START, longest_prompt=200, free=enough).peak == enough
 
 
 def test_the_mend_is_enough() -> None:
     with pytest.raises(InputError) as raised:
-        check_memory(SHAPE, KNOBS, TrainerSpec(micro_batch=128), longest_prompt=200, free=12 * GIB)
+        check_memory(SHAPE, KNOBS, TrainerSpec(micro_batch=128), NO_START, longest_prompt=200, free=12 * GIB)
     mended = TrainerSpec(micro_batch=int(str(raised.value).rsplit(" ", 1)[1]))
-    check_memory(SHAPE, KNOBS, mended, longest_prompt=200, free=12 * GIB)
+    check_memory(SHAPE, KNOBS, mended, NO_START, longest_prompt=200, free=12 * GIB)
+
+
+def test_the_warm_start_counts_where_there_is_one() -> None:
+    start = WarmstartSpec(steps=10, batch=256)
+    trainer = TrainerSpec(micro_batch=1)
+    needed = compute_memory(SHAPE, KNOBS, trainer, start, longest_prompt=200)
+    assert needed.peak == needed.fixed + needed.warmstart
+    with pytest.raises(InputError, match=r"warmstart\.batch: .*the warm start .*lower it to \d+"):
+        check_memory(SHAPE, KNOBS, trainer, start, longest_prompt=200, free=12 * GIB)
 
 
 def test_the_shape_is_read_from_a_model() -> None:
