@@ -61,7 +61,11 @@ def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> 
         ("last", held["final"]),
     )
     templates = Environment(
-        loader=PackageLoader("harness"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        loader=PackageLoader("harness"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
     )
     templates.filters |= {"duration": format_duration, "knob": format_knob, "changes": format_changes, "cell": _cell}
     return templates.get_template("card.md").render(
