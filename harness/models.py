@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import huggingface_hub
 import safetensors.torch
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
@@ -24,6 +21,7 @@ from transformers import (
 )
 
 from harness.errors import InputError
+from harness.hub import hub_answers
 from harness.spec import LoraSpec, ModelSpec
 from harness.types import Prompt
 
@@ -167,7 +165,7 @@ def _load_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokeni
         raise InputError(f"model.name: no folder {spec.name}; give {TINY}, a model folder or a hub id such as org/name")
     dtype = {"auto": _natural_dtype(), "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     options: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
-    if not is_local and not _hub_answers():
+    if not is_local and not hub_answers():
         options["local_files_only"] = True  # without this, minutes of retries come before the error
     try:
         tokenizer = AutoTokenizer.from_pretrained(spec.name, padding_side="left", **options)
@@ -182,16 +180,6 @@ def _load_pretrained(spec: ModelSpec) -> tuple[PreTrainedModel, PreTrainedTokeni
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
-
-
-def _hub_answers() -> bool:
-    """Whether a connection to the hub opens within three seconds."""
-    address = urlsplit(huggingface_hub.constants.ENDPOINT)
-    try:
-        with socket.create_connection((address.hostname, address.port or 443), timeout=3):
-            return True
-    except OSError:
-        return False
 
 
 def _natural_dtype() -> torch.dtype:
