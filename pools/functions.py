@@ -34,7 +34,7 @@ def read_function(name: str, options: Mapping[str, Any]) -> Iterator[Row]:
         raise
     except (Exception, SystemExit) as error:
         after = f" after row {number}" if number else ""
-        raise InputError(f"pool.source: {name} raised {type(error).__name__}{after}: {error}") from None
+        raise InputError(f"pool.source: {name} raised {type(error).__name__}{after}: {_say(error)}") from None
 
 
 def _import(name: str) -> Callable[..., Any]:
@@ -43,7 +43,7 @@ def _import(name: str) -> Callable[..., Any]:
         is_file = module_name.endswith(".py")
         module = _import_file(Path(module_name)) if is_file else importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the module does at import
-        raise InputError(f"pool.source: cannot import {name}: {type(error).__name__}: {error}") from None
+        raise InputError(f"pool.source: cannot import {name}: {type(error).__name__}: {_say(error)}") from None
     function = getattr(module, attribute, None)
     if not callable(function):
         raise InputError(f"pool.source: {module_name} has no function named {attribute}")
@@ -60,3 +60,7 @@ def _import_file(path: Path) -> Any:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _say(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -6,6 +6,7 @@ hub:./folder?split=train            data files as on the hub, or what Dataset.sa
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,8 @@ def read_hub(name: str, options: Mapping[str, str], *, hub_answers: Callable[[],
 def _load(name: str, options: Mapping[str, str]) -> Any:
     import datasets
 
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()  # they are written to a log file too
     split = options.get("split", "train")
     return datasets.load_dataset(name, options.get("config"), split=split, revision=options.get("revision"))
 

@@ -114,13 +114,14 @@ def _rows_of(task: str, level: int | None, settings: dict[str, Any]) -> Iterator
         settings = made | settings
         label = f"{task} level {level}"
     try:
-        data = factory.create_dataset(task, **settings)
-    except (AssertionError, TypeError, ValueError) as error:
-        raise InputError(f"{task}: {error}") from None
-    for entry in data:
-        if entry["answer"] is None:
-            raise InputError(f"{task} has no gold answer: only its own scorer can judge it")
-        yield {"prompt": entry["question"], "ground_truth": entry["answer"], "label": label, "task": task}
+        for entry in factory.create_dataset(task, **settings):
+            if entry["answer"] is None:
+                raise InputError(f"{task} has no gold answer: only its own scorer can judge it")
+            yield {"prompt": entry["question"], "ground_truth": entry["answer"], "label": label, "task": task}
+    except InputError:
+        raise
+    except Exception as error:  # a hundred tasks by many hands; some have levels for which there is nothing to ask
+        raise InputError(f"{label}: {error or type(error).__name__}") from None
 
 
 def _levels(text: str) -> list[int | None]:

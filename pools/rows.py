@@ -18,6 +18,7 @@ from harness.types import PROMPT_COLUMNS, Prompt
 
 ROW_LIMIT = 4 * 2**20
 """Bytes of text that one row may hold: no model reads more, and one such row would fill every batch it is in."""
+ROLES = ("system", "user", "assistant")
 NOT_FINITE = {"nan", "inf", "infinity"}
 
 
@@ -114,13 +115,12 @@ def _read_messages(row: Row, column: str, messages: list[Any]) -> tuple[str, str
     for message in messages:
         role = message.get("role") if isinstance(message, Mapping) else None
         role = "system" if role == "developer" else role
-        place = ("system", "user", "assistant").index(role) if role in ("system", "user", "assistant") else -1
-        if place < len(texts) - ("system" not in texts) or place < 0 or role in texts:
+        if role not in ROLES or any(ROLES.index(role) <= ROLES.index(earlier) for earlier in texts):
             raise InputError(
                 f"{row.where}: {column} must be one user message, after at most one system message and before at most "
                 f"one assistant message; {role!r} does not fit there"
             )
-        texts[str(role)] = _message_text(row, column, message.get("content"))
+        texts[role] = _message_text(row, column, message.get("content"))
     if not texts.get("user", "").strip():
         raise InputError(f"{row.where}: {column} has no user message")
     return texts["user"], texts.get("system", ""), texts.get("assistant")
@@ -210,8 +210,6 @@ def _plain_or_refuse(row: Row, column: str, value: Any) -> Any:
 def _name_the_fault(row: Row, columns: Mapping[str, Any]) -> str:
     """The column that JSON does not hold, and why."""
     for name, value in columns.items():
-        if not isinstance(name, str):
-            return f"{row.where}: the column name {name!r} is not text"
         try:
             encode(value)
         except (TypeError, ValueError, RecursionError) as error:

@@ -41,7 +41,8 @@ drawn = [splits["train"][i] for i in range(0, len(splits["train"]), len(splits["
 draw_s = (time.perf_counter() - began) / len(drawn)
 print(json.dumps({
     "load_s": round(load_s, 2), "imports_s": round(imports_s, 2), "prompt_us": round(draw_s * 1e6, 1),
-    "peak_mb_above_imports": round(memory("VmHWM") - bare), "peak_mb_above_empty_python": round(memory("VmHWM") - empty),
+    "peak_mb_above_imports": round(memory("VmHWM") - bare),
+    "peak_mb_above_empty_python": round(memory("VmHWM") - empty),
     "now_mb_above_imports": round(memory("VmRSS") - bare),
     "sizes": {name: len(part) for name, part in splits.items()},
 }))
