@@ -7,12 +7,14 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
+
+import numpy as np
 
 from harness.checkpoints import Checkpoints
 from harness.controller import Controller
@@ -20,7 +22,7 @@ from harness.eras import check_silent, find_measured, plan_resume
 from harness.errors import InputError, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
-from harness.inputs import build_reward, check_inputs
+from harness.inputs import Splits, build_reward, check_inputs, keep_splits
 from harness.manifest import collect_manifest
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
@@ -69,7 +71,7 @@ class Parts:
 
     spec: RunSpec
     loaded: LoadedModel
-    splits: dict[str, list[Prompt]]
+    splits: Splits
     pool: PromptPool
     reward: RewardWorker
     knobs: Knobs
@@ -98,7 +100,7 @@ def build_parts(spec: RunSpec) -> Parts:
         "longest_prompt": longest,
         "memory_forecast": asdict(memory) | {"peak": memory.peak},
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
-        "data_sha256": _hash(f"{p.id} {p.ground_truth}" for name in sorted(splits) for p in splits[name]),
+        "data_sha256": _hash(_contents(splits)),
         "reward_sha256": _hash(source_of(name) or name for name in spec.reward.functions),
     }
     return Parts(
@@ -114,17 +116,27 @@ def build_parts(spec: RunSpec) -> Parts:
     )
 
 
-def _check_prompts(loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]]) -> int:
+def _check_prompts(loaded: LoadedModel, splits: Splits) -> int:
     """Tokens of the longest prompt. Raises InputError when the context has no room for it and an answer."""
     # By characters first: tokenizing a large pool only to find its longest prompt would take minutes.
-    longest = sorted((p for part in splits.values() for p in part), key=lambda p: len(p.text))[-50:]
-    tokens, text = max((len(loaded.prompt_ids(prompt)), prompt.text) for prompt in longest)
+    longest: list[tuple[int, Prompt]] = []
+    for part in splits.values():
+        lengths = part.text_lengths
+        longest += [(int(lengths[i]), part[int(i)]) for i in np.argsort(lengths, kind="stable")[-50:]]
+    longest.sort(key=lambda pair: pair[0])
+    tokens, text = max((len(loaded.prompt_ids(prompt)), prompt.text) for _, prompt in longest[-50:])
     if tokens >= loaded.context:
         raise InputError(
             f"pool.source: the prompt {text[:40]!r}... has {tokens:,} tokens and the model's context only "
             f"{loaded.context:,}: leave it out of the source, or take a model with a longer context"
         )
     return tokens
+
+
+def _contents(splits: Splits) -> Iterator[str]:
+    for name in sorted(splits):
+        truths = splits[name].column("ground_truth").to_pylist()
+        yield from (f"{prompt_id} {truth}" for prompt_id, truth in zip(splits[name].ids, truths, strict=True))
 
 
 def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dict[str, tuple[float, float]]:
@@ -318,6 +330,7 @@ def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
         bounds=parts.bounds,
     )
     folder.mkdir(parents=True)
+    keep_splits(spec, parts.splits)
     if spec.note:
         store.record_event(run_id, 0, "info", spec.note)
     return Run(replace(parts, spec=spec), store, run_id, interrupted, resumed=False)
@@ -346,6 +359,7 @@ def resume_run(
         manifest=parts.manifest if changes else row["manifest"],
         bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
     )
+    keep_splits(spec, parts.splits)
     if changes:
         text = f"resumed with {format_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
         store.record_event(record.id, row["last_step"], "warning" if era else "info", text)

@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 
 from harness import __version__
 from harness.actions import parse_action
+from harness.cli_pool import app as pool_app
 from harness.errors import HarnessError, InputError
 from harness.places import database_url, is_alive_run
 from harness.text import clean, format_duration
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(pool_app)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or 'latest'.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -76,7 +78,8 @@ def main() -> None:
 
 
 def _command_names() -> set[str]:
-    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    groups = {group.typer_instance.info.name or "" for group in app.registered_groups if group.typer_instance}
+    return groups | {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
 
 
 def _complain(message: str, code: int) -> None:
@@ -434,7 +437,7 @@ def review(run: RunName = "latest", as_json: JsonFlag = False, db: DbOption = No
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, a model folder or a hub id.")],
-    split: Annotated[str, typer.Option(help="Split of the pool: probe, dev, test or train.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the pool: test, dev, probe, train or one of its own.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
     spec: Annotated[
         str | None, typer.Option(help="Of a model: recipe or file that gives pool and reward; an export has its own.")

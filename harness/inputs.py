@@ -3,14 +3,23 @@ input shows within a second."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from harness.errors import InputError
+from harness.hub import hub_answers
 from harness.spec import RunSpec
 from harness.types import Prompt
 from pools.pool import PromptPool
-from pools.sources import load_prompts
-from pools.splits import split_prompts
+from pools.sources import identify_source, load_prompts
+from pools.splits import load_assigned, record_assigned, split_prompts
+from pools.table import PromptTable
 from rewards.contract import RewardDescription, load_reward
 from rewards.worker import RewardWorker
+
+Splits = Mapping[str, PromptTable]
 
 
 def build_reward(spec: RunSpec, *, chat: bool) -> RewardWorker:
@@ -26,20 +35,40 @@ def build_reward(spec: RunSpec, *, chat: bool) -> RewardWorker:
     return RewardWorker(description, time_limit=spec.reward.time_limit)
 
 
-def build_splits(spec: RunSpec) -> dict[str, list[Prompt]]:
-    """The pool's splits. Raises InputError."""
-    prompts = load_prompts(spec.pool.source, template=spec.pool.template, system=spec.pool.system_prompt)
-    return split_prompts(prompts, spec.pool.splits)
+def build_splits(spec: RunSpec) -> Splits:
+    """The pool's splits, as they were cut when a run first used the source. Raises InputError."""
+    pool = spec.pool
+    prompts = load_prompts(
+        pool.source,
+        columns=pool.columns,
+        template=pool.template,
+        system=pool.system_prompt,
+        hub_answers=hub_answers,
+    )
+    return split_prompts(prompts, pool.splits, load_assigned(_assigned_path(spec)))
 
 
-def build_pool(spec: RunSpec, train: list[Prompt]) -> PromptPool:
+def keep_splits(spec: RunSpec, splits: Splits) -> None:
+    """Keep who belongs where for later runs on the same source, which may have grown by then."""
+    source = identify_source(spec.pool.source, base=Path(spec.output.dir))
+    record_assigned(_assigned_path(spec), source, splits, spec.pool.splits)
+
+
+def _assigned_path(spec: RunSpec) -> Path:
+    folder = Path(spec.output.dir)
+    source = identify_source(spec.pool.source, base=folder)
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", source.partition("?")[0]).strip("-")[:40]
+    return folder / "splits" / f"{readable}-{hashlib.sha256(source.encode()).hexdigest()[:8]}.json"
+
+
+def build_pool(spec: RunSpec, train: Sequence[Prompt]) -> PromptPool:
     """The train split to draw from. Raises InputError when a step would draw more than its share."""
     pool = PromptPool(train, draw_share=spec.pool.draw_share)
     pool.check_draw(spec.knobs.prompts_per_step)
     return pool
 
 
-def check_inputs(spec: RunSpec) -> tuple[dict[str, list[Prompt]], PromptPool]:
+def check_inputs(spec: RunSpec) -> tuple[Splits, PromptPool]:
     """The splits and the pool of a spec, once nothing about them, the reward and the warm start would end a run.
 
     Raises InputError for the first thing that would.
@@ -48,7 +77,8 @@ def check_inputs(spec: RunSpec) -> tuple[dict[str, list[Prompt]], PromptPool]:
     splits = build_splits(spec)
     train = splits["train"]
     pool = build_pool(spec, train)
-    shown = sum(prompt.demonstration is not None for prompt in train)
+    column = train.column("demonstration")
+    shown = len(column) - column.null_count
     if spec.warmstart.steps and shown < spec.warmstart.examples:
         raise InputError(
             f"warmstart.examples: {spec.warmstart.examples} asked for, but only {shown} of {len(train)} train prompts "

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import safetensors.torch
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import try_to_load_from_cache
 from peft import (
     LoraConfig,
     PeftConfig,
@@ -33,6 +31,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from harness.errors import InputError
 from harness.gguf import load_gguf
+from harness.hub import hub_answers
 from harness.memory import check_weights_fit
 from harness.smollm2 import fetch_smollm2
 from harness.spec import SMOLLM2, TINY, LoraSpec, ModelSpec
@@ -178,7 +177,7 @@ def _find(spec: ModelSpec) -> dict[str, Any]:
             "as org/name"
         )
     options: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
-    if _hub_answers():
+    if hub_answers():
         return options
     # The libraries would try again for minutes before they say so.
     files = ("config.json", "adapter_config.json")
@@ -287,13 +286,3 @@ def _try(what: str, work: Callable[[], T]) -> T:
         # A state dict that does not fit says so under a heading without content.
         said = next((line for line in lines if not line.endswith(":")), type(error).__name__)
         raise InputError(f"{what}: {said}") from None
-
-
-def _hub_answers() -> bool:
-    """Whether a connection to the hub opens within three seconds."""
-    address = urlsplit(constants.ENDPOINT)
-    try:
-        with socket.create_connection((address.hostname, address.port or 443), timeout=3):
-            return True
-    except OSError:
-        return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.errors import InputError
 from harness.knobs import DEFAULT_BOUNDS, KNOB_NAMES
-from harness.types import Knobs
+from harness.types import PROMPT_COLUMNS, Knobs
 
 DEFAULT_RECIPE = "arithmetic"
 DEFAULT_GROUP_SIZE = 8
@@ -34,6 +35,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Scheduler = Literal["constant", "linear", "cosine", "constant_with_warmup"]
 LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 POLICY_KINDS = ("rules", "fixed")
+DEFAULT_SPLITS: dict[str, int | float] = {"probe": 100, "dev": 200, "test": 300}
 
 
 class Section(BaseModel):
@@ -83,25 +85,43 @@ class WarmstartSpec(Section):
 
 
 class PoolSpec(Section):
-    """``source``: ``arithmetic?digits=3&size=6000`` or a .jsonl file with ``prompt`` and ``ground_truth``.
+    """``source``: a .jsonl, .json, .csv or .parquet file, ``hub:openai/gsm8k?config=main&split=train``,
+    ``reasoning:chain_sum?levels=0-3``, ``arithmetic?digits=3&size=6000``, ``file.py:function`` (pools/sources.py).
 
-    ``splits`` gives the sizes of probe, dev and test; train is the rest. A step draws at most ``draw_share``
-    of the train split.
+    ``columns`` says which column holds prompt, ground_truth, label or demonstration, where its name is another.
+    ``splits`` gives a size (300) or a fraction (0.1) for test, dev, probe and any others; train is the rest, unless
+    it has a share too. A step draws at most ``draw_share`` of the train split.
     """
 
     source: str = "arithmetic"
+    columns: dict[str, str] = {}
     template: str = "{prompt}"
     system_prompt: str = ""
-    splits: dict[str, PositiveInt] = Field(default_factory=lambda: {"probe": 100, "dev": 200, "test": 300})
+    splits: dict[str, int | float] = Field(default_factory=lambda: dict(DEFAULT_SPLITS))
     draw_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in PROMPT_COLUMNS:
+                raise ValueError(f"no column named {name}{_nearest(name, PROMPT_COLUMNS)}")
+        return columns
 
     @field_validator("splits")
     @classmethod
-    def _known_splits(cls, splits: dict[str, int]) -> dict[str, int]:
-        for name in splits:
-            if name not in ("probe", "dev", "test"):
-                raise ValueError(f"no split named {name}: sizes are given for probe, dev and test, train is the rest")
-        return {"probe": 100, "dev": 200, "test": 300} | splits
+    def _shares_of_splits(cls, splits: dict[str, int | float]) -> dict[str, int | float]:
+        for name, share in splits.items():
+            _check_split_name(name)
+            least = 1 if name in ("train", "dev", "test") else 0
+            if isinstance(share, float) and not 0 < share < 1:
+                raise ValueError(f"{name} {share:g} must be a whole number of prompts or a fraction between 0 and 1")
+            if isinstance(share, int) and share < least:
+                raise ValueError(f"{name} {share} must be greater than or equal to {least}")
+        fractions = math.fsum(share for share in splits.values() if isinstance(share, float))
+        if fractions > 1 + 1e-9:
+            raise ValueError(f"the fractions add up to {fractions:g}, more than the whole pool")
+        return DEFAULT_SPLITS | splits
 
     @field_validator("template")
     @classmethod
@@ -417,6 +437,16 @@ def _levels(tree: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Mapping[s
         given = tree.get(name)
         if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
             yield name, list(section.model_fields), given
+
+
+def _check_split_name(name: str) -> None:
+    """Raises ValueError. Any name will do, but a slip of the pen must not become a split of its own."""
+    known = ("train", "probe", "dev", "test")
+    near = [other for other in difflib.get_close_matches(name.lower(), known, 1, 0.6) if len(other) == len(name)]
+    if name not in known and near:
+        raise ValueError(f"no split named {name}, did you mean {near[0]}?")
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise ValueError(f"a split's name is of small letters, digits, '-' and '_', not {name!r}")
 
 
 def _nearest(name: str, allowed: Sequence[str]) -> str:

@@ -30,6 +30,8 @@ ActionKind = Literal[
     "policy",
 ]
 Status = Literal["running", "paused", "finished", "stopped", "failed"]
+PROMPT_COLUMNS = ("prompt", "ground_truth", "label", "demonstration")
+"""What a row of a source says of a prompt; its other columns go to the reward as they are."""
 Progress = Callable[[str, int, int], None]
 """``progress(phase, done, total)``, called from inside long work; cheap and never raises."""
 

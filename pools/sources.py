@@ -1,46 +1,109 @@
-"""Prompts from a source: the arithmetic generator or a JSONL file."""
+"""From the name of a source to its prompts.
+
+data.jsonl  data.json  data.csv  data.parquet       files (pools/files.py)
+hub:openai/gsm8k?config=main&split=train[:100]      a Hugging Face data set, or a folder of one (pools/hub.py)
+reasoning:chain_sum?size=1000&levels=0-3            reasoning-gym tasks (pools/reasoning.py)
+arithmetic?digits=3&size=6000                       our own generators
+prompts.py:make?size=100                            a Python function that yields rows (pools/functions.py)
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
+
+import pyarrow as pa
 
 from harness.errors import InputError
 from harness.types import Prompt
-from pools import arithmetic, word_sums
+from pools import arithmetic, reasoning, word_sums
+from pools.cache import hash_file, load_cached
+from pools.files import READERS, check_file
+from pools.functions import read_function
+from pools.hub import read_hub
+from pools.rows import Row, encode_columns, make_prompt, name_columns
+from pools.splits import compute_place
+from pools.table import BATCH, PromptTable, TableBuilder
 
 GENERATORS: dict[str, Callable[..., Iterator[Prompt]]] = {
     "arithmetic": arithmetic.generate,
     "word-sums": word_sums.generate,
 }
+CACHED_FROM = 8 * 2**20
+"""Bytes of a file from which its prompts are cached: a smaller one is parsed in less than half a second."""
 
 
-def load_prompts(source: str, *, template: str, system: str) -> list[Prompt]:
+def load_prompts(
+    source: str,
+    *,
+    columns: Mapping[str, str],
+    template: str,
+    system: str,
+    hub_answers: Callable[[], bool] = lambda: True,
+) -> PromptTable:
     """All distinct prompts of a source, in its own order; the first of several equal ones is kept.
 
+    ``columns`` as in name_columns, ``template`` has ``{prompt}``, ``system`` is for rows without a system message.
     Raises InputError naming the source, and the row where one is wrong.
     """
-    name, _, query = source.partition("?")
-    if name in GENERATORS:
-        rows = _generate(name, query)
-    elif name.endswith(".jsonl"):
-        rows = _read_jsonl(Path(name))
+
+    def read() -> Iterator[pa.RecordBatch]:
+        return _read_batches(source, columns=columns, template=template, hub_answers=hub_answers)
+
+    content = _find_content(source)
+    if content is None:
+        batches = list(read())
     else:
-        raise InputError(f"pool.source: {source!r} is neither a .jsonl file nor one of {', '.join(GENERATORS)}")
-    distinct: dict[str, Prompt] = {}
-    for row in rows:
-        text = template.replace("{prompt}", row.text)
-        prompt = replace(row, id=compute_id(text), text=text, system=system)
-        distinct.setdefault(prompt.id, prompt)
-    if not distinct:
-        raise InputError(f"pool.source: {source} has no prompts")
-    return list(distinct.values())
+        batches = load_cached([content, source, json.dumps(sorted(columns.items())), template], read)
+    return PromptTable(batches, template=template, system=system)
+
+
+def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) -> Iterator[Row]:
+    """The rows of a source as they are. Raises InputError naming the source, and the row where one is wrong."""
+    name, query = _parse(source)
+    suffix = Path(name).suffix.lower()
+    if name.startswith("hub:"):
+        return read_hub(name.removeprefix("hub:"), _options(query), hub_answers=hub_answers)
+    if name.startswith("reasoning:"):
+        return reasoning.read_reasoning(name.removeprefix("reasoning:"), _typed(_options(query)))
+    if name in GENERATORS:
+        return _generate(name, _options(query))
+    if suffix in READERS:
+        if query:
+            raise InputError(f"pool.source: {name} is a file and takes no options (?{query})")
+        check_file(Path(name))
+        return READERS[suffix](Path(name))
+    if ":" in name:
+        return read_function(name, _typed(_options(query)))
+    if Path(name).is_dir():
+        check_file(Path(name))
+    raise InputError(
+        f"pool.source: {source!r} is neither a file ({', '.join(READERS)}), hub:..., reasoning:..., file.py:function, "
+        f"nor one of {', '.join(GENERATORS)}"
+    )
+
+
+def identify_source(source: str, *, base: Path) -> str:
+    """A name for a source that stays when it grows, so without ``size`` and the part of a split that is taken.
+
+    A path is written as seen from ``base``: it stays when both are moved together.
+    """
+    name, query = _parse(source)
+    options = {key: value for key, value in _options(query).items() if key != "size"}
+    if "split" in options:
+        options["split"] = re.sub(r"\[[^\]]*\]", "", options["split"])
+    prefix = "hub:" if name.startswith("hub:") else ""
+    path = Path(name.removeprefix(prefix))
+    if path.exists() or path.suffix.lower() in READERS:
+        name = prefix + os.path.relpath(path.absolute(), base.absolute())
+    return name + ("?" + "&".join(f"{key}={options[key]}" for key in sorted(options)) if options else "")
 
 
 def compute_id(text: str) -> str:
@@ -49,50 +112,107 @@ def compute_id(text: str) -> str:
     return hashlib.sha256(normalised.encode()).hexdigest()[:16]
 
 
-def _generate(name: str, query: str) -> Iterator[Prompt]:
+# ---------------------------------------------------------------- rows to columns
+
+
+def _read_batches(
+    source: str, *, columns: Mapping[str, str], template: str, hub_answers: Callable[[], bool]
+) -> Iterator[pa.RecordBatch]:
+    seen: set[int] = set()
+    named: dict[Any, str] = {}
+    names = name_columns(columns)
+    builder = TableBuilder()
+    for row in read_rows(source, hub_answers=hub_answers):
+        prompt = make_prompt(row, names)
+        encoded = encode_columns(row, prompt)
+        _refuse_second(row, named)
+        prompt_id = compute_id(template.replace("{prompt}", prompt.text))
+        number = int(prompt_id, 16)
+        if number in seen:
+            continue
+        seen.add(number)
+        builder.append(
+            number,
+            compute_place(prompt_id),
+            prompt.text,
+            prompt.ground_truth,
+            prompt.label,
+            prompt.system,
+            prompt.demonstration,
+            encoded,
+        )
+        if len(builder) == BATCH:
+            yield builder.take()
+    if not seen:
+        raise InputError(f"pool.source: {source} has no prompts")
+    if len(builder):
+        yield builder.take()
+
+
+def _refuse_second(row: Row, named: dict[Any, str]) -> None:
+    """Rows with an ``id`` must have each its own: two of the same mean that a file was joined wrongly."""
+    own = row.values.get("id")
+    if not isinstance(own, str | int):
+        return
+    if own in named:
+        raise InputError(f"{row.where} has the id {own!r} of {named[own].rpartition(': ')[2]}; ids must differ")
+    named[own] = row.where
+
+
+# ---------------------------------------------------------------- names
+
+
+def _parse(source: str) -> tuple[str, str]:
+    name, _, query = source.partition("?")
+    return name, query
+
+
+def _options(query: str) -> dict[str, str]:
+    """``a=1&b=x``; unlike in a form, ``+`` is itself (``split=train+test``)."""
+    parts = [part.partition("=") for part in query.split("&") if part]
+    return {unquote(key): unquote(value) for key, _, value in parts}
+
+
+def _typed(options: Mapping[str, str]) -> dict[str, Any]:
+    """Values as JSON where they can be read as such, else as text."""
+
+    def typed(text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    return {key: typed(text) for key, text in options.items()}
+
+
+def _find_content(source: str) -> str | None:
+    """What the prompts of a source are made from, where that is known without making them and worth a cache."""
+    name, _ = _parse(source)
+    if name.startswith("reasoning:"):
+        return reasoning.version()
+    path = Path(name)
+    if path.suffix.lower() in READERS and path.is_file() and path.stat().st_size >= CACHED_FROM:
+        check_file(path)
+        return hash_file(path)
+    return None
+
+
+def _generate(name: str, texts: Mapping[str, str]) -> Iterator[Row]:
     options: dict[str, float | int] = {}
-    for key, text in parse_qsl(query, keep_blank_values=True):
+    for key, text in texts.items():
         try:
             options[key] = float(text) if "." in text else int(text)
         except ValueError:
             raise InputError(f"pool.source: {name}?{key} needs a number, not {text!r}") from None
     try:
-        return iter(list(GENERATORS[name](**options)))
+        prompts = list(GENERATORS[name](**options))
     except (TypeError, ValueError) as error:
-        raise InputError(f"pool.source: {name}?{query}: {error}") from None
-
-
-def _read_jsonl(path: Path) -> Iterator[Prompt]:
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _row(path, number, line)
-    except OSError as error:
-        raise InputError(f"pool.source: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"pool.source: {path} is not UTF-8: {error.reason} at byte {error.start}") from None
-
-
-def _row(path: Path, number: int, line: str) -> Prompt:
-    try:
-        row: Any = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"pool.source: {path} row {number} is not JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise InputError(f"pool.source: {path} row {number} must be an object with prompt and ground_truth")
-    for name in ("prompt", "ground_truth"):
-        value = row.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = row[name] = str(value)
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(f"pool.source: {path} row {number} has no {name}: it must be a non-empty string")
-    known = {"prompt", "ground_truth", "label", "demonstration"}
-    return Prompt(
-        id="",
-        text=row["prompt"],
-        ground_truth=row["ground_truth"],
-        label=str(row.get("label") or ""),
-        demonstration=row.get("demonstration"),
-        columns={name: value for name, value in row.items() if name not in known},
-    )
+        raise InputError(f"pool.source: {name}: {error}") from None
+    for number, prompt in enumerate(prompts, 1):
+        values = {
+            "prompt": prompt.text,
+            "ground_truth": prompt.ground_truth,
+            "label": prompt.label,
+            "demonstration": prompt.demonstration,
+        }
+        yield Row(f"pool.source: {name} row {number}", values)

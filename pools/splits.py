@@ -1,27 +1,167 @@
-"""Disjoint splits of a source: by content hash, so neither its order nor a run's seed matters."""
+"""Disjoint named splits of a source, by content hash: neither its order nor a run's seed matters.
+
+Every prompt has a fixed *place*, a hash of its id. A split's share is either
+
+- a **fraction**: the prompts whose place lies in an interval of that length. No other prompt has a say in it, so a
+  source may grow and each prompt stays where it is; the split grows with it.
+- a **size**: the lowest places that are free. Exact, but a new prompt may have a lower place than one that was in, so
+  what was once given out is kept in a file (``load_assigned``, ``record_assigned``) and stays; new prompts are for
+  train. (No rule without memory can do this: let two disjoint sources each be given their test prompts; of their union
+  all of them must be test, which is twice the size.)
+
+Fractions are cut from the upper end and sizes taken from the lower, in the order test, dev, probe, then any others by
+name: test does not move when the others change.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import InputError
 from harness.types import Prompt
+from pools.table import PromptTable
+
+FIRST = ("test", "dev", "probe")
+Share = int | float
+Assigned = Mapping[str, Sequence[str]]
+"""Ids of the prompts that were given to each split of a size, in that order."""
 
 
-def split_prompts(prompts: Sequence[Prompt], sizes: Mapping[str, int]) -> dict[str, list[Prompt]]:
-    """``{split: prompts}`` for each of ``sizes``, and all the rest as train. Raises InputError if none is left."""
-    ordered = sorted(prompts, key=lambda prompt: hashlib.sha256(f"split:{prompt.id}".encode()).digest())
-    splits: dict[str, list[Prompt]] = {}
-    start = 0
-    for name in ("test", "dev", "probe"):  # test first: it must not move when the other sizes are changed
-        size = sizes[name]
-        splits[name] = ordered[start : start + size]
-        start += size
-    splits["train"] = ordered[start:]
-    if not splits["train"]:
+@overload
+def split_prompts(
+    prompts: PromptTable, shares: Mapping[str, Share], assigned: Assigned | None = None
+) -> dict[str, PromptTable]: ...
+@overload
+def split_prompts(
+    prompts: Sequence[Prompt], shares: Mapping[str, Share], assigned: Assigned | None = None
+) -> Mapping[str, Sequence[Prompt]]: ...
+def split_prompts(
+    prompts: Sequence[Prompt], shares: Mapping[str, Share], assigned: Assigned | None = None
+) -> Mapping[str, Sequence[Prompt]]:
+    """``{split: prompts}`` for each of ``shares``; all the rest is train, unless train has a share too.
+
+    Those ``assigned`` before stay, as many as the size still allows; a split asked for more, or which lost some, is
+    filled up from the free ones. Raises InputError when there are not enough prompts.
+    """
+    places = _places_of(prompts)
+    order = np.argsort(places, kind="stable")
+    names = [name for name in FIRST if name in shares]
+    names += sorted(shares.keys() - {*FIRST, "train"}) + ["train"] * ("train" in shares)
+    free = np.ones(len(places), dtype=bool)
+    rows: dict[str, NDArray[np.int64]] = {}
+
+    above = 0.0
+    fractions = [name for name in names if isinstance(shares[name], float)]
+    for name in fractions:
+        above += shares[name]
+        lowest = max(0, round((1.0 - above) * 2**64))
+        rows[name] = order[(free & (places >= np.uint64(lowest)))[order]]
+        free[rows[name]] = False
+
+    given = {name: _find(ids, places, order) for name, ids in (assigned or {}).items()}
+    sized = {name: int(shares[name]) for name in names if name not in fractions}
+    for name, size in sized.items():
+        kept = given.get(name, order[:0])
+        rows[name] = kept[free[kept]][:size]
+        free[rows[name]] = False
+    elsewhere = np.zeros(len(places), dtype=bool)
+    for others in given.values():
+        elsewhere[others] = True
+    for name, size in sized.items():
+        candidates = order[free[order]]
+        # Of another spec's splits last: so far no run that kept to either has trained on them.
+        candidates = np.concatenate([candidates[~elsewhere[candidates]], candidates[elsewhere[candidates]]])
+        rows[name] = np.concatenate([rows[name], candidates[: size - len(rows[name])]])
+        free[rows[name]] = False
+
+    if "train" not in shares:
+        rows["train"] = order[free[order]]
+    _check(rows, sized, fractions, len(places))
+    return {name: _select(prompts, found) for name, found in rows.items()}
+
+
+def compute_place(prompt_id: str) -> int:
+    """Where a prompt stands when splits are cut: 64 bits of SHA-256."""
+    return int.from_bytes(hashlib.sha256(f"split:{prompt_id}".encode()).digest()[:8], "big")
+
+
+def load_assigned(path: Path) -> dict[str, list[str]]:
+    """What ``record_assigned`` kept; nothing when there is no such file. Raises InputError when it is damaged."""
+    try:
+        kept: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))["splits"]
+        return {name: [str(prompt_id) for prompt_id in ids] for name, ids in kept.items()}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(f"pool.splits: cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
-            f"pool.splits: {start} prompts for test, dev and probe leave none to train on: the source has "
-            f"{len(prompts)}; take smaller splits or a larger source"
+            f"pool.splits: {path} is damaged, which says which prompts belong to which split; put it back, or delete "
+            "it and the splits are cut anew"
+        ) from None
+
+
+def record_assigned(
+    path: Path, source: str, splits: Mapping[str, Sequence[Prompt]], shares: Mapping[str, Share]
+) -> None:
+    """Add the prompts of every split of a size to what ``path`` keeps for ``source``; all of it or nothing."""
+    kept = load_assigned(path)
+    before = {name: list(ids) for name, ids in kept.items()}
+    for name, share in shares.items():
+        if isinstance(share, int):
+            kept[name] = list(dict.fromkeys([*kept.get(name, []), *_ids_of(splits[name])]))
+    if kept == before:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps({"source": source, "splits": kept}), encoding="utf-8")
+    part.replace(path)
+
+
+def _find(ids: Sequence[str], places: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of those ``ids`` that are among the prompts, in the order of ``ids``."""
+    wanted = np.array([compute_place(prompt_id) for prompt_id in ids], dtype=np.uint64)
+    ordered = places[order]
+    found = np.minimum(np.searchsorted(ordered, wanted), len(places) - 1)
+    rows: NDArray[np.int64] = order[found[ordered[found] == wanted]]
+    return rows
+
+
+def _check(
+    rows: Mapping[str, NDArray[np.int64]], sized: Mapping[str, int], fractions: Sequence[str], total: int
+) -> None:
+    short = any(len(rows[name]) < size for name, size in sized.items())
+    if short or not len(rows["train"]):
+        by_fraction = sum(len(rows[name]) for name in fractions)
+        wanted = ", ".join(f"{name} {size}" for name, size in sized.items())
+        fault = "leave none to train on" if not len(rows["train"]) else "are too many"
+        taken = f", {by_fraction} of them taken by fractions" if by_fraction else ""
+        raise InputError(
+            f"pool.splits: {sum(sized.values())} prompts ({wanted}) {fault}: the source has {total}{taken}; "
+            "take smaller splits or a larger source"
         )
-    return splits
+    for name in fractions:
+        if not len(rows[name]):
+            raise InputError(f"pool.splits: the fraction for {name} of {total} prompts is none; take a larger one")
+
+
+def _places_of(prompts: Sequence[Prompt]) -> NDArray[np.uint64]:
+    if isinstance(prompts, PromptTable):
+        return prompts.places
+    return np.array([compute_place(prompt.id) for prompt in prompts], dtype=np.uint64)
+
+
+def _ids_of(prompts: Sequence[Prompt]) -> list[str]:
+    return prompts.ids if isinstance(prompts, PromptTable) else [prompt.id for prompt in prompts]
+
+
+def _select(prompts: Sequence[Prompt], rows: NDArray[np.int64]) -> Sequence[Prompt]:
+    return prompts.select(rows) if isinstance(prompts, PromptTable) else [prompts[row] for row in rows]

@@ -48,7 +48,18 @@ WRONG = [
     (["run", "--set", "pool.source=few.jsonl"], "leave none to train on"),
     (["run", "--set", "pool.source=gone.jsonl"], "cannot read gone.jsonl"),
     (["run", "--set", "pool.source=arithmetic?digits=99"], "digits is 1 to 9"),
-    (["run", "--set", "pool.splits.train=3"], "no split named train"),
+    (["run", "--set", "pool.splits.tset=3"], "pool.splits: no split named tset, did you mean test?"),
+    (["run", "--set", "pool.splits.dev=1.5"], "pool.splits: dev 1.5 must be a whole number of prompts or a fraction"),
+    (["run", "--set", "pool.splits.test=9999"], "the source has 4000; take smaller splits or a larger source"),
+    (["run", "--set", "pool.columns.promt=q"], "pool.columns: no column named promt, did you mean prompt?"),
+    (["run", "--set", "pool.columns.prompt=q"], "has no q: its columns are prompt, ground_truth"),
+    (["run", "--set", "pool.source=folder.jsonl"], "folder.jsonl is a folder"),
+    (["run", "--set", "pool.source=hub:nowhere/nothing"], "nowhere/nothing"),
+    (["pool", "convert", "few.jsonl", "out.jsonl", "--spec", "arithmetic", "--reference", "x"], "no text in x: 1"),
+    (["pool", "convert", "few.jsonl", "few.jsonl", "--spec", "arithmetic", "--reference", "x"], "exists already"),
+    (["pool", "convert", "few.jsonl", "out.txt", "--spec", "arithmetic", "--reference", "x"], "must end in .jsonl"),
+    (["pool", "convert", "gone.jsonl", "out.jsonl", "--spec", "arithmetic", "--reference", "x"], "cannot read gone"),
+    (["pool", "convert"], "(see grpo pool --help)"),
     (["run", "--set", "pool.template=hello"], "must contain {prompt}"),
     (["run", "--set", "knobs.prompts_per_step=1000", "--set", "pool.draw_share=0.1"], "a larger pool"),
     (["run", "--set", "warmstart.examples=99999"], "warmstart.examples: 99999 asked for"),
@@ -99,6 +110,7 @@ def _check(
     monkeypatch.setattr("sys.argv", ["grpo", *words])
     for name, text in FILES.items():
         (program.folder / name).write_text(text)
+    (program.folder / "folder.jsonl").mkdir()
     before = {path.name for path in program.folder.iterdir()}
     with pytest.raises(SystemExit) as end:
         main()

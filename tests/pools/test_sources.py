@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.errors import InputError
 from harness.types import Prompt
-from pools.sources import compute_id, load_prompts
+from pools.sources import compute_id, identify_source, load_prompts
 
 
-def load(source: str | Path, *, template: str = "{prompt}", system: str = "") -> list[Prompt]:
-    return load_prompts(str(source), template=template, system=system)
+def load(source: str | Path, *, template: str = "{prompt}", system: str = "", **columns: str) -> list[Prompt]:
+    return list(load_prompts(str(source), columns=columns, template=template, system=system))
 
 
 def write_rows(path: Path, *rows: Any) -> Path:
@@ -33,9 +36,9 @@ def test_a_generator_takes_its_options_from_the_query() -> None:
         ("arithmetic?digit=3", "digit"),
         ("arithmetic?digits=12", "digits is 1 to 9"),
         ("arithmetic?digits=1&size=100", "there are not 100 distinct sums"),
-        ("geometry", "neither a .jsonl file nor one of arithmetic"),
-        ("rows.csv", "neither a .jsonl file"),
-        ("nowhere/rows.jsonl", "cannot read nowhere/rows.jsonl"),
+        ("geometry", r"'geometry' is neither a file \(.jsonl, .json, .csv, .parquet\), hub:.*, nor one of arithmetic"),
+        ("rows.txt", "'rows.txt' is neither a file"),
+        ("rows.jsonl?size=3", "rows.jsonl is a file and takes no options"),
     ],
 )
 def test_a_wrong_source_is_wrong_input(source: str, message: str) -> None:
@@ -79,42 +82,58 @@ def test_ids_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     assert [prompt.id for prompt in forth] == [prompt.id for prompt in reversed(back)]
 
 
-def test_blank_lines_are_skipped_and_counted(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"prompt": "a", "ground_truth": "1"}\n\n  \nnonsense\n', encoding="utf-8")
-    with pytest.raises(InputError, match="row 4 is not JSON"):
-        load(path)
+def test_columns_are_mapped_and_stay_under_their_own_names(tmp_path: Path) -> None:
+    row = {"question": "1+1=", "answer": 2, "level": "easy", "working": "two", "prompt": "not this one"}
+    names = {"prompt": "question", "ground_truth": "answer", "label": "level", "demonstration": "working"}
+    (prompt,) = load(write_rows(tmp_path / "rows.jsonl", row), **names)
+    assert (prompt.text, prompt.ground_truth, prompt.label, prompt.demonstration) == ("1+1=", "2", "easy", "two")
+    assert prompt.columns == {"answer": 2, "level": "easy", "working": "two", "prompt": "not this one"}
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("[1, 2]", "row 2 must be an object with prompt and ground_truth"),
-        ('"text"', "row 2 must be an object"),
-        ("{", "row 2 is not JSON"),
-        ('{"ground_truth": "1"}', "row 2 has no prompt"),
-        ('{"prompt": "b"}', "row 2 has no ground_truth"),
-        ('{"prompt": " ", "ground_truth": "1"}', "row 2 has no prompt"),
-        ('{"prompt": "b", "ground_truth": ""}', "row 2 has no ground_truth"),
-        ('{"prompt": "b", "ground_truth": null}', "row 2 has no ground_truth"),
-        ('{"prompt": "b", "ground_truth": true}', "row 2 has no ground_truth"),
-        ('{"prompt": ["b"], "ground_truth": "1"}', "row 2 has no prompt"),
-    ],
-)
-def test_a_bad_row_is_named_by_its_number(tmp_path: Path, line: str, message: str) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"prompt": "a", "ground_truth": "1"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match=message):
-        load(path)
+def test_two_rows_with_one_id_are_wrong_input(tmp_path: Path) -> None:
+    rows = [{"id": i % 3, "prompt": f"{i}+{i}=", "ground_truth": "x"} for i in range(4)]
+    with pytest.raises(InputError, match=r"rows.jsonl row 4 has the id 0 of .*rows.jsonl row 1; ids must differ"):
+        load(write_rows(tmp_path / "rows.jsonl", *rows))
 
 
-def test_an_empty_file_has_no_prompts(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").touch()
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+def test_a_file_without_rows_has_no_prompts(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"prompt": pa.array([], pa.string())}), path)
+    else:
+        path.touch()
     with pytest.raises(InputError, match="has no prompts"):
-        load(tmp_path / "rows.jsonl")
+        load(path)
 
 
-def test_a_file_that_is_not_utf8_is_wrong_input(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "\xff", "ground_truth": "1"}')
-    with pytest.raises(InputError, match="is not UTF-8"):
-        load(tmp_path / "rows.jsonl")
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+def test_every_format_gives_the_same_prompts(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"prompt": f"Größe {i}\n„{i}“, oder?", "ground_truth": str(2 * i), "label": f"level {i % 3}", "unit": "cm"}
+        for i in range(50)
+    ]
+    expected = load(write_rows(tmp_path / "expected.jsonl", *rows), template="Q: {prompt}")
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in rows) if suffix == ".jsonl" else json.dumps(rows))
+    assert load(path, template="Q: {prompt}") == expected
+
+
+def test_a_source_keeps_its_name_when_it_grows_or_is_moved_with_its_runs(tmp_path: Path) -> None:
+    def named(source: str, base: str = "runs") -> str:
+        return identify_source(source, base=tmp_path / base)
+
+    assert named("arithmetic?size=10&digits=2") == named("arithmetic?digits=2&size=99") == "arithmetic?digits=2"
+    assert named("hub:org/name?split=train[:10]&config=main") == "hub:org/name?config=main&split=train"
+    assert named("hub:org/name?split=test") != named("hub:org/name?split=train")
+    assert named(f"{tmp_path}/a.jsonl") == "../a.jsonl"
+    assert named(f"{tmp_path}/a.jsonl", "elsewhere/runs") == "../../a.jsonl"
+    assert named("prompts.py:make?size=3") == "prompts.py:make"

@@ -1,0 +1,153 @@
+"""From a source to a JSONL file of the rows that the reward can be trusted with: those whose own reference solution
+gets full marks. A row that fails here would punish the model for being right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.hub import hub_answers
+from harness.inputs import build_reward
+from harness.spec import RunSpec
+from harness.types import Progress, Prompt, Score
+from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
+from pools.sources import compute_id, read_rows
+
+BATCH = 64
+"""Rows that the reward judges between two looks at the progress."""
+
+
+@dataclass
+class Dropped:
+    """Rows left out for one reason, and the first of them."""
+
+    rows: int
+    first: str
+
+
+@dataclass
+class Conversion:
+    """What became of a source. ``dropped`` goes by reason."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: dict[str, Dropped] = field(default_factory=dict)
+
+    def drop(self, reason: str, where: str) -> None:
+        self.dropped.setdefault(reason, Dropped(0, where)).rows += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    where: str
+    encoded: str
+    prompt: Prompt
+    reference: str
+
+
+def convert_source(
+    source: str, out: Path, spec: RunSpec, *, reference: str, chat: bool, progress: Progress
+) -> Conversion:
+    """Write the rows of ``source``, as they are, whose text in column ``reference`` gets the highest reward of
+    ``spec``; a list of messages there means its assistant message. ``chat`` as in Reward.
+
+    The columns, template and reward are those of ``spec``, so the same spec reads the file. Raises InputError when
+    the source cannot be read, nothing is kept or ``out`` exists; then nothing is written.
+    """
+    _check_place(out)
+    found = Conversion()
+    candidates = list(_find_candidates(source, spec, reference, found, progress))
+    kept: list[str] = []
+    with build_reward(spec, chat=chat) as reward:
+        for start in range(0, len(candidates), BATCH):
+            progress("judging", start, len(candidates))
+            part = candidates[start : start + BATCH]
+            scores = reward.score([candidate.prompt for candidate in part], [candidate.reference for candidate in part])
+            for candidate, score in zip(part, scores, strict=True):
+                reason = _find_fault(score, spec.reward.range[1])
+                if reason:
+                    found.drop(reason, candidate.where)
+                else:
+                    kept.append(candidate.encoded)
+    progress("judging", len(candidates), len(candidates))
+    found.kept = len(kept)
+    if not kept:
+        reasons = "; ".join(f"{reason}: {drop.rows} ({drop.first})" for reason, drop in found.dropped.items())
+        raise InputError(f"no row of {source} is kept, so nothing was written: {reasons or 'it has no rows'}")
+    _write(out, kept)
+    return found
+
+
+def _find_candidates(
+    source: str, spec: RunSpec, reference: str, found: Conversion, progress: Progress
+) -> Iterator[_Candidate]:
+    """Rows that make a prompt of their own and have a reference; the others are counted in ``found``."""
+    names = name_columns(spec.pool.columns)
+    seen: set[str] = set()
+    for row in read_rows(source, hub_answers=hub_answers):
+        found.read += 1
+        if found.read % 1000 == 0:
+            progress("reading", found.read, 0)
+        where = row.where.removeprefix("pool.source: ")
+        try:
+            prompt = make_prompt(row, names)
+            encode_columns(row, prompt)
+        except InputError as error:
+            found.drop("not a prompt", str(error).removeprefix("pool.source: "))
+            continue
+        text = spec.pool.template.replace("{prompt}", prompt.text)
+        prompt = replace(prompt, id=compute_id(text), text=text, system=prompt.system or spec.pool.system_prompt)
+        solution = _read_reference(row, reference, prompt)
+        if prompt.id in seen:
+            found.drop("the same prompt again", where)
+        elif not solution:
+            found.drop(f"no text in {reference}", where)
+        else:
+            seen.add(prompt.id)
+            yield _Candidate(where, encode(row.values), prompt, solution)
+
+
+def _read_reference(row: Row, reference: str, prompt: Prompt) -> str:
+    value = row.values.get(reference)
+    if isinstance(value, list):
+        value = prompt.demonstration
+    return value if isinstance(value, str) and value.strip() else ""
+
+
+def _find_fault(score: Score, highest: float) -> str:
+    """Why a reference does not have full marks; empty when it has."""
+    if score.reward is None:
+        return f"the reward failed: {score.error}"
+    if score.reward < highest - 1e-9:  # a weighted sum may miss it by rounding
+        return f"{score.reason}: the reference gets {score.reward:g} of {highest:g}"
+    return ""
+
+
+def _check_place(out: Path) -> None:
+    """Raises InputError where no new file can be written."""
+    if out.suffix != ".jsonl":
+        raise InputError(f"OUT: {out} must end in .jsonl")
+    if out.exists():
+        raise InputError(f"OUT: {out} exists already; choose another name")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"OUT: there is no folder {out.parent}")
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise InputError(f"OUT: cannot write in {out.parent}")
+
+
+def _write(out: Path, lines: Sequence[str]) -> None:
+    """All of it or nothing."""
+    part = out.with_suffix(f".{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(out)
+    except OSError as error:
+        raise InputError(f"OUT: cannot write {out}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
