@@ -35,6 +35,6 @@ def test_every_sum_is_right_distinct_and_demonstrated() -> None:
 
 
 def test_a_larger_source_of_the_same_numbers_is_named_by_its_size() -> None:
-    assert len(load_prompts("word-sums?size=500&highest=50", template="{prompt}", system="")) == 500
-    with pytest.raises(InputError, match=r"pool\.source: word-sums\?size=100&highest=9: .*there are not 100 sums"):
-        load_prompts("word-sums?size=100&highest=9", template="{prompt}", system="")
+    assert len(load_prompts("word-sums?size=500&highest=50", columns={}, template="{prompt}", system="")) == 500
+    with pytest.raises(InputError, match=r"pool\.source: word-sums.*there are not 100 sums"):
+        load_prompts("word-sums?size=100&highest=9", columns={}, template="{prompt}", system="")
