@@ -95,12 +95,11 @@ class Supervisor:
                 last, since = record.heartbeat if record else 0.0, time.monotonic()
             elif time.monotonic() - since > self.silent_s:
                 reason = f"was silent for {time.monotonic() - since:.0f} s in phase {record.phase or 'none'}"
-                since = time.monotonic()
                 if self._note(record, "warning", f"the process {reason}: killing it"):
                     self.child.kill()
                     self.child.wait()
                     return reason + " and was killed"
-                # Else the record cannot be written, which the run itself waits for too.
+                since = time.monotonic()  # the record cannot be written, which the run itself waits for too
 
     def _pass_on(self, number: int, _frame: Any) -> None:
         self.ending.set()
