@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from harness.errors import InputError
 from harness.places import database_url
 from harness.report import build_review
 from harness.snapshot import load_history
 from harness.store import RunStore, find_store
+
+# The same examples every time, and none too slow on a busy machine: what a test says depends on the code alone.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 MINI = """
 seed = 0

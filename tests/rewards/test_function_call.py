@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rewards.function_call import MOST_PARTIAL, compute_reward, score
@@ -259,6 +259,7 @@ def test_a_call_is_right_for_itself(arguments: dict[str, Any]) -> None:
         wanted = json.dumps({"calls": [call]}, allow_nan=False)
     except ValueError:
         return
+    assume("<" not in json.dumps(call))  # tags are looked for in the text as it is, within strings too
     assert score(json.dumps(call), wanted).correct
 
 
