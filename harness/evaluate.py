@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.generate import generate_texts
+from harness.generate import GeneratedText, generate_texts
 from harness.models import LoadedModel
 from harness.signal import reason_of
 from harness.spec import EvaluateSpec
@@ -57,11 +57,16 @@ class ModelEvaluator:
             progress=progress,
             phase=phase,
         )
-        scores = self.scorer.score(prompts, [text.text for text in texts])
-        return [
-            Example(prompt, Completion(text.text, len(text.ids), text.truncated, score))
-            for prompt, text, score in zip(prompts, texts, scores, strict=True)
-        ]
+        completions = score_texts(self.scorer, prompts, texts)
+        return [Example(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+
+
+def score_texts(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[GeneratedText]) -> list[Completion]:
+    """What was generated for each prompt, with its score."""
+    scores = scorer.score(prompts, [text.text for text in texts])
+    return [
+        Completion(text.text, len(text.ids), text.truncated, score) for text, score in zip(texts, scores, strict=True)
+    ]
 
 
 def summarise(split: str, examples: Sequence[Example]) -> Evaluation:

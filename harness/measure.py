@@ -11,7 +11,7 @@ from typing import Any
 from harness.build import build_evaluator
 from harness.checkpoints import Checkpoints
 from harness.errors import InputError, Refused
-from harness.evaluate import compute_proportions, summarise
+from harness.evaluate import compute_proportions, score_texts, summarise
 from harness.generate import generate_texts
 from harness.inputs import build_reward, build_splits
 from harness.models import LoadedModel, load_model, load_weights
@@ -20,7 +20,7 @@ from harness.seeds import derive_seed
 from harness.signal import reason_of
 from harness.spec import LoraSpec, RunSpec, load_spec, parse_spec
 from harness.store import RunStore
-from harness.types import Completion, Example, Group, Progress, Prompt, Score, no_progress
+from harness.types import Example, Group, Progress, Prompt, Score, no_progress
 from harness.warmstart import warm_start
 
 SPEC_FILE = "run-spec.json"
@@ -124,10 +124,7 @@ def take_groups(target: Target, *, prompts: int, n: int, progress: Progress) -> 
         phase="sampling",
     )
     with build_reward(spec, chat=loaded.chat) as reward:
-        scores = reward.score(rows, [text.text for text in texts])
-    completions = [
-        Completion(text.text, len(text.ids), text.truncated, score) for text, score in zip(texts, scores, strict=True)
-    ]
+        completions = score_texts(reward, rows, texts)
     return [Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(asked)]
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 from harness.types import Score
 from rewards import length
-from rewards.json_values import Malformed, WrongTruth, parse
+from rewards.json_values import WrongTruth, parse_truth
 from rewards.outside import only_right
 
 REWARD = re.compile(r"rewards\.(?!composite\b)[a-z_]+(?::[a-z_]+)?")
@@ -113,10 +113,7 @@ def _sections(completion: str, names: list[str]) -> dict[str, str]:
 @lru_cache(4096)
 def read_truth(ground_truth: str) -> dict[str, Part]:
     """The parts by name. Raises WrongTruth."""
-    try:
-        value = parse(ground_truth)
-    except Malformed as error:
-        raise WrongTruth(f"not JSON: {error}") from None
+    value = parse_truth(ground_truth)
     parts = value.get("parts") if isinstance(value, dict) and value.keys() == {"parts"} else None
     if not isinstance(parts, dict) or not parts:
         raise WrongTruth('must be an object with "parts", an object of at least one part')

@@ -43,6 +43,7 @@ from rewards.json_values import (
     is_valid,
     matches,
     parse,
+    parse_truth,
     validator,
 )
 from rewards.outside import only_right
@@ -153,10 +154,7 @@ def _to_call(value: Any) -> Call:
 @lru_cache(4096)
 def read_truth(ground_truth: str) -> Truth:
     """A ground truth, checked against its own tools. Raises WrongTruth."""
-    try:
-        value = parse(ground_truth)
-    except Malformed as error:
-        raise WrongTruth(f"not JSON: {error}") from None
+    value = parse_truth(ground_truth)
     if not isinstance(value, dict) or not value.keys() <= {"calls", "tools", "ordered"} or "calls" not in value:
         raise WrongTruth('must be an object with "calls", and perhaps "tools" and "ordered"')
     if not isinstance(value["calls"], list) or not 1 <= len(value["calls"]) <= MOST_CALLS:

@@ -65,6 +65,14 @@ def parse(text: str) -> Any:
         raise Malformed(str(error)) from None
 
 
+def parse_truth(ground_truth: str) -> Any:
+    """``parse`` of a ground truth. Raises WrongTruth."""
+    try:
+        return parse(ground_truth)
+    except Malformed as error:
+        raise WrongTruth(f"not JSON: {error}") from None
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):

@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.types import Score
 from rewards.format import after_thinking
-from rewards.json_values import Malformed, WrongTruth, check_expected, is_valid, matches, parse, validator
+from rewards.json_values import Malformed, WrongTruth, check_expected, is_valid, matches, parse, parse_truth, validator
 from rewards.outside import only_right
 
 JSON = 0.1
@@ -97,10 +97,7 @@ def extract(completion: str) -> str:
 @lru_cache(4096)
 def read_truth(ground_truth: str) -> Truth:
     """Raises WrongTruth."""
-    try:
-        value = parse(ground_truth)
-    except Malformed as error:
-        raise WrongTruth(f"not JSON: {error}") from None
+    value = parse_truth(ground_truth)
     names = {"schema", "equals", "contains"}
     if not isinstance(value, dict) or not value or not value.keys() <= names or {"equals", "contains"} <= value.keys():
         raise WrongTruth('must be an object with "schema", and "equals" or "contains", or only one of them')
