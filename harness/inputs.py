@@ -34,7 +34,7 @@ def build_splits(spec: RunSpec) -> dict[str, list[Prompt]]:
 
 def build_pool(spec: RunSpec, train: list[Prompt]) -> PromptPool:
     """The train split to draw from. Raises InputError when a step would draw more than its share."""
-    pool = PromptPool(train, draw_share=spec.pool.draw_share)
+    pool = PromptPool(train, draw_share=spec.pool.draw_share, sampler=spec.pool.sampler)
     pool.check_draw(spec.knobs.prompts_per_step)
     return pool
 

@@ -70,7 +70,8 @@ class PoolSpec(Section):
     """``source``: ``arithmetic?digits=3&size=6000`` or a .jsonl file with ``prompt`` and ``ground_truth``.
 
     ``splits`` gives the sizes of probe, dev and test; train is the rest. A step draws at most ``draw_share``
-    of the train split.
+    of the train split, chosen by ``sampler``: ``frontier`` (those whose groups are most likely mixed), ``uniform``, or
+    ``curriculum`` (label by label, the easiest that is not mastered). Knob ``focus`` shifts what it aims at.
     """
 
     source: str = "arithmetic"
@@ -78,6 +79,7 @@ class PoolSpec(Section):
     system_prompt: str = ""
     splits: dict[str, PositiveInt] = Field(default_factory=lambda: {"probe": 100, "dev": 200, "test": 300})
     draw_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    sampler: Literal["frontier", "uniform", "curriculum"] = "frontier"
 
     @field_validator("splits")
     @classmethod
@@ -162,7 +164,8 @@ class TrainerSpec(Section):
 
 
 class KnobsSpec(Section):
-    """The first values. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset draws uniformly."""
+    """The first values. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset leaves the draw to
+    pool.sampler."""
 
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 64

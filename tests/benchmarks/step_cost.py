@@ -140,7 +140,9 @@ def build(folder: Path, *, steps: int, prompts: int, focus: float | None = None)
         name="bench", seed=0, policy="rules", spec=spec.model_dump(mode="json"), manifest={}, folder=str(folder),
         knobs=knobs, bounds=spec.all_bounds,
     )  # fmt: skip
-    pool = PromptPool(load_prompts(f"arithmetic?size={prompts}", template="{prompt}", system=""), draw_share=0.5)
+    pool = PromptPool(
+        load_prompts(f"arithmetic?size={prompts}", template="{prompt}", system=""), draw_share=0.5, sampler="frontier"
+    )
 
     def drive(state: State, every: int) -> Bench:
         session = Session(
