@@ -21,8 +21,8 @@ from harness.types import Group, Prompt
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-STEP_RETENTION = 0.5 ** (1 / 100)
-"""What is left of a prompt's evidence after a step: half after a hundred."""
+STEP_RETENTION = 0.5 ** (1 / 50)
+"""What is left of a prompt's evidence after a step: half after fifty."""
 GROUP_RETENTION = 0.5
 """What is left of it, besides, when a new group of the prompt arrives."""
 SHARED_RETENTION = 0.98
@@ -98,16 +98,16 @@ class History:
         return rewards
 
     def label_rates(self) -> Floats:
-        """Mean pass rate of each of ``labels``."""
+        """Mean pass rate of the prior of each of ``labels``."""
         return self._prior(self._borrow_label(np.arange(len(self.labels))))[0]
 
     def _left(self, places: Places) -> Floats:
-        left: Floats = STEP_RETENTION ** (self.clock - self.seen_at[places]).astype(float)
-        return left
+        return STEP_RETENTION ** (self.clock - self.seen_at[places]).astype(np.float64)
 
     def _borrow(self, places: Places) -> Floats:
         kin = self.kin_of[places]
-        return self._by_kin[kin] + _as_groups(self._borrow_label(self.label_of[places]), PARENT_GROUPS)
+        shared: Floats = self._by_kin[kin] + _as_groups(self._borrow_label(self.label_of[places]), PARENT_GROUPS)
+        return shared
 
     def _borrow_label(self, labels: NDArray[Any]) -> Floats:
         pool = self._pool + UNKNOWN
@@ -144,9 +144,11 @@ class History:
                 self._seen += 1
             self.evidence[place] = self.evidence[place] * (left * GROUP_RETENTION) + (correct, n - correct, reward)
             self.seen_at[place] = self.clock
+            if n < 2:
+                continue  # says nothing of how much prompts differ
             # A prompt tells of others as far as it was not known itself: those drawn often must not speak for all.
             weight = 1 - left
-            differ = 2 * correct * (n - correct) / (n * (n - 1)) if n > 1 else 0.0
+            differ = 2 * correct * (n - correct) / (n * (n - 1))
             new = weight * np.array([1.0, correct / n, differ, reward / n])
             kept = 1 - weight * (1 - SHARED_RETENTION)
             kin, label = self.kin_of[place], self.label_of[place]

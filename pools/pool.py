@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from harness.errors import InputError
 from harness.types import Group, Prompt
-from pools.history import CORRECT, WRONG, Floats, History, Places
-from pools.sampler import Sampler, compute_mixed_rate, compute_top_up, draw_curriculum, draw_frontier, draw_uniform
-from pools.view import compute_class_counts
-
-LOOKED_AT = 4096
-"""Prompts seen from which the shares of the classes are taken, at most."""
+from pools.history import History, Places
+from pools.outlook import compute_outlook
+from pools.sampler import Sampler, compute_top_up, draw_curriculum, draw_frontier, draw_uniform
 
 
 class PromptPool:
@@ -53,34 +50,29 @@ class PromptPool:
 
         A focus is a target pass rate; uniform and frontier then both draw mostly prompts near it.
         """
-        return [self.prompts[place] for place in self._draw(n, seed, focus, group_size)]
+        rng = np.random.default_rng(seed)
+        n = min(n, self.largest_draw())
+        if self.sampler == "curriculum":
+            places = draw_curriculum(self.history, rng, n, focus=focus)
+        elif self.sampler == "uniform" and focus is None:
+            places = draw_uniform(self.history, rng, n)
+        else:
+            places = draw_frontier(self.history, rng, n, focus=focus, group_size=group_size)
+        return [self.prompts[place] for place in places]
 
     def top_up(
-        self, groups: Sequence[Group], n: int, *, seed: int, focus: float | None, group_size: int
+        self, drawn: Sequence[Prompt], mixed: int, n: int, *, seed: int, focus: float | None, group_size: int
     ) -> list[Prompt]:
-        """More prompts for a dynamic step that wants ``n`` mixed groups and has rolled out ``groups``.
+        """More prompts for a dynamic step that wants ``n`` mixed groups and has ``mixed`` of the prompts ``drawn``.
 
-        None when enough are mixed, when the step has rolled out as many as it may, or when the sampler is another.
+        None when that is enough, when the step has drawn as many as it may, or when the sampler is another.
         """
-        if self.sampler != "dynamic":
+        more = min(compute_top_up(mixed, len(drawn), n), len(self.prompts) - len(drawn))
+        if self.sampler != "dynamic" or more == 0:
             return []
-        more = compute_top_up(sum(_is_mixed(group) for group in groups), len(groups), n)
-        drawn = self._places([group.prompt for group in groups]).tolist()
-        more = min(more, len(self.prompts) - len(drawn))
-        return [self.prompts[place] for place in self._draw(more, seed, focus, group_size, drawn)] if more else []
-
-    def _draw(
-        self, n: int, seed: int, focus: float | None, group_size: int, excluded: Collection[int] = ()
-    ) -> list[int]:
-        rng = np.random.default_rng(seed)
-        n = n if excluded else min(n, self.largest_draw())
-        if self.sampler == "curriculum":
-            places = draw_curriculum(self.history, rng, n, focus=focus, excluded=excluded)
-        elif self.sampler == "uniform" and focus is None:
-            places = draw_uniform(self.history, rng, n, excluded=excluded)
-        else:
-            places = draw_frontier(self.history, rng, n, focus=focus, group_size=group_size, excluded=excluded)
-        return [int(place) for place in places]
+        rng, excluded = np.random.default_rng(seed), self._places(drawn)
+        places = draw_frontier(self.history, rng, more, focus=focus, group_size=group_size, excluded=excluded)
+        return [self.prompts[place] for place in places]
 
     # ------------------------------------------------------------ what is known
 
@@ -89,38 +81,10 @@ class PromptPool:
         rewards = self.history.expected_rewards(self._places(prompts)).tolist()
         return dict(zip((prompt.id for prompt in prompts), rewards, strict=True))
 
-    def pass_rates(self) -> Floats:
-        """Posterior mean of correctness of every prompt."""
-        a, b = self.history.posterior(np.arange(len(self.prompts)))
-        rates: Floats = a / (a + b)
-        return rates
-
     def outlook(self, drawn: Sequence[Prompt], group_size: int) -> dict[str, float]:
-        """What the posterior says of the pool and of a step's prompts before it, as metrics.
-
-        ``pool/*_rate``: shares of the pool by class. ``pool/mixed_expected``: share of mixed groups among those drawn;
-        ``_larger``: of the same prompts with twice the group size; ``_frontier``: of those that frontier would draw.
-        Divided by their group sizes they are mixed groups per rollout. For given prompts and group sizes from 3 on,
-        that never rises with the group size: 1 - p^G - q^G grows by p q (p^(G-1) + q^(G-1)) from G to G + 1, which
-        falls with G, and at 2 and 3 the quotient is p q. So other prompts can give more mixed groups per rollout, a
-        larger group only more of the rollouts that lie in mixed groups, at best (p near 0 or 1) at no cost.
-        """
-        history = self.history
-        best = draw_frontier(history, np.random.default_rng(0), len(drawn), focus=None, group_size=group_size)
-        seen = history.seen[:: -(-len(history.seen) // LOOKED_AT) or 1]
-        counts = compute_class_counts(history.evidence[seen, CORRECT], history.evidence[seen, WRONG])
-        share_seen = len(history.seen) / len(self.prompts)
-        rates = {name: share_seen * count / max(len(seen), 1) for name, count in counts.items()}
-        return {
-            "pool/unseen_rate": 1 - share_seen,
-            **{f"pool/{name}_rate": rate for name, rate in rates.items()},
-            "pool/mixed_expected": self._mean_mixed(self._places(drawn), group_size),
-            "pool/mixed_expected_larger": self._mean_mixed(self._places(drawn), 2 * group_size),
-            "pool/mixed_expected_frontier": self._mean_mixed(best, group_size),
-        }
-
-    def _mean_mixed(self, places: Places, group_size: int) -> float:
-        return float(compute_mixed_rate(*self.history.posterior(places), group_size).mean())
+        """Metrics of the prompts a step draws, before it, beside those that frontier would have drawn."""
+        others = draw_frontier(self.history, np.random.default_rng(0), len(drawn), focus=None, group_size=group_size)
+        return compute_outlook(self.history, self._places(drawn), others, group_size)
 
     # ------------------------------------------------------------ history
 
@@ -151,7 +115,3 @@ class PromptPool:
                 return place
             at += 1
         return None
-
-
-def _is_mixed(group: Group) -> bool:
-    return len({c.score.reward for c in group.completions if c.score.reward is not None}) > 1

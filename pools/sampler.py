@@ -14,13 +14,13 @@ none before (GRESO); here nothing is rolled out only to be dropped, unless ``dyn
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pools.history import Floats, History, Places
+from pools.outlook import compute_mixed_rate
 
 Sampler = Literal["uniform", "frontier", "curriculum", "dynamic"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
@@ -37,26 +37,12 @@ CURRENT = 0.7
 """Share of a curriculum draw from the current label; the rest comes from all, to measure the other labels."""
 MOST_DRAWN = 4
 """A dynamic step rolls out at most so many times the prompts it was asked for."""
+NONE = np.empty(0, np.int64)
 
 
-def compute_mixed_rate(a: Floats, b: Floats, group_size: int) -> Floats:
-    """Probability that a group of ``group_size`` has both right and wrong completions, for pass rates ~ Beta(a, b).
-
-    1 - E[p^G] - E[(1 - p)^G], whose expectations are the raw moments of the Beta distribution (equally the ends of the
-    beta-binomial): E[p^G] = B(a + G, b) / B(a, b) = product over i < G of (a + i) / (a + b + i).
-    """
-    all_right, all_wrong = np.ones_like(a), np.ones_like(b)
-    for i in range(group_size):
-        total = a + b + i
-        all_right *= (a + i) / total
-        all_wrong *= (b + i) / total
-    return 1 - all_right - all_wrong
-
-
-def draw_uniform(history: History, rng: np.random.Generator, n: int, *, excluded: Collection[int] = ()) -> Places:
-    """``n`` distinct places, none of them ``excluded``."""
-    drawn: Places = rng.choice(len(history.label_of), size=n + len(excluded), replace=False)
-    return drawn[~np.isin(drawn, list(excluded))][:n] if excluded else drawn
+def draw_uniform(history: History, rng: np.random.Generator, n: int) -> Places:
+    """``n`` distinct places."""
+    return rng.choice(len(history.label_of), size=n, replace=False)
 
 
 def draw_frontier(
@@ -66,36 +52,45 @@ def draw_frontier(
     *,
     focus: float | None,
     group_size: int,
-    excluded: Collection[int] = (),
+    excluded: Places = NONE,
 ) -> Places:
-    """``n`` distinct places: those with the highest score, and on average a share EXPLORED of others."""
+    """``n`` distinct places, none ``excluded``: those with the best scores and, on average a share EXPLORED, others."""
     candidates = _find_candidates(history, rng, n, excluded)
     scores = _score(history, rng, candidates, focus, group_size)
+    best_first = np.argsort(-scores, kind="stable")  # a partition would be faster, and differ between processors
     best = n - int(rng.binomial(n, EXPLORED))
-    order = np.argpartition(-scores, best - 1) if best else np.arange(len(candidates))
-    others = rng.choice(order[best:], size=n - best, replace=False)
-    return candidates[np.concatenate([order[:best], others])]
+    others = rng.choice(best_first[best:], size=n - best, replace=False)
+    places: Places = candidates[np.concatenate([best_first[:best], others])]
+    return places
 
 
-def draw_curriculum(
-    history: History, rng: np.random.Generator, n: int, *, focus: float | None, excluded: Collection[int] = ()
-) -> Places:
+def draw_curriculum(history: History, rng: np.random.Generator, n: int, *, focus: float | None) -> Places:
     """``n`` distinct places: a share CURRENT of the easiest label that is not mastered, the rest of any.
 
     A label is mastered at a pass rate of (1 + focus) / 2, 0.75 without one. When all are, the hardest stays current.
     """
-    rates = history.label_rates()
+    rates = _measure_labels(history, rng)
     easiest_first = np.argsort(-rates, kind="stable")
     still_open = easiest_first[rates[easiest_first] < (1 + (0.5 if focus is None else focus)) / 2]
     current = int(still_open[0] if len(still_open) else easiest_first[-1])
-    of_label = _drop(_sample(rng, history.of_label(current), CANDIDATES + n), excluded)
+    of_label = _sample(rng, history.of_label(current), max(CANDIDATES, 4 * n))
     rested = of_label[_has_rested(history, of_label)]
     chosen = rng.choice(rested, size=min(len(rested), math.ceil(CURRENT * n)), replace=False)
-    others = _find_candidates(history, rng, n, {*excluded, *chosen.tolist()})
+    others = _find_candidates(history, rng, n - len(chosen), chosen)
     return np.concatenate([chosen, rng.choice(others, size=n - len(chosen), replace=False)])
 
 
-def _find_candidates(history: History, rng: np.random.Generator, n: int, excluded: Collection[int]) -> Places:
+def _measure_labels(history: History, rng: np.random.Generator) -> Floats:
+    """Pass rate of each label: of the prompts seen, and as if there were one more that its prior speaks for."""
+    places = _sample(rng, history.seen, CANDIDATES)
+    a, b = history.posterior(places)
+    label, size = history.label_of[places], len(history.labels)
+    total = np.bincount(label, a / (a + b), minlength=size) + history.label_rates()
+    rates: Floats = total / (np.bincount(label, minlength=size) + 1)
+    return rates
+
+
+def _find_candidates(history: History, rng: np.random.Generator, n: int, excluded: Places) -> Places:
     """Places that have rested: of the whole pool, or of so many of a large one that ``n`` are left."""
     size, many = len(history.label_of), max(CANDIDATES, 4 * n) + len(excluded)
     if size <= many:
@@ -103,7 +98,7 @@ def _find_candidates(history: History, rng: np.random.Generator, n: int, exclude
     else:
         seen = _sample(rng, history.seen, many // 2)
         places = np.union1d(seen, rng.choice(size, size=many - len(seen), replace=False, shuffle=False))
-    places = _drop(places, excluded)
+    places = places[~np.isin(places, excluded)]
     rested = places[_has_rested(history, places)]
     return rested if len(rested) >= n else places
 
@@ -117,11 +112,7 @@ def _has_rested(history: History, places: Places) -> NDArray[np.bool_]:
 def _sample(rng: np.random.Generator, places: NDArray[np.integer], most: int) -> Places:
     if len(places) > most:
         places = rng.choice(places, size=most, replace=False, shuffle=False)
-    return places.astype(np.int64)
-
-
-def _drop(places: Places, excluded: Collection[int]) -> Places:
-    return places[~np.isin(places, list(excluded))] if excluded else places
+    return places.astype(np.int64, copy=False)
 
 
 def _score(history: History, rng: np.random.Generator, places: Places, focus: float | None, group_size: int) -> Floats:

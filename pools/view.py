@@ -19,7 +19,6 @@ SOLVED, HOPELESS = 0.95, 0.05
 """Pass rates from which, and up to which, a group of 8 is mixed in less than four of ten cases."""
 RATE_BINS = ("none", "to 20%", "to 40%", "to 60%", "to 80%", "below all", "all")
 """Columns of the heat map: share of a group's completions that are correct."""
-NOTHING_SEEN = {"frontier": 0, "solved": 0, "hopeless": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def compute_windows(groups: Iterable[SeenGroup], *, pool_size: int, count: int) 
         for group in sorted(inside, key=lambda group: group.step):
             _add(evidence, group)
         rates = Counter(_rate_bin(group) for group in inside)
-        counts = compute_class_counts(*zip(*evidence.values(), strict=True)) if evidence else NOTHING_SEEN
+        counts = compute_class_counts(*np.array(list(evidence.values())).T)
         windows.append(
             Window(
                 start,

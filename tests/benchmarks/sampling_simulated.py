@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
@@ -77,7 +76,7 @@ class Learner:
         self.own = np.zeros(PROMPTS)
         self.rate = scenario.rate
 
-    def roll_out(self, places: list[int], rng: np.random.Generator) -> list[int]:
+    def answer(self, places: list[int], rng: np.random.Generator) -> list[int]:
         logits = self.logit[places] + self.ability[self.level[places]] + self.own[places]
         return [int(k) for k in rng.binomial(GROUP_SIZE, 1 / (1 + np.exp(-logits)))]
 
@@ -117,25 +116,20 @@ class Run:
         return self.mixed[step] * GROUP_SIZE / self.rollouts[step]
 
 
-def simulate(scenario: Scenario, sampler: Sampler, seed: int) -> Run:
+def simulate(scenario: Scenario, sampler: Sampler, seed: int, *, steps: int = STEPS) -> Run:
+    """A run of as many rollouts as ``steps`` steps without a top-up have."""
     rng = np.random.default_rng(seed)
     learner = Learner(scenario, rng)
     pool = PromptPool(build_prompts(scenario, learner, rng), draw_share=0.5, sampler=sampler)
     run = Run([], [], [])
     rollouts = mixed = 0
-    while rollouts < STEPS * PER_STEP * GROUP_SIZE:
-        step = len(run.scores)
-        groups = [
-            Group(prompt, (RIGHT,) * k + (WRONG,) * (GROUP_SIZE - k))
-            for prompt, k in rolled_out(pool, learner, seed * 10_000 + step, rng)
-        ]
-        places = [int(group.prompt.id) for group in groups]
-        correct = [sum(c.score.correct for c in group.completions) for group in groups]
+    while rollouts < steps * PER_STEP * GROUP_SIZE:
+        drawn, correct = roll_out(pool, learner, seed * 10_000 + len(run.scores), rng)
         # What a top-up rolled out beyond the mixed groups that were wanted is not trained on.
         live = [i for i, k in enumerate(correct) if 0 < k < GROUP_SIZE][:PER_STEP]
-        learner.train([places[i] for i in live], [correct[i] for i in live])
-        pool.record(groups)
-        rollouts += len(groups) * GROUP_SIZE
+        learner.train([int(drawn[i].id) for i in live], [correct[i] for i in live])
+        pool.record([make_group(prompt, k) for prompt, k in zip(drawn, correct, strict=True)])
+        rollouts += len(drawn) * GROUP_SIZE
         mixed += len(live)
         run.rollouts.append(rollouts)
         run.mixed.append(mixed)
@@ -143,18 +137,21 @@ def simulate(scenario: Scenario, sampler: Sampler, seed: int) -> Run:
     return run
 
 
-def rolled_out(pool: PromptPool, learner: Learner, seed: int, rng: np.random.Generator) -> Iterator[tuple[Prompt, int]]:
-    """Prompts of one step with the number of their completions that are correct, topped up as the sampler asks."""
-    prompts = pool.draw(PER_STEP, seed=seed, focus=None, group_size=GROUP_SIZE)
-    groups: list[Group] = []
-    while prompts:
-        correct = learner.roll_out([int(prompt.id) for prompt in prompts], rng)
-        yield from zip(prompts, correct, strict=True)
-        groups += [
-            Group(prompt, (RIGHT,) * k + (WRONG,) * (GROUP_SIZE - k))
-            for prompt, k in zip(prompts, correct, strict=True)
-        ]
-        prompts = pool.top_up(groups, PER_STEP, seed=seed + len(groups), focus=None, group_size=GROUP_SIZE)
+def roll_out(pool: PromptPool, learner: Learner, seed: int, rng: np.random.Generator) -> tuple[list[Prompt], list[int]]:
+    """Prompts of one step, topped up as the sampler asks, and how many completions of each are correct."""
+    aim: dict[str, Any] = {"focus": None, "group_size": GROUP_SIZE}
+    drawn: list[Prompt] = []
+    correct: list[int] = []
+    more = pool.draw(PER_STEP, seed=seed, **aim)
+    while more:
+        drawn += more
+        correct += learner.answer([int(prompt.id) for prompt in more], rng)
+        more = pool.top_up(drawn, sum(0 < k < GROUP_SIZE for k in correct), PER_STEP, seed=seed + len(drawn), **aim)
+    return drawn, correct
+
+
+def make_group(prompt: Prompt, correct: int) -> Group:
+    return Group(prompt, (RIGHT,) * correct + (WRONG,) * (GROUP_SIZE - correct))
 
 
 def compare(scenario: Scenario, seeds: int) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""What a pool costs: time of a draw and of all it does in a step, memory, and size of its state, by pool size.
+
+    python -m tests.benchmarks.pool_draw [--sizes 100 10000 1000000]
+
+Prints JSON. Each size runs in a process of its own. Memory is what the process holds more than before, measured once
+the prompts are there and once the pool is. Times are in milliseconds over 200 steps of 16 prompts in groups of 8, after
+SEEN prompts were seen (or half the pool): the median, and the 95th percentile, which shows a busy machine rather than
+a slow draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.types import Completion, Group, Prompt, Score
+from pools.pool import PromptPool
+from pools.sampler import SAMPLERS
+
+SEEN = 20_000
+STEPS, PER_STEP, GROUP_SIZE = 200, 16, 8
+COMPLETIONS = tuple(Completion("", 1, False, Score(float(ok), ok, "")) for ok in (True, False) * (GROUP_SIZE // 2))
+
+
+def resident_mb() -> float:
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def timed(results: dict[str, list[float]], name: str, work: Callable[[], Any]) -> Any:
+    started = time.perf_counter()
+    made = work()
+    results.setdefault(name, []).append((time.perf_counter() - started) * 1e3)
+    return made
+
+
+def measure(size: int) -> dict[str, Any]:
+    before = resident_mb()
+    prompts = [
+        Prompt(id=f"{i:016x}", text=f"{i}+{i % 997}=", ground_truth=str(i), label=f"level {i % 5}") for i in range(size)
+    ]
+    with_prompts = resident_mb()
+    started = time.perf_counter()
+    pool = PromptPool(prompts, draw_share=0.5, sampler="frontier")
+    build_s = time.perf_counter() - started
+    with_pool = resident_mb()
+    pool.record([Group(prompt, COMPLETIONS) for prompt in prompts[: min(SEEN, size // 2)]])
+    times: dict[str, list[float]] = {}
+    for step in range(STEPS):
+        for name in SAMPLERS:
+            for group_size in (GROUP_SIZE, 64):
+                pool.sampler = name
+                aim = {"seed": step, "focus": None, "group_size": group_size}
+                drawn = timed(times, f"draw {name}, groups of {group_size}", lambda aim=aim: pool.draw(PER_STEP, **aim))
+        timed(times, "expected rewards", lambda drawn=drawn: pool.expected_rewards(drawn))
+        timed(times, "outlook", lambda drawn=drawn: pool.outlook(drawn, GROUP_SIZE))
+        groups = [Group(prompt, COMPLETIONS) for prompt in drawn]
+        timed(times, "record", lambda groups=groups: pool.record(groups))
+    state = timed(times, "state as JSON", lambda: json.dumps(pool.state()))
+    timed(times, "load state", lambda: pool.load_state(json.loads(state)))
+    return {
+        "prompts": size,
+        "prompts_mb": round(with_prompts - before, 1),
+        "pool_mb": round(with_pool - with_prompts, 1),
+        "after_steps_mb": round(resident_mb() - with_prompts, 1),
+        "build_s": round(build_s, 3),
+        "seen": len(pool.history.seen),
+        "state_bytes": len(state),
+        "ms": {
+            name: {"median": round(float(np.median(spent)), 3), "p95": round(float(np.quantile(spent, 0.95)), 3)}
+            for name, spent in times.items()
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 10_000, 100_000, 1_000_000])
+    sizes = parser.parse_args().sizes
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, maxtasksperchild=1) as processes:
+        print(json.dumps(processes.map(measure, sizes, chunksize=1), indent=2))
+
+
+if __name__ == "__main__":
+    main()
