@@ -17,7 +17,7 @@ def compute_mixed_rate(a: Floats, b: Floats, group_size: int) -> Floats:
     1 - E[p^G] - E[(1 - p)^G]: both expectations are raw moments of the Beta distribution, or the two ends of the
     beta-binomial. E[p^G] = B(a + G, b) / B(a, b) = product over i < G of (a + i) / (a + b + i).
     """
-    all_right, all_wrong = np.ones_like(a), np.ones_like(b)
+    all_right, all_wrong = np.ones(a.shape), np.ones(b.shape)
     for i in range(group_size):
         total = a + b + i
         all_right *= (a + i) / total
