@@ -64,6 +64,7 @@ class History:
         self._kin, kin_of = np.unique(kin, return_inverse=True)
         self.kin_of = kin_of.astype(np.int32)
         self._label_order: NDArray[np.int32] | None = None
+        self._label_ends: NDArray[np.int64] = np.empty(0, np.int64)
         self._by_kin = np.zeros((len(self._kin), 4))
         self._by_label = np.zeros((len(self.labels), 4))
         self._pool = np.zeros(4)
@@ -79,8 +80,8 @@ class History:
         """Places of the prompts of one label, by its place in ``labels``."""
         if self._label_order is None:
             self._label_order = np.argsort(self.label_of, kind="stable").astype(np.int32)
-        first, end = np.searchsorted(self.label_of, (label, label + 1), sorter=self._label_order)
-        return self._label_order[first:end]
+            self._label_ends = np.cumsum(np.bincount(self.label_of))
+        return self._label_order[self._label_ends[label - 1] if label else 0 : self._label_ends[label]]
 
     def posterior(self, places: Places) -> tuple[Floats, Floats]:
         """Parameters a and b of the Beta posterior of correctness of each place."""
