@@ -43,7 +43,7 @@ def compute_forecast(
     """Time steps of one and of four prompts and draw the line through both. ``free_bytes`` are left on the disk,
     ``memory_bytes`` is what a step needs (harness/memory.py)."""
     few, more = 1, min(4, knobs.prompts_per_step)
-    prompts = pool.draw(more, seed=0, focus=None)
+    prompts = pool.draw(more, seed=0, focus=None, group_size=knobs.group_size)
     trainer.rehearse(prompts[:few], knobs)  # the first call pays for warming up
     seconds_few = trainer.rehearse(prompts[:few], knobs)
     seconds_more = trainer.rehearse(prompts[:more], knobs) if more > few else seconds_few

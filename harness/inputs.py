@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import InputError
 from harness.hub import hub_answers
 from harness.spec import RunSpec
-from harness.types import Prompt
 from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
@@ -61,9 +60,9 @@ def _assigned_path(spec: RunSpec) -> Path:
     return folder / "splits" / f"{readable}-{hashlib.sha256(source.encode()).hexdigest()[:8]}.json"
 
 
-def build_pool(spec: RunSpec, train: Sequence[Prompt]) -> PromptPool:
+def build_pool(spec: RunSpec, train: PromptTable) -> PromptPool:
     """The train split to draw from. Raises InputError when a step would draw more than its share."""
-    pool = PromptPool(train, draw_share=spec.pool.draw_share)
+    pool = PromptPool(train, draw_share=spec.pool.draw_share, sampler=spec.pool.sampler)
     pool.check_draw(spec.knobs.prompts_per_step)
     return pool
 

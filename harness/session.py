@@ -130,9 +130,10 @@ class Session:
         settings, state, knobs = self.settings, self.state, self.state.knobs
         draw_seed = derive_seed(settings.seed, step, 0, "draw")
         learning_rate = knobs.learning_rate * self.trainer.schedule_factor(step)
+        drawn = self.pool.draw(knobs.prompts_per_step, seed=draw_seed, focus=knobs.focus, group_size=knobs.group_size)
         try:
             outcome = self.trainer.step(
-                self.pool.draw(knobs.prompts_per_step, seed=draw_seed, focus=knobs.focus),
+                drawn,
                 knobs,
                 learning_rate=learning_rate,
                 seed=derive_seed(settings.seed, step, 0, "step"),
@@ -143,8 +144,9 @@ class Session:
             self.store.update_run(self.run_id, last_step=step)
             self._restore(str(error))
             return
-        metrics = compute_signal(outcome.groups, settings.reward_range, self.pool.expected_reward)
-        metrics |= {**outcome.metrics, "learning_rate": learning_rate}
+        expected = self.pool.expected_rewards(drawn)
+        metrics = compute_signal(outcome.groups, settings.reward_range, expected.__getitem__)
+        metrics |= {**outcome.metrics, **self.pool.outlook(drawn, knobs.group_size), "learning_rate": learning_rate}
         self.pool.record(outcome.groups)
         record = StepRecord(step, state.weights_step, knobs, metrics)
         state.last_step = state.weights_step = step

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.errors import InputError
 from harness.knobs import DEFAULT_BOUNDS, KNOB_NAMES
-from harness.types import PROMPT_COLUMNS, Knobs
+from harness.types import PROMPT_COLUMNS, Knobs, Sampler
 
 DEFAULT_RECIPE = "arithmetic"
 DEFAULT_GROUP_SIZE = 8
@@ -90,7 +90,8 @@ class PoolSpec(Section):
 
     ``columns`` says which column holds prompt, ground_truth, label or demonstration, where its name is another.
     ``splits`` gives a size (300) or a fraction (0.1) for test, dev, probe and any others; train is the rest, unless
-    it has a share too. A step draws at most ``draw_share`` of the train split.
+    it has a share too. A step draws at most ``draw_share`` of the train split, chosen by ``sampler``
+    (pools/sampler.py); knob ``focus`` shifts what it aims at.
     """
 
     source: str = "arithmetic"
@@ -99,6 +100,7 @@ class PoolSpec(Section):
     system_prompt: str = ""
     splits: dict[str, int | float] = Field(default_factory=lambda: dict(DEFAULT_SPLITS))
     draw_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    sampler: Sampler = "frontier"
 
     @field_validator("columns")
     @classmethod
@@ -198,7 +200,8 @@ class TrainerSpec(Section):
 
 
 class KnobsSpec(Section):
-    """The first values. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset draws uniformly."""
+    """The first values. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset leaves the draw to
+    pool.sampler."""
 
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 64

@@ -30,6 +30,7 @@ ActionKind = Literal[
     "policy",
 ]
 Status = Literal["running", "paused", "finished", "stopped", "failed"]
+Sampler = Literal["frontier", "uniform", "curriculum", "dynamic"]
 PROMPT_COLUMNS = ("prompt", "ground_truth", "label", "demonstration")
 """What a row of a source says of a prompt; its other columns go to the reward as they are."""
 Progress = Callable[[str, int, int], None]
@@ -138,7 +139,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """What may change between steps. ``focus`` is the target pass rate of a draw, None for a uniform draw."""
+    """What may change between steps. ``focus`` is the target pass rate of a draw, None leaves it to pool.sampler."""
 
     temperature: float = 1.0
     max_tokens: int = 64
@@ -374,9 +375,11 @@ class Scorer(Protocol):
 class Pool(Protocol):
     """Prompts with history. A draw is a pure function of (seed, step, history)."""
 
-    def draw(self, n: int, *, seed: int, focus: float | None) -> list[Prompt]: ...
+    def draw(self, n: int, *, seed: int, focus: float | None, group_size: int) -> list[Prompt]: ...
 
-    def expected_reward(self, prompt_id: str) -> float: ...
+    def outlook(self, drawn: Sequence[Prompt], group_size: int) -> Metrics: ...
+
+    def expected_rewards(self, prompts: Sequence[Prompt]) -> Mapping[str, float]: ...
 
     def record(self, groups: Sequence[Group]) -> None: ...
 

@@ -1,8 +1,4 @@
-"""The train split with its history: which prompts a step draws, and what reward to expect of each.
-
-History is a Beta posterior of correctness and a running mean of reward per prompt, both with forgetting,
-since the model changes. A prompt not seen yet borrows from its label.
-"""
+"""The train split with its history: which prompts a step draws, and what to expect of each."""
 
 from __future__ import annotations
 
@@ -10,39 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.errors import InputError
-from harness.types import Group, Prompt
-
-FORGETTING = 0.8
-"""What is left of a prompt's evidence when a new group of it arrives."""
-LABEL_FORGETTING = 0.98
-"""The same for a label, which gets a group far more often."""
-PRIOR_STRENGTH = 2.0
-"""Completions' worth of weight that the label's mean has in a prompt's own estimate."""
-FOCUS_WIDTH = 0.2
-"""How far from the focus a pass rate may lie and still be drawn often (standard deviation)."""
-EXPLORATION = 0.1
-"""Weight of the prompts furthest from the focus, against 1 for those on it."""
-WHOLE_POOL = 4096
-"""Prompts up to which a draw with a focus looks at the whole pool."""
-CANDIDATES = 64
-"""Of a larger pool it looks at so many for each prompt drawn: the cost does not grow with the pool."""
+from harness.types import Group, Prompt, Sampler
+from pools.history import History, Places
+from pools.outlook import compute_outlook
+from pools.sampler import compute_top_up, draw_curriculum, draw_frontier, draw_uniform
+from pools.table import PromptTable, parse_id
 
 
 class PromptPool:
-    """``harness.types.Pool`` over a list of prompts. A draw is a pure function of (seed, history)."""
+    """``harness.types.Pool`` over a table of prompts. A draw is a pure function of (seed, history)."""
 
-    def __init__(self, prompts: Sequence[Prompt], *, draw_share: float) -> None:
-        self.prompts = list(prompts)
+    def __init__(self, prompts: PromptTable, *, draw_share: float, sampler: Sampler) -> None:
+        self.prompts = prompts
         self.draw_share = draw_share
-        self._index = {prompt.id: i for i, prompt in enumerate(self.prompts)}
-        labels = sorted({prompt.label for prompt in self.prompts})
-        self._label_of = np.array([labels.index(prompt.label) for prompt in self.prompts])
-        # Columns: correct, wrong, summed reward, completions.
-        self._seen = np.zeros((len(self.prompts), 4))
-        self._labels = np.tile(np.array([1.0, 1.0, 0.0, 0.0]), (len(labels), 1))
+        self.sampler: Sampler = sampler
+        self.history = History(prompts.labels, prompts.text_lengths)
+        # A dict from id to place would be most of the pool's memory: 75 bytes a prompt instead of 12.
+        numbers = prompts.numbers
+        self._by_number = np.argsort(numbers).astype(np.int32)
+        self._numbers = numbers[self._by_number]
+        if sampler == "curriculum" and len(self.history.labels) < 2:
+            raise InputError(
+                "pool.sampler: curriculum goes from label to label, and all train prompts have the same one; "
+                "label the rows of pool.source, or take frontier"
+            )
 
     def largest_draw(self) -> int:
         return max(1, int(len(self.prompts) * self.draw_share))
@@ -55,68 +44,72 @@ class PromptPool:
                 f"prompts: at most {self.largest_draw()}, or a larger pool, or a larger pool.draw_share"
             )
 
-    def draw(self, n: int, *, seed: int, focus: float | None) -> list[Prompt]:
-        """``n`` distinct prompts: uniform, or mostly those with a pass rate near ``focus``."""
+    # ------------------------------------------------------------ which prompts
+
+    def draw(self, n: int, *, seed: int, focus: float | None, group_size: int) -> list[Prompt]:
+        """``n`` distinct prompts as the sampler chooses them for groups of ``group_size``.
+
+        A focus is a target pass rate; uniform and frontier then both draw mostly prompts near it.
+        """
         rng = np.random.default_rng(seed)
         n = min(n, self.largest_draw())
-        if focus is None:
-            return [self.prompts[i] for i in rng.choice(len(self.prompts), size=n, replace=False)]
-        candidates = self._candidates(rng, CANDIDATES * n)
-        distance = (self.pass_rates(candidates) - focus) / FOCUS_WIDTH
-        weights = EXPLORATION + (1 - EXPLORATION) * np.exp(-0.5 * distance**2)
-        # Weighted draw without replacement (Efraimidis and Spirakis 2006): the n smallest of Exp(1) / weight.
-        keys = rng.exponential(size=len(candidates)) / weights
-        smallest = np.argpartition(keys, n - 1)[:n]
-        return [self.prompts[i] for i in candidates[smallest[np.argsort(keys[smallest])]]]
+        if self.sampler == "curriculum":
+            places = draw_curriculum(self.history, rng, n, focus=focus)
+        elif self.sampler == "uniform" and focus is None:
+            places = draw_uniform(self.history, rng, n)
+        else:
+            places = draw_frontier(self.history, rng, n, focus=focus, group_size=group_size)
+        return [self.prompts[int(place)] for place in places]
 
-    def _candidates(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
-        """All prompts, or ``n`` of a large pool."""
-        size = len(self.prompts)
-        if size <= max(WHOLE_POOL, n):
-            return np.arange(size)
-        return rng.choice(size, size=n, replace=False, shuffle=False)
+    def top_up(
+        self, drawn: Sequence[Prompt], mixed: int, n: int, *, seed: int, focus: float | None, group_size: int
+    ) -> list[Prompt]:
+        """More prompts for a dynamic step that wants ``n`` mixed groups and has ``mixed`` of the prompts ``drawn``.
 
-    def pass_rates(self, of: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
-        """Posterior mean of correctness of the prompts ``of`` these places, or of all."""
-        label = self._labels[:, 0] / (self._labels[:, 0] + self._labels[:, 1])
-        prior = label[self._label_of[of]] * PRIOR_STRENGTH
-        correct, wrong = self._seen[of, 0], self._seen[of, 1]
-        rates: NDArray[np.float64] = (correct + prior) / (correct + wrong + PRIOR_STRENGTH)
-        return rates
+        None when that is enough, when the step has drawn as many as it may, or when the sampler is another.
+        """
+        more = min(compute_top_up(mixed, len(drawn), n), len(self.prompts) - len(drawn))
+        if self.sampler != "dynamic" or more == 0:
+            return []
+        rng, excluded = np.random.default_rng(seed), self._places(drawn)
+        places = draw_frontier(self.history, rng, more, focus=focus, group_size=group_size, excluded=excluded)
+        return [self.prompts[int(place)] for place in places]
 
-    def expected_reward(self, prompt_id: str) -> float:
-        """Posterior mean of the prompt's reward before the step; 0 while nothing like it was seen."""
-        i = self._index[prompt_id]
-        label_sum, label_n = self._labels[self._label_of[i], 2:]
-        prior = label_sum / label_n if label_n else 0.0
-        reward_sum, n = self._seen[i, 2:]
-        return float((reward_sum + prior * PRIOR_STRENGTH) / (n + PRIOR_STRENGTH))
+    # ------------------------------------------------------------ what is known
+
+    def expected_rewards(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """Posterior mean of each prompt's reward before the step, by id; 0 while nothing was seen."""
+        rewards = self.history.expected_rewards(self._places(prompts)).tolist()
+        return dict(zip((prompt.id for prompt in prompts), rewards, strict=True))
+
+    def outlook(self, drawn: Sequence[Prompt], group_size: int) -> dict[str, float]:
+        """Metrics of the prompts a step draws, before it, beside those that frontier would have drawn."""
+        others = draw_frontier(self.history, np.random.default_rng(0), len(drawn), focus=None, group_size=group_size)
+        return compute_outlook(self.history, self._places(drawn), others, group_size)
+
+    # ------------------------------------------------------------ history
 
     def record(self, groups: Sequence[Group]) -> None:
         """Add what a step saw. Errored completions say nothing about the model and are left out."""
-        for group in groups:
-            judged = [c.score for c in group.completions if c.score.reward is not None]
-            if not judged:
-                continue
-            correct = sum(score.correct for score in judged)
-            reward = sum(score.reward or 0.0 for score in judged)
-            evidence = np.array([correct, len(judged) - correct, reward, len(judged)])
-            i = self._index[group.prompt.id]
-            self._seen[i] = self._seen[i] * FORGETTING + evidence
-            label = self._label_of[i]
-            self._labels[label] = self._labels[label] * LABEL_FORGETTING + evidence
+        self.history.record(list(zip(self._places([group.prompt for group in groups]).tolist(), groups, strict=True)))
 
     def state(self) -> dict[str, Any]:
-        """The history as plain JSON, exact to the last digit."""
-        seen = np.flatnonzero(self._seen[:, 3])
-        return {
-            "seen": {self.prompts[i].id: self._seen[i].tolist() for i in seen},
-            "labels": self._labels.tolist(),
-        }
+        """The history as plain JSON, exact to the last bit: some 40 bytes for each prompt seen."""
+        seen = self.prompts.select(self.history.seen.astype(np.int64)).ids
+        return {"seen": seen, **self.history.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self._seen[:] = 0.0
-        for prompt_id, evidence in state["seen"].items():
-            if prompt_id in self._index:
-                self._seen[self._index[prompt_id]] = evidence
-        self._labels[:] = np.array(state["labels"])
+        """Exactly what ``state`` gave. Prompts that the pool no longer has are left out."""
+        self.history.load_state(state, [self._find(prompt_id) for prompt_id in state["seen"]])
+
+    def _places(self, prompts: Sequence[Prompt]) -> Places:
+        """Their places in the pool. Raises KeyError for a prompt that is not of this pool."""
+        places = [self._find(prompt.id) for prompt in prompts]
+        if None in places:
+            raise KeyError(prompts[places.index(None)].id)
+        return np.array(places, np.int64)
+
+    def _find(self, prompt_id: str) -> int | None:
+        number = np.uint64(parse_id(prompt_id))
+        at = int(np.searchsorted(self._numbers, number))
+        return int(self._by_number[at]) if at < len(self._numbers) and self._numbers[at] == number else None

@@ -30,7 +30,7 @@ from pools.functions import read_function
 from pools.hub import read_hub
 from pools.rows import Row, encode_columns, make_prompt, name_columns
 from pools.splits import compute_place
-from pools.table import BATCH, PromptTable, TableBuilder
+from pools.table import BATCH, PromptTable, TableBuilder, parse_id
 
 GENERATORS: dict[str, Callable[..., Iterator[Prompt]]] = {
     "arithmetic": arithmetic.generate,
@@ -127,7 +127,7 @@ def _read_batches(
         encoded = encode_columns(row, prompt)
         _refuse_second(row, named)
         prompt_id = compute_id(template.replace("{prompt}", prompt.text))
-        number = int(prompt_id, 16)
+        number = parse_id(prompt_id)
         if number in seen:
             continue
         seen.add(number)

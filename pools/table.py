@@ -80,7 +80,13 @@ class PromptTable(Sequence[Prompt]):
 
     @property
     def ids(self) -> list[str]:
-        return [format_id(number) for number in self.column("id").to_pylist()]
+        return [format_id(number) for number in self.numbers.tolist()]
+
+    @property
+    def numbers(self) -> NDArray[np.uint64]:
+        """The ids as the numbers they are."""
+        numbers: NDArray[np.uint64] = self.column("id").to_numpy()
+        return numbers
 
     @property
     def places(self) -> NDArray[np.uint64]:
@@ -145,3 +151,7 @@ class TableBuilder:
 def format_id(number: int) -> str:
     """The id of a prompt as 16 hexadecimal digits."""
     return f"{number:016x}"
+
+
+def parse_id(prompt_id: str) -> int:
+    return int(prompt_id, 16)

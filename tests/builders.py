@@ -25,6 +25,9 @@ from harness.types import (
     Snapshot,
     StepRecord,
 )
+from pools.sources import compute_id
+from pools.splits import compute_place
+from pools.table import PromptTable, TableBuilder, parse_id
 
 HEALTHY: dict[str, float] = {
     "reward/mean": 0.5,
@@ -55,6 +58,18 @@ HEALTHY: dict[str, float] = {
 
 def make_prompt(name: str = "p", *, label: str = "", ground_truth: str = "2", **values: Any) -> Prompt:
     return Prompt(id=name, text=f"{name}=", ground_truth=ground_truth, label=label, **values)
+
+
+def make_table(prompts: Sequence[Prompt]) -> PromptTable:
+    """A source of these prompts, each with the id that its text has."""
+    builder = TableBuilder()
+    for prompt in prompts:
+        prompt_id = compute_id(prompt.text)
+        builder.append(
+            parse_id(prompt_id), compute_place(prompt_id), prompt.text, prompt.ground_truth, prompt.label,
+            prompt.system, prompt.demonstration, None,
+        )  # fmt: skip
+    return PromptTable([builder.take()], template="{prompt}", system="")
 
 
 def make_score(reward: float | None, *, correct: bool | None = None, reason: str | None = None) -> Score:

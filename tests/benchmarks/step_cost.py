@@ -141,7 +141,9 @@ def build(folder: Path, *, steps: int, prompts: int, focus: float | None = None)
         knobs=knobs, bounds=spec.all_bounds,
     )  # fmt: skip
     pool = PromptPool(
-        load_prompts(f"arithmetic?size={prompts}", columns={}, template="{prompt}", system=""), draw_share=0.5
+        load_prompts(f"arithmetic?size={prompts}", columns={}, template="{prompt}", system=""),
+        draw_share=0.5,
+        sampler="frontier",
     )
 
     def drive(state: State, every: int) -> Bench:

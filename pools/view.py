@@ -1,0 +1,120 @@
+"""How a pool fared under a run: pure functions of the groups that the run recorded.
+
+Prompts are unseen, hopeless (hardly ever right), solved (hardly ever wrong) or, in between, at the frontier. Unlike the
+posterior that draws, a class is about the prompt's own groups alone: nothing is borrowed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pools.history import GROUP_RETENTION
+
+SOLVED, HOPELESS = 0.95, 0.05
+"""Pass rates from which, and up to which, a group of 8 is mixed in less than four of ten cases."""
+RATE_BINS = ("none", "to 20%", "to 40%", "to 60%", "to 80%", "below all", "all")
+"""Columns of the heat map: share of a group's completions that are correct."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenGroup:
+    """A recorded group: ``correct`` of ``judged`` completions; errored ones are not judged."""
+
+    step: int
+    prompt_id: str
+    label: str
+    correct: int
+    judged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Steps ``first`` to ``last``: groups by RATE_BINS, and the prompts by class after the last of them."""
+
+    first: int
+    last: int
+    rates: tuple[int, ...]
+    unseen: int
+    frontier: int
+    solved: int
+    hopeless: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A prompt after all its groups: ``rate`` of the newest ones, each group weighing half of the one after it."""
+
+    prompt_id: str
+    label: str
+    rate: float
+    groups: int
+    last_step: int
+
+
+def compute_class_counts(correct: ArrayLike, wrong: ArrayLike) -> dict[str, int]:
+    """``{frontier, solved, hopeless: prompts}`` from the own evidence of prompts seen, of any scale."""
+    good, bad = np.asarray(correct, float), np.asarray(wrong, float)
+    rate = good / np.maximum(good + bad, 1e-9)
+    solved, hopeless = int((rate >= SOLVED).sum()), int((rate <= HOPELESS).sum())
+    return {"frontier": len(rate) - solved - hopeless, "solved": solved, "hopeless": hopeless}
+
+
+def compute_windows(groups: Iterable[SeenGroup], *, pool_size: int, count: int) -> list[Window]:
+    """The run in at most ``count`` windows of equally many steps. Groups without a judged completion are left out."""
+    judged = [group for group in groups if group.judged]
+    if not judged:
+        return []
+    first, last = min(group.step for group in judged), max(group.step for group in judged)
+    width = -(-(last - first + 1) // count)
+    by_window: dict[int, list[SeenGroup]] = {start: [] for start in range(first, last + 1, width)}
+    for group in judged:
+        by_window[group.step - (group.step - first) % width].append(group)
+    evidence: dict[str, tuple[float, float]] = {}
+    windows = []
+    for start, inside in by_window.items():
+        for group in sorted(inside, key=lambda group: group.step):
+            _add(evidence, group)
+        rates = Counter(_rate_bin(group) for group in inside)
+        counts = compute_class_counts(*np.array(list(evidence.values())).T)
+        windows.append(
+            Window(
+                start,
+                min(start + width - 1, last),
+                tuple(rates[i] for i in range(len(RATE_BINS))),
+                unseen=pool_size - len(evidence),
+                **counts,
+            )
+        )
+    return windows
+
+
+def rank_prompts(groups: Iterable[SeenGroup]) -> list[Standing]:
+    """Every prompt with a judged group, the hardest first; of equally hard ones that which had more groups."""
+    evidence: dict[str, tuple[float, float]] = {}
+    ranked: dict[str, Standing] = {}
+    for group in sorted((group for group in groups if group.judged), key=lambda group: group.step):
+        correct, wrong = _add(evidence, group)
+        before = ranked.get(group.prompt_id)
+        rate, many = correct / (correct + wrong), before.groups + 1 if before else 1
+        ranked[group.prompt_id] = Standing(group.prompt_id, group.label, rate, many, group.step)
+    return sorted(ranked.values(), key=lambda standing: (standing.rate, -standing.groups, standing.prompt_id))
+
+
+def _add(evidence: dict[str, tuple[float, float]], group: SeenGroup) -> tuple[float, float]:
+    correct, wrong = evidence.get(group.prompt_id, (0.0, 0.0))
+    evidence[group.prompt_id] = (
+        correct * GROUP_RETENTION + group.correct,
+        wrong * GROUP_RETENTION + group.judged - group.correct,
+    )
+    return evidence[group.prompt_id]
+
+
+def _rate_bin(group: SeenGroup) -> int:
+    if group.correct in (0, group.judged):
+        return 0 if group.correct == 0 else len(RATE_BINS) - 1
+    return -(-5 * group.correct // group.judged)
