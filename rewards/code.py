@@ -1,0 +1,374 @@
+"""Programs judged by what they compute: the last fenced Python block of a completion against cases.
+
+Ground truth, a JSON string:
+
+    {"entry_point": "f", "cases": [{"args": [...], "kwargs": {...}, "expected": ...}], "tolerance": null, "setup": ""}
+    {"cases": [{"stdin": "...", "stdout": "..."}]}
+
+**Program**: the last closed fence that is marked ``python``, ``py`` or ``python3`` (CommonMark's rules). Without one
+there is no program: an unmarked fence, an unclosed one and bare code earn nothing. ``setup`` is run before it, in the
+same namespace. A function's program is a module (``__name__`` is not ``__main__``), so it may bring its own demo.
+
+**Judge**: the program runs in a sandbox (rewards/sandbox.py) and may do there what it likes. It is given the inputs of
+one case at a time, never an expected value; what it sends back is data, and is compared out here. So nothing it does
+to itself, its interpreter or its channel can make a wrong answer right. Types are exact: ``True`` is not ``1``, ``1.0``
+is not ``1``, NaN equals nothing. An array in ``expected`` matches a list or a tuple, ``{"$tuple": [...]}`` only a tuple
+(also in inputs); an object matches a dict with string keys. Only with a ``tolerance`` may a float differ, by at most
+that much. A script's output is compared line by line without trailing white space, and it must end without error.
+
+**Score**: n cases of which the best constant program passes c: (passed - c) / (n - c), at least 0; the share passed is
+the component ``cases``. A row that a constant solves (c = n) pays only for all cases; check_ground_truth refuses it.
+
+Reason codes, by the first case that fails: right; no_program, syntax_error, no_function; wrong; crashed (an exception,
+an exit); timeout and memory (the sandbox's limits are per program, and end it); output_limit; forged (something else
+than an answer came over the program's channel: nothing is earned at all).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from harness.types import Score
+from rewards.contract import errored
+from rewards.isolation import SANDBOXES, Refused
+from rewards.sandbox import CPU_LIMIT_S, OUTPUT_LIMIT, Ended, Lost, Program, Sandbox
+
+ATTEMPTS = 3
+"""At one completion, with a new sandbox each time, before the verifier is at fault."""
+
+PROGRAM_FAULTS = {"syntax_error", "no_function", "crashed", "memory"}
+"""What a program's own process may report of it."""
+
+
+class GroundTruthError(ValueError):
+    """The ground truth cannot be judged against. The text names the field."""
+
+
+# ---------------------------------------------------------------- the ground truth
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """``args`` and ``kwargs`` of a call and the ``expected`` value; of a script ``expected`` is its output."""
+
+    expected: Any
+    args: Any = ()
+    kwargs: Any = None
+    stdin: str = ""
+    answer_limit: int = 0
+    """Bytes beyond which an answer cannot be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """``constant`` is the number of cases that the best constant program passes; no ``entry_point`` for a script."""
+
+    cases: tuple[Case, ...]
+    entry_point: str
+    setup: str
+    tolerance: float | None
+    constant: int
+
+
+@lru_cache(maxsize=512)
+def parse_ground_truth(text: str) -> GroundTruth:
+    """Raises GroundTruthError naming the field that is wrong."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise GroundTruthError(f"not JSON: {error}") from None
+    _check_keys(value, "the ground truth", {"cases"}, {"entry_point", "tolerance", "setup"})
+    entry_point, setup, tolerance = value.get("entry_point"), value.get("setup") or "", value.get("tolerance")
+    if entry_point is not None and not (isinstance(entry_point, str) and entry_point.isidentifier()):
+        raise GroundTruthError(f"entry_point must be the name of a function, not {entry_point!r}")
+    if not isinstance(setup, str):
+        raise GroundTruthError("setup must be a string of Python")
+    if tolerance is not None and (
+        isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf
+    ):
+        raise GroundTruthError(f"tolerance must be null or a number from 0 on, not {tolerance!r}")
+    if not isinstance(value["cases"], list) or not value["cases"]:
+        raise GroundTruthError("cases must be an array with at least one case")
+    parse = _parse_call if entry_point else _parse_run
+    cases = tuple(parse(f"case {number}", case) for number, case in enumerate(value["cases"], 1))
+    constant = _count_best_constant([case.expected for case in cases], tolerance)
+    return GroundTruth(cases, entry_point or "", setup, tolerance, constant)
+
+
+def _parse_call(name: str, case: Any) -> Case:
+    _check_keys(case, name, {"expected"}, {"args", "kwargs"})
+    args, kwargs = case.get("args", []), case.get("kwargs") or {}
+    if not isinstance(args, list):
+        raise GroundTruthError(f"{name}: args must be an array")
+    if not isinstance(kwargs, dict):
+        raise GroundTruthError(f"{name}: kwargs must be an object")
+    if _has_nan(case["expected"]):
+        raise GroundTruthError(f"{name}: expected has NaN, which equals nothing")
+    return Case(case["expected"], args, kwargs, answer_limit=1024 + 16 * len(json.dumps(case["expected"])))
+
+
+def _parse_run(name: str, case: Any) -> Case:
+    _check_keys(case, name, {"stdin", "stdout"}, set())
+    for key, text in case.items():
+        if not isinstance(text, str):
+            raise GroundTruthError(f"{name}: {key} must be a string")
+    return Case(normalise_output(case["stdout"]), stdin=case["stdin"])
+
+
+def _check_keys(value: Any, name: str, needed: set[str], allowed: set[str]) -> None:
+    if not isinstance(value, dict):
+        raise GroundTruthError(f"{name} must be an object")
+    if missing := needed - value.keys():
+        hint = "; without entry_point a case has stdin and stdout" if "stdin" in missing else ""
+        raise GroundTruthError(f"{name} has no {' and no '.join(sorted(missing))}{hint}")
+    if unknown := value.keys() - needed - allowed:
+        raise GroundTruthError(f"{name} has an unknown field {sorted(unknown)[0]}")
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return any(map(_has_nan, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _count_best_constant(expected: list[Any], tolerance: float | None) -> int:
+    """How many cases one fixed value passes, at most: two values within the tolerance of a third are within twice the
+    tolerance of each other."""
+    answers = [_answer_of_constant(value) for value in expected]
+    counts = Counter(json.dumps(answer) for answer in answers)
+    if not tolerance:
+        return max(counts.values())
+    distinct = {json.dumps(answer): (value, answer) for value, answer in zip(expected, answers, strict=True)}
+    reach = 2 * tolerance * (1 + 1e-9)
+    return max(
+        sum(counts[key] for key, (value, _) in distinct.items() if matches(value, answer, reach))
+        for _, answer in distinct.values()
+    )
+
+
+def _answer_of_constant(expected: Any) -> Any:
+    """The answer of a program that returns this value, with tuples for arrays, since a tuple passes wherever a list
+    would. Equal values give equal answers."""
+    if isinstance(expected, list):
+        return {"$tuple": [_answer_of_constant(item) for item in expected]}
+    if isinstance(expected, dict):
+        if _is_tagged(expected, "$tuple"):
+            return _answer_of_constant(expected["$tuple"])
+        return {"$dict": [[key, _answer_of_constant(expected[key])] for key in sorted(expected)]}
+    return expected + 0.0 if isinstance(expected, float) else expected  # one zero
+
+
+def check_ground_truth(ground_truth: str) -> str | None:
+    """Why a row cannot be trained on, None when it can: the ground truth is malformed or a constant solves it."""
+    try:
+        truth = parse_ground_truth(ground_truth)
+    except GroundTruthError as error:
+        return f"ground_truth: {error}"
+    if truth.constant == len(truth.cases):
+        return "ground_truth: a constant program passes every case; add one with another expected value"
+    return None
+
+
+# ---------------------------------------------------------------- the judge
+
+
+def matches(expected: Any, answer: Any, tolerance: float | None = None) -> bool:
+    """Whether a program's answer, in the tagged JSON of rewards/zygote.py, is the expected value."""
+    if isinstance(expected, list) or _is_tagged(expected, "$tuple"):
+        if isinstance(expected, list):
+            items = answer if isinstance(answer, list) else answer["$tuple"] if _is_tagged(answer, "$tuple") else None
+        else:
+            expected, items = expected["$tuple"], answer["$tuple"] if _is_tagged(answer, "$tuple") else None
+        if items is None or len(items) != len(expected):
+            return False
+        return all(matches(e, a, tolerance) for e, a in zip(expected, items, strict=True))
+    if isinstance(expected, dict):
+        pairs = answer["$dict"] if _is_tagged(answer, "$dict") else None
+        if pairs is None or len(pairs) != len(expected):
+            return False
+        if not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+            return False
+        found = dict(pairs)
+        return expected.keys() == found.keys() and all(matches(e, found[k], tolerance) for k, e in expected.items())
+    if type(answer) is not type(expected):
+        return False
+    if isinstance(expected, float) and tolerance and math.isfinite(expected):
+        return abs(answer - expected) <= tolerance
+    return bool(answer == expected)
+
+
+def _is_tagged(value: Any, tag: str) -> bool:
+    return isinstance(value, dict) and value.keys() == {tag} and isinstance(value[tag], list)
+
+
+def normalise_output(text: str) -> str:
+    """A script's output as it is compared: lines without trailing white space, no empty lines at the end."""
+    return "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
+
+
+FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>.*)")
+
+
+def extract_program(completion: str) -> str | None:
+    """The last closed fenced block that is marked as Python, None where there is none."""
+    program, fence, is_python, lines = None, "", False, []
+    for line in completion.replace("\r\n", "\n").split("\n"):
+        match = FENCE.fullmatch(line)
+        if not fence:
+            if match and not (match["fence"][0] == "`" and "`" in match["info"]):
+                fence, lines = match["fence"], []
+                words = match["info"].split(maxsplit=1)
+                is_python = bool(words) and words[0].lower() in ("python", "py", "python3")
+        elif match and match["fence"].startswith(fence) and not match["info"].strip():
+            if is_python:
+                program = "\n".join(lines) + "\n"
+            fence = ""
+        else:
+            lines.append(line)
+    return program
+
+
+def score(completion: str, ground_truth: str) -> Score:
+    """Score one completion. Errored when the ground truth is malformed, programs are refused here, or the sandbox
+    breaks ``ATTEMPTS`` times."""
+    try:
+        truth = parse_ground_truth(ground_truth)
+    except GroundTruthError as error:
+        return errored(f"ground_truth: {error}")
+    program = extract_program(completion)
+    if program is None:
+        return Score(0.0, False, "no_program", {"cases": 0.0})
+    problem = ""
+    for _ in range(ATTEMPTS):
+        try:
+            with SANDBOXES.one() as sandbox:
+                outcomes = list((_call_cases if truth.entry_point else _run_cases)(sandbox, program, truth))
+            return _score_of(outcomes, truth)
+        except Lost as lost:
+            problem = str(lost)
+        except (Refused, GroundTruthError) as error:
+            return errored(str(error))
+    return errored(f"{problem}, {ATTEMPTS} times")
+
+
+def compute_reward(completion: str, ground_truth: str) -> float:
+    """The reward of ``score``, 0.0 for anything that earns none whatever its type; never raises."""
+    if not isinstance(completion, str) or not isinstance(ground_truth, str):
+        return 0.0
+    try:
+        return score(completion, ground_truth).reward or 0.0
+    except Exception:
+        return 0.0
+
+
+def _score_of(outcomes: list[str], truth: GroundTruth) -> Score:
+    """``outcomes`` are ``right`` or reason codes, the last of which holds for all cases that were not reached."""
+    n, reason = len(truth.cases), next((outcome for outcome in outcomes if outcome != "right"), "right")
+    if "forged" in outcomes:
+        return Score(0.0, False, "forged", {"cases": 0.0})
+    passed = outcomes.count("right")
+    if passed == n:
+        return Score(1.0, True, "right", {"cases": 1.0})
+    rescaled = max(0, passed - truth.constant) / (n - truth.constant) if truth.constant < n else 0.0
+    return Score(rescaled, False, reason, {"cases": passed / n})
+
+
+def _call_cases(sandbox: Sandbox, program: str, truth: GroundTruth) -> Iterator[str]:
+    """The outcome of each case; ends early with the reason why there will be no more."""
+    job = {"program": program, "entry_point": truth.entry_point, "setup": truth.setup}
+    with sandbox.run(job) as run:
+        try:
+            _await_ready(run)
+            if (loaded := run.receive()) != b"loaded":
+                yield _fault(loaded)
+                return
+            for case in truth.cases:
+                token = secrets.token_hex(8)
+                run.send({"token": token, "args": case.args, "kwargs": case.kwargs})
+                answer = run.receive()
+                if answer[: len(token)] != token.encode():  # sent before the case was known, or twice
+                    yield "forged"
+                    return
+                yield _judge(answer[len(token) :], case, truth.tolerance)
+        except Ended as end:
+            yield end.reason or "crashed"  # an exit before the last answer, whatever its status
+
+
+def _judge(answer: bytes, case: Case, tolerance: float | None) -> str:
+    if len(answer) > case.answer_limit:
+        return "wrong"
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return "forged"
+    if not isinstance(value, dict) or len(value) != 1:
+        return "forged"
+    if "failed" in value:
+        return "memory" if value["failed"] == "memory" else "crashed"
+    return "right" if "value" in value and matches(case.expected, value["value"], tolerance) else "wrong"
+
+
+def _run_cases(sandbox: Sandbox, program: str, truth: GroundTruth) -> Iterator[str]:
+    """As _call_cases, with a fresh process for each case."""
+    left = float(CPU_LIMIT_S)
+    for case in truth.cases:
+        outcome, spent = _run_case(sandbox, program, case, truth.setup, math.ceil(left))
+        yield outcome
+        left -= spent
+        if outcome in ("timeout", "syntax_error"):
+            return
+        if left <= 0:
+            yield "timeout"
+            return
+
+
+def _run_case(sandbox: Sandbox, program: str, case: Case, setup: str, cpu_s: int) -> tuple[str, float]:
+    """The outcome and seconds on the processor."""
+    output = os.memfd_create("stdout")
+    try:
+        with sandbox.run(
+            {"program": program, "stdin": case.stdin, "setup": setup}, cpu_s=cpu_s, output=output
+        ) as run:
+            try:
+                _await_ready(run)
+                outcome = _fault(run.receive())  # a script that ends well sends nothing
+            except Ended as end:
+                outcome = end.reason
+            run.end()
+        size = os.fstat(output).st_size
+        if size >= OUTPUT_LIMIT:
+            return "output_limit", run.cpu_s
+        if not outcome:
+            try:
+                right = normalise_output(os.pread(output, size, 0).decode()) == case.expected
+            except UnicodeDecodeError:
+                right = False
+            outcome = "right" if right else "wrong"
+        return outcome, run.cpu_s
+    finally:
+        os.close(output)
+
+
+def _await_ready(run: Program) -> None:
+    """Raises GroundTruthError when the setup failed: until it is done, nothing of the program has run."""
+    try:
+        first = run.receive()
+    except Ended as end:
+        raise GroundTruthError(f"ground_truth: setup ended by itself ({end.reason or 'exit'})") from None
+    if first != b"ready":
+        raise GroundTruthError(f"ground_truth: setup raised {first.decode(errors='replace').removeprefix('setup: ')}")
+
+
+def _fault(message: bytes) -> str:
+    """The reason code that a program's process gave of itself."""
+    reason = message[:100].decode(errors="replace")
+    return reason if reason in PROGRAM_FAULTS else "forged"

@@ -1,0 +1,339 @@
+"""The process inside the sandbox: imports the standard library once, then forks for every program.
+
+Started by rewards/sandbox.py as a script in a fresh interpreter, never imported; uses only the standard library. The
+zygote never sees a program: it is told to fork, and the child gets the program over a socket of its own, closes
+everything else, gives up what is left of its rights and runs it. Nobody believes what comes out of a child.
+
+    hello    zygote: what isolation it has                         start    sandbox: limits, with the child's socket
+    end      sandbox: seconds to let the child end by itself       report   zygote: how it ended
+
+The zygote ends when the sandbox's end of the control socket closes, its child when the zygote ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import collections
+import ctypes
+import gc
+import importlib
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import types
+import typing
+from contextlib import suppress
+
+MODULES = """
+_strptime argparse array ast base64 bisect bz2 calendar cmath concurrent.futures.thread configparser copy csv dataclasses
+datetime decimal difflib encodings.ascii encodings.latin_1 encodings.utf_16 enum fractions functools glob graphlib gzip
+hashlib heapq hmac html inspect io ipaddress itertools keyword logging lzma math mmap numbers operator pathlib pickle platform
+pprint queue re reprlib secrets select shlex statistics string subprocess tempfile textwrap timeit tokenize traceback
+typing unicodedata unittest urllib.parse uuid warnings weakref zlib zoneinfo
+"""
+"""What a program can import besides the above: nothing can be opened once it runs. More of them, slower forks."""
+
+START = struct.Struct("=IIQQ")
+"""CPU seconds, wall seconds, bytes of memory, bytes of output."""
+END = struct.Struct("=d")
+REPORT = struct.Struct("=id?Q")
+"""Wait status, CPU seconds, whether it had to be killed, bytes of memory at most."""
+LENGTH = struct.Struct("=I")
+
+LARGEST_RESULT = 1 << 24
+"""Characters; whatever is larger is not sent."""
+PROCESSES = 64
+OPEN_FILES = 64
+STACK = 1 << 26
+"""For recursion in C; CPython's own frames are on the heap."""
+CHANNEL = 3
+"""File descriptor of the child's socket."""
+POLL_S = 0.001
+
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+SECCOMP_MODE_FILTER = 2
+
+
+class SockFilterProgram(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+# ---------------------------------------------------------------- the zygote
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a child for each start until the control socket ends."""
+    for name in MODULES.split():
+        importlib.import_module(name)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # a program, not the harness, is what the kernel kills for memory
+    code = control.recv(1 << 16)  # the seccomp filter, empty for none
+    program = SockFilterProgram(len(code) // 8, code)
+    os.chdir("/")
+    alone = _take_a_user()
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(PR_SET_DUMPABLE, 0)  # no tracing among processes of one user
+    landlock = _deny_files_and_network()
+    sys.path.clear()  # nothing can be opened any more, so nothing need be looked for
+    sys.path_importer_cache.clear()
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # site makes these, and is not loaded
+    random.seed(0)  # the same random numbers in whichever zygote
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page
+    control.send(json.dumps({"landlock": landlock, "user": os.getuid()}).encode())
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, START.size, 2)
+        if not message:
+            return
+        child = os.fork()
+        if child == 0:
+            try:
+                control.close()
+                _become_child(descriptors, START.unpack(message), program, alone=alone)
+            finally:
+                os._exit(1)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        message = control.recv(END.size)
+        control.send(_end(child, END.unpack(message)[0] if message else 0.0))
+
+
+def _end(child: int, patience: float) -> bytes:
+    """Wait ``patience`` seconds, then kill. Returns REPORT."""
+    until = time.monotonic() + patience
+    pid, status, usage = os.wait4(child, os.WNOHANG)
+    while not pid and time.monotonic() < until:
+        time.sleep(POLL_S)
+        pid, status, usage = os.wait4(child, os.WNOHANG)
+    if killed := not pid:
+        os.kill(child, signal.SIGKILL)
+        pid, status, usage = os.wait4(child, 0)
+    return REPORT.pack(status, usage.ru_utime + usage.ru_stime, killed, usage.ru_maxrss * 1024)
+
+
+def _take_a_user() -> bool:
+    """Root becomes a user that nobody else is, without capabilities. Returns whether that was possible."""
+    if os.geteuid() != 0:
+        return False
+    user = 0x7000_0000 + os.getpid()
+    try:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    except OSError:  # a container need not have such users
+        return False
+    return True
+
+
+def _deny_files_and_network() -> int:
+    """Landlock with every right handled and none given: no path can be opened, bound or connected, nothing outside be
+    signalled. Returns the kernel's version of Landlock, 0 where there is none.
+
+    Source: Documentation/userspace-api/landlock.rst of the kernel.
+    """
+    create_ruleset, restrict_self = 444, 446  # on every architecture
+    version = max(0, libc.syscall(create_ruleset, None, ctypes.c_size_t(0), 1))
+    if version == 0:
+        return 0
+    files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+    network, scopes = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
+    rules = struct.pack("=QQQ", files, network, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]
+    ruleset = libc.syscall(create_ruleset, rules, ctypes.c_size_t(len(rules)), 0)
+    if ruleset < 0 or libc.syscall(restrict_self, ruleset, 0) != 0:
+        return 0
+    os.close(ruleset)
+    return version
+
+
+def _prctl(option: int, value: int, pointer: typing.Any = None) -> None:
+    zero = ctypes.c_ulong(0)
+    if libc.prctl(option, ctypes.c_ulong(value), pointer or zero, zero, zero) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+# ---------------------------------------------------------------- a child
+
+
+def _become_child(
+    descriptors: list[int], limits: tuple[int, ...], program: SockFilterProgram, *, alone: bool
+) -> None:
+    """Take the job, close everything, give up every right, run."""
+    zygote = os.getppid()
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != zygote:
+        return
+    if len(descriptors) > 1:
+        os.dup2(descriptors[1], 1)
+    os.dup2(descriptors[0], CHANNEL)
+    os.closerange(CHANNEL + 1, 1 << 20)
+    job = receive()
+    if "stdin" in job:
+        _connect_streams(job["stdin"])
+    cpu, wall, memory, output = limits
+    for limit, soft, hard in (
+        (resource.RLIMIT_CPU, cpu, cpu + 1),  # SIGXCPU, then SIGKILL
+        (resource.RLIMIT_AS, memory, memory),
+        (resource.RLIMIT_FSIZE, output, output),
+        (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0, 0),
+        *([(resource.RLIMIT_NPROC, PROCESSES, PROCESSES)] if alone else []),
+    ):
+        resource.setrlimit(limit, (soft, hard))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_STACK, (STACK, STACK))
+    if program.length:
+        _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.pointer(program))
+    if "stdin" in job:
+        run_script(job, wall)
+    else:
+        run_function(job)
+
+
+def _connect_streams(stdin: str) -> None:
+    """The text as standard input, in a file that is gone with the child; fresh objects for both streams."""
+    source = os.memfd_create("stdin")
+    with open(source, "wb", closefd=False) as file:
+        file.write(stdin.encode("utf-8", "surrogatepass"))
+    os.lseek(source, 0, os.SEEK_SET)
+    os.dup2(source, 0)
+    os.close(source)
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore
+
+
+def run_function(job: dict[str, typing.Any]) -> None:
+    """Run the program, then call its function for every case that comes."""
+    module = load(job, "program")
+    function = module.__dict__.get(job["entry_point"])
+    if not callable(function):
+        fail("no_function")
+    send("loaded")
+    while True:
+        case = receive()
+        try:
+            args, kwargs = decode(case["args"]), decode(case["kwargs"])
+            answer = json.dumps({"value": encode(function(*args, **kwargs))})
+        except MemoryError:
+            answer = json.dumps({"failed": "memory"})
+        except BaseException:
+            answer = json.dumps({"failed": "crashed"})
+        if len(answer) > LARGEST_RESULT:
+            answer = json.dumps({"value": {"$other": "too large"}})
+        send(case["token"] + answer)
+
+
+def run_script(job: dict[str, typing.Any], wall: int) -> None:
+    """Run the program as a script with its standard input, and end as the interpreter would."""
+    load(job, "__main__")
+    for stream in (sys.stdout, sys.__stdout__):
+        stream.flush()
+    # It has done its work. A thread that it left running may go on, but not for ever.
+    for number in (signal.SIGXCPU, signal.SIGALRM):
+        signal.signal(number, lambda *_: os._exit(0))
+    signal.setitimer(signal.ITIMER_REAL, wall / 2)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.__stdout__):
+        stream.flush()
+    os._exit(0)
+
+
+def load(job: dict[str, typing.Any], name: str) -> types.ModuleType:
+    """The module that setup and program make. Ends the process when one of them fails."""
+    module = types.ModuleType(name)
+    module.__dict__["__builtins__"] = builtins
+    sys.modules[name] = module
+    if job["setup"]:
+        try:
+            exec(compile(job["setup"], "<setup>", "exec"), module.__dict__)
+        except BaseException as error:
+            fail("setup", f"{type(error).__name__}: {error}")
+    send("ready")  # the last word that the program had no hand in
+    try:
+        code = compile(job["program"], "<program>", "exec", dont_inherit=True)
+    except MemoryError:
+        fail("memory")
+    except BaseException:  # SyntaxError, ValueError for a null byte, RecursionError for deep nesting
+        fail("syntax_error")
+    try:
+        exec(code, module.__dict__)
+    except MemoryError:
+        fail("memory")
+    except SystemExit as error:
+        if name != "__main__" or error.code not in (None, 0):
+            fail("crashed")
+    except BaseException:
+        fail("crashed")
+    return module
+
+
+def fail(reason: str, text: str = "") -> typing.NoReturn:
+    """Say why there will be no answers, and end."""
+    send(f"{reason}: {text[:1000]}" if text else reason)
+    os._exit(1)
+
+
+# ---------------------------------------------------------------- what goes over the channel
+
+
+def encode(value: typing.Any) -> typing.Any:
+    """A value as tagged JSON, by its exact type: the arrays of JSON are lists, its objects are tags."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind is tuple:
+        return {"$tuple": [encode(item) for item in value]}
+    if kind in (dict, collections.Counter, collections.defaultdict, collections.OrderedDict):
+        return {"$dict": [[encode(k), encode(v)] for k, v in value.items()]}
+    return {"$other": kind.__name__}
+
+
+def decode(value: typing.Any) -> typing.Any:
+    """A value from the ground truth: as in JSON, but for ``{"$tuple": [...]}``."""
+    if type(value) is list:
+        return [decode(item) for item in value]
+    if type(value) is dict:
+        if value.keys() == {"$tuple"} and type(value["$tuple"]) is list:
+            return tuple(decode(item) for item in value["$tuple"])
+        return {k: decode(v) for k, v in value.items()}
+    return value
+
+
+def receive() -> typing.Any:
+    """The next message; the process ends with the channel."""
+    return json.loads(_read(LENGTH.unpack(_read(LENGTH.size))[0]))
+
+
+def _read(size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = os.read(CHANNEL, size - len(data))
+        if not part:
+            os._exit(1)
+        data += part
+    return data
+
+
+def send(text: str) -> None:
+    """One message: ``ready``, ``loaded``, a reason code, or the token of a case with its answer."""
+    encoded = text.encode(errors="backslashreplace")
+    data = memoryview(LENGTH.pack(len(encoded)) + encoded)
+    while data:
+        data = data[os.write(CHANNEL, data) :]
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
