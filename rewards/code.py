@@ -28,11 +28,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -40,13 +39,13 @@ from typing import Any
 from harness.types import Score
 from rewards.contract import errored
 from rewards.isolation import SANDBOXES, Refused
-from rewards.sandbox import CPU_LIMIT_S, OUTPUT_LIMIT, Ended, Lost, Program, Sandbox
+from rewards.sandbox import CPU_LIMIT_S, FILE_LIMIT, Lost, Sandbox
 
 ATTEMPTS = 3
 """At one completion, with a new sandbox each time, before the verifier is at fault."""
 
-PROGRAM_FAULTS = {"syntax_error", "no_function", "crashed", "memory"}
-"""What a program's own process may report of it."""
+FAULTS = {"setup", "syntax_error", "no_function", "crashed", "memory"}
+"""Why a process has no answers, in its own words."""
 
 
 class GroundTruthError(ValueError):
@@ -58,14 +57,14 @@ class GroundTruthError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``args`` and ``kwargs`` of a call and the ``expected`` value; of a script ``expected`` is its output."""
+    """What goes in, as JSON (arguments of a call, standard input of a script), and the ``expected`` value or output.
 
+    ``answer_limit`` is in bytes; a longer answer cannot be right.
+    """
+
+    given: str
     expected: Any
-    args: Any = ()
-    kwargs: Any = None
-    stdin: str = ""
     answer_limit: int = 0
-    """Bytes beyond which an answer cannot be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def _parse_call(name: str, case: Any) -> Case:
         raise GroundTruthError(f"{name}: kwargs must be an object")
     if _has_nan(case["expected"]):
         raise GroundTruthError(f"{name}: expected has NaN, which equals nothing")
-    return Case(case["expected"], args, kwargs, answer_limit=1024 + 16 * len(json.dumps(case["expected"])))
+    return Case(json.dumps([args, kwargs]), case["expected"], 1024 + 16 * len(json.dumps(case["expected"])))
 
 
 def _parse_run(name: str, case: Any) -> Case:
@@ -121,7 +120,7 @@ def _parse_run(name: str, case: Any) -> Case:
     for key, text in case.items():
         if not isinstance(text, str):
             raise GroundTruthError(f"{name}: {key} must be a string")
-    return Case(normalise_output(case["stdout"]), stdin=case["stdin"])
+    return Case(json.dumps(case["stdin"]), normalise_output(case["stdout"]))
 
 
 def _check_keys(value: Any, name: str, needed: set[str], allowed: set[str]) -> None:
@@ -242,22 +241,20 @@ def score(completion: str, ground_truth: str) -> Score:
     breaks ``ATTEMPTS`` times."""
     try:
         truth = parse_ground_truth(ground_truth)
+        program = extract_program(completion)
+        if program is None:
+            return Score(0.0, False, "no_program", {"cases": 0.0})
+        outcomes = _try(lambda sandbox: (_call if truth.entry_point else _run)(sandbox, program, truth))
+        if outcomes == ["setup"]:  # the program can say so too: see whether it needs one
+            blame = _try(lambda sandbox: (_call if truth.entry_point else _run)(sandbox, "", truth))
+            if blame == ["setup"]:
+                return errored("ground_truth: setup raises an exception or ends the process")
+            outcomes = ["forged"]
+        return _score_of(outcomes, truth)
     except GroundTruthError as error:
         return errored(f"ground_truth: {error}")
-    program = extract_program(completion)
-    if program is None:
-        return Score(0.0, False, "no_program", {"cases": 0.0})
-    problem = ""
-    for _ in range(ATTEMPTS):
-        try:
-            with SANDBOXES.one() as sandbox:
-                outcomes = list((_call_cases if truth.entry_point else _run_cases)(sandbox, program, truth))
-            return _score_of(outcomes, truth)
-        except Lost as lost:
-            problem = str(lost)
-        except (Refused, GroundTruthError) as error:
-            return errored(str(error))
-    return errored(f"{problem}, {ATTEMPTS} times")
+    except (Refused, Lost) as error:
+        return errored(str(error))
 
 
 def compute_reward(completion: str, ground_truth: str) -> float:
@@ -270,40 +267,57 @@ def compute_reward(completion: str, ground_truth: str) -> float:
         return 0.0
 
 
+def _try(judge: Callable[[Sandbox], list[str]]) -> list[str]:
+    """What ``judge`` says with a sandbox; another one is tried when one is lost. Raises Refused or Lost."""
+    for attempt in range(ATTEMPTS):
+        try:
+            with SANDBOXES.one() as sandbox:
+                return judge(sandbox)
+        except Lost:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
 def _score_of(outcomes: list[str], truth: GroundTruth) -> Score:
     """``outcomes`` are ``right`` or reason codes, the last of which holds for all cases that were not reached."""
-    n, reason = len(truth.cases), next((outcome for outcome in outcomes if outcome != "right"), "right")
     if "forged" in outcomes:
         return Score(0.0, False, "forged", {"cases": 0.0})
-    passed = outcomes.count("right")
+    n, passed = len(truth.cases), outcomes.count("right")
     if passed == n:
         return Score(1.0, True, "right", {"cases": 1.0})
+    reason = next(outcome for outcome in outcomes if outcome != "right")
     rescaled = max(0, passed - truth.constant) / (n - truth.constant) if truth.constant < n else 0.0
     return Score(rescaled, False, reason, {"cases": passed / n})
 
 
-def _call_cases(sandbox: Sandbox, program: str, truth: GroundTruth) -> Iterator[str]:
-    """The outcome of each case; ends early with the reason why there will be no more."""
-    job = {"program": program, "entry_point": truth.entry_point, "setup": truth.setup}
-    with sandbox.run(job) as run:
-        try:
-            _await_ready(run)
-            if (loaded := run.receive()) != b"loaded":
-                yield _fault(loaded)
-                return
-            for case in truth.cases:
-                token = secrets.token_hex(8)
-                run.send({"token": token, "args": case.args, "kwargs": case.kwargs})
-                answer = run.receive()
-                if answer[: len(token)] != token.encode():  # sent before the case was known, or twice
-                    yield "forged"
-                    return
-                yield _judge(answer[len(token) :], case, truth.tolerance)
-        except Ended as end:
-            yield end.reason or "crashed"  # an exit before the last answer, whatever its status
+def _call(sandbox: Sandbox, program: str, truth: GroundTruth) -> list[str]:
+    """The outcomes of the cases, which one process answers in order, one line each."""
+    token = secrets.token_hex(8)
+    words = {"program": program, "setup": truth.setup, "entry_point": truth.entry_point, "token": token}
+    given = ", ".join(case.given for case in truth.cases)
+    outcome = sandbox.run(f'{{"cases": [{given}], {json.dumps(words)[1:]}')
+    *lines, rest = outcome.answers.split(b"\n")
+    if len(lines) == 1 and (fault := _fault(lines[0])):
+        return [fault]
+    if len(lines) > len(truth.cases):
+        return ["forged"]
+    outcomes = [_judge(line, token, case, truth.tolerance) for line, case in zip(lines, truth.cases, strict=False)]
+    if len(outcomes) < len(truth.cases):
+        outcomes.append("output_limit" if rest else outcome.reason or "crashed")  # an exit, whatever its status
+    return outcomes
 
 
-def _judge(answer: bytes, case: Case, tolerance: float | None) -> str:
+def _fault(line: bytes) -> str:
+    """The reason code that a program's process gave of itself, empty when the line is none."""
+    word = line.partition(b":")[0].decode(errors="replace")
+    return word if word in FAULTS else ""
+
+
+def _judge(line: bytes, token: str, case: Case, tolerance: float | None) -> str:
+    given, _, answer = line.partition(b" ")
+    if given != token.encode():
+        return "forged"
     if len(answer) > case.answer_limit:
         return "wrong"
     try:
@@ -317,58 +331,29 @@ def _judge(answer: bytes, case: Case, tolerance: float | None) -> str:
     return "right" if "value" in value and matches(case.expected, value["value"], tolerance) else "wrong"
 
 
-def _run_cases(sandbox: Sandbox, program: str, truth: GroundTruth) -> Iterator[str]:
-    """As _call_cases, with a fresh process for each case."""
-    left = float(CPU_LIMIT_S)
+def _run(sandbox: Sandbox, program: str, truth: GroundTruth) -> list[str]:
+    """The outcomes of the cases, each of which is a process of its own. They share the limit of CPU time."""
+    outcomes, left = [], float(CPU_LIMIT_S)
     for case in truth.cases:
-        outcome, spent = _run_case(sandbox, program, case, truth.setup, math.ceil(left))
-        yield outcome
-        left -= spent
-        if outcome in ("timeout", "syntax_error"):
-            return
-        if left <= 0:
-            yield "timeout"
-            return
+        job = f'{{"stdin": {case.given}, {json.dumps({"program": program, "setup": truth.setup})[1:]}'
+        outcome = sandbox.run(job, script=True, cpu_s=math.ceil(left))
+        if fault := _fault(outcome.answers):
+            reason = fault
+        elif len(outcome.output) >= FILE_LIMIT:
+            reason = "output_limit"
+        else:
+            reason = outcome.reason or ("right" if _is_output(outcome.output, case.expected) else "wrong")
+        outcomes.append(reason)
+        left -= outcome.cpu_s
+        if reason in ("timeout", "syntax_error", "setup"):
+            return outcomes if reason != "setup" else [reason]
+        if left <= 0 and len(outcomes) < len(truth.cases):
+            return [*outcomes, "timeout"]
+    return outcomes
 
 
-def _run_case(sandbox: Sandbox, program: str, case: Case, setup: str, cpu_s: int) -> tuple[str, float]:
-    """The outcome and seconds on the processor."""
-    output = os.memfd_create("stdout")
+def _is_output(output: bytes, expected: str) -> bool:
     try:
-        with sandbox.run(
-            {"program": program, "stdin": case.stdin, "setup": setup}, cpu_s=cpu_s, output=output
-        ) as run:
-            try:
-                _await_ready(run)
-                outcome = _fault(run.receive())  # a script that ends well sends nothing
-            except Ended as end:
-                outcome = end.reason
-            run.end()
-        size = os.fstat(output).st_size
-        if size >= OUTPUT_LIMIT:
-            return "output_limit", run.cpu_s
-        if not outcome:
-            try:
-                right = normalise_output(os.pread(output, size, 0).decode()) == case.expected
-            except UnicodeDecodeError:
-                right = False
-            outcome = "right" if right else "wrong"
-        return outcome, run.cpu_s
-    finally:
-        os.close(output)
-
-
-def _await_ready(run: Program) -> None:
-    """Raises GroundTruthError when the setup failed: until it is done, nothing of the program has run."""
-    try:
-        first = run.receive()
-    except Ended as end:
-        raise GroundTruthError(f"ground_truth: setup ended by itself ({end.reason or 'exit'})") from None
-    if first != b"ready":
-        raise GroundTruthError(f"ground_truth: setup raised {first.decode(errors='replace').removeprefix('setup: ')}")
-
-
-def _fault(message: bytes) -> str:
-    """The reason code that a program's process gave of itself."""
-    reason = message[:100].decode(errors="replace")
-    return reason if reason in PROGRAM_FAULTS else "forged"
+        return normalise_output(output.decode()) == expected
+    except UnicodeDecodeError:
+        return False

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rewards.sandbox import Ended, Lost, Sandbox, Tier
+from rewards.sandbox import Lost, Sandbox, Tier
 
 UNSAFE = "GRPO_UNSAFE_CODE"
 GOT_OUT = "got out"
@@ -65,7 +65,7 @@ def probe_sandbox(*, unsafe: bool | None = None) -> Isolation:
     for options in ways:
         try:
             isolation = _examine(options)
-        except (Lost, Ended) as error:
+        except Lost as error:
             problems.append(str(error))
             continue
         if isolation.escapes:
@@ -81,11 +81,10 @@ def probe_sandbox(*, unsafe: bool | None = None) -> Isolation:
 
 
 def _examine(options: Mapping[str, Any]) -> Isolation:
-    """A sandbox of this kind and what the attempts gave. Raises Lost when it does not come up, Ended when the
-    attempts do not come to their end."""
+    """A sandbox of this kind and what the attempts gave. Raises Lost when they cannot be made in it."""
     with ExitStack() as stack:
         sandbox = Sandbox(**options)
-        stack.callback(sandbox.stop)
+        stack.callback(sandbox.end)
         if sandbox.tier == "none":
             return Isolation("none", sandbox.landlock, options=options)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sandbox-probe-")))
@@ -97,14 +96,18 @@ def _examine(options: Mapping[str, Any]) -> Isolation:
         tcp, local = stack.enter_context(socket.create_server(("127.0.0.1", 0))), socket.socket(socket.AF_UNIX)
         stack.enter_context(local).bind("\0" + name)
         local.listen()
-        program = Path(__file__).with_name("escapes.py").read_text(encoding="utf-8")
-        with sandbox.run({"program": program, "entry_point": "attempt_all", "setup": ""}) as run:
-            for expected in (b"ready", b"loaded"):
-                if (answer := run.receive()) != expected:
-                    raise Lost(f"the attempts to get out cannot be made: {answer.decode(errors='replace')}")
-            inputs = [os.getpid(), str(folder), tcp.getsockname()[1], name]
-            run.send({"token": "", "args": inputs, "kwargs": {}})
-            attempts = dict(json.loads(run.receive())["value"]["$dict"])
+        job = {
+            "program": Path(__file__).with_name("escapes.py").read_text(encoding="utf-8"),
+            "setup": "",
+            "entry_point": "attempt_all",
+            "token": "",
+            "cases": [[[os.getpid(), str(folder), tcp.getsockname()[1], name], {}]],
+        }
+        outcome = sandbox.run(json.dumps(job))
+        try:
+            attempts = dict(json.loads(outcome.answers)["value"]["$dict"])
+        except (ValueError, KeyError):
+            raise Lost(f"the attempts to get out did not come to an end: {outcome}") from None
         if attack.exists():
             attempts["write a file"] = GOT_OUT
         if not kept.exists():
@@ -148,9 +151,10 @@ class Sandboxes:
             try:
                 yield sandbox
             except BaseException:
-                sandbox.stop()
+                sandbox.end()
                 raise
-            self._idle.append(sandbox)
+            if sandbox.alive:
+                self._idle.append(sandbox)
 
 
 SANDBOXES = Sandboxes()

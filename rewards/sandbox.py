@@ -16,38 +16,33 @@ rewards/isolation.py finds the best tier and makes it prove itself.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rewards.seccomp import build_filter
 
 CPU_LIMIT_S = 3
 """Per program, whatever the number of its cases. Time on the processor, so a busy machine fails no program."""
-WALL_LIMIT_S = 30.0
-"""For a program that sleeps; wide, since a program that waits for a processor takes long too."""
+WALL_LIMIT_S = 20.0
+"""For a program that sleeps; wide, since one that waits for a processor takes long too."""
 MEMORY_LIMIT = 5 << 29
 """Bytes of address space: 2.5 GiB, so that a program may print 1 GB at once."""
-OUTPUT_LIMIT = 1 << 24
-"""Bytes of standard output that are kept of a script."""
-MESSAGE_LIMIT = 1 << 25
-"""Bytes of one message from a program. The zygote sends none as large."""
+FILE_LIMIT = 1 << 24
+"""Bytes of all answers of a program, and of a script's output."""
 START_LIMIT_S = 60.0
-EXIT_LIMIT_S = 10.0
-"""For a program that has closed its channel to be gone."""
 
 Tier = Literal["A", "B", "C", "none"]
-START, END, REPORT, LENGTH = struct.Struct("=IIQQ"), struct.Struct("=d"), struct.Struct("=id?Q"), struct.Struct("=I")
+HELLO, START, REPORT = struct.Struct("=i"), struct.Struct("=IIQQ"), struct.Struct("=idQ")
 """As in rewards/zygote.py, which says what they hold."""
 
 
@@ -55,29 +50,34 @@ class Lost(Exception):
     """The sandbox broke: somebody killed it, or the machine is out of something. Another one may do better."""
 
 
-class Ended(Exception):
-    """The program has ended, or was ended, before it gave its answer. ``reason`` is a reason code."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended and what it wrote, whatever that is worth.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    ``reason`` is empty for exit status 0, else crashed, timeout or memory. ``cpu_s`` are seconds on the processor.
+    """
+
+    reason: str
+    answers: bytes
+    output: bytes
+    cpu_s: float
 
 
 class Sandbox:
-    """One zygote. Runs one program at a time; must not be used by two threads at once."""
+    """One zygote. Runs one program at a time, for one thread at a time."""
 
     def __init__(self, *, bwrap: str | None = None, filtered: bool = True) -> None:
-        """Start it. ``bwrap`` is the path of that program. Raises Lost when it does not come up."""
+        """Start it, with bwrap from that path. Raises Lost when it does not come up."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # -P and -S: nothing of the harness can be imported; a fixed hash seed: sets have the same order everywhere.
+        # -S and -P: nothing but the standard library. A fixed hash seed: sets have the same order in every sandbox.
         command = [sys.executable, "-s", "-S", "-P", "-B", str(Path(__file__).with_name("zygote.py"))]
         environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "MALLOC_ARENA_MAX": "1"}
-        environment |= {n: os.environ[n] for n in ("LD_LIBRARY_PATH", "PYTHONHOME") if n in os.environ}
+        environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
         if bwrap:
             command = [bwrap, "--unshare-all", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", *command]
         try:
             with theirs:
-                self._process = subprocess.Popen(
+                process = subprocess.Popen(
                     [*command, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     env=environment,
@@ -89,129 +89,94 @@ class Sandbox:
         except OSError as error:
             ours.close()
             raise Lost(f"the sandbox cannot be started: {error}") from None
+        self.process_id = process.pid
         self._control = ours
-        self._stop = weakref.finalize(self, _stop, self._process, ours)
+        self._end = weakref.finalize(self, _end, process, ours)
+        code = build_filter() if filtered else b""
         try:
             ours.settimeout(START_LIMIT_S)
-            ours.send(build_filter() if filtered else b"")
-            hello = json.loads(ours.recv(1 << 16))
-        except (OSError, ValueError):
-            self.stop()
+            ours.send(code or b"\0")
+            (self.landlock,) = HELLO.unpack(ours.recv(HELLO.size))
+        except (OSError, struct.error):
+            self.end()
             raise Lost("the sandbox did not come up") from None
-        filtered = filtered and bool(build_filter())
-        self.landlock = int(hello["landlock"])
-        """The kernel's version of Landlock, 0 for none."""
-        self.tier: Tier = "none" if not filtered else "C" if not self.landlock else "A" if bwrap else "B"
+        self.tier: Tier = "none" if not code else "C" if not self.landlock else "A" if bwrap else "B"
 
     @property
-    def process_id(self) -> int:
-        return self._process.pid
+    def alive(self) -> bool:
+        return self._end.alive
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """End it and what runs in it."""
-        self._stop()
+        self._end()
 
     def forget(self) -> None:
-        """Let go of it in a process that was forked, and leave it to the parent."""
-        self._stop.detach()
+        """In a forked process: let go of it, it is the parent's."""
+        self._end.detach()
         self._control.close()
-        self._process.returncode = 0  # or it would be waited for
 
-    @contextmanager
-    def run(self, job: dict[str, Any], *, cpu_s: int = CPU_LIMIT_S, output: int | None = None) -> Iterator[Program]:
-        """A program that runs as ``job`` says (rewards/zygote.py) until the end of the with block, at the latest.
-
-        ``output`` is a file descriptor for its standard output. Raises Lost.
-        """
-        ours, theirs = socket.socketpair()
-        limits = START.pack(cpu_s, int(WALL_LIMIT_S), MEMORY_LIMIT, OUTPUT_LIMIT)
-        try:
-            with theirs:
-                socket.send_fds(self._control, [limits], [theirs.fileno(), *([] if output is None else [output])])
-        except OSError:
-            ours.close()
-            raise Lost("the sandbox was killed") from None
-        with ours:
-            program = Program(ours, self._control, cpu_s)
+    def run(self, job: str, *, script: bool = False, cpu_s: int = CPU_LIMIT_S) -> Outcome:
+        """Run what a job says (rewards/zygote.py). Raises Lost, after which another sandbox is needed."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
+            _write(files[0], job.encode())
+            limits = START.pack(cpu_s, int(WALL_LIMIT_S), MEMORY_LIMIT, FILE_LIMIT)
             try:
-                program.send(job)
-                yield program
-            finally:
-                program.end()
+                self._control.settimeout(START_LIMIT_S)
+                socket.send_fds(self._control, [limits], files)
+                self._control.settimeout(WALL_LIMIT_S)
+                status, spent, memory = REPORT.unpack(self._control.recv(REPORT.size))
+                reason = _reason(status, timed_out=spent >= cpu_s, large=memory > MEMORY_LIMIT // 8)
+            except TimeoutError:
+                reason, spent = "timeout", 0.0
+                self.end()
+            except (OSError, struct.error):
+                self.end()
+                raise Lost("the sandbox was killed") from None
+            return Outcome(reason, *[_read(file) for file in [*files[1:], -1][:2]], spent)
 
 
-class Program:
-    """One program: messages to it, messages from it, and how it ended."""
-
-    def __init__(self, channel: socket.socket, control: socket.socket, cpu_s: int) -> None:
-        self._channel, self._control, self._cpu_limit = channel, control, cpu_s
-        self._until = time.monotonic() + WALL_LIMIT_S
-        self._ended = False
-        self.cpu_s = 0.0
-        """Seconds on the processor, once it has ended."""
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Raises Ended or Lost."""
-        data = json.dumps(message).encode()
-        with self._channel_errors():
-            self._channel.sendall(LENGTH.pack(len(data)) + data)
-
-    def receive(self) -> bytes:
-        """One message as the program sent it: JSON of any content, or none. Raises Ended or Lost."""
-        (size,) = LENGTH.unpack(self._read(LENGTH.size))
-        if size > MESSAGE_LIMIT:
-            raise Ended("forged")
-        return self._read(size)
-
-    def end(self, patience: float = 0.0) -> str:
-        """Give it ``patience`` seconds, then kill it. Returns why it ended, empty for exit status 0. Raises Lost."""
-        if self._ended:
-            return ""
-        self._ended = True
-        try:
-            self._control.settimeout(patience + EXIT_LIMIT_S)
-            self._control.send(END.pack(patience))
-            status, self.cpu_s, killed, memory = REPORT.unpack(self._control.recv(REPORT.size))
-        except (OSError, struct.error):
-            raise Lost("the sandbox was killed") from None
-        if os.WIFEXITED(status):
-            return "crashed" if os.WEXITSTATUS(status) else ""
-        number = os.WTERMSIG(status)
-        if number == signal.SIGXCPU or (number == signal.SIGKILL and self.cpu_s >= self._cpu_limit):
-            return "timeout"
-        if number == signal.SIGKILL and not killed:
-            if memory > MEMORY_LIMIT // 8:  # the kernel ran out and took the largest
-                return "memory"
-            raise Lost("somebody killed a program in the sandbox")
-        return "crashed"
-
-    def _read(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            with self._channel_errors():
-                part = self._channel.recv(min(size - len(data), 1 << 20))
-                if not part:
-                    raise ConnectionResetError
-            data += part
-        return bytes(data)
-
-    @contextmanager
-    def _channel_errors(self) -> Iterator[None]:
-        left = self._until - time.monotonic()
-        try:
-            if left <= 0:
-                raise TimeoutError
-            self._channel.settimeout(left)
-            yield
-        except TimeoutError:
-            self.end()
-            raise Ended("timeout") from None
-        except OSError:
-            raise Ended(self.end(EXIT_LIMIT_S)) from None
+def _reason(status: int, *, timed_out: bool, large: bool) -> str:
+    """Why a program ended, from its wait status. Raises Lost when it was not its own doing."""
+    if os.WIFEXITED(status):
+        return "crashed" if os.WEXITSTATUS(status) else ""
+    number = os.WTERMSIG(status)
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and timed_out):
+        return "timeout"
+    if number == signal.SIGKILL:  # which it cannot send itself
+        if large:  # the kernel was out of memory and took the largest
+            return "memory"
+        raise Lost("somebody killed a program in the sandbox")
+    return "crashed"
 
 
-def _stop(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+@contextmanager
+def _memory_file(name: str) -> Iterator[int]:
+    file = os.memfd_create(name)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _write(file: int, data: bytes) -> None:
+    with open(file, "wb", closefd=False) as stream:
+        stream.write(data)
+
+
+def _read(file: int) -> bytes:
+    """The content; nothing of no file. The program is dead, so this does not change any more."""
+    if file < 0:
+        return b""
+    parts, at = [], 0
+    while part := os.pread(file, FILE_LIMIT + 1 - at, at):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
     control.close()
-    process.kill()  # its children go with it
+    process.kill()  # what runs in it goes with it
     with suppress(subprocess.TimeoutExpired):
         process.wait(5.0)

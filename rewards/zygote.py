@@ -1,13 +1,15 @@
 """The process inside the sandbox: imports the standard library once, then forks for every program.
 
-Started by rewards/sandbox.py as a script in a fresh interpreter, never imported; uses only the standard library. The
-zygote never sees a program: it is told to fork, and the child gets the program over a socket of its own, closes
-everything else, gives up what is left of its rights and runs it. Nobody believes what comes out of a child.
+Started by rewards/sandbox.py as a script in a fresh interpreter, never imported; uses only the standard library. Over
+its control socket it gets a seccomp filter, says hello (HELLO), and then for each program gets limits (START) and open
+files, forks, and reports how the child ended (REPORT). It never looks into the files:
 
-    hello    zygote: what isolation it has                         start    sandbox: limits, with the child's socket
-    end      sandbox: seconds to let the child end by itself       report   zygote: how it ended
+    job       what to run, as JSON; the child reads it and closes it
+    answers   empty, for the child to write to: a line for each case, or one with a reason code
+    output    only for a script: empty, its standard output
 
-The zygote ends when the sandbox's end of the control socket closes, its child when the zygote ends.
+The child gives up every right that is left and runs the program. Nobody believes what comes out of it. The zygote ends
+with the control socket, the child with the zygote.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import json
 import os
 import random
 import resource
+import select
 import signal
 import socket
 import struct
@@ -36,29 +39,28 @@ MODULES = """
 _strptime argparse array ast base64 bisect bz2 calendar cmath concurrent.futures.thread configparser copy csv dataclasses
 datetime decimal difflib encodings.ascii encodings.latin_1 encodings.utf_16 enum fractions functools glob graphlib gzip
 hashlib heapq hmac html inspect io ipaddress itertools keyword logging lzma math mmap numbers operator pathlib pickle platform
-pprint queue re reprlib secrets select shlex statistics string subprocess tempfile textwrap timeit tokenize traceback
+pprint queue re reprlib secrets shlex statistics string subprocess tempfile textwrap timeit tokenize traceback
 typing unicodedata unittest urllib.parse uuid warnings weakref zlib zoneinfo
 """
 """What a program can import besides the above: nothing can be opened once it runs. More of them, slower forks."""
 
+HELLO = struct.Struct("=i")
+"""The kernel's version of Landlock, 0 for none."""
 START = struct.Struct("=IIQQ")
-"""CPU seconds, wall seconds, bytes of memory, bytes of output."""
-END = struct.Struct("=d")
-REPORT = struct.Struct("=id?Q")
-"""Wait status, CPU seconds, whether it had to be killed, bytes of memory at most."""
-LENGTH = struct.Struct("=I")
+"""CPU seconds, wall-clock seconds, bytes of memory, bytes of a file."""
+REPORT = struct.Struct("=idQ")
+"""Wait status, CPU seconds, bytes of memory at most."""
 
-LARGEST_RESULT = 1 << 24
-"""Characters; whatever is larger is not sent."""
 PROCESSES = 64
 OPEN_FILES = 64
 STACK = 1 << 26
 """For recursion in C; CPython's own frames are on the heap."""
-CHANNEL = 3
-"""File descriptor of the child's socket."""
-POLL_S = 0.001
+ANSWERS = 3
+"""File descriptor of the answers in a child."""
 
 libc = ctypes.CDLL(None, use_errno=True)
+fork = ctypes.PyDLL(None).fork
+"""os.fork mends locks and seeds for a child of many threads; this has one, so an exact copy is right and half as dear."""
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 SECCOMP_MODE_FILTER = 2
 
@@ -89,37 +91,30 @@ def serve(control: socket.socket) -> None:
     sys.path_importer_cache.clear()
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # site makes these, and is not loaded
     random.seed(0)  # the same random numbers in whichever zygote
+    exec(compile("def warm_up(x): return [x]", "<program>", "exec"), {"__builtins__": builtins})
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page
-    control.send(json.dumps({"landlock": landlock, "user": os.getuid()}).encode())
+    control.send(HELLO.pack(landlock))
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, START.size, 2)
+        message, files, _, _ = socket.recv_fds(control, START.size, 3)
         if not message:
             return
-        child = os.fork()
+        child = fork()
+        if child < 0:
+            return
         if child == 0:
             try:
                 control.close()
-                _become_child(descriptors, START.unpack(message), program, alone=alone)
+                _become_child(files, START.unpack(message), program, alone=alone)
             finally:
                 os._exit(1)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        message = control.recv(END.size)
-        control.send(_end(child, END.unpack(message)[0] if message else 0.0))
-
-
-def _end(child: int, patience: float) -> bytes:
-    """Wait ``patience`` seconds, then kill. Returns REPORT."""
-    until = time.monotonic() + patience
-    pid, status, usage = os.wait4(child, os.WNOHANG)
-    while not pid and time.monotonic() < until:
-        time.sleep(POLL_S)
-        pid, status, usage = os.wait4(child, os.WNOHANG)
-    if killed := not pid:
-        os.kill(child, signal.SIGKILL)
-        pid, status, usage = os.wait4(child, 0)
-    return REPORT.pack(status, usage.ru_utime + usage.ru_stime, killed, usage.ru_maxrss * 1024)
+        for file in files:
+            os.close(file)
+        with open(os.pidfd_open(child), "rb", buffering=0) as end:
+            if control in select.select([control, end], [], [])[0]:  # nothing is said now: it has ended
+                os.kill(child, signal.SIGKILL)
+        _, status, usage = os.wait4(child, 0)
+        control.send(REPORT.pack(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
 
 
 def _take_a_user() -> bool:
@@ -165,26 +160,23 @@ def _prctl(option: int, value: int, pointer: typing.Any = None) -> None:
 # ---------------------------------------------------------------- a child
 
 
-def _become_child(
-    descriptors: list[int], limits: tuple[int, ...], program: SockFilterProgram, *, alone: bool
-) -> None:
-    """Take the job, close everything, give up every right, run."""
+def _become_child(files: list[int], limits: tuple[int, ...], program: SockFilterProgram, *, alone: bool) -> None:
+    """Read the job, close everything else, give up every right, run."""
     zygote = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != zygote:
         return
-    if len(descriptors) > 1:
-        os.dup2(descriptors[1], 1)
-    os.dup2(descriptors[0], CHANNEL)
-    os.closerange(CHANNEL + 1, 1 << 20)
-    job = receive()
-    if "stdin" in job:
+    job = json.loads(os.pread(files[0], os.fstat(files[0]).st_size, 0))
+    if len(files) > 2:
+        os.dup2(files[2], 1)
         _connect_streams(job["stdin"])
-    cpu, wall, memory, output = limits
+    os.dup2(files[1], ANSWERS)
+    os.closerange(ANSWERS + 1, 1 << 20)
+    cpu, wall, memory, size = limits
     for limit, soft, hard in (
         (resource.RLIMIT_CPU, cpu, cpu + 1),  # SIGXCPU, then SIGKILL
         (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_FSIZE, output, output),
+        (resource.RLIMIT_FSIZE, size, size),
         (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
         (resource.RLIMIT_CORE, 0, 0),
         *([(resource.RLIMIT_NPROC, PROCESSES, PROCESSES)] if alone else []),
@@ -213,24 +205,19 @@ def _connect_streams(stdin: str) -> None:
 
 
 def run_function(job: dict[str, typing.Any]) -> None:
-    """Run the program, then call its function for every case that comes."""
-    module = load(job, "program")
-    function = module.__dict__.get(job["entry_point"])
+    """Run the program, then call its function for every case."""
+    function = load(job, "program").__dict__.get(job["entry_point"])
     if not callable(function):
         fail("no_function")
-    send("loaded")
-    while True:
-        case = receive()
+    for args, kwargs in job["cases"]:
         try:
-            args, kwargs = decode(case["args"]), decode(case["kwargs"])
-            answer = json.dumps({"value": encode(function(*args, **kwargs))})
+            answer = json.dumps({"value": encode(function(*decode(args), **decode(kwargs)))})
         except MemoryError:
-            answer = json.dumps({"failed": "memory"})
+            answer = '{"failed": "memory"}'
         except BaseException:
-            answer = json.dumps({"failed": "crashed"})
-        if len(answer) > LARGEST_RESULT:
-            answer = json.dumps({"value": {"$other": "too large"}})
-        send(case["token"] + answer)
+            answer = '{"failed": "crashed"}'
+        write(f"{job['token']} {answer}")
+    os._exit(0)
 
 
 def run_script(job: dict[str, typing.Any], wall: int) -> None:
@@ -259,7 +246,6 @@ def load(job: dict[str, typing.Any], name: str) -> types.ModuleType:
             exec(compile(job["setup"], "<setup>", "exec"), module.__dict__)
         except BaseException as error:
             fail("setup", f"{type(error).__name__}: {error}")
-    send("ready")  # the last word that the program had no hand in
     try:
         code = compile(job["program"], "<program>", "exec", dont_inherit=True)
     except MemoryError:
@@ -280,11 +266,11 @@ def load(job: dict[str, typing.Any], name: str) -> types.ModuleType:
 
 def fail(reason: str, text: str = "") -> typing.NoReturn:
     """Say why there will be no answers, and end."""
-    send(f"{reason}: {text[:1000]}" if text else reason)
+    write(f"{reason}: {text[:1000]}" if text else reason)
     os._exit(1)
 
 
-# ---------------------------------------------------------------- what goes over the channel
+# ---------------------------------------------------------------- answers
 
 
 def encode(value: typing.Any) -> typing.Any:
@@ -312,27 +298,11 @@ def decode(value: typing.Any) -> typing.Any:
     return value
 
 
-def receive() -> typing.Any:
-    """The next message; the process ends with the channel."""
-    return json.loads(_read(LENGTH.unpack(_read(LENGTH.size))[0]))
-
-
-def _read(size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = os.read(CHANNEL, size - len(data))
-        if not part:
-            os._exit(1)
-        data += part
-    return data
-
-
-def send(text: str) -> None:
-    """One message: ``ready``, ``loaded``, a reason code, or the token of a case with its answer."""
-    encoded = text.encode(errors="backslashreplace")
-    data = memoryview(LENGTH.pack(len(encoded)) + encoded)
+def write(line: str) -> None:
+    """At once, since the next case may be the end of this process."""
+    data = memoryview(line.replace("\n", " ").encode(errors="backslashreplace") + b"\n")
     while data:
-        data = data[os.write(CHANNEL, data) :]
+        data = data[os.write(ANSWERS, data) :]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import json
 import multiprocessing
 import os
 import time
+from pathlib import Path
+from typing import Any
 
 from rewards.code import score
 from rewards.isolation import SANDBOXES
@@ -30,40 +32,44 @@ def ground_truth(cases: int) -> str:
     )
 
 
-def judge(cases: int, script: bool, seconds: float, start: float, results: multiprocessing.Queue[int]) -> None:
+def cpu_seconds() -> float:
+    """Of this process, its sandbox and the programs that have run in it."""
+    spent = sum(os.times()[:2])
+    for sandbox in SANDBOXES._idle:
+        fields = Path(f"/proc/{sandbox.process_id}/stat").read_text().rpartition(")")[2].split()
+        spent += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return spent
+
+
+def judge(cases: int, script: bool, seconds: float, start: float, results: multiprocessing.Queue[Any]) -> None:
     truth = ground_truth(cases)
     if script:
         truth = json.dumps({"cases": [{"stdin": f"{n}\n", "stdout": f"{n + 1}\n"} for n in range(cases)]})
     text = "```python\nprint(int(input()) + 1)  # {seed}\n```" if script else PROGRAM
     assert score(text.replace("{seed}", "0"), truth).correct  # the sandbox is up
     time.sleep(max(0.0, start - time.time()))
-    until, done = time.monotonic() + seconds, 0
+    until, done, before = time.monotonic() + seconds, 0, cpu_seconds()
     while time.monotonic() < until:
         done += 1
         assert score(text.replace("{seed}", str(done)), truth).correct
-    results.put(done)
-    for sandbox in SANDBOXES._idle:  # so that their time is counted
-        sandbox.stop()
+    results.put((done, cpu_seconds() - before))
 
 
 def measure(cases: int, *, workers: int, seconds: float, script: bool = False) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
-    results: multiprocessing.Queue[int] = context.Queue()
-    before, start = os.times(), time.time() + 3.0
-    processes = [
-        context.Process(target=judge, args=(cases, script, seconds, start, results)) for _ in range(workers)
-    ]
+    results: multiprocessing.Queue[Any] = context.Queue()
+    start = time.time() + 3.0
+    processes = [context.Process(target=judge, args=(cases, script, seconds, start, results)) for _ in range(workers)]
     for process in processes:
         process.start()
-    done = sum(results.get() for _ in processes)
+    counts, spent = zip(*[results.get() for _ in processes], strict=True)
     for process in processes:
         process.join()
-    after = os.times()
-    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    done = sum(counts)
     return {
         "programs_per_s": round(done / seconds),
         "cases_per_s": round(done * cases / seconds),
-        "cpu_ms_per_program": round(1000 * cpu_s / done, 2),
+        "cpu_ms_per_program": round(1000 * sum(spent) / done, 2),
     }
 
 
