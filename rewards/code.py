@@ -12,9 +12,10 @@ same namespace. A function's program is a module (``__name__`` is not ``__main__
 **Judge**: the program runs in a sandbox (rewards/sandbox.py) and may do there what it likes. It is given the inputs of
 one case at a time, never an expected value; what it sends back is data, and is compared out here. So nothing it does
 to itself, its interpreter or its channel can make a wrong answer right. Types are exact: ``True`` is not ``1``, ``1.0``
-is not ``1``, NaN equals nothing. An array in ``expected`` matches a list or a tuple, ``{"$tuple": [...]}`` only a tuple
-(also in inputs); an object matches a dict with string keys. Only with a ``tolerance`` may a float differ, by at most
-that much. A script's output is compared line by line without trailing white space, and it must end without error.
+is not ``1``, NaN equals nothing. An array in ``expected`` matches a list or a tuple, ``{"$tuple": [...]}`` only a
+tuple, an object a dict with string keys, ``{"$dict": [[key, value], ...]}`` one with any; these tags hold in inputs
+too. Only with a ``tolerance`` may a float differ, by at most that much. A script's output is compared line by line
+without trailing white space, and it must end without error.
 
 **Score**: n cases of which the best constant program passes c: (passed - c) / (n - c), at least 0; the share passed is
 the component ``cases``. A row that a constant solves (c = n) pays only for all cases; check_ground_truth refuses it.
@@ -112,6 +113,8 @@ def _parse_call(name: str, case: Any) -> Case:
         raise GroundTruthError(f"{name}: kwargs must be an object")
     if _has_nan(case["expected"]):
         raise GroundTruthError(f"{name}: expected has NaN, which equals nothing")
+    for value in (args, kwargs, case["expected"]):
+        _check_tags(name, value)
     return Case(json.dumps([args, kwargs]), case["expected"], 1024 + 16 * len(json.dumps(case["expected"])))
 
 
@@ -131,6 +134,20 @@ def _check_keys(value: Any, name: str, needed: set[str], allowed: set[str]) -> N
         raise GroundTruthError(f"{name} has no {' and no '.join(sorted(missing))}{hint}")
     if unknown := value.keys() - needed - allowed:
         raise GroundTruthError(f"{name} has an unknown field {sorted(unknown)[0]}")
+
+
+def _check_tags(name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        if value.keys() <= {"$tuple", "$dict"} and value:
+            tag = next(iter(value))
+            pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in value[tag]) if tag == "$dict" else True
+            if len(value) > 1 or not isinstance(value[tag], list) or not pairs:
+                raise GroundTruthError(f'{name}: it is {{"$tuple": [...]}} or {{"$dict": [[key, value], ...]}}')
+        for item in value.values():
+            _check_tags(name, item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_tags(name, item)
 
 
 def _has_nan(value: Any) -> bool:
@@ -162,7 +179,8 @@ def _answer_of_constant(expected: Any) -> Any:
     if isinstance(expected, dict):
         if _is_tagged(expected, "$tuple"):
             return _answer_of_constant(expected["$tuple"])
-        return {"$dict": [[key, _answer_of_constant(expected[key])] for key in sorted(expected)]}
+        pairs = [[_answer_of_constant(key), _answer_of_constant(value)] for key, value in _items(expected)]
+        return {"$dict": sorted(pairs, key=json.dumps)}
     return expected + 0.0 if isinstance(expected, float) else expected  # one zero
 
 
@@ -192,17 +210,25 @@ def matches(expected: Any, answer: Any, tolerance: float | None = None) -> bool:
         return all(matches(e, a, tolerance) for e, a in zip(expected, items, strict=True))
     if isinstance(expected, dict):
         pairs = answer["$dict"] if _is_tagged(answer, "$dict") else None
-        if pairs is None or len(pairs) != len(expected):
+        if pairs is None or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
             return False
-        if not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-            return False
-        found = dict(pairs)
-        return expected.keys() == found.keys() and all(matches(e, found[k], tolerance) for k, e in expected.items())
+        found = {json.dumps(key): value for key, value in pairs}
+        wanted = {json.dumps(_answer_of_constant(key)): value for key, value in _items(expected)}
+        return (
+            len(pairs) == len(wanted)
+            and wanted.keys() == found.keys()
+            and all(matches(value, found[key], tolerance) for key, value in wanted.items())
+        )
     if type(answer) is not type(expected):
         return False
     if isinstance(expected, float) and tolerance and math.isfinite(expected):
         return abs(answer - expected) <= tolerance
     return bool(answer == expected)
+
+
+def _items(expected: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Keys and values of an object, or of ``{"$dict": [[key, value], ...]}``."""
+    return expected["$dict"] if _is_tagged(expected, "$dict") else list(expected.items())
 
 
 def _is_tagged(value: Any, tag: str) -> bool:
@@ -296,7 +322,7 @@ def _call(sandbox: Sandbox, program: str, truth: GroundTruth) -> list[str]:
     token = secrets.token_hex(8)
     words = {"program": program, "setup": truth.setup, "entry_point": truth.entry_point, "token": token}
     given = ", ".join(case.given for case in truth.cases)
-    outcome = sandbox.run(f'{{"cases": [{given}], {json.dumps(words)[1:]}')
+    outcome = sandbox.run(f'{{"cases": [{given}], {json.dumps(words)[1:]}', cpu_s=CPU_LIMIT_S)
     *lines, rest = outcome.answers.split(b"\n")
     if len(lines) == 1 and (fault := _fault(lines[0])):
         return [fault]

@@ -58,9 +58,15 @@ def probe_sandbox(*, unsafe: bool | None = None) -> Isolation:
     """The best isolation that holds here; takes about a second. Without ``unsafe`` the environment decides."""
     unsafe = os.environ.get(UNSAFE) == "1" if unsafe is None else unsafe
     if sys.platform != "linux":
-        return Isolation("none", refusal=f"programs are run on Linux only, this is {platform.system()}; use a container")
+        return Isolation(
+            "none", refusal=f"programs are run on Linux only, this is {platform.system()}; use a container"
+        )
     bwrap = shutil.which("bwrap")
-    ways: list[dict[str, Any]] = [*([{"bwrap": bwrap}] if bwrap else []), {}, *([{"filtered": False}] if unsafe else [])]
+    ways: list[dict[str, Any]] = [
+        *([{"bwrap": bwrap}] if bwrap else []),
+        {},
+        *([{"filtered": False}] if unsafe else []),
+    ]
     found, problems = [], []
     for options in ways:
         try:
@@ -134,9 +140,10 @@ class Sandboxes:
     def isolation(self) -> Isolation:
         """As probed before the first program."""
         with self._probing:
-            if self._isolation is None:
-                self._isolation = probe_sandbox()
-            return self._isolation
+            found = self._isolation or probe_sandbox()
+            if found.attempts or not found.refusal:  # else nothing came up, which may pass
+                self._isolation = found
+            return found
 
     @contextmanager
     def one(self) -> Iterator[Sandbox]:

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,6 +40,7 @@ MEMORY_LIMIT = 5 << 29
 FILE_LIMIT = 1 << 24
 """Bytes of all answers of a program, and of a script's output."""
 START_LIMIT_S = 60.0
+GRACE_S = 5.0
 
 Tier = Literal["A", "B", "C", "none"]
 HELLO, START, REPORT = struct.Struct("=i"), struct.Struct("=IIQQ"), struct.Struct("=idQ")
@@ -112,10 +113,11 @@ class Sandbox:
 
     def forget(self) -> None:
         """In a forked process: let go of it, it is the parent's."""
-        self._end.detach()
+        if detached := self._end.detach():
+            detached[2][0].returncode = 0  # or subprocess would complain that nobody waited for it
         self._control.close()
 
-    def run(self, job: str, *, script: bool = False, cpu_s: int = CPU_LIMIT_S) -> Outcome:
+    def run(self, job: str, *, cpu_s: int = CPU_LIMIT_S, script: bool = False) -> Outcome:
         """Run what a job says (rewards/zygote.py). Raises Lost, after which another sandbox is needed."""
         with ExitStack() as stack:
             files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
@@ -176,7 +178,9 @@ def _read(file: int) -> bytes:
 
 
 def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
-    control.close()
-    process.kill()  # what runs in it goes with it
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(5.0)
+    control.close()  # at which it ends its program and itself; bwrap ends after it
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -20,6 +20,7 @@ import collections
 import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import random
@@ -30,17 +31,17 @@ import socket
 import struct
 import sys
 import threading
-import time
 import types
 import typing
 from contextlib import suppress
+from pathlib import Path
 
 MODULES = """
-_strptime argparse array ast base64 bisect bz2 calendar cmath concurrent.futures.thread configparser copy csv dataclasses
-datetime decimal difflib encodings.ascii encodings.latin_1 encodings.utf_16 enum fractions functools glob graphlib gzip
-hashlib heapq hmac html inspect io ipaddress itertools keyword logging lzma math mmap numbers operator pathlib pickle platform
-pprint queue re reprlib secrets shlex statistics string subprocess tempfile textwrap timeit tokenize traceback
-typing unicodedata unittest urllib.parse uuid warnings weakref zlib zoneinfo
+_strptime argparse array ast base64 bisect bz2 calendar cmath concurrent.futures.thread configparser copy csv
+dataclasses datetime decimal difflib encodings.ascii encodings.latin_1 encodings.utf_16 enum fractions functools glob
+graphlib gzip hashlib heapq hmac html inspect io ipaddress itertools keyword logging lzma math mmap numbers operator
+pathlib pickle platform pprint queue re reprlib secrets shlex statistics string subprocess tempfile textwrap timeit
+tokenize traceback typing unicodedata unittest urllib.parse uuid warnings weakref zlib zoneinfo
 """
 """What a program can import besides the above: nothing can be opened once it runs. More of them, slower forks."""
 
@@ -60,7 +61,7 @@ ANSWERS = 3
 
 libc = ctypes.CDLL(None, use_errno=True)
 fork = ctypes.PyDLL(None).fork
-"""os.fork mends locks and seeds for a child of many threads; this has one, so an exact copy is right and half as dear."""
+"""os.fork mends locks and seeds after threads; here is one thread, so an exact copy is right, and half as dear."""
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 SECCOMP_MODE_FILTER = 2
 
@@ -78,8 +79,10 @@ def serve(control: socket.socket) -> None:
     """Fork a child for each start until the control socket ends."""
     for name in MODULES.split():
         importlib.import_module(name)
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("1000")  # a program, not the harness, is what the kernel kills for memory
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(
+            "1000", encoding="ascii"
+        )  # a program, not the harness, is what the kernel kills for memory
     code = control.recv(1 << 16)  # the seccomp filter, empty for none
     program = SockFilterProgram(len(code) // 8, code)
     os.chdir("/")
@@ -110,9 +113,10 @@ def serve(control: socket.socket) -> None:
                 os._exit(1)
         for file in files:
             os.close(file)
-        with open(os.pidfd_open(child), "rb", buffering=0) as end:
-            if control in select.select([control, end], [], [])[0]:  # nothing is said now: it has ended
-                os.kill(child, signal.SIGKILL)
+        end = os.pidfd_open(child)
+        if control in select.select([control, end], [], [])[0]:  # nothing is said now: it has ended
+            os.kill(child, signal.SIGKILL)
+        os.close(end)
         _, status, usage = os.wait4(child, 0)
         control.send(REPORT.pack(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
 
@@ -200,8 +204,13 @@ def _connect_streams(stdin: str) -> None:
     os.lseek(source, 0, os.SEEK_SET)
     os.dup2(source, 0)
     os.close(source)
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore
+    streams: typing.Any = sys
+    streams.stdin = streams.__stdin__ = io.TextIOWrapper(
+        io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8", errors="surrogateescape"
+    )
+    streams.stdout = streams.__stdout__ = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8"
+    )
 
 
 def run_function(job: dict[str, typing.Any]) -> None:
@@ -288,14 +297,16 @@ def encode(value: typing.Any) -> typing.Any:
 
 
 def decode(value: typing.Any) -> typing.Any:
-    """A value from the ground truth: as in JSON, but for ``{"$tuple": [...]}``."""
+    """A value from the ground truth: as in JSON, but for the tags $tuple and $dict."""
     if type(value) is list:
         return [decode(item) for item in value]
-    if type(value) is dict:
-        if value.keys() == {"$tuple"} and type(value["$tuple"]) is list:
-            return tuple(decode(item) for item in value["$tuple"])
-        return {k: decode(v) for k, v in value.items()}
-    return value
+    if type(value) is not dict:
+        return value
+    if value.keys() == {"$tuple"}:
+        return tuple(decode(item) for item in value["$tuple"])
+    if value.keys() == {"$dict"}:
+        return {decode(k): decode(v) for k, v in value["$dict"]}
+    return {k: decode(v) for k, v in value.items()}
 
 
 def write(line: str) -> None:

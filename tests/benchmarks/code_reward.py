@@ -20,7 +20,9 @@ from typing import Any
 from rewards.code import score
 from rewards.isolation import SANDBOXES
 
-PROGRAM = "Some reasoning.\n\n```python\ndef f(numbers, k={seed}):\n    return sum(n + k - {seed} for n in numbers)\n```\n"
+PROGRAM = (
+    "Some reasoning.\n\n```python\ndef f(numbers, k={seed}):\n    return sum(n + k - {seed} for n in numbers)\n```\n"
+)
 
 
 def ground_truth(cases: int) -> str:
