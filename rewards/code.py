@@ -32,7 +32,6 @@ import math
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -47,6 +46,9 @@ ATTEMPTS = 3
 
 FAULTS = {"setup", "syntax_error", "no_function", "crashed", "memory"}
 """Why a process has no answers, in its own words."""
+
+SETUP_FAULTS = {"setup", "crashed", "timeout", "memory"}
+"""What comes of a setup that fails."""
 
 
 class GroundTruthError(ValueError):
@@ -270,12 +272,11 @@ def score(completion: str, ground_truth: str) -> Score:
         program = extract_program(completion)
         if program is None:
             return Score(0.0, False, "no_program", {"cases": 0.0})
-        outcomes = _try(lambda sandbox: (_call if truth.entry_point else _run)(sandbox, program, truth))
-        if outcomes == ["setup"]:  # the program can say so too: see whether it needs one
-            blame = _try(lambda sandbox: (_call if truth.entry_point else _run)(sandbox, "", truth))
-            if blame == ["setup"]:
-                return errored("ground_truth: setup raises an exception or ends the process")
-            outcomes = ["forged"]
+        outcomes = _judge(program, truth)
+        # It may be the setup's doing. What the program says of that proves nothing: see what happens without one.
+        suspect = truth.setup and "right" not in outcomes and not SETUP_FAULTS.isdisjoint(outcomes)
+        if suspect and not SETUP_FAULTS.isdisjoint(_judge("", truth)):
+            return errored("ground_truth: setup raises an exception or ends the process")
         return _score_of(outcomes, truth)
     except GroundTruthError as error:
         return errored(f"ground_truth: {error}")
@@ -293,12 +294,12 @@ def compute_reward(completion: str, ground_truth: str) -> float:
         return 0.0
 
 
-def _try(judge: Callable[[Sandbox], list[str]]) -> list[str]:
-    """What ``judge`` says with a sandbox; another one is tried when one is lost. Raises Refused or Lost."""
+def _judge(program: str, truth: GroundTruth) -> list[str]:
+    """The outcomes of the cases in order, as _score_of takes them; a lost sandbox is replaced. Raises Refused, Lost."""
     for attempt in range(ATTEMPTS):
         try:
             with SANDBOXES.one() as sandbox:
-                return judge(sandbox)
+                return (_call if truth.entry_point else _run)(sandbox, program, truth)
         except Lost:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -307,7 +308,7 @@ def _try(judge: Callable[[Sandbox], list[str]]) -> list[str]:
 
 def _score_of(outcomes: list[str], truth: GroundTruth) -> Score:
     """``outcomes`` are ``right`` or reason codes, the last of which holds for all cases that were not reached."""
-    if "forged" in outcomes:
+    if "forged" in outcomes or "setup" in outcomes:  # which the setup is not to blame for
         return Score(0.0, False, "forged", {"cases": 0.0})
     n, passed = len(truth.cases), outcomes.count("right")
     if passed == n:
@@ -328,7 +329,9 @@ def _call(sandbox: Sandbox, program: str, truth: GroundTruth) -> list[str]:
         return [fault]
     if len(lines) > len(truth.cases):
         return ["forged"]
-    outcomes = [_judge(line, token, case, truth.tolerance) for line, case in zip(lines, truth.cases, strict=False)]
+    outcomes = [
+        _judge_answer(line, token, case, truth.tolerance) for line, case in zip(lines, truth.cases, strict=False)
+    ]
     if len(outcomes) < len(truth.cases):
         outcomes.append("output_limit" if rest else outcome.reason or "crashed")  # an exit, whatever its status
     return outcomes
@@ -340,7 +343,7 @@ def _fault(line: bytes) -> str:
     return word if word in FAULTS else ""
 
 
-def _judge(line: bytes, token: str, case: Case, tolerance: float | None) -> str:
+def _judge_answer(line: bytes, token: str, case: Case, tolerance: float | None) -> str:
     given, _, answer = line.partition(b" ")
     if given != token.encode():
         return "forged"
@@ -372,7 +375,7 @@ def _run(sandbox: Sandbox, program: str, truth: GroundTruth) -> list[str]:
         outcomes.append(reason)
         left -= outcome.cpu_s
         if reason in ("timeout", "syntax_error", "setup"):
-            return outcomes if reason != "setup" else [reason]
+            return outcomes
         if left <= 0 and len(outcomes) < len(truth.cases):
             return [*outcomes, "timeout"]
     return outcomes

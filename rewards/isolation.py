@@ -160,8 +160,7 @@ class Sandboxes:
             except BaseException:
                 sandbox.end()
                 raise
-            if sandbox.alive:
-                self._idle.append(sandbox)
+            self._idle.append(sandbox)
 
 
 SANDBOXES = Sandboxes()

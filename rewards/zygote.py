@@ -31,6 +31,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import types
 import typing
 from contextlib import suppress
@@ -49,8 +50,11 @@ HELLO = struct.Struct("=i")
 """The kernel's version of Landlock, 0 for none."""
 START = struct.Struct("=IIQQ")
 """CPU seconds, wall-clock seconds, bytes of memory, bytes of a file."""
-REPORT = struct.Struct("=idQ")
-"""Wait status, CPU seconds, bytes of memory at most."""
+REPORT = struct.Struct("=i?dQ")
+"""Wait status, whether it was too long at it, CPU seconds, bytes of memory at most."""
+PATIENCE = 60
+"""Seconds of wall-clock time for each second on the processor, before the limit of wall-clock time begins to count: a
+program that has to wait for a busy machine is not one that sleeps."""
 
 PROCESSES = 64
 OPEN_FILES = 64
@@ -72,6 +76,13 @@ class SockFilterProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
+class Discard(io.TextIOWrapper):
+    """Standard output and error where nobody reads them: even a gigabyte costs a program nothing."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
 # ---------------------------------------------------------------- the zygote
 
 
@@ -79,10 +90,8 @@ def serve(control: socket.socket) -> None:
     """Fork a child for each start until the control socket ends."""
     for name in MODULES.split():
         importlib.import_module(name)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(
-            "1000", encoding="ascii"
-        )  # a program, not the harness, is what the kernel kills for memory
+    with suppress(OSError):  # a program, not the harness, is what the kernel kills for memory
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     code = control.recv(1 << 16)  # the seccomp filter, empty for none
     program = SockFilterProgram(len(code) // 8, code)
     os.chdir("/")
@@ -93,7 +102,11 @@ def serve(control: socket.socket) -> None:
     sys.path.clear()  # nothing can be opened any more, so nothing need be looked for
     sys.path_importer_cache.clear()
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # site makes these, and is not loaded
+    streams: typing.Any = sys
+    streams.stdout = streams.__stdout__ = Discard(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
+    streams.stderr = streams.__stderr__ = Discard(io.BufferedWriter(io.FileIO(2, "w", closefd=False)))
     random.seed(0)  # the same random numbers in whichever zygote
+    # What the first compilation sets up need not be set up by every child.
     exec(compile("def warm_up(x): return [x]", "<program>", "exec"), {"__builtins__": builtins})
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page
@@ -102,23 +115,41 @@ def serve(control: socket.socket) -> None:
         message, files, _, _ = socket.recv_fds(control, START.size, 3)
         if not message:
             return
-        child = fork()
+        limits, child = START.unpack(message), fork()
         if child < 0:
             return
         if child == 0:
             try:
                 control.close()
-                _become_child(files, START.unpack(message), program, alone=alone)
+                job = _confine(files, limits, program, alone=alone)
+            except BaseException:  # not the program's doing: end in a way that a program cannot
+                os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                run(job, limits[1])
             finally:
                 os._exit(1)
         for file in files:
             os.close(file)
-        end = os.pidfd_open(child)
-        if control in select.select([control, end], [], [])[0]:  # nothing is said now: it has ended
-            os.kill(child, signal.SIGKILL)
-        os.close(end)
+        overran = _wait(child, control, limits[1])
         _, status, usage = os.wait4(child, 0)
-        control.send(REPORT.pack(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+        control.send(REPORT.pack(status, overran, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+
+
+def _wait(child: int, control: socket.socket, wall: int) -> bool:
+    """Wait for a child to end; kill it when the control socket ends or its time is over. Returns whether it was."""
+    end, started = os.pidfd_open(child), time.monotonic()
+    clock = ~child << 3 | 2  # CPUCLOCK_SCHED of a process, as clock_getcpuclockid makes it
+    try:
+        while True:
+            left = wall + PATIENCE * time.clock_gettime(clock) - (time.monotonic() - started)
+            ready = select.select([control, end], [], [], max(0.0, left))[0]
+            if end in ready:
+                return False
+            if control in ready or left <= 0:  # nothing is said on it now: it has ended
+                os.kill(child, signal.SIGKILL)
+                return True
+    finally:
+        os.close(end)
 
 
 def _take_a_user() -> bool:
@@ -164,19 +195,19 @@ def _prctl(option: int, value: int, pointer: typing.Any = None) -> None:
 # ---------------------------------------------------------------- a child
 
 
-def _become_child(files: list[int], limits: tuple[int, ...], program: SockFilterProgram, *, alone: bool) -> None:
-    """Read the job, close everything else, give up every right, run."""
+def _confine(files: list[int], limits: tuple[int, ...], program: SockFilterProgram, *, alone: bool) -> typing.Any:
+    """Read the job, close everything else and give up every right. Returns the job."""
     zygote = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != zygote:
-        return
+        raise ProcessLookupError
     job = json.loads(os.pread(files[0], os.fstat(files[0]).st_size, 0))
     if len(files) > 2:
         os.dup2(files[2], 1)
         _connect_streams(job["stdin"])
     os.dup2(files[1], ANSWERS)
     os.closerange(ANSWERS + 1, 1 << 20)
-    cpu, wall, memory, size = limits
+    cpu, _, memory, size = limits
     for limit, soft, hard in (
         (resource.RLIMIT_CPU, cpu, cpu + 1),  # SIGXCPU, then SIGKILL
         (resource.RLIMIT_AS, memory, memory),
@@ -190,10 +221,7 @@ def _become_child(files: list[int], limits: tuple[int, ...], program: SockFilter
         resource.setrlimit(resource.RLIMIT_STACK, (STACK, STACK))
     if program.length:
         _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.pointer(program))
-    if "stdin" in job:
-        run_script(job, wall)
-    else:
-        run_function(job)
+    return job
 
 
 def _connect_streams(stdin: str) -> None:
@@ -211,6 +239,13 @@ def _connect_streams(stdin: str) -> None:
     streams.stdout = streams.__stdout__ = io.TextIOWrapper(
         io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8"
     )
+
+
+def run(job: dict[str, typing.Any], wall: int) -> None:
+    if "stdin" in job:
+        run_script(job, wall)
+    else:
+        run_function(job)
 
 
 def run_function(job: dict[str, typing.Any]) -> None:

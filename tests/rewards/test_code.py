@@ -216,7 +216,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(values=st.lists(JSON, min_size=2, max_size=20))
 def test_any_value_goes_in_and_comes_out_as_it_is(values: list[Any]) -> None:
     truth = calls(*[([value], value) for value in values])

@@ -383,7 +383,7 @@ SLEEPERS = {"sleep", "deadlock"}
 def test_a_bomb_is_bounded_and_earns_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     body, reasons = BOMBS[name]
     if name in SLEEPERS:
-        monkeypatch.setattr(sandbox, "WALL_LIMIT_S", 1.0)
+        monkeypatch.setattr(sandbox, "WALL_LIMIT_S", 1)
     verdict = judge(f"def f(x):\n    {body}")
     assert verdict.reward == 0.0, verdict
     assert verdict.reason in reasons, verdict
@@ -476,7 +476,7 @@ threading.Thread(target=main).start()
 
 
 def test_a_script_that_leaves_a_thread_running_is_judged_by_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "WALL_LIMIT_S", 2.0)
+    monkeypatch.setattr(sandbox, "WALL_LIMIT_S", 2)
     program = """
 import threading, time
 print(sum(map(int, input().split())))
