@@ -60,12 +60,12 @@ class GroundTruthError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What goes in, as JSON (arguments of a call, standard input of a script), and the ``expected`` value or output.
+    """What goes in (arguments of a call, standard input of a script), and the ``expected`` value or output.
 
     ``answer_limit`` is in bytes; a longer answer cannot be right.
     """
 
-    given: str
+    given: Any
     expected: Any
     answer_limit: int = 0
 
@@ -117,7 +117,7 @@ def _parse_call(name: str, case: Any) -> Case:
         raise GroundTruthError(f"{name}: expected has NaN, which equals nothing")
     for value in (args, kwargs, case["expected"]):
         _check_tags(name, value)
-    return Case(json.dumps([args, kwargs]), case["expected"], 1024 + 16 * len(json.dumps(case["expected"])))
+    return Case([args, kwargs], case["expected"], 1024 + 16 * len(json.dumps(case["expected"])))
 
 
 def _parse_run(name: str, case: Any) -> Case:
@@ -125,7 +125,7 @@ def _parse_run(name: str, case: Any) -> Case:
     for key, text in case.items():
         if not isinstance(text, str):
             raise GroundTruthError(f"{name}: {key} must be a string")
-    return Case(json.dumps(case["stdin"]), normalise_output(case["stdout"]))
+    return Case(case["stdin"], normalise_output(case["stdout"]))
 
 
 def _check_keys(value: Any, name: str, needed: set[str], allowed: set[str]) -> None:
@@ -224,7 +224,7 @@ def matches(expected: Any, answer: Any, tolerance: float | None = None) -> bool:
     if type(answer) is not type(expected):
         return False
     if isinstance(expected, float) and tolerance and math.isfinite(expected):
-        return abs(answer - expected) <= tolerance
+        return bool(abs(answer - expected) <= tolerance)
     return bool(answer == expected)
 
 
@@ -247,7 +247,8 @@ FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>.*)")
 
 def extract_program(completion: str) -> str | None:
     """The last closed fenced block that is marked as Python, None where there is none."""
-    program, fence, is_python, lines = None, "", False, []
+    program, fence, is_python = None, "", False
+    lines: list[str] = []
     for line in completion.replace("\r\n", "\n").split("\n"):
         match = FENCE.fullmatch(line)
         if not fence:
@@ -321,9 +322,14 @@ def _score_of(outcomes: list[str], truth: GroundTruth) -> Score:
 def _call(sandbox: Sandbox, program: str, truth: GroundTruth) -> list[str]:
     """The outcomes of the cases, which one process answers in order, one line each."""
     token = secrets.token_hex(8)
-    words = {"program": program, "setup": truth.setup, "entry_point": truth.entry_point, "token": token}
-    given = ", ".join(case.given for case in truth.cases)
-    outcome = sandbox.run(f'{{"cases": [{given}], {json.dumps(words)[1:]}', cpu_s=CPU_LIMIT_S)
+    job = {
+        "program": program,
+        "setup": truth.setup,
+        "entry_point": truth.entry_point,
+        "token": token,
+        "cases": [case.given for case in truth.cases],
+    }
+    outcome = sandbox.run(job, cpu_s=CPU_LIMIT_S)
     *lines, rest = outcome.answers.split(b"\n")
     if len(lines) == 1 and (fault := _fault(lines[0])):
         return [fault]
@@ -364,8 +370,8 @@ def _run(sandbox: Sandbox, program: str, truth: GroundTruth) -> list[str]:
     """The outcomes of the cases, each of which is a process of its own. They share the limit of CPU time."""
     outcomes, left = [], float(CPU_LIMIT_S)
     for case in truth.cases:
-        job = f'{{"stdin": {case.given}, {json.dumps({"program": program, "setup": truth.setup})[1:]}'
-        outcome = sandbox.run(job, script=True, cpu_s=math.ceil(left))
+        job = {"program": program, "setup": truth.setup, "stdin": case.given}
+        outcome = sandbox.run(job, cpu_s=math.ceil(left), script=True)
         if fault := _fault(outcome.answers):
             reason = fault
         elif len(outcome.output) >= FILE_LIMIT:

@@ -109,7 +109,7 @@ def _examine(options: Mapping[str, Any]) -> Isolation:
             "token": "",
             "cases": [[[os.getpid(), str(folder), tcp.getsockname()[1], name], {}]],
         }
-        outcome = sandbox.run(json.dumps(job))
+        outcome = sandbox.run(job)
         try:
             attempts = dict(json.loads(outcome.answers)["value"]["$dict"])
         except (ValueError, KeyError):

@@ -16,6 +16,7 @@ rewards/isolation.py finds the best tier and makes it prove itself.
 
 from __future__ import annotations
 
+import marshal
 import os
 import signal
 import socket
@@ -27,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rewards.seccomp import build_filter
 
@@ -115,11 +116,11 @@ class Sandbox:
             detached[2][0].returncode = 0  # or subprocess would complain that nobody waited for it
         self._control.close()
 
-    def run(self, job: str, *, cpu_s: int = CPU_LIMIT_S, script: bool = False) -> Outcome:
+    def run(self, job: dict[str, Any], *, cpu_s: int = CPU_LIMIT_S, script: bool = False) -> Outcome:
         """Run what a job says (rewards/zygote.py). Raises Lost, after which another sandbox is needed."""
         with ExitStack() as stack:
             files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
-            _write(files[0], job.encode())
+            _write(files[0], marshal.dumps(job))
             limits = START.pack(cpu_s, WALL_LIMIT_S, MEMORY_LIMIT, FILE_LIMIT)
             try:
                 socket.send_fds(self._control, [limits], files)
@@ -127,7 +128,7 @@ class Sandbox:
             except (OSError, struct.error):
                 raise Lost("the sandbox was killed") from None
             reason = _reason(status, overran=overran or spent >= cpu_s, large=memory > MEMORY_LIMIT // 8)
-            return Outcome(reason, *[_read(file) for file in [*files[1:], -1][:2]], spent)
+            return Outcome(reason, _read(files[1]), _read(files[2]) if script else b"", spent)
 
 
 def _reason(status: int, *, overran: bool, large: bool) -> str:
@@ -159,9 +160,7 @@ def _write(file: int, data: bytes) -> None:
 
 
 def _read(file: int) -> bytes:
-    """The content; nothing of no file. The program is dead, so this does not change any more."""
-    if file < 0:
-        return b""
+    """The content. The program is dead, so this does not change any more."""
     parts, at = [], 0
     while part := os.pread(file, FILE_LIMIT + 1 - at, at):
         parts.append(part)

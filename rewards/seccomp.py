@@ -153,8 +153,8 @@ def build_filter() -> bytes:
     for numbers in CALLS.values():
         if (number := numbers[column]) is not None:
             code += [_instruction(JUMP_EQUAL, number, 0, 1), _instruction(RETURN, ALLOW)]
-    for *numbers, checks in RULES:
-        if (number := numbers[column]) is not None:
+    for x86_64, aarch64, checks in RULES:
+        if (number := (x86_64, aarch64)[column]) is not None:
             body = _check_all(checks)
             code += [_instruction(JUMP_EQUAL, number, 0, len(body)), *body]
     code += [

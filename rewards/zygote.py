@@ -4,7 +4,7 @@ Started by rewards/sandbox.py as a script in a fresh interpreter, never imported
 its control socket it gets a seccomp filter, says hello (HELLO), and then for each program gets limits (START) and open
 files, forks, and reports how the child ended (REPORT). It never looks into the files:
 
-    job       what to run, as JSON; the child reads it and closes it
+    job       what to run, in the format of marshal; the child reads it and closes it
     answers   empty, for the child to write to: a line for each case, or one with a reason code
     output    only for a script: empty, its standard output
 
@@ -22,6 +22,7 @@ import gc
 import importlib
 import io
 import json
+import marshal
 import os
 import random
 import resource
@@ -142,10 +143,10 @@ def _wait(child: int, control: socket.socket, wall: int) -> bool:
     try:
         while True:
             left = wall + PATIENCE * time.clock_gettime(clock) - (time.monotonic() - started)
-            ready = select.select([control, end], [], [], max(0.0, left))[0]
+            ready = select.select([control.fileno(), end], [], [], max(0.0, left))[0]
             if end in ready:
                 return False
-            if control in ready or left <= 0:  # nothing is said on it now: it has ended
+            if ready or left <= 0:  # nothing is said on it now: it has ended
                 os.kill(child, signal.SIGKILL)
                 return True
     finally:
@@ -173,8 +174,8 @@ def _deny_files_and_network() -> int:
     Source: Documentation/userspace-api/landlock.rst of the kernel.
     """
     create_ruleset, restrict_self = 444, 446  # on every architecture
-    version = max(0, libc.syscall(create_ruleset, None, ctypes.c_size_t(0), 1))
-    if version == 0:
+    version = int(libc.syscall(create_ruleset, None, ctypes.c_size_t(0), 1))
+    if version < 1:
         return 0
     files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
     network, scopes = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
@@ -201,7 +202,7 @@ def _confine(files: list[int], limits: tuple[int, ...], program: SockFilterProgr
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != zygote:
         raise ProcessLookupError
-    job = json.loads(os.pread(files[0], os.fstat(files[0]).st_size, 0))
+    job = marshal.loads(os.pread(files[0], os.fstat(files[0]).st_size, 0))
     if len(files) > 2:
         os.dup2(files[2], 1)
         _connect_streams(job["stdin"])
@@ -267,17 +268,21 @@ def run_function(job: dict[str, typing.Any]) -> None:
 def run_script(job: dict[str, typing.Any], wall: int) -> None:
     """Run the program as a script with its standard input, and end as the interpreter would."""
     load(job, "__main__")
-    for stream in (sys.stdout, sys.__stdout__):
-        stream.flush()
+    flush()
     # It has done its work. A thread that it left running may go on, but not for ever.
     for number in (signal.SIGXCPU, signal.SIGALRM):
         signal.signal(number, lambda *_: os._exit(0))
     signal.setitimer(signal.ITIMER_REAL, wall / 2)
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.__stdout__):
-        stream.flush()
+    flush()
     os._exit(0)
+
+
+def flush() -> None:
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None:
+            stream.flush()
 
 
 def load(job: dict[str, typing.Any], name: str) -> types.ModuleType:

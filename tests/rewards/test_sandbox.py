@@ -37,7 +37,7 @@ def box() -> Iterator[Sandbox]:
 def run(box: Sandbox, program: str, *args: Any, **limits: Any) -> Outcome:
     """The function ``f`` of a program, called once."""
     words = {"program": textwrap.dedent(program), "setup": "", "entry_point": "f", "token": "", "cases": [[args, {}]]}
-    return box.run(json.dumps(words), **limits)
+    return box.run(words, **limits)
 
 
 def value_of(outcome: Outcome) -> Any:
