@@ -10,9 +10,9 @@ there is no program: an unmarked fence, an unclosed one and bare code earn nothi
 same namespace. A function's program is a module (``__name__`` is not ``__main__``), so it may bring its own demo.
 
 **Judge**: the program runs in a sandbox (rewards/sandbox.py) and may do there what it likes. It is given the inputs of
-one case at a time, never an expected value; what it sends back is data, and is compared out here. So nothing it does
-to itself, its interpreter or its channel can make a wrong answer right. Types are exact: ``True`` is not ``1``, ``1.0``
-is not ``1``, NaN equals nothing. An array in ``expected`` matches a list or a tuple, ``{"$tuple": [...]}`` only a
+the cases, never an expected value; what it sends back is data, and is compared out here. So nothing it does to itself,
+its interpreter or its answers can make a wrong answer right. Types are exact: ``True`` is not ``1``, ``1.0`` is not
+``1``, NaN equals nothing. An array in ``expected`` matches a list or a tuple, ``{"$tuple": [...]}`` only a
 tuple, an object a dict with string keys, ``{"$dict": [[key, value], ...]}`` one with any; these tags hold in inputs
 too. Only with a ``tolerance`` may a float differ, by at most that much. A script's output is compared line by line
 without trailing white space, and it must end without error.
@@ -22,7 +22,7 @@ the component ``cases``. A row that a constant solves (c = n) pays only for all 
 
 Reason codes, by the first case that fails: right; no_program, syntax_error, no_function; wrong; crashed (an exception,
 an exit); timeout and memory (the sandbox's limits are per program, and end it); output_limit; forged (something else
-than an answer came over the program's channel: nothing is earned at all).
+than its answers is where they belong: nothing is earned at all).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import math
 import re
 import secrets
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -297,14 +298,15 @@ def compute_reward(completion: str, ground_truth: str) -> float:
 
 def _judge(program: str, truth: GroundTruth) -> list[str]:
     """The outcomes of the cases in order, as _score_of takes them; a lost sandbox is replaced. Raises Refused, Lost."""
-    for attempt in range(ATTEMPTS):
-        try:
-            with SANDBOXES.one() as sandbox:
-                return (_call if truth.entry_point else _run)(sandbox, program, truth)
-        except Lost:
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError
+
+    def attempt() -> list[str]:
+        with SANDBOXES.one() as sandbox:
+            return (_call if truth.entry_point else _run)(sandbox, program, truth)
+
+    for _ in range(ATTEMPTS - 1):
+        with suppress(Lost):
+            return attempt()
+    return attempt()
 
 
 def _score_of(outcomes: list[str], truth: GroundTruth) -> Score:
@@ -356,14 +358,12 @@ def _judge_answer(line: bytes, token: str, case: Case, tolerance: float | None) 
     if len(answer) > case.answer_limit:
         return "wrong"
     try:
-        value = json.loads(answer)
-    except (ValueError, RecursionError):
+        found = json.loads(answer)
+        if "failed" in found:
+            return "memory" if found["failed"] == "memory" else "crashed"
+        return "right" if matches(case.expected, found["value"], tolerance) else "wrong"
+    except (ValueError, TypeError, KeyError, RecursionError):  # no answer of the zygote's making
         return "forged"
-    if not isinstance(value, dict) or len(value) != 1:
-        return "forged"
-    if "failed" in value:
-        return "memory" if value["failed"] == "memory" else "crashed"
-    return "right" if "value" in value and matches(case.expected, value["value"], tolerance) else "wrong"
 
 
 def _run(sandbox: Sandbox, program: str, truth: GroundTruth) -> list[str]:

@@ -216,7 +216,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(values=st.lists(JSON, min_size=2, max_size=20))
 def test_any_value_goes_in_and_comes_out_as_it_is(values: list[Any]) -> None:
     truth = calls(*[([value], value) for value in values])
@@ -225,7 +225,7 @@ def test_any_value_goes_in_and_comes_out_as_it_is(values: list[Any]) -> None:
         assert judge("def f(x): return [x]", truth).components["cases"] < 1.0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     expected=st.lists(
         st.sampled_from([0, 1, True, 1.0, 1.4, 1.9, -0.0, "1", [1], {"$tuple": [1]}, {"a": 1}]), min_size=2
@@ -343,6 +343,9 @@ CHEATS = {
     "    os._exit(0)",
     "answers with odd values": STEAL + "def f(x):\n    for v in ('true', 'NaN', '[[' * 999, '{\"$any\": 1}', '\"\"'):\n"
     "        os.write(3, (steal()['token'] + ' {\"value\": ' + v + '}\\n').encode())\n    os._exit(0)",
+    "answers that are deep": STEAL + "def f(x):\n    for n in range(900, 1000, 5):\n        key = '[' * n + ']' * n\n"
+    "        value = '{\"$dict\": [[' + key + ', 1]]}' if x else key\n"
+    "        os.write(3, (steal()['token'] + ' {\"value\": ' + value + '}\\n').encode())\n    os._exit(0)",
     "right flags": STEAL + "def f(x):\n    for k in ('right', 'correct', 'reward', 'passed'):\n"
     "        os.write(3, (steal()['token'] + ' {\"' + k + '\": true}\\n').encode())\n    os._exit(0)",
     "rewrites answers": "import os\ndef f(x):\n    os.lseek(3, 0, 0)\n    os.write(3, b'right\\n' * 9)\n"
@@ -402,6 +405,20 @@ def test_a_cheat_earns_nothing_and_is_not_the_verifiers_fault(name: str) -> None
 def test_a_script_that_cheats_earns_nothing(program: str) -> None:
     verdict = judge(program, ADD)
     assert verdict.reward == 0.0, verdict
+
+
+@pytest.mark.parametrize("depth", range(100, 1100, 50))
+def test_no_answer_however_deep_is_the_verifiers_fault(depth: int) -> None:
+    """The limit of the judge's own recursion may be met in reading an answer or in comparing it."""
+    key = "[" * depth + "]" * depth
+    program = STEAL + (
+        "def f(x):\n"
+        f'    value = \'{{"value": {{"$dict": [[{key}, 1]]}}}}\'\n'
+        "    os.write(3, (steal()['token'] + ' ' + value + '\\n').encode())\n    os._exit(0)"
+    )
+    verdict = judge(program, calls(([1], {"a": "x" * 200}), ([2], {"b": 1})))
+    assert verdict.reward == 0.0
+    assert verdict.reason in ("wrong", "forged")
 
 
 # ---------------------------------------------------------------- ground truth
