@@ -1,0 +1,177 @@
+"""Runs programs that nobody has read: each in a process of its own that can compute and nothing else.
+
+A *sandbox* is a zygote (rewards/zygote.py), a fresh interpreter that has imported the standard library and forks for
+every program, so a program starts in a millisecond and leaves nothing to the next. What confines it, in layers:
+
+    seccomp     an allow list of system calls (rewards/seccomp.py): no file, network, process, signal
+    Landlock    the same denied again, by the kernel's access control
+    rlimits     CPU seconds, memory, output, open files; a wide limit of wall-clock time backs the CPU limit
+    a user      of its own, where the sandbox is started by root
+    bwrap       own mount, process, network and user namespaces, where it is installed and works
+
+    tier A: all.  tier B: without bwrap.  tier C: without Landlock.  none: without seccomp.
+
+rewards/isolation.py finds the best tier and makes it prove itself.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rewards.seccomp import build_filter
+
+CPU_LIMIT_S = 5
+"""Per program, whatever the number of its cases. Time on the processor, so a busy machine fails no program; on one that
+shares its cores or its memory bandwidth the same work may take up to three times as much."""
+WALL_LIMIT_S = 10
+"""For a program that sleeps. One that waits for a processor gets a minute more for each second it had on one."""
+MEMORY_LIMIT = 5 << 29
+"""Bytes of address space: 2.5 GiB, so that a program may print 1 GB at once."""
+FILE_LIMIT = 1 << 24
+"""Bytes of all answers of a program, and of a script's output."""
+ANSWER_LIMIT_S = 600.0
+"""For a zygote to start or to report, well beyond what the other limits add up to."""
+GRACE_S = 5.0
+
+Tier = Literal["A", "B", "C", "none"]
+HELLO, START, REPORT = struct.Struct("=i"), struct.Struct("=IIQQ"), struct.Struct("=i?dQ")
+"""As in rewards/zygote.py, which says what they hold."""
+
+
+class Lost(Exception):
+    """The sandbox broke: somebody killed it, or the machine is out of something. Another one may do better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended and what it wrote, whatever that is worth.
+
+    ``reason`` is empty for exit status 0, else crashed, timeout or memory. ``cpu_s`` are seconds on the processor.
+    """
+
+    reason: str
+    answers: bytes
+    output: bytes
+    cpu_s: float
+
+
+class Sandbox:
+    """One zygote. Runs one program at a time, for one thread at a time."""
+
+    def __init__(self, *, bwrap: str | None = None, filtered: bool = True) -> None:
+        """Start it, with bwrap from that path. Raises Lost when it does not come up."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # -S and -P: nothing but the standard library. A fixed hash seed: sets have the same order in every sandbox.
+        command = [sys.executable, "-s", "-S", "-P", "-B", str(Path(__file__).with_name("zygote.py"))]
+        environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "MALLOC_ARENA_MAX": "1"}
+        environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
+        if bwrap:
+            command = [bwrap, "--unshare-all", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", *command]
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [*command, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for the harness
+                )
+        except OSError as error:
+            ours.close()
+            raise Lost(f"the sandbox cannot be started: {error}") from None
+        self.process_id = process.pid
+        self._control = ours
+        self._end = weakref.finalize(self, _end, process, ours)
+        code = build_filter() if filtered else b""
+        try:
+            ours.settimeout(ANSWER_LIMIT_S)
+            ours.send(code or b"\0")
+            (self.landlock,) = HELLO.unpack(ours.recv(HELLO.size))
+        except (OSError, struct.error):
+            self.end()
+            raise Lost("the sandbox did not come up") from None
+        self.tier: Tier = "none" if not code else "C" if not self.landlock else "A" if bwrap else "B"
+
+    def end(self) -> None:
+        """End it and what runs in it."""
+        self._end()
+
+    def forget(self) -> None:
+        """In a forked process: let go of it, it is the parent's."""
+        if detached := self._end.detach():
+            detached[2][0].returncode = 0  # or subprocess would complain that nobody waited for it
+        self._control.close()
+
+    def run(self, job: dict[str, Any], *, cpu_s: int = CPU_LIMIT_S, script: bool = False) -> Outcome:
+        """Run what a job says (rewards/zygote.py). Raises Lost, after which another sandbox is needed."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
+            _write(files[0], marshal.dumps(job))
+            limits = START.pack(cpu_s, WALL_LIMIT_S, MEMORY_LIMIT, FILE_LIMIT)
+            try:
+                socket.send_fds(self._control, [limits], files)
+                status, overran, spent, memory = REPORT.unpack(self._control.recv(REPORT.size))
+            except (OSError, struct.error):
+                raise Lost("the sandbox was killed") from None
+            reason = _reason(status, overran=overran or spent >= cpu_s, large=memory > MEMORY_LIMIT // 8)
+            return Outcome(reason, _read(files[1]), _read(files[2]) if script else b"", spent)
+
+
+def _reason(status: int, *, overran: bool, large: bool) -> str:
+    """Why a program ended, from its wait status. Raises Lost when it was not its own doing."""
+    if os.WIFEXITED(status):
+        return "crashed" if os.WEXITSTATUS(status) else ""
+    number = os.WTERMSIG(status)
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and overran):
+        return "timeout"
+    if number == signal.SIGKILL:  # which it cannot send itself
+        if large:  # the kernel was out of memory and took the largest
+            return "memory"
+        raise Lost("somebody killed a program in the sandbox")
+    return "crashed"
+
+
+@contextmanager
+def _memory_file(name: str) -> Iterator[int]:
+    file = os.memfd_create(name)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _write(file: int, data: bytes) -> None:
+    with open(file, "wb", closefd=False) as stream:
+        stream.write(data)
+
+
+def _read(file: int) -> bytes:
+    """The content. The program is dead, so this does not change any more."""
+    parts, at = [], 0
+    while part := os.pread(file, FILE_LIMIT + 1 - at, at):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    control.close()  # at which it ends its program and itself; bwrap ends after it
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

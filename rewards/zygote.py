@@ -1,0 +1,360 @@
+"""The process inside the sandbox: imports the standard library once, then forks for every program.
+
+Started by rewards/sandbox.py as a script in a fresh interpreter, never imported; uses only the standard library. Over
+its control socket it gets a seccomp filter, says hello (HELLO), and then for each program gets limits (START) and open
+files, forks, and reports how the child ended (REPORT). It never looks into the files:
+
+    job       what to run, in the format of marshal; the child reads it and closes it
+    answers   empty, for the child to write to: a line for each case, or one with a reason code
+    output    only for a script: empty, its standard output
+
+The child gives up every right that is left and runs the program. Nobody believes what comes out of it. The zygote ends
+with the control socket, the child with the zygote.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import collections
+import ctypes
+import gc
+import importlib
+import io
+import json
+import marshal
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import types
+import typing
+from contextlib import suppress
+from pathlib import Path
+
+MODULES = """
+_strptime argparse array ast base64 bisect bz2 calendar cmath concurrent.futures.thread configparser copy csv
+dataclasses datetime decimal difflib encodings.ascii encodings.latin_1 encodings.utf_16 enum fractions functools glob
+graphlib gzip hashlib heapq hmac html inspect io ipaddress itertools keyword logging lzma math mmap numbers operator
+pathlib pickle platform pprint queue re reprlib secrets shlex statistics string subprocess tempfile textwrap timeit
+tokenize traceback typing unicodedata unittest urllib.parse uuid warnings weakref zlib zoneinfo
+"""
+"""What a program can import besides the above: nothing can be opened once it runs. More of them, slower forks."""
+
+HELLO = struct.Struct("=i")
+"""The kernel's version of Landlock, 0 for none."""
+START = struct.Struct("=IIQQ")
+"""CPU seconds, wall-clock seconds, bytes of memory, bytes of a file."""
+REPORT = struct.Struct("=i?dQ")
+"""Wait status, whether it was too long at it, CPU seconds, bytes of memory at most."""
+PATIENCE = 60
+"""Seconds of wall-clock time for each second on the processor, before the limit of wall-clock time begins to count: a
+program that has to wait for a busy machine is not one that sleeps."""
+
+PROCESSES = 64
+OPEN_FILES = 64
+STACK = 1 << 26
+"""For recursion in C; CPython's own frames are on the heap."""
+ANSWERS = 3
+"""File descriptor of the answers in a child."""
+
+libc = ctypes.CDLL(None, use_errno=True)
+fork = ctypes.PyDLL(None).fork
+"""os.fork mends locks and seeds after threads; here is one thread, so an exact copy is right, and half as dear."""
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+SECCOMP_MODE_FILTER = 2
+
+
+class SockFilterProgram(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+class Discard(io.TextIOWrapper):
+    """Standard output and error where nobody reads them: even a gigabyte costs a program nothing."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
+# ---------------------------------------------------------------- the zygote
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a child for each start until the control socket ends."""
+    for name in MODULES.split():
+        importlib.import_module(name)
+    with suppress(OSError):  # a program, not the harness, is what the kernel kills for memory
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    code = control.recv(1 << 16)  # the seccomp filter, empty for none
+    program = SockFilterProgram(len(code) // 8, code)
+    os.chdir("/")
+    alone = _take_a_user()
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(PR_SET_DUMPABLE, 0)  # no tracing among processes of one user
+    landlock = _deny_files_and_network()
+    sys.path.clear()  # nothing can be opened any more, so nothing need be looked for
+    sys.path_importer_cache.clear()
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # site makes these, and is not loaded
+    streams: typing.Any = sys
+    streams.stdout = streams.__stdout__ = Discard(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
+    streams.stderr = streams.__stderr__ = Discard(io.BufferedWriter(io.FileIO(2, "w", closefd=False)))
+    random.seed(0)  # the same random numbers in whichever zygote
+    # What the first compilation sets up need not be set up by every child.
+    exec(compile("def warm_up(x): return [x]", "<program>", "exec"), {"__builtins__": builtins})
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page
+    control.send(HELLO.pack(landlock))
+    while True:
+        message, files, _, _ = socket.recv_fds(control, START.size, 3)
+        if not message:
+            return
+        limits, child = START.unpack(message), fork()
+        if child < 0:
+            return
+        if child == 0:
+            try:
+                control.close()
+                job = _confine(files, limits, program, alone=alone)
+            except BaseException:  # not the program's doing: end in a way that a program cannot
+                os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                run(job, limits[1])
+            finally:
+                os._exit(1)
+        for file in files:
+            os.close(file)
+        overran = _wait(child, control, limits[1])
+        _, status, usage = os.wait4(child, 0)
+        control.send(REPORT.pack(status, overran, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+
+
+def _wait(child: int, control: socket.socket, wall: int) -> bool:
+    """Wait for a child to end; kill it when the control socket ends or its time is over. Returns whether it was."""
+    end, started = os.pidfd_open(child), time.monotonic()
+    clock = ~child << 3 | 2  # CPUCLOCK_SCHED of a process, as clock_getcpuclockid makes it
+    try:
+        while True:
+            left = wall + PATIENCE * time.clock_gettime(clock) - (time.monotonic() - started)
+            ready = select.select([control.fileno(), end], [], [], max(0.0, left))[0]
+            if end in ready:
+                return False
+            if ready or left <= 0:  # nothing is said on it now: it has ended
+                os.kill(child, signal.SIGKILL)
+                return True
+    finally:
+        os.close(end)
+
+
+def _take_a_user() -> bool:
+    """Root becomes a user that nobody else is, without capabilities. Returns whether that was possible."""
+    if os.geteuid() != 0:
+        return False
+    user = 0x7000_0000 + os.getpid()
+    try:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    except OSError:  # a container need not have such users
+        return False
+    return True
+
+
+def _deny_files_and_network() -> int:
+    """Landlock with every right handled and none given: no path can be opened, bound or connected, nothing outside be
+    signalled. Returns the kernel's version of Landlock, 0 where there is none.
+
+    Source: Documentation/userspace-api/landlock.rst of the kernel.
+    """
+    create_ruleset, restrict_self = 444, 446  # on every architecture
+    version = int(libc.syscall(create_ruleset, None, ctypes.c_size_t(0), 1))
+    if version < 1:
+        return 0
+    files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+    network, scopes = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
+    rules = struct.pack("=QQQ", files, network, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]
+    ruleset = libc.syscall(create_ruleset, rules, ctypes.c_size_t(len(rules)), 0)
+    if ruleset < 0 or libc.syscall(restrict_self, ruleset, 0) != 0:
+        return 0
+    os.close(ruleset)
+    return version
+
+
+def _prctl(option: int, value: int, pointer: typing.Any = None) -> None:
+    zero = ctypes.c_ulong(0)
+    if libc.prctl(option, ctypes.c_ulong(value), pointer or zero, zero, zero) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+# ---------------------------------------------------------------- a child
+
+
+def _confine(files: list[int], limits: tuple[int, ...], program: SockFilterProgram, *, alone: bool) -> typing.Any:
+    """Read the job, close everything else and give up every right. Returns the job."""
+    zygote = os.getppid()
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != zygote:
+        raise ProcessLookupError
+    job = marshal.loads(os.pread(files[0], os.fstat(files[0]).st_size, 0))
+    if len(files) > 2:
+        os.dup2(files[2], 1)
+        _connect_streams(job["stdin"])
+    os.dup2(files[1], ANSWERS)
+    os.closerange(ANSWERS + 1, 1 << 20)
+    cpu, _, memory, size = limits
+    for limit, soft, hard in (
+        (resource.RLIMIT_CPU, cpu, cpu + 1),  # SIGXCPU, then SIGKILL
+        (resource.RLIMIT_AS, memory, memory),
+        (resource.RLIMIT_FSIZE, size, size),
+        (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0, 0),
+        *([(resource.RLIMIT_NPROC, PROCESSES, PROCESSES)] if alone else []),
+    ):
+        resource.setrlimit(limit, (soft, hard))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_STACK, (STACK, STACK))
+    if program.length:
+        _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.pointer(program))
+    return job
+
+
+def _connect_streams(stdin: str) -> None:
+    """The text as standard input, in a file that is gone with the child; fresh objects for both streams."""
+    source = os.memfd_create("stdin")
+    with open(source, "wb", closefd=False) as file:
+        file.write(stdin.encode("utf-8", "surrogatepass"))
+    os.lseek(source, 0, os.SEEK_SET)
+    os.dup2(source, 0)
+    os.close(source)
+    streams: typing.Any = sys
+    streams.stdin = streams.__stdin__ = io.TextIOWrapper(
+        io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8", errors="surrogateescape"
+    )
+    streams.stdout = streams.__stdout__ = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8"
+    )
+
+
+def run(job: dict[str, typing.Any], wall: int) -> None:
+    if "stdin" in job:
+        run_script(job, wall)
+    else:
+        run_function(job)
+
+
+def run_function(job: dict[str, typing.Any]) -> None:
+    """Run the program, then call its function for every case."""
+    function = load(job, "program").__dict__.get(job["entry_point"])
+    if not callable(function):
+        fail("no_function")
+    for args, kwargs in job["cases"]:
+        try:
+            answer = json.dumps({"value": encode(function(*decode(args), **decode(kwargs)))})
+        except MemoryError:
+            answer = '{"failed": "memory"}'
+        except BaseException:
+            answer = '{"failed": "crashed"}'
+        write(f"{job['token']} {answer}")
+    os._exit(0)
+
+
+def run_script(job: dict[str, typing.Any], wall: int) -> None:
+    """Run the program as a script with its standard input, and end as the interpreter would."""
+    load(job, "__main__")
+    flush()
+    # It has done its work. A thread that it left running may go on, but not for ever.
+    for number in (signal.SIGXCPU, signal.SIGALRM):
+        signal.signal(number, lambda *_: os._exit(0))
+    signal.setitimer(signal.ITIMER_REAL, wall / 2)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    flush()
+    os._exit(0)
+
+
+def flush() -> None:
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None:
+            stream.flush()
+
+
+def load(job: dict[str, typing.Any], name: str) -> types.ModuleType:
+    """The module that setup and program make. Ends the process when one of them fails."""
+    module = types.ModuleType(name)
+    module.__dict__["__builtins__"] = builtins
+    sys.modules[name] = module
+    if job["setup"]:
+        try:
+            exec(compile(job["setup"], "<setup>", "exec"), module.__dict__)
+        except BaseException as error:
+            fail("setup", f"{type(error).__name__}: {error}")
+    try:
+        code = compile(job["program"], "<program>", "exec", dont_inherit=True)
+    except MemoryError:
+        fail("memory")
+    except BaseException:  # SyntaxError, ValueError for a null byte, RecursionError for deep nesting
+        fail("syntax_error")
+    try:
+        exec(code, module.__dict__)
+    except MemoryError:
+        fail("memory")
+    except SystemExit as error:
+        if name != "__main__" or error.code not in (None, 0):
+            fail("crashed")
+    except BaseException:
+        fail("crashed")
+    return module
+
+
+def fail(reason: str, text: str = "") -> typing.NoReturn:
+    """Say why there will be no answers, and end."""
+    write(f"{reason}: {text[:1000]}" if text else reason)
+    os._exit(1)
+
+
+# ---------------------------------------------------------------- answers
+
+
+def encode(value: typing.Any) -> typing.Any:
+    """A value as tagged JSON, by its exact type: the arrays of JSON are lists, its objects are tags."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind is tuple:
+        return {"$tuple": [encode(item) for item in value]}
+    if kind in (dict, collections.Counter, collections.defaultdict, collections.OrderedDict):
+        return {"$dict": [[encode(k), encode(v)] for k, v in value.items()]}
+    return {"$other": kind.__name__}
+
+
+def decode(value: typing.Any) -> typing.Any:
+    """A value from the ground truth: as in JSON, but for the tags $tuple and $dict."""
+    if type(value) is list:
+        return [decode(item) for item in value]
+    if type(value) is not dict:
+        return value
+    if value.keys() == {"$tuple"}:
+        return tuple(decode(item) for item in value["$tuple"])
+    if value.keys() == {"$dict"}:
+        return {decode(k): decode(v) for k, v in value["$dict"]}
+    return {k: decode(v) for k, v in value.items()}
+
+
+def write(line: str) -> None:
+    """At once, since the next case may be the end of this process."""
+    data = memoryview(line.replace("\n", " ").encode(errors="backslashreplace") + b"\n")
+    while data:
+        data = data[os.write(ANSWERS, data) :]
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
