@@ -89,6 +89,11 @@ class Group:
     prompt: Prompt
     completions: tuple[Completion, ...]
 
+    @property
+    def mixed(self) -> bool:
+        """Whether the rewards of what could be judged differ: without that there is no advantage."""
+        return len({c.score.reward for c in self.completions if c.score.reward is not None}) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
@@ -351,6 +356,22 @@ class History:
     events: tuple[EventRecord, ...]
     samples: tuple[SampleRecord, ...]
     checkpoints: tuple[CheckpointRecord, ...]
+
+
+# ---------------------------------------------------------------- what a decision rests on
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault that a detector sees in steps ``first`` to ``last``. ``confidence`` in [0, 1]; what had too few steps to
+    be judged is a Finding of its own with severity ``unknown``."""
+
+    kind: str
+    severity: Literal["unknown", "note", "warning", "severe"]
+    evidence: str
+    confidence: float
+    first: int
+    last: int
 
 
 # ---------------------------------------------------------------- the rooms, as their callers see them
