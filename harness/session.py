@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from harness.checkpoints import Checkpoints, read_state
 from harness.errors import Diverged, Refused, RunFailed
@@ -128,22 +129,26 @@ class Session:
 
     def _step(self, step: int) -> None:
         settings, state, knobs = self.settings, self.state, self.state.knobs
-        draw_seed = derive_seed(settings.seed, step, 0, "draw")
+        n = knobs.prompts_per_step
+        aim: dict[str, Any] = {"focus": knobs.focus, "group_size": knobs.group_size}
         learning_rate = knobs.learning_rate * self.trainer.schedule_factor(step)
-        drawn = self.pool.draw(knobs.prompts_per_step, seed=draw_seed, focus=knobs.focus, group_size=knobs.group_size)
         try:
             outcome = self.trainer.step(
-                drawn,
+                self.pool.draw(n, seed=derive_seed(settings.seed, step, 0, "draw"), **aim),
                 knobs,
                 learning_rate=learning_rate,
                 seed=derive_seed(settings.seed, step, 0, "step"),
                 progress=self.progress,
+                more=lambda groups: self.pool.top_up(
+                    groups, n, seed=derive_seed(settings.seed, step, len(groups), "draw"), **aim
+                ),
             )
         except Diverged as error:  # no step came of this number, and it does not return
             state.last_step = step
             self.store.update_run(self.run_id, last_step=step)
             self._restore(str(error))
             return
+        drawn = [group.prompt for group in outcome.groups]
         expected = self.pool.expected_rewards(drawn)
         metrics = compute_signal(outcome.groups, settings.reward_range, expected.__getitem__)
         metrics |= {**outcome.metrics, **self.pool.outlook(drawn, knobs.group_size), "learning_rate": learning_rate}

@@ -22,12 +22,11 @@ def compute_kind(group: Group, reward_range: tuple[float, float]) -> GroupKind:
 
     Errored: not even one completion could be judged.
     """
-    rewards = {c.score.reward for c in group.completions if c.score.reward is not None}
-    if not rewards:
-        return "errored"
-    if len(rewards) > 1:
+    if group.mixed:
         return "mixed"
-    only = rewards.pop()
+    only = next((c.score.reward for c in group.completions if c.score.reward is not None), None)
+    if only is None:
+        return "errored"
     low, high = reward_range
     return "all_zero" if only == low else "all_one" if only == high else "flat"
 

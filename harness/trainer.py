@@ -22,7 +22,6 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import get_scheduler
 from trl import GRPOConfig, GRPOTrainer
-from trl.data_utils import is_conversational
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
@@ -31,9 +30,10 @@ from harness.generate import Generated, build_stop, draw_uniforms, generate_ids
 from harness.log_probs import can_share_prompts, compute_log_probs
 from harness.models import LoadedModel, load_weights, save_weights
 from harness.process import is_out_of_memory, quiet_training, seed_torch
+from harness.rollout import Rollout, join_generated, join_rollouts
 from harness.seeds import derive_seed
 from harness.spec import TrainerSpec
-from harness.types import Completion, Group, Knobs, Metrics, Progress, Prompt, Score, Scorer, StepOutcome, no_progress
+from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
 KL_SAMPLES = 8
 """Completions on which KL is measured when beta is 0 and the loss does not need it."""
@@ -58,11 +58,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self.micro_batch = spec.micro_batch
         self.rollout_batch = 2**31
         self._progress: Progress = no_progress
-        self._prompts: Sequence[Prompt] = ()
-        self._scores: list[Score] = []
-        self._texts: list[str] = []
-        self._generated: Generated
-        self._rollout_seed = 0
+        self._rollout: Rollout
         self._seconds: dict[str, float] = {}
         self._notes: list[str] = []
         self._shares_prompts = False
@@ -156,9 +152,12 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         learning_rate: float,
         seed: int,
         progress: Progress = no_progress,
+        more: More = no_more,
     ) -> StepOutcome:
         """Roll out ``knobs.group_size`` completions of each prompt and take one optimizer step.
 
+        When ``more`` gives further prompts, these are rolled out as well, and the update is on as many mixed groups
+        as ``prompts`` were asked for (dynamic sampling, Yu et al. 2025, DAPO); the outcome has all groups.
         The update is left out when more than ``errored_limit`` of the completions could not be judged, and
         when no group has signal (Adam's momentum alone would still move the weights). A gradient that is not finite
         is thrown away; weights that are not finite after the update are said in ``fault`` and must be restored.
@@ -166,11 +165,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         """
         started = time.perf_counter()
         self._progress = progress
-        batch = self._roll_out(prompts, knobs, learning_rate, seed)
-        groups = self._groups(knobs.group_size)
-        errored = sum(score.errored for score in self._scores) / len(self._scores)
-        live = self._find_live(batch["advantages"], groups)
-        metrics: dict[str, float] = {"entropy/mean": float(self._generated.entropy.sum() / batch["num_items_in_batch"])}
+        groups, batch = self._roll_out(prompts, knobs, learning_rate, seed, more)
+        errored = sum(score.errored for score in self._rollout.scores) / len(self._rollout)
+        live = self._find_live(batch["advantages"])
+        entropy = self._rollout.generated.entropy
+        metrics: dict[str, float] = {"entropy/mean": float(entropy.sum() / batch["num_items_in_batch"])}
         if not knobs.beta:
             metrics["kl/mean"] = self._measure_kl(batch, seed)
         rows = live if self.spec.signal_only and not knobs.beta else torch.ones_like(live)
@@ -201,8 +200,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     def rehearse(self, prompts: Sequence[Prompt], knobs: Knobs) -> float:
         """Seconds of a step on ``prompts`` up to the optimizer, which is left alone: weights stay as they are."""
         started = time.perf_counter()
-        batch = self._roll_out(prompts, knobs, 0.0, seed=0)
-        self._accumulate(batch, torch.arange(len(self._prompts)))
+        _, batch = self._roll_out(prompts, knobs, learning_rate=0.0, seed=0)
+        self._accumulate(batch, torch.arange(len(self._rollout)))
         self.model_wrapped.zero_grad()
         return time.perf_counter() - started
 
@@ -210,52 +209,73 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         """Size of what is trained."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
 
+    # ------------------------------------------------------------ rolling out
+
     def _roll_out(
-        self, prompts: Sequence[Prompt], knobs: Knobs, learning_rate: float, seed: int
-    ) -> dict[str, torch.Tensor]:
-        """Completions, scores and advantages of the step, as TRL's loss takes them."""
-        self._notes = []
-        self._seconds = {}
-        self._rollout_seed = derive_seed(seed, "rollout")
-        self._prompts = [prompt for prompt in prompts for _ in range(knobs.group_size)]
+        self, prompts: Sequence[Prompt], knobs: Knobs, learning_rate: float, seed: int, more: More = no_more
+    ) -> tuple[tuple[Group, ...], dict[str, torch.Tensor]]:
+        """All groups of the step, and what TRL's loss takes of those to update on (``_rollout``)."""
         self._apply(knobs, learning_rate)
+        self._notes, self._seconds = [], {"rollout": 0.0, "reward": 0.0}
+        rollout = self._sample_and_score(prompts, knobs.group_size, derive_seed(seed, "rollout"))
+        while added := more(rollout.groups):
+            part_seed = derive_seed(seed, "rollout", len(rollout.prompts))
+            rollout = join_rollouts([rollout, self._sample_and_score(added, knobs.group_size, part_seed)])
+        groups = rollout.groups
+        if len(groups) > len(prompts):
+            mixed = [place for place, group in enumerate(groups) if group.mixed]
+            if len(mixed) < len(prompts):
+                self._notes.append(
+                    f"{len(mixed)} of {len(groups)} prompts gave mixed groups, {len(prompts)} were wanted"
+                )
+            # Without any there is no update, but a batch all the same.
+            rollout = rollout.take((mixed or range(len(groups)))[: len(prompts)])
+        self._rollout = rollout
+        return groups, self._build_batch()
+
+    def _sample_and_score(self, prompts: Sequence[Prompt], group_size: int, seed: int) -> Rollout:
+        rows = [prompt for prompt in prompts for _ in range(group_size)]
+        started = time.perf_counter()
+        self._progress("sampling", 0, len(rows))
+        encoded = [self.loaded.prompt_ids(prompt) for prompt in prompts]
+        ids = [prompt_ids for prompt_ids in encoded for _ in range(group_size)]
+        seed_torch(seed)  # a reward that draws random numbers takes its seed from here
+        generated = self._with_less_memory("rollout_batch", len(rows), lambda: self._sample(ids, seed))
+        texts = self.loaded.tokenizer.batch_decode(generated.ids, skip_special_tokens=True)
+        self._progress("sampling", len(rows), len(rows))
+        sampled = time.perf_counter()
+        self._progress("rewarding", 0, len(rows))
+        scores = self.scorer.score(rows, texts)
+        self._progress("rewarding", len(rows), len(rows))
+        self._seconds["rollout"] += sampled - started
+        self._seconds["reward"] += time.perf_counter() - sampled
+        return Rollout(prompts, group_size, generated, texts, scores)
+
+    def _build_batch(self) -> dict[str, torch.Tensor]:
+        """TRL's own advantages and tensors; its hooks (below) give it the completions and rewards of ``_rollout``."""
+        rollout = self._rollout
         self._metrics["train"].clear()
         self.model.train()
-        seed_torch(self._rollout_seed)
+        rendered = [self.loaded.render(prompt) for prompt in rollout.prompts]
         batch: dict[str, torch.Tensor] = self._generate_and_score_completions(
-            [{"prompt": self.loaded.render(prompt)} for prompt in self._prompts]
+            # TRL's advantages take groups by position alone.
+            [{"prompt": prompt} for prompt in rendered for _ in range(rollout.group_size)]
         )
         return batch
 
-    def _groups(self, group_size: int) -> tuple[Group, ...]:
-        # TRL's advantages take groups by position alone; a wrong order would be accepted silently.
-        groups = []
-        for start in range(0, len(self._prompts), group_size):
-            rows = range(start, start + group_size)
-            if len({self._prompts[row].id for row in rows}) != 1:
-                raise RuntimeError("rows of one group are not contiguous")
-            made = self._generated
-            completions = tuple(
-                Completion(self._texts[row], len(made.ids[row]), made.truncated[row], self._scores[row]) for row in rows
-            )
-            groups.append(Group(self._prompts[start], completions))
-        return tuple(groups)
-
-    @staticmethod
-    def _find_live(advantages: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
+    def _find_live(self, advantages: torch.Tensor) -> torch.Tensor:
         """Which rows the gradient at beta 0 depends on: those with an advantage, in groups whose rewards differ.
 
         Judged on rewards, since the mean of equal floats leaves equal rewards a tiny advantage.
         """
-        mixed = [len({c.score.reward for c in g.completions if not c.score.errored}) > 1 for g in groups]
-        by_row = torch.tensor(mixed, device=advantages.device).repeat_interleave(len(groups[0].completions))
-        return by_row & (advantages != 0)
+        mixed = torch.tensor([group.mixed for group in self._rollout.groups], device=advantages.device)
+        return mixed.repeat_interleave(self._rollout.group_size) & (advantages != 0)
 
     # ------------------------------------------------------------ the update
 
     def _accumulate(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> Metrics:
         """Gradients of the step's loss from ``rows`` of the batch, in micro-batches that fit into memory."""
-        return self._with_less_memory("micro_batch", lambda: self._try_accumulate(batch, rows))
+        return self._with_less_memory("micro_batch", len(self._rollout), lambda: self._try_accumulate(batch, rows))
 
     def _try_accumulate(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> Metrics:
         self.model_wrapped.zero_grad()
@@ -283,7 +303,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         trained = [p.detach() for p in self.model.parameters() if p.requires_grad]
         return bool(torch.isfinite(torch.nn.utils.get_total_norm(trained)))
 
-    def _with_less_memory(self, size: str, work: Callable[[], T]) -> T:
+    def _with_less_memory(self, size: str, rows: int, work: Callable[[], T]) -> T:
         """``work``, again with half of ``size`` (micro_batch or rollout_batch) each time memory does not suffice."""
         while True:
             try:
@@ -292,7 +312,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
                 if not is_out_of_memory(error):
                     raise
             # Outside of the handler: the traceback would keep the tensors of the failed try alive.
-            before = min(getattr(self, size), len(self._prompts))
+            before = min(getattr(self, size), rows)
             if before <= 1:
                 raise RunFailed("out of memory even with one completion at a time: lower knobs.max_tokens")
             setattr(self, size, before // 2)
@@ -307,16 +327,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], None]:
-        """Our sampling loop in place of TRL's."""
-        started = time.perf_counter()
-        self._progress("sampling", 0, len(prompt_ids))
-        self._generated = self._with_less_memory("rollout_batch", lambda: self._sample(prompt_ids))
-        self._progress("sampling", len(prompt_ids), len(prompt_ids))
-        self._seconds["rollout"] = time.perf_counter() - started
-        return self._generated.ids, None
+        """The completions that were sampled for these prompts."""
+        return self._rollout.generated.ids, None
 
-    def _sample(self, prompt_ids: Sequence[Sequence[int]]) -> Generated:
-        uniforms = draw_uniforms(self._rollout_seed, len(prompt_ids), self.max_completion_length)
+    def _sample(self, prompt_ids: Sequence[Sequence[int]], seed: int) -> Generated:
+        uniforms = draw_uniforms(seed, len(prompt_ids), self.max_completion_length)
         made = []
         with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
             model.eval()  # dropout belongs to the update alone
@@ -346,16 +361,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         return join_generated(made)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
-        """The harness's scorer in place of TRL's reward functions; errored completions are NaN, which TRL's
-        advantages leave out of the baseline."""
-        started = time.perf_counter()
-        chat = is_conversational({"prompt": prompts[0]})
-        self._texts = [c[0]["content"] if chat else c for c in completions]
-        self._progress("rewarding", 0, len(self._texts))
-        self._scores = self.scorer.score(self._prompts, self._texts)
-        self._progress("rewarding", len(self._texts), len(self._texts))
-        self._seconds["reward"] = time.perf_counter() - started
-        rewards = [float("nan") if score.reward is None else score.reward for score in self._scores]
+        """Their rewards; errored ones are NaN, which TRL's advantages leave out of the baseline."""
+        rewards = [float("nan") if score.reward is None else score.reward for score in self._rollout.scores]
         return torch.tensor(rewards, device=self.accelerator.device).unsqueeze(1)
 
     def _get_per_token_logps_and_entropies(
@@ -392,7 +399,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     def _measure_kl(self, batch: dict[str, torch.Tensor], seed: int) -> float:
         """Mean per-token KL to the reference (Schulman's k3 estimator, as TRL's loss) on a random handful."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "kl"))
-        rows = torch.randperm(len(self._prompts), generator=generator)[:KL_SAMPLES].sort().values
+        rows = torch.randperm(len(self._rollout), generator=generator)[:KL_SAMPLES].sort().values
         rows = rows.to(batch["completion_ids"].device)
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)[rows]
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)[rows]
@@ -403,7 +410,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             else:
                 with use_adapter(self.accelerator.unwrap_model(self.model), adapter_name="ref"):
                     ref, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, mask, keep)
-        difference = ref - self._generated.log_probs[rows]
+        difference = ref - self._rollout.generated.log_probs[rows]
         tokens = batch["completion_mask"][rows]
         kl = torch.exp(difference) - difference - 1
         return float((kl * tokens).sum() / tokens.sum().clamp(min=1))
@@ -448,20 +455,6 @@ def pack_rows(rows: Sequence[int], lengths: Sequence[int], group_size: int, micr
             filled = filled[micro_batch:]
     if filled:
         yield filled
-
-
-def join_generated(parts: Sequence[Generated]) -> Generated:
-    """Completions that were sampled in several parts, as one."""
-    if len(parts) == 1:
-        return parts[0]
-    longest = max(part.log_probs.size(1) for part in parts)
-    padded = [torch.nn.functional.pad(part.log_probs, (0, longest - part.log_probs.size(1))) for part in parts]
-    return Generated(
-        [row for part in parts for row in part.ids],
-        [cut for part in parts for cut in part.truncated],
-        torch.cat(padded),
-        torch.cat([part.entropy for part in parts]),
-    )
 
 
 def add_reference_adapter(model: PeftModel) -> None:

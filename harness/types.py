@@ -139,6 +139,15 @@ class Evaluation:
         return f"{self.split} accuracy {self.accuracy:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}] on {self.n} prompts"
 
 
+More = Callable[[Sequence[Group]], Sequence[Prompt]]
+"""Prompts that a step rolls out besides, when it has these groups; none when it has enough."""
+
+
+def no_more(groups: Sequence[Group]) -> Sequence[Prompt]:
+    """The More of a step that rolls out what it was given."""
+    return ()
+
+
 # ---------------------------------------------------------------- knobs, actions, decisions
 
 
@@ -398,6 +407,10 @@ class Pool(Protocol):
 
     def draw(self, n: int, *, seed: int, focus: float | None, group_size: int) -> list[Prompt]: ...
 
+    def top_up(
+        self, groups: Sequence[Group], n: int, *, seed: int, focus: float | None, group_size: int
+    ) -> list[Prompt]: ...
+
     def outlook(self, drawn: Sequence[Prompt], group_size: int) -> Metrics: ...
 
     def expected_rewards(self, prompts: Sequence[Prompt]) -> Mapping[str, float]: ...
@@ -415,7 +428,14 @@ class Trainer(Protocol):
     def schedule_factor(self, step: int) -> float: ...
 
     def step(
-        self, prompts: Sequence[Prompt], knobs: Knobs, *, learning_rate: float, seed: int, progress: Progress
+        self,
+        prompts: Sequence[Prompt],
+        knobs: Knobs,
+        *,
+        learning_rate: float,
+        seed: int,
+        progress: Progress,
+        more: More,
     ) -> StepOutcome: ...
 
     def save(self, folder: Path) -> None: ...

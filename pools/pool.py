@@ -62,16 +62,17 @@ class PromptPool:
         return [self.prompts[int(place)] for place in places]
 
     def top_up(
-        self, drawn: Sequence[Prompt], mixed: int, n: int, *, seed: int, focus: float | None, group_size: int
+        self, groups: Sequence[Group], n: int, *, seed: int, focus: float | None, group_size: int
     ) -> list[Prompt]:
-        """More prompts for a dynamic step that wants ``n`` mixed groups and has ``mixed`` of the prompts ``drawn``.
+        """More prompts for a dynamic step that wants ``n`` mixed groups and has these so far.
 
-        None when that is enough, when the step has drawn as many as it may, or when the sampler is another.
+        None when they are enough, when the step has drawn as many as it may, or when the sampler is another.
         """
-        more = min(compute_top_up(mixed, len(drawn), n), len(self.prompts) - len(drawn))
+        mixed = sum(group.mixed for group in groups)
+        more = min(compute_top_up(mixed, len(groups), n), len(self.prompts) - len(groups))
         if self.sampler != "dynamic" or more == 0:
             return []
-        rng, excluded = np.random.default_rng(seed), self._places(drawn)
+        rng, excluded = np.random.default_rng(seed), self._places([group.prompt for group in groups])
         places = draw_frontier(self.history, rng, more, focus=focus, group_size=group_size, excluded=excluded)
         return [self.prompts[int(place)] for place in places]
 

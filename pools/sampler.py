@@ -133,9 +133,10 @@ def _score(history: History, rng: np.random.Generator, places: Places, focus: fl
 def compute_top_up(mixed: int, drawn: int, wanted: int) -> int:
     """How many more prompts a dynamic step rolls out that has ``mixed`` of ``drawn`` groups and wants ``wanted``.
 
-    As many as the measured rate asks for (Beta(1, 1) before the first group), until MOST_DRAWN times ``wanted``.
+    As many as the measured rate asks for, at most ``wanted`` at once (which fits into memory) and MOST_DRAWN times that
+    in all.
     """
     if mixed >= wanted:
         return 0
     rate = (mixed + 1) / (drawn + 2)
-    return max(0, min(math.ceil((wanted - mixed) / rate), MOST_DRAWN * wanted - drawn))
+    return max(0, min(math.ceil((wanted - mixed) / rate), wanted, MOST_DRAWN * wanted - drawn))

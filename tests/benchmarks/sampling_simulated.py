@@ -131,12 +131,12 @@ def simulate(scenario: Scenario, sampler: Sampler, seed: int, *, steps: int = ST
     run = Run([], [], [])
     rollouts = mixed = 0
     while rollouts < steps * PER_STEP * GROUP_SIZE:
-        drawn, correct = roll_out(pool, learner, seed * 10_000 + len(run.scores), rng)
+        groups = roll_out(pool, learner, seed * 10_000 + len(run.scores), rng)
         # What a top-up rolled out beyond the mixed groups that were wanted is not trained on.
-        live = [i for i, k in enumerate(correct) if 0 < k < GROUP_SIZE][:PER_STEP]
-        learner.train([find_place(drawn[i]) for i in live], [correct[i] for i in live])
-        pool.record([make_group(prompt, k) for prompt, k in zip(drawn, correct, strict=True)])
-        rollouts += len(drawn) * GROUP_SIZE
+        live = [group for group in groups if group.mixed][:PER_STEP]
+        learner.train([find_place(g.prompt) for g in live], [sum(c.score.correct for c in g.completions) for g in live])
+        pool.record(groups)
+        rollouts += len(groups) * GROUP_SIZE
         mixed += len(live)
         run.rollouts.append(rollouts)
         run.mixed.append(mixed)
@@ -144,17 +144,16 @@ def simulate(scenario: Scenario, sampler: Sampler, seed: int, *, steps: int = ST
     return run
 
 
-def roll_out(pool: PromptPool, learner: Learner, seed: int, rng: np.random.Generator) -> tuple[list[Prompt], list[int]]:
-    """Prompts of one step, topped up as the sampler asks, and how many completions of each are correct."""
+def roll_out(pool: PromptPool, learner: Learner, seed: int, rng: np.random.Generator) -> list[Group]:
+    """Prompts of one step, topped up as the sampler asks, with their groups."""
     aim: dict[str, Any] = {"focus": None, "group_size": GROUP_SIZE}
-    drawn: list[Prompt] = []
-    correct: list[int] = []
+    groups: list[Group] = []
     more = pool.draw(PER_STEP, seed=seed, **aim)
     while more:
-        drawn += more
-        correct += learner.answer([find_place(prompt) for prompt in more], rng)
-        more = pool.top_up(drawn, sum(0 < k < GROUP_SIZE for k in correct), PER_STEP, seed=seed + len(drawn), **aim)
-    return drawn, correct
+        correct = learner.answer([find_place(prompt) for prompt in more], rng)
+        groups += [make_group(prompt, k) for prompt, k in zip(more, correct, strict=True)]
+        more = pool.top_up(groups, PER_STEP, seed=seed + len(groups), **aim)
+    return groups
 
 
 def make_group(prompt: Prompt, correct: int) -> Group:

@@ -26,7 +26,7 @@ from harness.process import quiet_training
 from harness.spec import LoraSpec, ModelSpec, TrainerSpec
 from harness.tiny import build_tiny_tokenizer
 from harness.trainer import StepTrainer, pack_rows
-from harness.types import Knobs, Prompt, Score
+from harness.types import Group, Knobs, Prompt, Score
 
 PROMPTS = [Prompt(id=f"p{i}", text=f"{i}+{i}=", ground_truth=str(2 * i)) for i in range(8)]
 KNOBS = Knobs(temperature=1.0, max_tokens=8, learning_rate=1e-3, group_size=4, prompts_per_step=2)
@@ -112,7 +112,7 @@ def test_gradient_is_that_of_trls_loss_over_every_row(build: Build, loss_type: A
     trainer = build(tiny(lora=lora), spec=TrainerSpec(loss_type=loss_type, micro_batch=6))
     knobs = Knobs(**{**_dict(KNOBS), "beta": beta, "prompts_per_step": 4})
     take(trainer, knobs)  # away from the reference
-    batch = trainer._roll_out(PROMPTS[:4], knobs, 1e-3, seed=5)
+    _, batch = trainer._roll_out(PROMPTS[:4], knobs, 1e-3, seed=5)
     batch["advantages"].view(4, 4)[1::2] = 0.0
     rows = torch.ones(16, dtype=torch.bool) if beta else batch["advantages"] != 0
     trainer._accumulate(batch, rows.nonzero().squeeze(-1))
@@ -141,7 +141,7 @@ def test_weights_are_those_of_train_on_the_same_completions(
     written = []
     for start in (0, 2, 4):
         take(trainer, Knobs(**{**_dict(KNOBS), "beta": beta, "learning_rate": 0.1}), seed=start, start=start)
-        written.append(trainer._generated.ids)
+        written.append(trainer._rollout.generated.ids)
 
     class Stock(GRPOTrainer):  # type: ignore[misc]
         """TRL's trainer as it is, but it is told what to sample."""
@@ -444,12 +444,51 @@ def test_save_and_load_continue_bit_for_bit_while_knobs_change(build: Build, tmp
     assert torch.equal(weights(whole.model), weights(resumed.model))
 
 
-def test_groups_that_are_not_contiguous_are_refused(build: Build) -> None:
+def test_trl_encodes_a_prompt_as_the_rollout_did(build: Build) -> None:
     trainer = build()
-    take(trainer)
-    trainer._prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[1]]
-    with pytest.raises(RuntimeError, match="contiguous"):
-        trainer._groups(2)
+    _, batch = trainer._roll_out(PROMPTS[:2], KNOBS, 1e-3, seed=1)
+    for row, prompt in enumerate([prompt for prompt in PROMPTS[:2] for _ in range(KNOBS.group_size)]):
+        ids = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
+        assert ids.tolist() == trainer.loaded.prompt_ids(prompt)
+
+
+# ---------------------------------------------------------------- dynamic sampling
+
+
+class OddScorer(DigitScorer):
+    """Groups of prompts with an odd number are mixed, the others all wrong."""
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        odd = [int(prompt.id[1:]) % 2 for prompt in prompts]
+        return [Score(float(is_odd and i % 2), False, "") for i, is_odd in enumerate(odd)]
+
+
+def test_a_step_that_gets_more_prompts_updates_on_as_many_mixed_groups_as_were_wanted(build: Build) -> None:
+    asked: list[int] = []
+
+    def more(groups: Sequence[Group]) -> Sequence[Prompt]:
+        asked.append(len(groups))
+        return PROMPTS[len(groups) : len(groups) + 2] if sum(group.mixed for group in groups) < 2 else ()
+
+    topped_up = build(tiny(), OddScorer())
+    outcome = topped_up.step(PROMPTS[:2], KNOBS, learning_rate=1e-2, seed=3, more=more)
+    assert asked == [2, 4]
+    assert [group.prompt.id for group in outcome.groups] == ["p0", "p1", "p2", "p3"]
+    assert [group.prompt.id for group in topped_up._rollout.groups] == ["p1", "p3"]
+    assert outcome.metrics["update/used_rate"] == 1.0
+    assert outcome.updated
+    assert not outcome.notes
+
+
+@pytest.mark.parametrize("start", [0, 1], ids=["no mixed group", "one mixed group"])
+def test_too_few_mixed_groups_are_told_and_end_nothing(build: Build, start: int) -> None:
+    trainer = build(tiny(), OddScorer())
+    even = [PROMPTS[start], *PROMPTS[2::2]]
+    outcome = trainer.step(
+        even[:2], KNOBS, learning_rate=1e-2, seed=3, more=lambda groups: even[len(groups) : len(groups) + 2]
+    )
+    assert outcome.updated == bool(start)
+    assert outcome.notes == (f"{start} of 4 prompts gave mixed groups, 2 were wanted",)
 
 
 def test_stop_strings_end_a_completion_without_padding_or_truncation(build: Build) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InputError
-from harness.types import Prompt, Sampler
+from harness.types import Group, Prompt, Sampler
 from pools.pool import PromptPool
 from pools.sampler import CANDIDATES, MOST_DRAWN, REST, SAMPLERS
 from pools.splits import split_prompts
@@ -108,7 +108,8 @@ def test_prompts_of_dev_and_test_are_never_drawn_whatever_is_changed_between_ste
     pool = PromptPool(splits["train"], draw_share=1.0, sampler=sampler)
     for seed, focus, group_size in steps:
         drawn = pool.draw(size // 2, seed=seed, focus=focus, group_size=group_size)
-        drawn += pool.top_up(drawn, 0, size // 2, seed=seed + 1, focus=focus, group_size=group_size)
+        unsolved = [make_group(0.0, 0.0, prompt=prompt) for prompt in drawn]
+        drawn += pool.top_up(unsolved, size // 2, seed=seed + 1, focus=focus, group_size=group_size)
         pool.record([make_group(0.0, 1.0, prompt=prompt) for prompt in drawn])
         assert not kept_apart & set(ids(drawn))
     assert not kept_apart & set(pool.state()["seen"])
@@ -272,24 +273,21 @@ def test_a_dynamic_step_ends_with_enough_mixed_groups_or_at_its_limit(
 ) -> None:
     pool = make_pool(size, draw_share=1.0, sampler="dynamic")
     rng = np.random.default_rng(seed)
-    drawn: list[Prompt] = []
-    mixed = rounds = 0
+    groups: list[Group] = []
     more = pool.draw(wanted, seed=seed, **AIM)
     while more:
-        drawn += more
-        mixed += int((rng.random(len(more)) < live).sum())
-        rounds += 1
-        more = pool.top_up(drawn, mixed, wanted, seed=seed + rounds, **AIM)
-    assert len(set(ids(drawn))) == len(drawn) <= MOST_DRAWN * wanted
-    assert mixed >= wanted or len(drawn) == min(MOST_DRAWN * wanted, size) or len(drawn) == len(pool.prompts)
-    assert pool.top_up(drawn, wanted, wanted, seed=seed, **AIM) == []
+        assert len(more) <= wanted
+        groups += [make_group(float(rng.random() < live), 0.0, prompt=prompt) for prompt in more]
+        more = pool.top_up(groups, wanted, seed=seed + len(groups), **AIM)
+    assert len({group.prompt.id for group in groups}) == len(groups) <= MOST_DRAWN * wanted
+    assert sum(group.mixed for group in groups) >= wanted or len(groups) == min(MOST_DRAWN * wanted, size)
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "frontier", "curriculum"])
 def test_other_samplers_never_top_up(sampler: Sampler) -> None:
     pool = make_pool(sampler=sampler)
     drawn = pool.draw(8, seed=1, **AIM)
-    assert pool.top_up(drawn, 0, 8, seed=2, **AIM) == []
+    assert pool.top_up([make_group(0.0, 0.0, prompt=prompt) for prompt in drawn], 8, seed=2, **AIM) == []
 
 
 # ---------------------------------------------------------------- what is known
