@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -23,13 +23,24 @@ from harness import __version__
 from harness.actions import parse_action
 from harness.cli_pool import app as pool_app
 from harness.errors import HarnessError, InputError
+from harness.options import (
+    DbOption,
+    DetachFlag,
+    JsonFlag,
+    OutOption,
+    PlainFlag,
+    RunName,
+    SetOption,
+    SuperviseFlag,
+    check_model,
+    open_reader,
+    open_store_of,
+)
 from harness.places import database_url, is_alive_run
 from harness.text import clean, format_duration
 
 if TYPE_CHECKING:
     from harness.build import Run
-    from harness.reader import RunReader
-    from harness.store import RunStore
 
 app = typer.Typer(
     name="grpo",
@@ -41,22 +52,8 @@ app = typer.Typer(
 )
 app.add_typer(pool_app)
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or 'latest'.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")
-]
-DetachFlag = Annotated[bool, typer.Option("--detach", help="Run away from this terminal; grpo watch shows it.")]
-SuperviseFlag = Annotated[
-    bool, typer.Option("--supervise", help="Start again from the checkpoint when the process dies or hangs.")
-]
-DbOption = Annotated[str | None, typer.Option("--db", metavar="URL", help="Database, e.g. sqlite:///runs/harness.db.")]
-OutOption = Annotated[str, typer.Option("--out", metavar="DIR", help="Where runs lie.")]
-
 EXIT_BY_STATUS: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 1}
 INTERRUPTED = 130
-S = TypeVar("S")
 
 
 def main() -> None:
@@ -209,7 +206,7 @@ def resume(
     for what in accept or ():
         if what not in ACCEPTABLE:
             raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
-    store = _store(db, out, run)
+    store = open_store_of(db, out, run)
     record, _, _ = plan_resume(store, run, given)  # what is wrong shows before torch is loaded
     if detach or supervise:
         _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
@@ -329,7 +326,7 @@ def act(
       grpo act latest policy fixed
     """
     action = parse_action(words)
-    store = _store(db, out, run)
+    store = open_store_of(db, out, run)
     record = store.find_run(run)
     if record.status in ("finished", "stopped", "failed"):
         raise InputError(
@@ -365,7 +362,7 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
     from harness.dashboard import follow
     from harness.snapshot import SnapshotReader
 
-    store = _reader(db, out, run)
+    store = open_reader(db, out, run)
     record = store.find_run(run)
     console = Console()
     plain = plain or not console.is_terminal or console.is_dumb_terminal
@@ -424,7 +421,7 @@ def review(run: RunName = "latest", as_json: JsonFlag = False, db: DbOption = No
     from harness.report import build_review, render_review
     from harness.snapshot import load_history
 
-    document = build_review(load_history(_reader(db, out, run), run, whole_run=as_json))
+    document = build_review(load_history(open_reader(db, out, run), run, whole_run=as_json))
     if as_json:
         print(json.dumps(document, allow_nan=False))
     else:
@@ -457,7 +454,7 @@ def evaluate(
 
       grpo eval ./my-model --spec arithmetic
     """
-    store = _check_model(model, db, out)
+    store = check_model(model, db, out)
     from harness.measure import load_target, measure
 
     target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
@@ -500,7 +497,7 @@ def sample(
 
     Example: grpo sample latest --prompt "12+34=" -n 4 --temperature 1
     """
-    store = _check_model(model, db, out)
+    store = check_model(model, db, out)
     from harness.measure import load_target, take_samples
 
     target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
@@ -540,7 +537,7 @@ def probe(
 
     checked, _ = load_spec(spec, set_ or [])
     check_inputs(checked)  # before torch is loaded
-    from harness.measure import load_start, take_groups
+    from harness.measure import load_start, probe_start
     from harness.probe import compute_probe, judge, render_probe
 
     console = Console(stderr=True)
@@ -551,7 +548,7 @@ def probe(
 
         target = load_start(checked, show)
         knobs, _ = checked.first_knobs(target.loaded.recommended_group_size)
-        groups = take_groups(target, prompts=prompts, n=max(n, knobs.group_size), progress=show)
+        groups = probe_start(target, prompts=prompts, n=max(n, knobs.group_size), progress=show)
     found = compute_probe(groups, group_size=knobs.group_size)
     verdict, advice = judge(found, knobs)
     if as_json:
@@ -584,7 +581,7 @@ def export(
     """
     if best and checkpoint != "best":
         raise InputError("--best and --checkpoint: give one of them")
-    store = _store(db, out, run)
+    store = open_store_of(db, out, run)
     name = store.find_run(run).name
     folder = to or Path(f"{name}-{checkpoint}")
     if folder.exists():
@@ -611,49 +608,6 @@ def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "run
             table.add_row(mark, finding.what, Text(finding.found), Text(finding.mend, style="yellow"))
         Console().print(table)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
-
-
-def _reader(db: str | None, out: str, run: str) -> RunReader:
-    """The database that should hold ``run``, to look only: that needs no SQLAlchemy, so it comes at once."""
-    from harness.reader import find_reader
-
-    return _there(find_reader(database_url(out, db)), db, out, run)
-
-
-def _store(db: str | None, out: str, run: str) -> RunStore:
-    """The database that should hold ``run``; created by nothing but a run."""
-    return _there(_store_if_any(db, out), db, out, run)
-
-
-def _there(store: S | None, db: str | None, out: str, run: str) -> S:
-    if store is None:
-        raise InputError(f"no run named {run}: there is no database at {database_url(out, db)} yet")
-    return store
-
-
-def _store_if_any(db: str | None, out: str) -> RunStore | None:
-    from harness.store import find_store
-
-    return find_store(database_url(out, db))
-
-
-def _check_model(name: str, db: str | None, out: str) -> RunStore | None:
-    """The database if there is one. Raises InputError, before torch is loaded, when ``name`` is no run and no model."""
-    from harness.spec import KNOWN_MODELS
-
-    store = _store_if_any(db, out)
-    known = {run.name for run in store.list_runs()} if store else set()
-    if name in known or (name == "latest" and known) or name in KNOWN_MODELS or name.endswith(".gguf"):
-        return store
-    folder = Path(name)
-    if folder.is_dir():
-        if not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):
-            raise InputError(f"{name} holds no model: a config.json or adapter_config.json is missing")
-    elif "/" not in name:
-        raise InputError(
-            f"no run named {name}, and no model folder of that name; models by name: {', '.join(KNOWN_MODELS)}"
-        )
-    return store
 
 
 def _say(text: str, as_json: bool) -> None:

@@ -3,14 +3,14 @@ gets full marks. A row that fails here would punish the model for being right.""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import InputError
 from harness.hub import hub_answers
 from harness.inputs import build_reward
+from harness.jsonl import check_place, write_lines
 from harness.spec import RunSpec
 from harness.types import Progress, Prompt, Score
 from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
@@ -57,7 +57,7 @@ def convert_source(
     The columns, template and reward are those of ``spec``, so the same spec reads the file. Raises InputError when
     the source cannot be read, nothing is kept or ``out`` exists; then nothing is written.
     """
-    _check_place(out)
+    check_place(out)
     found = Conversion()
     candidates = list(_find_candidates(source, spec, reference, found, progress))
     kept: list[str] = []
@@ -77,7 +77,7 @@ def convert_source(
     if not kept:
         reasons = "; ".join(f"{reason}: {drop.rows} ({drop.first})" for reason, drop in found.dropped.items())
         raise InputError(f"no row of {source} is kept, so nothing was written: {reasons or 'it has no rows'}")
-    _write(out, kept)
+    write_lines(out, kept)
     return found
 
 
@@ -124,30 +124,3 @@ def _find_fault(score: Score, highest: float) -> str:
     if score.reward < highest - 1e-9:  # a weighted sum may miss it by rounding
         return f"{score.reason}: the reference gets {score.reward:g} of {highest:g}"
     return ""
-
-
-def _check_place(out: Path) -> None:
-    """Raises InputError where no new file can be written."""
-    if out.suffix != ".jsonl":
-        raise InputError(f"OUT: {out} must end in .jsonl")
-    if out.exists():
-        raise InputError(f"OUT: {out} exists already; choose another name")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"OUT: there is no folder {out.parent}")
-    if not os.access(out.absolute().parent, os.W_OK):
-        raise InputError(f"OUT: cannot write in {out.parent}")
-
-
-def _write(out: Path, lines: Sequence[str]) -> None:
-    """All of it or nothing."""
-    part = out.with_suffix(f".{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
-    except OSError as error:
-        raise InputError(f"OUT: cannot write {out}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)

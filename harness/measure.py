@@ -20,7 +20,7 @@ from harness.seeds import derive_seed
 from harness.signal import reason_of
 from harness.spec import LoraSpec, RunSpec, load_spec, parse_spec
 from harness.store import RunStore
-from harness.types import Example, Group, Progress, Prompt, Score, no_progress
+from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress
 from harness.warmstart import warm_start
 
 SPEC_FILE = "run-spec.json"
@@ -105,12 +105,13 @@ def measure(target: Target, split: str, progress: Progress) -> tuple[dict[str, A
     return result, examples
 
 
-def take_groups(target: Target, *, prompts: int, n: int, progress: Progress) -> list[Group]:
-    """Groups of ``n`` completions of the first prompts of the probe split, sampled as the first step would."""
+def take_groups(
+    target: Target, prompts: Sequence[Prompt], *, n: int, reward: Scorer, seed: int, progress: Progress = no_progress
+) -> list[Group]:
+    """Groups of ``n`` completions of each prompt, sampled as the first step would."""
     spec, loaded = target.spec, target.loaded
     knobs, _ = spec.first_knobs(loaded.recommended_group_size)
-    asked = build_splits(spec)["probe"][:prompts]
-    rows = [prompt for prompt in asked for _ in range(n)]
+    rows = [prompt for prompt in prompts for _ in range(n)]
     texts = generate_texts(
         loaded,
         rows,
@@ -119,13 +120,20 @@ def take_groups(target: Target, *, prompts: int, n: int, progress: Progress) -> 
         top_p=spec.trainer.top_p,
         stop=spec.trainer.stop,
         batch_size=spec.evaluate.batch,
-        seed=derive_seed(spec.seed, "probe"),
+        seed=seed,
         progress=progress,
         phase="sampling",
     )
-    with build_reward(spec, chat=loaded.chat) as reward:
-        completions = score_texts(reward, rows, texts)
-    return [Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(asked)]
+    completions = score_texts(reward, rows, texts)
+    return [Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(prompts)]
+
+
+def probe_start(target: Target, *, prompts: int, n: int, progress: Progress) -> list[Group]:
+    """Groups of the first prompts of the probe split."""
+    asked = list(build_splits(target.spec)["probe"][:prompts])
+    with build_reward(target.spec, chat=target.loaded.chat) as reward:
+        seed = derive_seed(target.spec.seed, "probe")
+        return take_groups(target, asked, n=n, reward=reward, seed=seed, progress=progress)
 
 
 def take_samples(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -26,6 +27,7 @@ from harness.types import (
     DecisionRecord,
     Knobs,
     RunRecord,
+    SampleRecord,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ PASSING = {
 """Faults of the place and not of the statement: later the same statement may work."""
 RUN_FIELDS = tuple(name for name in RunRecord.__dataclass_fields__ if not name.startswith("budget_"))
 DECISION_FIELDS = tuple(DecisionRecord.__dataclass_fields__)
+SAMPLE_FIELDS = tuple(SampleRecord.__dataclass_fields__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -192,6 +195,38 @@ class RunReader:
     def count_waiting(self, c: sqlite3.Connection, run_id: int) -> int:
         return count_waiting(c, run_id)
 
+    # ------------------------------------------------------------ prompts
+
+    @reading
+    def load_groups(self, c: sqlite3.Connection, run_id: int) -> list[tuple[int, str, str, int, int]]:
+        """Every group of the present era: step, prompt id, label, correct completions, judged completions.
+
+        Those of rolled-back steps too: they were seen.
+        """
+        found = (
+            "SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id "
+            "WHERE run_id = :run AND state != 'superseded' "
+            "AND step > (SELECT era_start FROM runs WHERE id = :run) ORDER BY step, groups.id"
+        )
+        rows = c.execute(found, {"run": run_id})
+        return [(step, prompt, label, *_count(correct, rewards)) for step, prompt, label, correct, rewards in rows]
+
+    @reading
+    def load_samples_of(
+        self, c: sqlite3.Connection, run_id: int, prompts: Sequence[str]
+    ) -> dict[str, list[SampleRecord]]:
+        """Completions of these prompts that were kept for people, by prompt, the newest first."""
+        columns = ", ".join(SAMPLE_FIELDS)
+        marks = ", ".join("?" * len(prompts))
+        found = (
+            f"SELECT {columns} FROM completions WHERE run_id = ? AND prompt IN ({marks}) ORDER BY step DESC, id DESC"
+        )
+        samples: dict[str, list[SampleRecord]] = {}
+        for row in c.execute(found, (run_id, *prompts)):
+            record = SampleRecord(*row)
+            samples.setdefault(record.prompt, []).append(replace(record, correct=bool(record.correct)))
+        return samples
+
     # ------------------------------------------------------------ looks, checkpoints, lineage
 
     @reading
@@ -278,6 +313,12 @@ def load_json(stored: Any) -> Any:
     if stored == "null" or not isinstance(stored, str):
         return None if stored == "null" else stored
     return {} if stored == "{}" else json.loads(stored)  # the short ones are most of a long run
+
+
+@lru_cache(maxsize=4096)
+def _count(correct: str, rewards: str) -> tuple[int, int]:
+    """Correct and judged completions of a group, of its two lists."""
+    return sum(json.loads(correct)), sum(reward is not None for reward in json.loads(rewards))
 
 
 @lru_cache(maxsize=64)

@@ -46,7 +46,7 @@ class Rollout:
             Generated(
                 [made.ids[row] for row in rows],
                 [made.truncated[row] for row in rows],
-                made.log_probs[rows],
+                made.log_probs[rows, : max(len(made.ids[row]) for row in rows)],
                 made.entropy[rows],
             ),
             [self.texts[row] for row in rows],

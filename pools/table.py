@@ -7,7 +7,7 @@ process's own when they are mapped from a file (pools/cache.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -104,6 +104,21 @@ class PromptTable(Sequence[Prompt]):
         """Characters of each text, without the template."""
         lengths: NDArray[np.int32] = pc.utf8_length(self.column("text")).to_numpy()
         return lengths
+
+    def to_rows(self, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """The prompts as rows of a source again, without template; ``names`` as from pools.rows.name_columns."""
+        for row in self._take(slice(0, len(self))).to_pylist():
+            prompt = row["text"]
+            if row["system"]:
+                prompt = [{"role": "system", "content": row["system"]}, {"role": "user", "content": prompt}]
+            values = {
+                "prompt": prompt,
+                "ground_truth": row["ground_truth"],
+                "label": row["label"] or None,
+                "demonstration": row["demonstration"],
+            }
+            kept = {} if row["columns"] is None else json.loads(row["columns"])
+            yield kept | {names[field]: value for field, value in values.items() if value is not None}
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of SCHEMA, in the order of the prompts."""

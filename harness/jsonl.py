@@ -1,0 +1,36 @@
+"""Writing a new .jsonl file: all of it or nothing, and never over another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.errors import InputError
+
+
+def check_place(out: Path) -> None:
+    """Raises InputError where no new file can be written."""
+    if out.suffix != ".jsonl":
+        raise InputError(f"OUT: {out} must end in .jsonl")
+    if out.exists():
+        raise InputError(f"OUT: {out} exists already; choose another name")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"OUT: there is no folder {out.parent}")
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise InputError(f"OUT: cannot write in {out.parent}")
+
+
+def write_lines(out: Path, lines: Iterable[str]) -> None:
+    """Raises InputError when it cannot be written."""
+    part = out.with_suffix(f".{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(out)
+    except OSError as error:
+        raise InputError(f"OUT: cannot write {out}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
