@@ -113,7 +113,13 @@ def second_schema(c: sqlite3.Connection) -> None:
         c.execute(MORE_BUCKETS, {"metric": metric, "path": f'$."{metric}"'})
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [first_schema, second_schema]
+def third_schema(c: sqlite3.Connection) -> None:
+    """Version 3: runs from before pool.sampler drew uniformly, and go on like that."""
+    missing = "json_extract(spec, '$.pool.sampler') IS NULL"
+    c.execute(f"UPDATE runs SET spec = json_set(spec, '$.pool.sampler', 'uniform') WHERE {missing}")
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [first_schema, second_schema, third_schema]
 
 
 def check_version(version: int) -> None:

@@ -142,8 +142,7 @@ class History:
             reward = sum(score.reward or 0.0 for score in scores)
             left = float(STEP_RETENTION ** (self.clock - self.seen_at[place])) if self.seen_at[place] else 0.0
             if not self.seen_at[place]:
-                self._order[self._seen] = place
-                self._seen += 1
+                self._meet(place)
             self.evidence[place] = self.evidence[place] * (left * GROUP_RETENTION) + (correct, n - correct, reward)
             self.seen_at[place] = self.clock
             if n < 2:
@@ -178,8 +177,7 @@ class History:
         rows = np.frombuffer(base64.b64decode(state["rows"]), ROW)
         kept = [row for row, place in enumerate(seen) if place is not None]
         places = np.array([seen[row] for row in kept], np.int32)
-        for array in (self.evidence, self.seen_at, self._by_label, self._by_kin):
-            array[:] = 0
+        self._forget()
         self.clock, self._seen = state["clock"], len(kept)
         self._order[: len(kept)] = places
         self.evidence[places], self.seen_at[places] = rows["evidence"][kept], rows["seen_at"][kept]
@@ -188,6 +186,24 @@ class History:
             self._by_label[i] = state["labels"].get(label, 0.0)
         for i in range(len(self._kin)):
             self._by_kin[i] = state["kin"].get(self._kin_name(i), 0.0)
+
+    def load_first_state(self, rows: Sequence[Sequence[float]], seen: Sequence[int | None]) -> None:
+        """A state as this class once gave it: correct, wrong and summed reward of each prompt, and nothing shared."""
+        self._forget()
+        self.clock = 1
+        for place, (correct, wrong, reward, _) in zip(seen, rows, strict=True):
+            if place is not None:
+                self._meet(place)
+                self.evidence[place], self.seen_at[place] = (correct, wrong, reward), self.clock
+
+    def _forget(self) -> None:
+        for array in (self.evidence, self.seen_at, self._by_label, self._by_kin, self._pool):
+            array[:] = 0
+        self._seen = 0
+
+    def _meet(self, place: int) -> None:
+        self._order[self._seen] = place
+        self._seen += 1
 
     def _kin_name(self, i: int | np.integer[Any]) -> str:
         label, length = divmod(int(self._kin[i]), LENGTHS)

@@ -101,7 +101,11 @@ class PromptPool:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Exactly what ``state`` gave. Prompts that the pool no longer has are left out."""
-        self.history.load_state(state, [self._find(prompt_id) for prompt_id in state["seen"]])
+        places = [self._find(prompt_id) for prompt_id in state["seen"]]
+        if isinstance(state["seen"], Mapping):  # a checkpoint from before this history
+            self.history.load_first_state(list(state["seen"].values()), places)
+        else:
+            self.history.load_state(state, places)
 
     def _places(self, prompts: Sequence[Prompt]) -> Places:
         """Their places in the pool. Raises KeyError for a prompt that is not of this pool."""

@@ -143,7 +143,8 @@ def make_fresh(pool: PromptTable) -> list[Prompt]:
 
 
 class Log:
-    """Looks at a model while it is trained, and what it had cost by then. Seconds are those of training alone."""
+    """Looks at a model while it is trained, and what it had cost by then. Seconds are CPU time of training alone: one
+    thread does all of it, and other work on the machine must not count."""
 
     def __init__(self, loaded: LoadedModel, fresh: Sequence[Prompt]) -> None:
         self.loaded, self.fresh = loaded, fresh
@@ -183,7 +184,7 @@ def run_ours(loaded: LoadedModel, table: PromptTable, sampler: Sampler, seed: in
         step = 0
         while log.groups < most:
             step += 1
-            started = time.perf_counter()
+            started = time.process_time()
             outcome = trainer.step(
                 pool.draw(KNOBS.prompts_per_step, seed=derive_seed(seed, step, 0, "draw"), **aim),
                 KNOBS,
@@ -195,7 +196,7 @@ def run_ours(loaded: LoadedModel, table: PromptTable, sampler: Sampler, seed: in
             )
             pool.record(outcome.groups)
             live = sum(group.mixed for group in outcome.groups)
-            log.add(len(outcome.groups), live, time.perf_counter() - started)
+            log.add(len(outcome.groups), live, time.process_time() - started)
             if step % LOOK == 0:
                 log.look(step)
 
@@ -206,10 +207,10 @@ class Look(TrainerCallback):  # type: ignore[misc]
         self.live: list[int] = []
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started = time.perf_counter()
+        self.started = time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.log.add(KNOBS.prompts_per_step, self.live.pop(0), time.perf_counter() - self.started)
+        self.log.add(KNOBS.prompts_per_step, self.live.pop(0), time.process_time() - self.started)
         if state.global_step % LOOK == 0:
             self.log.look(state.global_step)
 
@@ -254,7 +255,7 @@ def run(folder: Path, pool: str, arm: str, seed: int) -> None:
     path = folder / f"{pool.replace('/', '-').replace(' ', '-')}.{arm}.{seed}.json"
     if path.exists():
         return
-    started = time.perf_counter()
+    started = time.process_time()
     loaded = load_start(folder, seed)
     table = build_pool(folder, loaded, pool, seed)
     log = Log(loaded, make_fresh(table))
@@ -264,7 +265,7 @@ def run(folder: Path, pool: str, arm: str, seed: int) -> None:
         run_ours(loaded, table, arm, seed, STEPS[pool], log)  # type: ignore[arg-type]
     path.write_text(json.dumps({"pool": pool, "arm": arm, "seed": seed, "rows": log.rows}))
     print(f"{path.name}: {log.rows[0]['score']:.3f} -> {log.rows[-1]['score']:.3f}, "
-          f"{log.live / log.groups:.2f} live, {time.perf_counter() - started:.0f} s", flush=True)  # fmt: skip
+          f"{log.live / log.groups:.2f} live, {time.process_time() - started:.0f} s", flush=True)  # fmt: skip
 
 
 # ---------------------------------------------------------------- report

@@ -53,6 +53,7 @@ from harness.types import (
     Example,
     Group,
     Knobs,
+    More,
     Progress,
     Prompt,
     Score,
@@ -79,7 +80,14 @@ class InstantTrainer:
         return 1.0
 
     def step(
-        self, prompts: Sequence[Prompt], knobs: Knobs, *, learning_rate: float, seed: int, progress: Progress
+        self,
+        prompts: Sequence[Prompt],
+        knobs: Knobs,
+        *,
+        learning_rate: float,
+        seed: int,
+        progress: Progress,
+        more: More,
     ) -> StepOutcome:
         started = time.perf_counter()
         rng = random.Random(seed)

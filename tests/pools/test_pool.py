@@ -405,6 +405,17 @@ def test_a_state_leaves_out_prompts_that_the_pool_no_longer_has() -> None:
     assert rates(smaller)[4] == rates(pool)[4]
 
 
+def test_a_state_from_before_the_samplers_is_read_and_draws_as_it_did() -> None:
+    """As commit 265f5d1 wrote it: correct, wrong, summed reward and completions by prompt, four numbers by label."""
+    pool, fresh = make_pool(30, sampler="uniform"), make_pool(30, sampler="uniform")
+    old = {"seen": {pool.prompts[4].id: [8.0, 0.0, 8.0, 8.0], "00000000000000ff": [0.0, 8.0, 0.8, 8.0]}}
+    pool.load_state({**old, "labels": [[1.0, 1.0, 0.0, 0.0]] * 3})
+    assert rates(pool)[4] > 0.7
+    assert pool.expected_rewards([pool.prompts[4]])[pool.prompts[4].id] > 0.7
+    assert pool.draw(8, seed=1, **AIM) == fresh.draw(8, seed=1, **AIM)
+    assert pool.state()["seen"] == [pool.prompts[4].id]
+
+
 def test_a_state_does_not_change_while_the_pool_goes_on() -> None:
     pool = make_pool()
     saved = pool.state()
