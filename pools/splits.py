@@ -20,13 +20,11 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import InputError
-from harness.types import Prompt
 from pools.table import PromptTable
 
 FIRST = ("test", "dev", "probe")
@@ -35,23 +33,15 @@ Assigned = Mapping[str, Sequence[str]]
 """Ids of the prompts that were given to each split of a size, in that order."""
 
 
-@overload
 def split_prompts(
     prompts: PromptTable, shares: Mapping[str, Share], assigned: Assigned | None = None
-) -> dict[str, PromptTable]: ...
-@overload
-def split_prompts(
-    prompts: Sequence[Prompt], shares: Mapping[str, Share], assigned: Assigned | None = None
-) -> Mapping[str, Sequence[Prompt]]: ...
-def split_prompts(
-    prompts: Sequence[Prompt], shares: Mapping[str, Share], assigned: Assigned | None = None
-) -> Mapping[str, Sequence[Prompt]]:
+) -> dict[str, PromptTable]:
     """``{split: prompts}`` for each of ``shares``; all the rest is train, unless train has a share too.
 
     Those ``assigned`` before stay, as many as the size still allows; a split asked for more, or which lost some, is
     filled up from the free ones. Raises InputError when there are not enough prompts.
     """
-    places = _places_of(prompts)
+    places = prompts.places
     order = np.argsort(places, kind="stable")
     names = [name for name in FIRST if name in shares]
     names += sorted(shares.keys() - {*FIRST, "train"}) + ["train"] * ("train" in shares)
@@ -85,7 +75,7 @@ def split_prompts(
     if "train" not in shares:
         rows["train"] = order[free[order]]
     _check(rows, sized, fractions, len(places))
-    return {name: _select(prompts, found) for name, found in rows.items()}
+    return {name: prompts.select(found) for name, found in rows.items()}
 
 
 def compute_place(prompt_id: str) -> int:
@@ -109,15 +99,13 @@ def load_assigned(path: Path) -> dict[str, list[str]]:
         ) from None
 
 
-def record_assigned(
-    path: Path, source: str, splits: Mapping[str, Sequence[Prompt]], shares: Mapping[str, Share]
-) -> None:
+def record_assigned(path: Path, source: str, splits: Mapping[str, PromptTable], shares: Mapping[str, Share]) -> None:
     """Add the prompts of every split of a size to what ``path`` keeps for ``source``; all of it or nothing."""
     kept = load_assigned(path)
     before = {name: list(ids) for name, ids in kept.items()}
     for name, share in shares.items():
         if isinstance(share, int):
-            kept[name] = list(dict.fromkeys([*kept.get(name, []), *_ids_of(splits[name])]))
+            kept[name] = list(dict.fromkeys([*kept.get(name, []), *splits[name].ids]))
     if kept == before:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,17 +139,3 @@ def _check(
     for name in fractions:
         if not len(rows[name]):
             raise InputError(f"pool.splits: the fraction for {name} of {total} prompts is none; take a larger one")
-
-
-def _places_of(prompts: Sequence[Prompt]) -> NDArray[np.uint64]:
-    if isinstance(prompts, PromptTable):
-        return prompts.places
-    return np.array([compute_place(prompt.id) for prompt in prompts], dtype=np.uint64)
-
-
-def _ids_of(prompts: Sequence[Prompt]) -> list[str]:
-    return prompts.ids if isinstance(prompts, PromptTable) else [prompt.id for prompt in prompts]
-
-
-def _select(prompts: Sequence[Prompt], rows: NDArray[np.int64]) -> Sequence[Prompt]:
-    return prompts.select(rows) if isinstance(prompts, PromptTable) else [prompts[row] for row in rows]
