@@ -29,6 +29,9 @@ EXPLORED = 1 / 16
 """Share of a frontier draw, on average, that is taken uniformly, so that every prompt has its turn."""
 REST = 2
 """Steps from one group of a prompt to its next, at least, where a sampler chooses."""
+FRESH_AGAIN = 10
+"""Steps after which a prompt that had a group counts half as much as one that never had: of prompts that promise
+the same, others teach more than the same ones over and over."""
 CANDIDATES = 2048
 """Prompts that a draw scores, at most: a smaller pool whole, of a larger one half of those seen and half of all."""
 FOCUS_WIDTH = 0.15
@@ -56,7 +59,7 @@ def draw_frontier(
 ) -> Places:
     """``n`` distinct places, none ``excluded``: those with the best scores and, on average a share EXPLORED, others."""
     candidates = _find_candidates(history, rng, n, excluded)
-    scores = _score(history, rng, candidates, focus, group_size)
+    scores = _score(history, rng, candidates, focus, group_size) * _compute_freshness(history, candidates)
     best_first = np.argsort(-scores, kind="stable")  # a partition would be faster, and differ between processors
     best = n - int(rng.binomial(n, EXPLORED))
     others = rng.choice(best_first[best:], size=n - best, replace=False)
@@ -107,6 +110,14 @@ def _has_rested(history: History, places: Places) -> NDArray[np.bool_]:
     seen_at = history.seen_at[places]
     rested: NDArray[np.bool_] = (seen_at == 0) | (history.clock + 1 - seen_at >= REST)
     return rested
+
+
+def _compute_freshness(history: History, places: Places) -> Floats:
+    """1 for prompts never seen, near 0 after the last step, and half of the rest comes back every FRESH_AGAIN steps."""
+    seen_at = history.seen_at[places]
+    age = np.where(seen_at == 0, np.inf, history.clock + 1 - seen_at)
+    freshness: Floats = 1 - 0.5 ** (age / FRESH_AGAIN)
+    return freshness
 
 
 def _sample(rng: np.random.Generator, places: NDArray[np.integer], most: int) -> Places:

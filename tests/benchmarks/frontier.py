@@ -15,9 +15,10 @@ carries (one seed of the warm start for each seed of the benchmark). Prompts of 
 - hopeless: sums of seven digits, whose working does not fit into the token limit.
 
 Score: pass rate at temperature 1 on FRESH prompts of the frontier's and HOPELESS of the hopeless level that are in no
-pool, one completion each, every LOOK steps, averaged with the look before and the one after. The target is what
-uniform's mean over the seeds reaches after TARGET_AT of its steps. Arrival is interpolated between looks. Rollouts
-count every completion that was sampled to train; no arm is given a probe. Live groups are those whose rewards differ.
+pool, one completion each, every LOOK steps, averaged with the look before and the one after. The target of a seed is
+what uniform has reached on it after TARGET_AT of its steps: starts differ in what can be learnt from them. Arrival is
+interpolated between looks. Rollouts count every completion that was sampled to train; no arm is given a probe. Live
+groups are those whose rewards differ.
 """
 
 from __future__ import annotations
@@ -303,9 +304,9 @@ def load_curves(folder: Path, pool: str, arm: str) -> dict[int, Curve]:
     return found
 
 
-def compute_target(uniform: dict[int, Curve]) -> float:
-    """Mean over the seeds of uniform's smoothed score at TARGET_AT of its looks."""
-    return fmean(curve.smooth[round(TARGET_AT * (len(curve.rows) - 1))] for curve in uniform.values())
+def compute_targets(uniform: dict[int, Curve]) -> dict[int, float]:
+    """Uniform's smoothed score of each seed at TARGET_AT of its looks."""
+    return {seed: curve.smooth[round(TARGET_AT * (len(curve.rows) - 1))] for seed, curve in uniform.items()}
 
 
 def report(folder: Path) -> Iterator[dict[str, Any]]:
@@ -313,31 +314,39 @@ def report(folder: Path) -> Iterator[dict[str, Any]]:
         uniform = load_curves(folder, pool, "uniform")
         if not uniform:
             continue
-        target = compute_target(uniform)
-        result: dict[str, Any] = {"pool": pool, "target": round(target, 4), "arms": {}}
+        targets = compute_targets(uniform)
+        result: dict[str, Any] = {"pool": pool, "targets": {s: round(t, 3) for s, t in targets.items()}, "arms": {}}
         for arm in ARMS:
-            curves = load_curves(folder, pool, arm)
-            if not curves:
-                continue
-            values = {w: {s: c.at_arrival(target, w) for s, c in curves.items()} for w in ("rollouts", "seconds")}
-            live = {s: c.at_arrival(target, "live")[0] / c.at_arrival(target, "groups")[0] for s, c in curves.items()}
-            result["arms"][arm] = {
-                "start": [round(c.rows[0]["score"], 3) for c in curves.values()],
-                "end": [round(c.smooth[-1], 3) for c in curves.values()],
-                "rollouts": [("" if ok else ">=") + f"{n:.0f}" for n, ok in values["rollouts"].values()],
-                "rollouts_median": round(median(n for n, _ in values["rollouts"].values())),
-                "seconds": [("" if ok else ">=") + f"{n:.1f}" for n, ok in values["seconds"].values()],
-                "live_rate": [round(rate, 3) for rate in live.values()],
-                "live_rate_median": round(median(live.values()), 3),
-                "no_signal_rate_median": round(1 - median(live.values()), 3),
-            }
-            if arm != "uniform":
-                both = [s for s in curves if s in uniform]
-                for what in ("rollouts", "seconds"):
-                    ratios = [uniform[s].at_arrival(target, what)[0] / max(values[what][s][0], 1e-9) for s in both]
-                    result["arms"][arm][f"{what}_fewer"] = [round(ratio, 2) for ratio in ratios]
-                    result["arms"][arm][f"{what}_fewer_median"] = round(median(ratios), 2)
+            curves = {s: c for s, c in load_curves(folder, pool, arm).items() if s in uniform}
+            if curves:
+                result["arms"][arm] = describe_arm(curves, uniform, targets)
         yield result
+
+
+def describe_arm(curves: dict[int, Curve], uniform: dict[int, Curve], targets: dict[int, float]) -> dict[str, Any]:
+    """Until the arrival of each seed: what it took, against uniform's, and which groups were live."""
+    found: dict[str, Any] = {
+        "seeds": list(curves),
+        "start": [round(c.rows[0]["score"], 3) for c in curves.values()],
+        "end": [round(c.smooth[-1], 3) for c in curves.values()],
+    }
+    for what in ("rollouts", "seconds"):
+        took = {s: c.at_arrival(targets[s], what) for s, c in curves.items()}
+        ratios = [uniform[s].at_arrival(targets[s], what)[0] / n for s, (n, _) in took.items()]
+        found[what] = [("" if arrived else ">=") + f"{n:.0f}" for n, arrived in took.values()]
+        found[f"{what}_fewer"] = [round(ratio, 2) for ratio in ratios]
+        found[f"{what}_fewer_median"] = round(median(ratios), 2)
+    live = [c.at_arrival(targets[s], "live")[0] / c.at_arrival(targets[s], "groups")[0] for s, c in curves.items()]
+    others = [
+        c.at_arrival(targets[s], "live")[0] / c.at_arrival(targets[s], "groups")[0]
+        for s, c in uniform.items()
+        if s in curves
+    ]
+    return found | {
+        "live_rate": [round(rate, 3) for rate in live],
+        "live_times": round(median(a / b for a, b in zip(live, others, strict=True)), 2),
+        "no_signal_times": round(median((1 - a) / (1 - b) for a, b in zip(live, others, strict=True)), 2),
+    }
 
 
 def main() -> None:

@@ -51,6 +51,8 @@ def make_pool() -> PromptPool:
     for i, prompt in enumerate(prompts[:30]):
         correct = (8, 4, 0)[i % 3]
         pool.record([make_group(*[1.0] * correct, *[0.0] * (8 - correct), prompt=prompt)] * 3)
+    for _ in range(20):
+        pool.record([])  # steps without these prompts: all may well be drawn again
     return pool
 
 
@@ -69,7 +71,7 @@ def test_an_outlook_tells_other_prompts_from_a_larger_group() -> None:
     assert dead["pool/mixed_expected"] < dead["pool/mixed_expected_larger"] < 0.3
     assert dead["pool/mixed_expected_others"] / 8 > 2 * dead["pool/mixed_expected_larger"] / 16, "other prompts"
     assert live["pool/mixed_expected"] > 0.9
-    assert live["pool/mixed_expected_others"] == pytest.approx(live["pool/mixed_expected"], abs=0.05)
+    assert live["pool/mixed_expected_others"] == pytest.approx(live["pool/mixed_expected"], abs=0.1)
 
 
 @pytest.mark.parametrize("known_by", ["label", "nothing"])
@@ -84,15 +86,16 @@ def test_while_the_model_stands_still_expectations_come_true_whatever_is_drawn(
     pool = PromptPool(simulated.build_prompts(scenario, learner, rng), draw_share=0.5, sampler="frontier")
     adjusted, expected, mixed = [], [], []
     for seed in range(120):
-        drawn, correct = simulated.roll_out(pool, learner, seed, rng)
+        groups = simulated.roll_out(pool, learner, seed, rng)
+        drawn = [group.prompt for group in groups]
         rewards = pool.expected_rewards(drawn)
         expected.append(pool.outlook(drawn, 8)["pool/mixed_expected"])
-        adjusted.append(np.mean([k / 8 - rewards[prompt.id] for prompt, k in zip(drawn, correct, strict=True)]))
-        mixed.append(np.mean([0 < k < 8 for k in correct]))
-        pool.record([simulated.make_group(prompt, k) for prompt, k in zip(drawn, correct, strict=True)])
+        adjusted.append(np.mean([c.score.reward - rewards[g.prompt.id] for g in groups for c in g.completions]))
+        mixed.append(np.mean([group.mixed for group in groups]))
+        pool.record(groups)
     assert np.mean(adjusted) == pytest.approx(0, abs=0.05)
     assert np.mean(expected) == pytest.approx(np.mean(mixed), abs=0.08)
-    assert np.mean(mixed) > 0.6, "frontier found the fifth of the pool that is one"
+    assert np.mean(mixed) > 0.55, "frontier found the fifth of the pool that is one"
 
 
 @settings(deadline=None, max_examples=5)
