@@ -22,7 +22,7 @@ from harness.eras import check_silent, find_measured, plan_resume
 from harness.errors import InputError, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
-from harness.inputs import Splits, build_reward, check_inputs, keep_splits
+from harness.inputs import Splits, build_reward, check_inputs, hash_reward, keep_splits
 from harness.manifest import collect_manifest
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
@@ -43,8 +43,7 @@ from harness.warmstart import warm_start
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
 from pools.pool import PromptPool
-from rewards.contract import source_of
-from rewards.worker import RewardWorker
+from rewards.parallel import ParallelReward
 
 log = logging.getLogger("grpo")
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
@@ -73,7 +72,7 @@ class Parts:
     loaded: LoadedModel
     splits: Splits
     pool: PromptPool
-    reward: RewardWorker
+    reward: ParallelReward
     knobs: Knobs
     bounds: dict[str, tuple[float, float]]
     memory: MemoryForecast
@@ -101,7 +100,7 @@ def build_parts(spec: RunSpec) -> Parts:
         "memory_forecast": asdict(memory) | {"peak": memory.peak},
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
         "data_sha256": _hash(_contents(splits)),
-        "reward_sha256": _hash(source_of(name) or name for name in spec.reward.functions),
+        "reward_sha256": hash_reward(spec),
     }
     return Parts(
         spec,

@@ -304,6 +304,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # ------------------------------------------------------------ TRL's hooks
 
+    def _tokenize_prompts(self, prompts: Any) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """As evaluation does it, each with its own tools, which TRL does not know of."""
+        ids = {prompt.id: self.loaded.prompt_ids(prompt) for prompt in self._prompts}
+        return [ids[prompt.id] for prompt in self._prompts], None, {}
+
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], None]:

@@ -593,7 +593,7 @@ def test_the_coding_tasks_are_sound() -> None:
 def test_every_reference_of_the_coding_tasks_is_right_and_no_constant_earns_anything() -> None:
     for row in CODING:
         truth = parse_ground_truth(row["ground_truth"])
-        assert judge(row["solution"], row["ground_truth"]) == RIGHT, row["prompt"]
+        assert score(row["demonstration"], row["ground_truth"]) == RIGHT, row["prompt"]
         for value in {repr(to_python(case.expected)) for case in truth.cases}:
             verdict = judge(f"def {truth.entry_point}(*_): return {value}", row["ground_truth"])
             assert verdict.reward == 0.0, (row["prompt"], value)
