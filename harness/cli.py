@@ -22,6 +22,8 @@ from typer.exceptions import TyperException
 from harness import __version__
 from harness.actions import parse_action
 from harness.cli_pool import app as pool_app
+from harness.cli_reward import COMMANDS as REWARD_COMMANDS
+from harness.cli_reward import ForceFlag, UnsafeFlag
 from harness.errors import HarnessError, InputError
 from harness.places import database_url, is_alive_run
 from harness.text import clean, format_duration
@@ -40,6 +42,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(pool_app)
+for command in REWARD_COMMANDS:
+    app.command()(command)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or 'latest'.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -119,6 +123,8 @@ def run(
     hours: Annotated[float | None, typer.Option(help="Budget of hours.")] = None,
     policy: Annotated[str | None, typer.Option(help="Decision policy: rules or fixed.")] = None,
     set_: SetOption = None,
+    force: ForceFlag = False,
+    unsafe_code: UnsafeFlag = False,
     detach: DetachFlag = False,
     supervise: SuperviseFlag = False,
     plain: PlainFlag = False,
@@ -126,7 +132,7 @@ def run(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Start a run: check, warm start, then steps with a decision after each.
+    """Start a run: check, preflight, warm start, then steps with a decision after each.
 
     Examples:
 
@@ -155,10 +161,11 @@ def run(
     checked, short_name = load_spec(spec, [*(set_ or []), *given])
     interrupted = Event()
     _say("checking pool, reward and model ...", as_json)
+    from harness.gate import pass_gate
     from harness.inputs import check_inputs
     from harness.store import check_place
 
-    check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
+    splits, _ = check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
     url = database_url(checked.output.dir, checked.output.db)
     check_place(url, checked.name)
     if detach or supervise:
@@ -166,9 +173,10 @@ def run(
 
         new = checked.name or free_name(url, short_name)
         _elsewhere(new, url, out=checked.output.dir, more=["--name", new], detach=detach, supervise=supervise)
+    passage = pass_gate(checked, splits, force=force)
     from harness.build import start_run
 
-    _drive(start_run(checked, short_name, interrupted), interrupted, plain=plain, as_json=as_json)
+    _drive(start_run(checked, short_name, interrupted, passage), interrupted, plain=plain, as_json=as_json)
 
 
 @app.command()
@@ -180,6 +188,8 @@ def resume(
     accept: Annotated[
         list[str] | None, typer.Option(metavar="WHAT", help="Go on though it has changed: reward or data; repeatable.")
     ] = None,
+    force: ForceFlag = False,
+    unsafe_code: UnsafeFlag = False,
     detach: DetachFlag = False,
     supervise: SuperviseFlag = False,
     plain: PlainFlag = False,
@@ -210,14 +220,19 @@ def resume(
         if what not in ACCEPTABLE:
             raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
     store = _store(db, out, run)
-    record, _, _ = plan_resume(store, run, given)  # what is wrong shows before torch is loaded
+    record, spec, changes = plan_resume(store, run, given)  # what is wrong shows before torch is loaded
     if detach or supervise:
         _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
     interrupted = Event()
+    _say("loading model, pool and checkpoint ...", as_json)
+    from harness.gate import pass_gate
+    from harness.inputs import check_inputs
+
+    changed = bool(accept) or any(name.startswith(("reward.", "pool.")) for name in changes)
+    passage = pass_gate(spec, check_inputs(spec)[0], force=force) if changed else None
     from harness.build import resume_run
 
-    _say("loading model, pool and checkpoint ...", as_json)
-    resumed = resume_run(store, record.name, interrupted, overrides=given, accepted=accept or ())
+    resumed = resume_run(store, record.name, interrupted, overrides=given, accepted=accept or (), passage=passage)
     _drive(resumed, interrupted, plain=plain, as_json=as_json)
 
 

@@ -98,8 +98,7 @@ class LoadedModel:
 
 
 def describe_tools(tools: Sequence[Any]) -> str:
-    """Tools in words, for a model whose chat template does not show them; the form is that of rewards/function_call.py.
-    """
+    """Tools in words, for a chat template that does not show them; calls are as rewards/function_call.py takes them."""
     listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     return (
         "You can call these functions, given as JSON, one a line:\n"

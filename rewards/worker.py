@@ -103,6 +103,7 @@ class RewardWorker:
         log: Path | None = None,
         offline: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        grace: float = GRACE_S,
     ) -> None:
         self.range = description.range
         self.description = description
@@ -110,6 +111,7 @@ class RewardWorker:
         self.log = log
         self._offline = offline
         self._environment = environment
+        self._grace = grace
         self._abandoned = False
         self._process: _Process | None = None
         self._patience = time_limit  # with a batch, before a second worker is asked
@@ -123,7 +125,7 @@ class RewardWorker:
 
     def close(self) -> None:
         """End the worker. A later ``score`` would start another."""
-        self._stop(GRACE_S)
+        self._stop(self._grace)
 
     def abandon(self) -> None:
         """End a call of another thread: what it has not settled is errored."""

@@ -36,6 +36,10 @@ ALLOWED = {
 TORCH_FREE = {
     "cli",
     "cli_pool",
+    "cli_reward",
+    "gate",
+    "preflight",
+    "references",
     "convert",
     "inputs",
     "store",
