@@ -120,7 +120,7 @@ def preflight_spec(spec: RunSpec, splits: Splits) -> Report:
                 time_limit=limit,
                 write=_hook(spec, "write_reference"),
                 refuse=_hook(spec, "check_ground_truth"),
-                attempts=lambda: notes.read_text(encoding="utf-8").splitlines() if notes.exists() else [],
+                attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
             ),
         )
 

@@ -198,8 +198,9 @@ def _probe(row: Reference | Prompt, right: Sequence[Reference]) -> Iterator[tupl
     others = random.Random(prompt.id).sample(others, min(OTHERS, len(others)))
     for other in others:
         yield "others", "the right answer of another row", prompt, other.text
-    common, _ = Counter(other.prompt.ground_truth for other in right).most_common(1)[0]
-    yield "common", "the most common answer", prompt, next(o.text for o in right if o.prompt.ground_truth == common)
+    [(common, times)] = Counter(other.prompt.ground_truth for other in right).most_common(1)
+    if times > 1:
+        yield "common", "the most common answer", prompt, next(o.text for o in right if o.prompt.ground_truth == common)
     for name, text in _tricks(row, others).items():
         yield "tricks", name, prompt, text
 

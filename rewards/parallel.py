@@ -73,5 +73,7 @@ class ParallelReward:
             for worker in self.workers[1:]:
                 worker.abandon()
             wait(others)
+            for worker in self.workers[1:]:
+                worker.abandoned = False
             raise
         return [parts[i % n][i // n] for i in range(len(prompts))]

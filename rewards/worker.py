@@ -112,7 +112,7 @@ class RewardWorker:
         self._offline = offline
         self._environment = environment
         self._grace = grace
-        self._abandoned = False
+        self.abandoned = False
         self._process: _Process | None = None
         self._patience = time_limit  # with a batch, before a second worker is asked
         self._overrun = False  # a batch once took all its time and did not end
@@ -128,13 +128,12 @@ class RewardWorker:
         self._stop(self._grace)
 
     def abandon(self) -> None:
-        """End a call of another thread: what it has not settled is errored."""
-        self._abandoned = True
+        """End a call of another thread, and any other until ``abandoned`` is unset: what is not settled is errored."""
+        self.abandoned = True
         self._stop()
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
         call = _Call(list(zip(prompts, completions, strict=True)))
-        self._abandoned = False
         try:
             self._answer(call)
         except BaseException:  # such as Ctrl-C: what the worker still sends would be taken for the next call's
@@ -149,7 +148,7 @@ class RewardWorker:
         while left := call.left:
             at_item, process = False, None
             try:
-                if self._abandoned:
+                if self.abandoned:
                     raise _Unusable("abandoned")
                 process = self._start()
                 if process.begin(left, seed=seed, by_row=by_row):
