@@ -38,7 +38,7 @@ CPU_LIMIT_S = 5
 """Per program, whatever the number of its cases. Time on the processor, so a busy machine fails no program; on one that
 shares its cores or its memory bandwidth the same work may take up to three times as much."""
 WALL_LIMIT_S = 10
-"""For a program that sleeps. One that waits for a processor gets PATIENCE more for each second it had on one."""
+"""For a program that sleeps. One that waits for a processor gets it back at PATIENCE for each second it had on one."""
 LEAST_WALL_S = 2
 PATIENCE = 60
 """As in rewards/zygote.py, which says why."""
