@@ -22,7 +22,8 @@ from harness.eras import check_silent, find_measured, plan_resume
 from harness.errors import InputError, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
-from harness.inputs import Splits, build_reward, check_inputs, keep_splits
+from harness.gate import Passage
+from harness.inputs import Splits, build_reward, check_inputs, hash_reward, keep_splits
 from harness.manifest import collect_manifest
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
@@ -43,8 +44,7 @@ from harness.warmstart import warm_start
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
 from pools.pool import PromptPool
-from rewards.contract import source_of
-from rewards.worker import RewardWorker
+from rewards.parallel import ParallelReward
 
 log = logging.getLogger("grpo")
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
@@ -73,7 +73,7 @@ class Parts:
     loaded: LoadedModel
     splits: Splits
     pool: PromptPool
-    reward: RewardWorker
+    reward: ParallelReward
     knobs: Knobs
     bounds: dict[str, tuple[float, float]]
     memory: MemoryForecast
@@ -101,7 +101,7 @@ def build_parts(spec: RunSpec) -> Parts:
         "memory_forecast": asdict(memory) | {"peak": memory.peak},
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
         "data_sha256": _hash(_contents(splits)),
-        "reward_sha256": _hash(source_of(name) or name for name in spec.reward.functions),
+        "reward_sha256": hash_reward(spec),
     }
     return Parts(
         spec,
@@ -307,8 +307,11 @@ def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]], eras: Se
     )
 
 
-def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
-    """Check everything, then create the run's record and folder. Raises InputError, and then nothing was created."""
+def start_run(spec: RunSpec, short_name: str, interrupted: Event, passage: Passage | None = None) -> Run:
+    """Check everything, then create the run's record and folder. Raises InputError, and then nothing was created.
+
+    ``passage`` is what preflight found (harness/gate.py), for the record.
+    """
     url = database_url(spec.output.dir, spec.output.db)
     check_place(url, spec.name)
     parts = build_parts(spec)
@@ -324,7 +327,7 @@ def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
         seed=spec.seed,
         policy=spec.policy.kind,
         spec=spec.model_dump(mode="json"),
-        manifest=parts.manifest,
+        manifest=parts.manifest | (passage.manifest if passage else {}),
         folder=str(folder),
         knobs=parts.knobs,
         bounds=parts.bounds,
@@ -333,16 +336,24 @@ def start_run(spec: RunSpec, short_name: str, interrupted: Event) -> Run:
     keep_splits(spec, parts.splits)
     if spec.note:
         store.record_event(run_id, 0, "info", spec.note)
+    for level, text in passage.events if passage else ():
+        store.record_event(run_id, 0, level, text)
     return Run(replace(parts, spec=spec), store, run_id, interrupted, resumed=False)
 
 
 def resume_run(
-    store: RunStore, name: str, interrupted: Event, *, overrides: Sequence[str] = (), accepted: Collection[str] = ()
+    store: RunStore,
+    name: str,
+    interrupted: Event,
+    *,
+    overrides: Sequence[str] = (),
+    accepted: Collection[str] = (),
+    passage: Passage | None = None,
 ) -> Run:
     """A stopped or killed run, from its newest intact checkpoint.
 
     ``overrides`` change its spec (``section.field=value``), ``accepted`` names what may differ though the spec does
-    not say so: reward, data. Raises InputError, and then the run is as it was.
+    not say so: reward, data. ``passage`` as in start_run. Raises InputError, and then the run is as it was.
     """
     record, spec, changes = plan_resume(store, name, overrides)
     row = store.load_run(record.id)
@@ -356,13 +367,15 @@ def resume_run(
         record.id,
         era=era,
         spec=spec.model_dump(mode="json"),
-        manifest=parts.manifest if changes else row["manifest"],
+        manifest=(parts.manifest if changes else row["manifest"]) | (passage.manifest if passage else {}),
         bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
     )
     keep_splits(spec, parts.splits)
     if changes:
         text = f"resumed with {format_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
         store.record_event(record.id, row["last_step"], "warning" if era else "info", text)
+    for level, text in passage.events if passage else ():
+        store.record_event(record.id, row["last_step"], level, text)
     for what in ("threads", "versions"):
         if row["manifest"].get(what) != parts.manifest[what]:
             text = f"{what} differ from when the run began, so it does not go on bit for bit"

@@ -22,16 +22,19 @@ from typer.exceptions import TyperException
 from harness import __version__
 from harness.actions import parse_action
 from harness.cli_pool import app as pool_app
+from harness.cli_reward import COMMANDS as REWARD_COMMANDS
 from harness.errors import HarnessError, InputError
 from harness.options import (
     DbOption,
     DetachFlag,
+    ForceFlag,
     JsonFlag,
     OutOption,
     PlainFlag,
     RunName,
     SetOption,
     SuperviseFlag,
+    UnsafeFlag,
     check_model,
     open_reader,
     open_store_of,
@@ -51,6 +54,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(pool_app)
+for command in REWARD_COMMANDS:
+    app.command()(command)
 
 EXIT_BY_STATUS: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 1}
 INTERRUPTED = 130
@@ -116,6 +121,8 @@ def run(
     hours: Annotated[float | None, typer.Option(help="Budget of hours.")] = None,
     policy: Annotated[str | None, typer.Option(help="Decision policy: rules or fixed.")] = None,
     set_: SetOption = None,
+    force: ForceFlag = False,
+    unsafe_code: UnsafeFlag = False,
     detach: DetachFlag = False,
     supervise: SuperviseFlag = False,
     plain: PlainFlag = False,
@@ -123,7 +130,7 @@ def run(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Start a run: check, warm start, then steps with a decision after each.
+    """Start a run: check, preflight, warm start, then steps with a decision after each.
 
     Examples:
 
@@ -152,10 +159,11 @@ def run(
     checked, short_name = load_spec(spec, [*(set_ or []), *given])
     interrupted = Event()
     _say("checking pool, reward and model ...", as_json)
+    from harness.gate import pass_gate
     from harness.inputs import check_inputs
     from harness.store import check_place
 
-    check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
+    splits, _ = check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
     url = database_url(checked.output.dir, checked.output.db)
     check_place(url, checked.name)
     if detach or supervise:
@@ -163,9 +171,10 @@ def run(
 
         new = checked.name or free_name(url, short_name)
         _elsewhere(new, url, out=checked.output.dir, more=["--name", new], detach=detach, supervise=supervise)
+    passage = pass_gate(checked, splits, force=force)
     from harness.build import start_run
 
-    _drive(start_run(checked, short_name, interrupted), interrupted, plain=plain, as_json=as_json)
+    _drive(start_run(checked, short_name, interrupted, passage), interrupted, plain=plain, as_json=as_json)
 
 
 @app.command()
@@ -177,6 +186,8 @@ def resume(
     accept: Annotated[
         list[str] | None, typer.Option(metavar="WHAT", help="Go on though it has changed: reward or data; repeatable.")
     ] = None,
+    force: ForceFlag = False,
+    unsafe_code: UnsafeFlag = False,
     detach: DetachFlag = False,
     supervise: SuperviseFlag = False,
     plain: PlainFlag = False,
@@ -207,14 +218,19 @@ def resume(
         if what not in ACCEPTABLE:
             raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
     store = open_store_of(db, out, run)
-    record, _, _ = plan_resume(store, run, given)  # what is wrong shows before torch is loaded
+    record, spec, changes = plan_resume(store, run, given)  # what is wrong shows before torch is loaded
     if detach or supervise:
         _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
     interrupted = Event()
+    _say("loading model, pool and checkpoint ...", as_json)
+    from harness.gate import pass_gate
+    from harness.inputs import check_inputs
+
+    changed = bool(accept) or any(name.startswith(("reward.", "pool.")) for name in changes)
+    passage = pass_gate(spec, check_inputs(spec)[0], force=force) if changed else None
     from harness.build import resume_run
 
-    _say("loading model, pool and checkpoint ...", as_json)
-    resumed = resume_run(store, record.name, interrupted, overrides=given, accepted=accept or ())
+    resumed = resume_run(store, record.name, interrupted, overrides=given, accepted=accept or (), passage=passage)
     _drive(resumed, interrupted, plain=plain, as_json=as_json)
 
 

@@ -15,6 +15,7 @@ from harness.places import database_path, database_url, existing_parent
 from harness.spec import recipe_names
 from harness.store import open_store
 from harness.text import format_bytes
+from rewards.isolation import UNSAFE, probe_sandbox
 
 LEAST_DISK = 2 * 2**30
 LEAST_MEMORY = 4 * 2**30
@@ -51,12 +52,24 @@ def examine(db: str | None, out: str) -> list[Finding]:
         Finding("gpu", gpu or "none: the run uses the processor"),
         _disk(out),
         _database(db, out),
+        _sandbox(),
         Finding("recipes", ", ".join(recipe_names()) or "none", bool(recipe_names()), "install the package again"),
         Finding(
             "LLM key", "ANTHROPIC_API_KEY is set" if os.environ.get("ANTHROPIC_API_KEY") else "not set (not needed)"
         ),
     ]
     return [replace(finding, mend="") if finding.ok else finding for finding in findings]
+
+
+def _sandbox() -> Finding:
+    """What would confine the programs that rewards.code runs."""
+    found = probe_sandbox()
+    if found.refusal:
+        return Finding("code sandbox", "none: rewards.code runs no program here", False, found.refusal)
+    layers = f"tier {found.tier}, Landlock {found.landlock or 'missing'}"
+    tried = f"{len(found.attempts)} attempts to get out failed" if not found.escapes else f"{found.escapes[0]} got out"
+    unsafe = found.tier not in ("A", "B") or bool(found.escapes)
+    return Finding("code sandbox", f"{layers}; {tried}", not unsafe, f"{UNSAFE}=1 is set: programs can get out")
 
 
 def _disk(out: str) -> Finding:

@@ -19,7 +19,9 @@ from harness.types import RunRecord
 
 FIXED = ("name", "seed", "model", "lora", "warmstart", "output")
 """Sections that make a run what it is."""
-UNMEASURED = frozenset({"evaluate.every", "evaluate.batch", "trainer.micro_batch", "trainer.signal_only"})
+UNMEASURED = frozenset(
+    {"evaluate.every", "evaluate.batch", "trainer.micro_batch", "trainer.signal_only", "reward.workers"}
+)
 ERA_SECTIONS = ("reward", "pool", "trainer", "evaluate")
 ACCEPTABLE = {"reward": "reward_sha256", "data": "data_sha256"}
 """What ``--accept`` names, and the hash in the manifest that tells whether it changed."""

@@ -4,6 +4,7 @@ input shows within a second."""
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,23 +16,46 @@ from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
 from pools.table import PromptTable
-from rewards.contract import RewardDescription, load_reward
-from rewards.worker import RewardWorker
+from rewards.contract import Reward, RewardDescription, load_reward, sources_of
+from rewards.parallel import ParallelReward
+from rewards.worker import TIME_LIMIT_S, RewardWorker
 
 Splits = Mapping[str, PromptTable]
 
 
-def build_reward(spec: RunSpec, *, chat: bool) -> RewardWorker:
-    """The reward of a spec; ``chat`` as in Reward. Raises InputError when a function cannot be imported."""
-    description = RewardDescription(
+def describe_reward(spec: RunSpec, *, chat: bool) -> RewardDescription:
+    return RewardDescription(
         tuple(spec.reward.functions),
         weights=None if spec.reward.weights is None else tuple(spec.reward.weights),
         range=spec.reward.range,
         solved_at=spec.reward.solved_at,
         chat=chat,
     )
-    load_reward(description)  # here too: what is wrong with it shows before anything starts
-    return RewardWorker(description, time_limit=spec.reward.time_limit)
+
+
+def build_reward(spec: RunSpec, *, chat: bool) -> ParallelReward:
+    """The reward of a spec; ``chat`` as in Reward. Raises InputError when a function cannot be imported."""
+    description = describe_reward(spec, chat=chat)
+    reward = load_reward(description)  # here too: what is wrong with it shows before anything starts
+    limit = time_limit(spec, reward)
+    return ParallelReward(
+        [RewardWorker(description, time_limit=limit) for _ in range(spec.reward.workers)], whole=reward.takes_batches
+    )
+
+
+def time_limit(spec: RunSpec, reward: Reward) -> float:
+    """Seconds for one completion: the spec's, else the most that one of its functions asks for."""
+    modules = [inspect.getmodule(function) for function in reward.functions.values()]
+    return spec.reward.time_limit or max([TIME_LIMIT_S, *(getattr(module, "TIME_LIMIT_S", 0.0) for module in modules)])
+
+
+def hash_reward(spec: RunSpec) -> str:
+    """SHA-256 of the source behind the reward, or of its name where there is none."""
+    digest = hashlib.sha256()
+    for name in spec.reward.functions:
+        for file, text in (sources_of(name) or {"": name}).items():
+            digest.update(f"{file}\n{text}\n".encode())
+    return digest.hexdigest()
 
 
 def build_splits(spec: RunSpec) -> Splits:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,10 +55,17 @@ class LoadedModel:
     recommended_group_size: int | None = None
 
     def render(self, prompt: Prompt) -> str | list[dict[str, str]]:
-        """The prompt as TRL takes it: messages for a chat model, else plain text."""
+        """The prompt as TRL takes it: messages for a chat model, else plain text.
+
+        Tools of a prompt (its column ``tools``) are left to the chat template where that shows them, else they are
+        told in the system message.
+        """
+        tools = prompt.columns.get("tools")
+        told = describe_tools(tools) if tools and not self.shows_tools else ""
+        system_text = "\n\n".join(filter(None, (prompt.system, told)))
         if not self.chat:
-            return f"{prompt.system}\n\n{prompt.text}" if prompt.system else prompt.text
-        system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+            return f"{system_text}\n\n{prompt.text}" if system_text else prompt.text
+        system = [{"role": "system", "content": system_text}] if system_text else []
         return [*system, {"role": "user", "content": prompt.text}]
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
@@ -66,9 +75,37 @@ class LoadedModel:
             ids: list[int] = self.tokenizer(rendered)["input_ids"]
             return ids
         encoded = self.tokenizer.apply_chat_template(
-            rendered, add_generation_prompt=True, tokenize=True, return_dict=True
+            rendered,
+            tools=(prompt.columns.get("tools") or None) if self.shows_tools else None,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
         )
         return list(encoded["input_ids"])
+
+    @cached_property
+    def shows_tools(self) -> bool:
+        """Whether the chat template puts tools into a prompt; many leave them out without a word."""
+        if not self.chat:
+            return False
+        name = "look_up_the_tides"
+        tool = {"type": "function", "function": {"name": name, "description": "", "parameters": {"type": "object"}}}
+        asked = [{"role": "user", "content": "When?"}]
+        try:
+            return name in str(self.tokenizer.apply_chat_template(asked, tools=[tool], tokenize=False))
+        except Exception:  # whatever a template raises at what it does not expect
+            return False
+
+
+def describe_tools(tools: Sequence[Any]) -> str:
+    """Tools in words, for a chat template that does not show them; calls are as rewards/function_call.py takes them."""
+    listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    return (
+        "You can call these functions, given as JSON, one a line:\n"
+        f"<tools>\n{listed}\n</tools>\n"
+        "For each call write its name and arguments as JSON between tags, and nothing after it:\n"
+        '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
+    )
 
 
 def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:

@@ -27,6 +27,25 @@ SuperviseFlag = Annotated[
 DbOption = Annotated[str | None, typer.Option("--db", metavar="URL", help="Database, e.g. sqlite:///runs/harness.db.")]
 OutOption = Annotated[str, typer.Option("--out", metavar="DIR", help="Where runs lie.")]
 
+
+def _allow_unsafe_code(wanted: bool) -> bool:
+    if wanted:
+        from harness.gate import allow_unsafe_code
+
+        allow_unsafe_code(wanted)
+    return wanted
+
+
+UnsafeFlag = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-code",
+        callback=_allow_unsafe_code,
+        help="Run programs although this machine cannot confine them (no Landlock); recorded.",
+    ),
+]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Go on though preflight fails; recorded.")]
+
 S = TypeVar("S")
 
 

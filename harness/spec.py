@@ -138,7 +138,8 @@ class RewardSpec(Section):
 
     ``range`` declares the lowest and highest weighted reward. A completion is correct at ``solved_at``
     (unset: the highest) unless the scorer says so itself. Over ``errored_limit`` the run stops. A completion that
-    keeps the reward busy for more than ``time_limit`` seconds gets the lowest reward.
+    keeps the reward busy for more than ``time_limit`` seconds (unset: 10, or what a reward of ours asks for) gets the
+    lowest reward. ``workers`` processes judge side by side, a TRL-style function in one of them.
     """
 
     function: str | list[str] = "rewards.solution"
@@ -146,7 +147,8 @@ class RewardSpec(Section):
     range: tuple[float, float] = (0.0, 1.0)
     solved_at: float | None = None
     errored_limit: Share = 0.1
-    time_limit: PositiveFloat = 10.0
+    time_limit: PositiveFloat | None = None
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
 
     @property
     def functions(self) -> list[str]:
@@ -345,11 +347,13 @@ def recipe_names() -> list[str]:
 def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpec, str]:
     """A checked spec from a file or recipe name, and a short name for it.
 
-    ``overrides`` are ``section.field=value`` with TOML values (a bare word is a string).
-    Raises InputError, one line.
+    ``overrides`` are ``section.field=value`` with TOML values (a bare word is a string). A file that ``pool.source``
+    names lies in the working directory, or else beside the spec. Raises InputError, one line.
     """
     path = _find(source or DEFAULT_RECIPE)
-    return parse_spec(apply_overrides(_read(path), overrides)), path.stem
+    tree = _read(path)
+    _find_source(tree, path.parent)
+    return parse_spec(apply_overrides(tree, overrides)), path.stem
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -404,6 +408,13 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InputError(f"{path} must hold a table of sections")
     return tree
+
+
+def _find_source(tree: dict[str, Any], folder: Path) -> None:
+    pool = tree.get("pool")
+    name = pool.get("source") if isinstance(pool, dict) else None
+    if isinstance(pool, dict) and isinstance(name, str) and not Path(name).exists() and (folder / name).is_file():
+        pool["source"] = str((folder / name).absolute())
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -324,6 +324,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # ------------------------------------------------------------ TRL's hooks
 
+    def _tokenize_prompts(self, prompts: Any) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """As the rollout did it, each with its own tools, which TRL does not know of."""
+        encoded = [self.loaded.prompt_ids(prompt) for prompt in self._rollout.prompts]
+        return [ids for ids in encoded for _ in range(self._rollout.group_size)], None, {}
+
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from collections.abc import Sequence
@@ -68,4 +69,5 @@ def _row(loaded: LoadedModel, prompt: Prompt) -> dict[str, Any]:
     answer = prompt.demonstration or ""
     if isinstance(rendered, str):
         return {"prompt": rendered, "completion": answer}
-    return {"prompt": rendered, "completion": [{"role": "assistant", "content": answer}]}
+    row: dict[str, Any] = {"prompt": rendered, "completion": [{"role": "assistant", "content": answer}]}
+    return row | {"tools": json.dumps(prompt.columns.get("tools"))} if loaded.shows_tools else row

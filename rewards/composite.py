@@ -19,22 +19,28 @@ parts are, except those that judge no answer (rewards.format, rewards.length). C
 
 from __future__ import annotations
 
-import importlib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from inspect import isfunction, signature
+from math import fsum
+from types import ModuleType
+from typing import Any, cast
 
 from harness.types import Score
-from rewards import length
+from rewards import code, function_call, length, math, solution, structured
+from rewards import format as form
 from rewards.json_values import WrongTruth, parse_truth
 from rewards.outside import only_right
 
-REWARD = re.compile(r"rewards\.(?!composite\b)[a-z_]+(?::[a-z_]+)?")
+REWARDS: Mapping[str, ModuleType] = {
+    f"rewards.{module.__name__.rpartition('.')[2]}": module
+    for module in (code, form, function_call, length, math, solution, structured)
+}
 """What a ground truth may name: data must not choose what is imported."""
+TIME_LIMIT_S = code.TIME_LIMIT_S
 NO_ANSWER = frozenset(["rewards.format", "rewards.length"])
 MOST = {"rewards.length": length.MOST}
 """The highest score of those that do not go up to 1."""
@@ -70,8 +76,8 @@ def score(completion: str, ground_truth: str) -> Score:
             return Score(None, False, "errored", error=f"{name}: {found.error}")
         scores[name] = found
     earned = {name: _earned(name, parts, scores) for name in parts}
-    weights = math.fsum(part.weight * MOST.get(part.reward, 1.0) for part in parts.values())
-    reward = math.fsum(parts[name].weight * earned[name] for name in parts) / weights
+    weights = fsum(part.weight * MOST.get(part.reward, 1.0) for part in parts.values())
+    reward = fsum(parts[name].weight * earned[name] for name in parts) / weights
     judged = [name for name, part in parts.items() if part.reward not in NO_ANSWER] or list(parts)
     wrong = next((name for name in judged if not scores[name].correct), None)
     reason = "right" if wrong is None else f"{wrong}:{scores[wrong].reason}"
@@ -110,6 +116,19 @@ def _sections(completion: str, names: list[str]) -> dict[str, str]:
 # ---------------------------------------------------------------- the ground truth
 
 
+def check_ground_truth(ground_truth: str) -> str | None:
+    """Why a row cannot be trained on, None when it can: the first part that the part's own reward refuses."""
+    try:
+        parts = read_truth(ground_truth)
+    except WrongTruth as error:
+        return f"ground_truth: {error}"
+    for name, part in parts.items():
+        check = getattr(REWARDS[part.reward.partition(":")[0]], "check_ground_truth", None)
+        if check and (problem := check(part.ground_truth)):
+            return f"part {name!r}: {problem}"
+    return None
+
+
 @lru_cache(4096)
 def read_truth(ground_truth: str) -> dict[str, Part]:
     """The parts by name. Raises WrongTruth."""
@@ -139,14 +158,11 @@ def _part(name: str, value: Any, parts: Mapping[str, Any]) -> Part:
 
 
 def _function(name: str, reward: Any) -> Callable[[str, str], Score]:
-    if not isinstance(reward, str) or not REWARD.fullmatch(reward):
-        raise WrongTruth(f"part {name!r}: reward must be one of this package, such as rewards.math")
-    module, _, attribute = reward.partition(":")
-    try:
-        function: Callable[[str, str], Score] = getattr(importlib.import_module(module), attribute or "score")
-    except (ImportError, AttributeError) as error:
-        raise WrongTruth(f"part {name!r}: no reward {reward}: {error}") from None
-    return function
+    module, _, attribute = reward.partition(":") if isinstance(reward, str) else ("", "", "")
+    function: Any = getattr(REWARDS.get(module), attribute or "score", None)
+    if not isfunction(function) or [*signature(function).parameters] != ["completion", "ground_truth"]:
+        raise WrongTruth(f"part {name!r}: reward must be one of this package, such as rewards.math, not {reward!r}")
+    return cast(Callable[[str, str], Score], function)
 
 
 def _check_gates(name: str, parts: Mapping[str, Part]) -> None:

@@ -9,20 +9,23 @@ a value that is no number, one outside the declared range) is an errored Score t
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness.errors import InputError
 from harness.types import Prompt, Score
 
 RewardFunction = Callable[..., Any]
+HERE = Path(__file__).resolve().parent
 
 
 def _ignore(*_: Any, **__: Any) -> None:
@@ -47,8 +50,9 @@ class RewardDescription:
 class Reward:
     """``harness.types.Scorer`` over one or several reward functions with weights.
 
-    With one function the Score keeps its reason code and components; with several, each function's
-    value is a component under its name. ``chat`` says how TRL-style functions get their texts.
+    With one function the Score keeps its reason code and components; with several, each function's value is a
+    component under its name, and what is not solved has the reason code of the first function that gave one.
+    ``chat`` says how TRL-style functions get their texts.
     """
 
     def __init__(
@@ -90,8 +94,10 @@ class Reward:
                 return replace(only, reward=total)
             return Score(total, total >= self.solved_at, "right" if total >= self.solved_at else "wrong")
         components = {name: part.reward or 0.0 for name, part in zip(self.functions, parts, strict=True)}
-        solved = total >= self.solved_at
-        return Score(total, solved, "right" if solved else "wrong", components)
+        if total >= self.solved_at:
+            return Score(total, True, "right", components)
+        reason = next((part.reason for part in parts if part.reason and not part.correct), "wrong")
+        return Score(total, False, reason, components)
 
     def _scores_of(self, name: str, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
         function = self.functions[name]
@@ -174,11 +180,8 @@ def is_trl_style(function: RewardFunction) -> bool:
 
 def load_reward(description: RewardDescription) -> Reward:
     """The Reward of a description, in this process. Raises InputError when a function cannot be imported."""
-    functions = dict(load_function(name) for name in description.functions)
-    if len(functions) != len(description.functions):
-        raise InputError("reward.function: two functions have the same name; rename one")
     return Reward(
-        functions,
+        dict(zip(name_functions(description.functions), map(load_function, description.functions), strict=True)),
         weights=description.weights,
         range=description.range,
         solved_at=description.solved_at,
@@ -186,14 +189,12 @@ def load_reward(description: RewardDescription) -> Reward:
     )
 
 
-def load_function(name: str) -> tuple[str, RewardFunction]:
-    """A reward function and a short name for it. Raises InputError when it cannot be imported.
+def load_function(name: str) -> RewardFunction:
+    """A reward function by its name. Raises InputError when it cannot be imported.
 
     ``rewards.solution`` (a module with ``score``), ``package.module:function`` or ``path/file.py:function``.
     """
-    module_name, colon, attribute = name.rpartition(":")
-    if not colon:
-        module_name, attribute = name, "score"
+    module_name, colon, attribute = _split(name)
     try:
         module = (
             _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
@@ -205,7 +206,31 @@ def load_function(name: str) -> tuple[str, RewardFunction]:
     if not callable(function):
         raise InputError(f"reward.function: {module_name} has no function named {attribute}")
     _check_function(name, function)
-    return (attribute if colon else module_name.rpartition(".")[2]), function
+    return cast(RewardFunction, function)
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Module or file, the colon if there is one, and the function."""
+    module_name, colon, attribute = name.rpartition(":")
+    return (module_name, colon, attribute) if colon else (name, "", "score")
+
+
+def name_functions(functions: Sequence[str]) -> list[str]:
+    """What each is called among the others, as a component: ``solution``, or ``math.solution`` where ``solution`` is
+    taken, or its whole name. Raises InputError when one is there twice."""
+    if twice := [name for name, count in Counter(functions).items() if count > 1]:
+        raise InputError(f"reward.function: {twice[0]} is named twice; give it once, with the sum of the weights")
+    names = [_call_it(name, long=False) for name in functions]
+    for longer in (lambda name: _call_it(name, long=True), str):
+        counts = Counter(names)
+        names = [longer(full) if counts[name] > 1 else name for full, name in zip(functions, names, strict=True)]
+    return names
+
+
+def _call_it(name: str, *, long: bool) -> str:
+    module_name, colon, attribute = _split(name)
+    module = Path(module_name).stem if module_name.endswith(".py") else module_name.rpartition(".")[2]
+    return module if not colon else f"{module}.{attribute}" if long else attribute
 
 
 def _check_function(name: str, function: RewardFunction) -> None:
@@ -221,12 +246,52 @@ def _check_function(name: str, function: RewardFunction) -> None:
         raise InputError(f"reward.function: {name} takes completion_ids; rewards here judge texts, take completions")
 
 
-def source_of(name: str) -> str | None:
-    """The source text behind a reward, for the hash in a run's manifest; None when there is none."""
-    try:
-        return inspect.getsource(inspect.getmodule(load_function(name)[1]))  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        return None
+def sources_of(name: str) -> dict[str, str]:
+    """The source texts behind a reward by file name, for the hash in a run's manifest: its module's, and of those that
+    this imports or names as a file (at any distance), the ones beside it and the ones of this package."""
+    texts: dict[Path, str] = {}
+    left = [_file_of(_split(name)[0])]
+    while left:
+        path = left.pop()
+        if path in texts:
+            continue
+        try:
+            texts[path] = path.read_text(encoding="utf-8")
+            left += _files_named_in(ast.parse(texts[path]), path.parent)
+        except (OSError, ValueError, SyntaxError):
+            continue
+    return {path.name: texts[path] for path in sorted(texts)}
+
+
+def _file_of(module: str) -> Path:
+    """Where a module's source is; a path that is no file where it has none."""
+    if module.endswith(".py"):
+        return Path(module).resolve()
+    found = importlib.util.find_spec(module)
+    return Path(found.origin if found and found.origin else "").resolve()
+
+
+def _files_named_in(tree: ast.Module, folder: Path) -> Iterator[Path]:
+    """Files that a module imports, or names (rewards/sandbox.py starts one): those in its folder and in ours."""
+    places = {f"{HERE.name}.": HERE, f"{folder.name}.": folder}
+    if not (folder / "__init__.py").exists():
+        places[""] = folder
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(".py"):
+            named = [folder / node.value] if "/" not in node.value else []
+        elif isinstance(node, ast.Import):
+            named = [place / f"{_after(a.name, prefix)}.py" for a in node.names for prefix, place in places.items()]
+        elif isinstance(node, ast.ImportFrom):
+            module = f"{folder.name}.{node.module or ''}".rstrip(".") if node.level else node.module or ""
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+            named = [place / f"{_after(name, prefix)}.py" for name in names for prefix, place in places.items()]
+        else:
+            continue
+        yield from (file for file in named if file.is_file())
+
+
+def _after(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix) if name.startswith(prefix) else ""
 
 
 def _import_file(path: Path) -> Any:

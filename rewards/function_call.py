@@ -26,6 +26,7 @@ names, 0.7 times the F1 of the arguments, with calls matched one to one.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -87,6 +88,19 @@ def score(completion: str, ground_truth: str) -> Score:
 
 
 compute_reward = only_right(score)
+
+
+def write_reference(ground_truth: str) -> str | None:
+    """A completion that is right; None where the ground truth cannot be used or only a schema says what is."""
+    try:
+        calls = read_truth(ground_truth).calls
+        made = [
+            {"name": c.name, "arguments": {name: example(_present(value)) for name, value in c.arguments.items()}}
+            for c in calls
+        ]
+    except (WrongTruth, LookupError):
+        return None
+    return "\n".join(f"{OPEN}{json.dumps(call)}{CLOSE}" for call in made)
 
 
 # ---------------------------------------------------------------- the completion

@@ -17,12 +17,14 @@ rewards/isolation.py finds the best tier and makes it prove itself.
 from __future__ import annotations
 
 import marshal
+import math
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,7 +38,10 @@ CPU_LIMIT_S = 5
 """Per program, whatever the number of its cases. Time on the processor, so a busy machine fails no program; on one that
 shares its cores or its memory bandwidth the same work may take up to three times as much."""
 WALL_LIMIT_S = 10
-"""For a program that sleeps. One that waits for a processor gets a minute more for each second it had on one."""
+"""For a program that sleeps. One that waits for a processor gets it back at PATIENCE for each second it had on one."""
+LEAST_WALL_S = 2
+PATIENCE = 60
+"""As in rewards/zygote.py, which says why."""
 MEMORY_LIMIT = 5 << 29
 """Bytes of address space: 2.5 GiB, so that a program may print 1 GB at once."""
 FILE_LIMIT = 1 << 24
@@ -58,13 +63,15 @@ class Lost(Exception):
 class Outcome:
     """How a program ended and what it wrote, whatever that is worth.
 
-    ``reason`` is empty for exit status 0, else crashed, timeout or memory. ``cpu_s`` are seconds on the processor.
+    ``reason`` is empty for exit status 0, else crashed, timeout or memory. ``cpu_s`` are seconds on the processor,
+    ``idle_s`` those that count towards the limit of wall-clock time.
     """
 
     reason: str
     answers: bytes
     output: bytes
     cpu_s: float
+    idle_s: float
 
 
 class Sandbox:
@@ -116,19 +123,28 @@ class Sandbox:
             detached[2][0].returncode = 0  # or subprocess would complain that nobody waited for it
         self._control.close()
 
-    def run(self, job: dict[str, Any], *, cpu_s: int = CPU_LIMIT_S, script: bool = False) -> Outcome:
-        """Run what a job says (rewards/zygote.py). Raises Lost, after which another sandbox is needed."""
+    def run(
+        self, job: dict[str, Any], *, cpu_s: int = CPU_LIMIT_S, idled_s: float = 0.0, script: bool = False
+    ) -> Outcome:
+        """Run what a job says (rewards/zygote.py). Raises Lost, after which another sandbox is needed.
+
+        ``idled_s`` of the limit of wall-clock time were used up by earlier processes of the same program; LEAST_WALL_S
+        are left to each all the same.
+        """
+        wall_s = math.ceil(max(min(LEAST_WALL_S, WALL_LIMIT_S), WALL_LIMIT_S - idled_s))
+        started = time.monotonic()
         with ExitStack() as stack:
             files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
             _write(files[0], marshal.dumps(job))
-            limits = START.pack(cpu_s, WALL_LIMIT_S, MEMORY_LIMIT, FILE_LIMIT)
+            limits = START.pack(cpu_s, wall_s, MEMORY_LIMIT, FILE_LIMIT)
             try:
                 socket.send_fds(self._control, [limits], files)
                 status, overran, spent, memory = REPORT.unpack(self._control.recv(REPORT.size))
             except (OSError, struct.error):
                 raise Lost("the sandbox was killed") from None
             reason = _reason(status, overran=overran or spent >= cpu_s, large=memory > MEMORY_LIMIT // 8)
-            return Outcome(reason, _read(files[1]), _read(files[2]) if script else b"", spent)
+            idle = max(0.0, time.monotonic() - started - PATIENCE * spent)
+            return Outcome(reason, _read(files[1]), _read(files[2]) if script else b"", spent, idle)
 
 
 def _reason(status: int, *, overran: bool, large: bool) -> str:

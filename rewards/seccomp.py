@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 CALLS = {
@@ -124,6 +125,7 @@ RULES: list[Rule] = [
     # A connected pair of stream sockets, which can reach nobody else.
     (53, 199, (Check(0, ANY_INT, AF_UNIX), Check(1, ANY_INT & ~SOCK_OPTIONS, SOCK_STREAM))),
 ]
+SOCKET = (41, 198)
 CLONE3 = 435
 """On both: takes its flags from memory, which a filter cannot read. A C library that is told ENOSYS uses clone."""
 
@@ -161,6 +163,25 @@ def build_filter() -> bytes:
         _instruction(JUMP_EQUAL, CLONE3, 0, 1),
         _instruction(RETURN, ERRNO | errno.ENOSYS),
         _instruction(RETURN, ERRNO | errno.EPERM),
+    ]
+    return b"".join(code)
+
+
+def build_offline_filter(families: Sequence[int]) -> bytes:
+    """A filter that allows everything but sockets of other address families than these; empty where there is none."""
+    if platform.machine() not in MACHINES:
+        return b""
+    column, architecture = MACHINES[platform.machine()]
+    code = [
+        _instruction(LOAD, ARCHITECTURE),
+        _instruction(JUMP_EQUAL, architecture, 1, 0),
+        _instruction(RETURN, ERRNO | errno.EPERM),
+        _instruction(LOAD, NUMBER),
+        _instruction(JUMP_EQUAL, SOCKET[column], 0, len(families) + 2),
+        _instruction(LOAD, ARGUMENTS),
+        *[_instruction(JUMP_EQUAL, family, len(families) - n, 0) for n, family in enumerate(families)],
+        _instruction(RETURN, ERRNO | errno.EACCES),
+        _instruction(RETURN, ALLOW),
     ]
     return b"".join(code)
 

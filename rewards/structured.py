@@ -15,6 +15,7 @@ is neither object nor list, at its place. With a schema only, every valid value 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,17 @@ from typing import Any
 
 from harness.types import Score
 from rewards.format import after_thinking
-from rewards.json_values import Malformed, WrongTruth, check_expected, is_valid, matches, parse, parse_truth, validator
+from rewards.json_values import (
+    Malformed,
+    WrongTruth,
+    check_expected,
+    example,
+    is_valid,
+    matches,
+    parse,
+    parse_truth,
+    validator,
+)
 from rewards.outside import only_right
 
 JSON = 0.1
@@ -62,6 +73,15 @@ def score(completion: str, ground_truth: str) -> Score:
 
 
 compute_reward = only_right(score)
+
+
+def write_reference(ground_truth: str) -> str | None:
+    """A completion that is right; None where the ground truth cannot be used or only a schema says what is."""
+    try:
+        truth = read_truth(ground_truth)
+        return json.dumps(example(truth.expected)) if truth.compared else None
+    except (WrongTruth, LookupError):
+        return None
 
 
 def _compare(truth: Truth, value: Any) -> Score:

@@ -27,13 +27,14 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from harness.types import Prompt, Score
 from rewards.contract import Reward, RewardDescription, errored, errored_by, load_reward
+from rewards.offline import deny_network
 
 TIME_LIMIT_S = 10.0
 START_LIMIT_S = 120.0
@@ -91,15 +92,27 @@ class RewardWorker:
 
     ``time_limit`` is seconds per completion. What the reward prints goes to the file ``log``, else nowhere. One call
     at a time. The kernel ends the worker with the thread that started it; the next call starts another.
+    With ``offline`` the worker has no network, and its attempts to reach one are lines of that file.
     """
 
     def __init__(
-        self, description: RewardDescription, *, time_limit: float = TIME_LIMIT_S, log: Path | None = None
+        self,
+        description: RewardDescription,
+        *,
+        time_limit: float = TIME_LIMIT_S,
+        log: Path | None = None,
+        offline: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        grace: float = GRACE_S,
     ) -> None:
         self.range = description.range
         self.description = description
         self.time_limit = time_limit
         self.log = log
+        self._offline = offline
+        self._environment = environment
+        self._grace = grace
+        self.abandoned = False
         self._process: _Process | None = None
         self._patience = time_limit  # with a batch, before a second worker is asked
         self._overrun = False  # a batch once took all its time and did not end
@@ -112,7 +125,12 @@ class RewardWorker:
 
     def close(self) -> None:
         """End the worker. A later ``score`` would start another."""
-        self._stop(GRACE_S)
+        self._stop(self._grace)
+
+    def abandon(self) -> None:
+        """End a call of another thread, and any other until ``abandoned`` is unset: what is not settled is errored."""
+        self.abandoned = True
+        self._stop()
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
         call = _Call(list(zip(prompts, completions, strict=True)))
@@ -130,6 +148,8 @@ class RewardWorker:
         while left := call.left:
             at_item, process = False, None
             try:
+                if self.abandoned:
+                    raise _Unusable("abandoned")
                 process = self._start()
                 if process.begin(left, seed=seed, by_row=by_row):
                     by_row = True  # if this does not settle all
@@ -203,7 +223,7 @@ class RewardWorker:
 
     def _start(self) -> _Process:
         if self._process is None:
-            self._process = _Process(self.description, self.log)
+            self._process = _Process(self.description, self.log, self._offline, self._environment)
         return self._process
 
     def _stop(self, grace: float = 0.0) -> None:
@@ -215,19 +235,26 @@ class RewardWorker:
 class _Process:
     """One worker process and the harness's end of its socket. Ended at the latest when this process ends."""
 
-    def __init__(self, description: RewardDescription, log: Path | None) -> None:
+    def __init__(
+        self,
+        description: RewardDescription,
+        log: Path | None,
+        offline: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         ours, theirs = socket.socketpair()
         # sys.path is the harness's from the first line on, so every name means the same file as there.
         path = [entry for entry in sys.path if isinstance(entry, str)]
         code = (
             f"import sys; sys.path[:] = {path!a}; "
-            f"from rewards.worker import serve; serve({theirs.fileno()}, {os.getpid()})"
+            f"from rewards.worker import serve; serve({theirs.fileno()}, {os.getpid()}, {str(offline or '')!a})"
         )
         try:
             with theirs, (log or Path(os.devnull)).open("ab") as output:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", code],
                     pass_fds=[theirs.fileno()],
+                    env=os.environ | (environment or {}),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -328,9 +355,11 @@ def _end(process: subprocess.Popen[bytes], link: socket.socket, grace: float) ->
 # ---------------------------------------------------------------- the worker's side
 
 
-def serve(number: int, parent: int) -> None:
+def serve(number: int, parent: int, offline: str) -> None:
     """Answer batches from the socket with file descriptor ``number`` until it ends or process ``parent`` is gone."""
     _die_with(parent)
+    if offline:
+        deny_network(Path(offline))
     _leave_signals_to_the_parent()
     faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):

@@ -54,8 +54,10 @@ START = struct.Struct("=IIQQ")
 REPORT = struct.Struct("=i?dQ")
 """Wait status, whether it was too long at it, CPU seconds, bytes of memory at most."""
 PATIENCE = 60
-"""Seconds of wall-clock time for each second on the processor, before the limit of wall-clock time begins to count: a
-program that has to wait for a busy machine is not one that sleeps."""
+"""Seconds of wall-clock time that a second on the processor gives back, up to the limit of wall-clock time: a program
+that has to wait for a busy machine is not one that sleeps, and one that has worked may not sleep longer for it."""
+LOOK_S = 0.5
+"""Between two looks at how much a program has worked."""
 
 PROCESSES = 64
 OPEN_FILES = 64
@@ -138,17 +140,20 @@ def serve(control: socket.socket) -> None:
 
 def _wait(child: int, control: socket.socket, wall: int) -> bool:
     """Wait for a child to end; kill it when the control socket ends or its time is over. Returns whether it was."""
-    end, started = os.pidfd_open(child), time.monotonic()
+    end, left = os.pidfd_open(child), float(wall)
     clock = ~child << 3 | 2  # CPUCLOCK_SCHED of a process, as clock_getcpuclockid makes it
+    seen, worked = time.monotonic(), 0.0
     try:
         while True:
-            left = wall + PATIENCE * time.clock_gettime(clock) - (time.monotonic() - started)
-            ready = select.select([control.fileno(), end], [], [], max(0.0, left))[0]
+            ready = select.select([control.fileno(), end], [], [], min(max(0.0, left), LOOK_S))[0]
             if end in ready:
                 return False
             if ready or left <= 0:  # nothing is said on it now: it has ended
                 os.kill(child, signal.SIGKILL)
                 return True
+            before, seen = seen, time.monotonic()
+            before_that, worked = worked, time.clock_gettime(clock)
+            left = min(wall, left - (seen - before) + PATIENCE * (worked - before_that))
     finally:
         os.close(end)
 

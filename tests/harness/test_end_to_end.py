@@ -142,13 +142,19 @@ def test_a_broken_reward_stops_the_run_before_it_trains(program: Program) -> Non
     (program.folder / "bad.py").write_text(
         "def reward(prompts, completions, **columns):\n    raise KeyError('no such column')\n"
     )
-    done = program.run("run", "mini.toml", "--name", "bad", "--set", "reward.function=bad.py:reward", code=1)
+    words = ["run", "mini.toml", "--name", "bad", "--set", "reward.function=bad.py:reward"]
+    refused = program.run(*words, code=2)
+    assert "preflight: errors: the reward failed on" in refused.stderr
+    assert not (program.folder / "runs").exists(), "nothing is created"
+    done = program.run(*words, "--force", code=1)
     assert "no such column" in done.stderr
     assert "discarded" in done.stderr
     review = program.review("bad")
     assert review["status"] == "failed"
     assert review["signal"]["errored_rate"] == 1.0
     assert review["kl"]["max"] == pytest.approx(0.0, abs=1e-6)
+    assert any("--force let it pass" in event["text"] for event in review["events"])
+    assert review["manifest"]["preflight"]["forced"] is True
 
 
 def test_a_pool_and_a_trl_style_reward_of_ones_own(program: Program) -> None:
@@ -179,7 +185,7 @@ def test_a_pool_and_a_trl_style_reward_of_ones_own(program: Program) -> None:
         steps = 2
         """
     )
-    program.run("run", "mine.toml", "--name", "mine")
+    program.run("run", "mine.toml", "--name", "mine", "--force")  # it pays for silence and for lists of answers
     review = program.review("mine")
     assert review["status"] == "finished"
     assert review["signal"]["errored_rate"] == 0.0

@@ -237,7 +237,7 @@ def test_what_is_not_measured_changes_without_an_era(judged: Run) -> None:
 def test_the_command_refuses_and_names_the_mend(program: Program) -> None:
     (program.folder / "mine.py").write_text(REWARD.format(value="float(len(completion) > 10)"))
     words = ["run", "mini.toml", "--name", "r", "--steps", "2", "--set", "warmstart.steps=0"]
-    program.run(*words, "--set", "reward.function=mine.py:reward")
+    program.run(*words, "--set", "reward.function=mine.py:reward", "--force")
     (program.folder / "mine.py").write_text(REWARD.format(value="0.5"))
     refused = program.run("resume", "r", "--steps", "4", code=2)
     assert refused.stderr.count("\n") == 1
@@ -249,7 +249,9 @@ def test_the_command_refuses_and_names_the_mend(program: Program) -> None:
         (["--accept", "everything"], "--accept takes reward or data"),
     ):
         assert said in program.run("resume", "r", *flags, code=2).stderr
-    done = program.run("resume", "r", "--steps", "4", "--accept", "reward", "--json")
+    stopped = program.run("resume", "r", "--steps", "4", "--accept", "reward", code=2)
+    assert "preflight: constant: every one of" in stopped.stderr
+    done = program.run("resume", "r", "--steps", "4", "--accept", "reward", "--force", "--json")
     document = json.loads(done.stdout)
     assert document["status"] == "finished"
     assert [era["weights_step"] for era in document["eras"]] == [2]

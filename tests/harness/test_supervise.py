@@ -83,7 +83,9 @@ def test_what_dies_at_the_same_step_every_time_is_given_up(program: Program) -> 
     (program.folder / "deadly.py").write_text(
         "import os, signal\n"
         "def reward(completion, ground_truth):\n"
-        "    os.kill(os.getppid(), signal.SIGKILL)\n"  # the reward is judged in a child of the run
+        "    if os.path.exists('runs/held'):\n"  # not in preflight
+        "        os.kill(os.getppid(), signal.SIGKILL)\n"  # the reward is judged in a child of the run
+        "    return float(completion == ground_truth)\n"
     )
     words = ["run", "mini.toml", "--name", "held", "--plain", "--set", "warmstart.steps=0"]
     supervisor = supervised(program, [*words, "--set", "reward.function=deadly.py:reward"])

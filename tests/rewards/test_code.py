@@ -370,6 +370,16 @@ CHEATS = {
     "    setattr(m, 'matches', lambda *a: True)\n"
     "    setattr(m, 'score', lambda *a: 1.0)\ndef f(x): return 0",
     "changes the cases": STEAL + "def f(x):\n    steal()['cases'][:] = []\n    return 0",
+    "floods lines": "import os\ndef f(x):\n    os.write(3, b'\\n' * (1 << 24))\n    return 0",
+    "answers a key twice": STEAL
+    + "def f(x):\n    for v in (0, 918273):\n        text = ' {\"value\": 918273, \"value\": ' + str(v) + '}\\n'\n"
+    "        os.write(3, (steal()['token'] + text).encode())\n    os._exit(0)",
+    "pokes into integers": "import ctypes\ndef f(x):\n    ctypes.memset(id(x) + 24, 1, 4)\n    return x",
+    "patches what is encoded": "import collections\ncollections.Counter.items = lambda self: [('$any', 1)]\n"
+    "def f(x): return collections.Counter()",
+    "writes while it is judged": "import os, threading\ndef spam():\n    while True: os.write(3, b'x')\n"
+    "threading.Thread(target=spam, daemon=True).start()\ndef f(x): return 0",
+    "forgets all modules": "import sys\nsys.modules.clear()\ndef f(x): return 0",
     "returns its input": "def f(x): return x",
     "returns nothing": "def f(x): pass",
     "returns not implemented": "def f(x): return NotImplemented",
@@ -593,7 +603,7 @@ def test_the_coding_tasks_are_sound() -> None:
 def test_every_reference_of_the_coding_tasks_is_right_and_no_constant_earns_anything() -> None:
     for row in CODING:
         truth = parse_ground_truth(row["ground_truth"])
-        assert judge(row["solution"], row["ground_truth"]) == RIGHT, row["prompt"]
+        assert score(row["demonstration"], row["ground_truth"]) == RIGHT, row["prompt"]
         for value in {repr(to_python(case.expected)) for case in truth.cases}:
             verdict = judge(f"def {truth.entry_point}(*_): return {value}", row["ground_truth"])
             assert verdict.reward == 0.0, (row["prompt"], value)

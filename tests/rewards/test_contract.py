@@ -12,7 +12,16 @@ import pytest
 from harness.errors import InputError
 from harness.types import Prompt, Score
 from rewards import solution
-from rewards.contract import Reward, is_trl_style, load_function, source_of, to_score
+from rewards.contract import (
+    Reward,
+    RewardDescription,
+    is_trl_style,
+    load_function,
+    load_reward,
+    name_functions,
+    sources_of,
+    to_score,
+)
 from tests.builders import make_prompt
 
 PROMPTS = [make_prompt("a", ground_truth="1"), make_prompt("b", ground_truth="2"), make_prompt("c", ground_truth="3")]
@@ -249,15 +258,14 @@ def test_a_score_is_left_as_it_is() -> None:
 
 
 def test_a_module_of_ours_is_loaded_by_its_name() -> None:
-    assert load_function("rewards.solution") == ("solution", solution.score)
+    assert load_function("rewards.solution") is solution.score
 
 
 def test_a_function_is_loaded_from_a_module_or_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("def judge(completion, ground_truth):\n    return 0.25\n", encoding="utf-8")
-    name, function = load_function(f"{path}:judge")
-    assert (name, function("a", "b")) == ("judge", 0.25)
-    assert load_function("rewards.solution:compute_reward") == ("compute_reward", solution.compute_reward)
+    assert load_function(f"{path}:judge")("a", "b") == 0.25
+    assert load_function("rewards.solution:compute_reward") is solution.compute_reward
 
 
 @pytest.mark.parametrize(
@@ -294,12 +302,56 @@ def test_a_module_that_does_not_give_the_function_is_wrong_input(name: str, mess
         load_function(name)
 
 
-def test_the_source_of_a_reward_is_its_whole_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("functions", "names"),
+    [
+        (["rewards.math", "my.py:exact"], ["math", "exact"]),
+        (["rewards.solution", "rewards.math:solution"], ["solution", "math.solution"]),
+        (["a.py:f", "b.py:f", "g.py:g"], ["a.f", "b.f", "g"]),
+        (["x/a.py:f", "y/a.py:f"], ["x/a.py:f", "y/a.py:f"]),
+    ],
+)
+def test_functions_are_called_by_short_names_that_differ(functions: list[str], names: list[str]) -> None:
+    assert name_functions(functions) == names
+
+
+def test_the_same_function_twice_is_wrong_input() -> None:
+    with pytest.raises(InputError, match=r"rewards.math is named twice; give it once, with the sum of the weights"):
+        load_reward(RewardDescription(("rewards.math", "rewards.math")))
+
+
+def test_two_functions_of_one_name_are_two_components() -> None:
+    reward = load_reward(RewardDescription(("rewards.solution", "rewards.math:solution"), weights=(0.5, 0.5)))
+    text = "<start_working_out>1<end_working_out><SOLUTION>{}</SOLUTION>"
+    right, wrong = reward.score([PROMPTS[0]] * 2, [text.format(1), text.format(7)])
+    assert (right.reward, right.components) == (1.0, {"solution": 1.0, "math.solution": 1.0})
+    assert (wrong.reward, wrong.reason) == (0.05, "wrong")
+
+
+def test_what_is_not_solved_has_the_reason_of_the_first_function_that_gave_one() -> None:
+    reward = load_reward(RewardDescription(("rewards.math", "rewards.length"), weights=(0.9, 1.0), solved_at=0.9))
+    texts = (r"\boxed{1}", r"\boxed{1} or \boxed{2}", "1")
+    assert [score.reason for score in reward.score([PROMPTS[0]] * 3, texts)] == [
+        "right", "several_answers", "not_extracted",
+    ]  # fmt: skip
+
+
+def test_the_sources_of_a_reward_are_its_file_and_what_it_imports_of_the_same_hand(tmp_path: Path) -> None:
     path = tmp_path / "mine2.py"
-    path.write_text("LIMIT = 3\n\n\ndef judge(completion, ground_truth):\n    return 0.25\n", encoding="utf-8")
-    assert source_of(f"{path}:judge") == path.read_text(encoding="utf-8")
-    assert "FORM" in (source_of("rewards.solution") or "")
-    assert source_of("math:fsum") is None
+    path.write_text("import json, helper\nfrom rewards import math\ndef judge(completion, ground_truth): ...\n")
+    (tmp_path / "helper.py").write_text("import math  # the standard library's\n")
+    (tmp_path / "other.py").write_text("")
+    found = sources_of(f"{path}:judge")
+    assert found["mine2.py"] == path.read_text(encoding="utf-8")
+    assert {"helper.py", "math.py", "answers.py", "symbolic.py"} <= found.keys()
+    assert not {"other.py", "code.py"} & found.keys()
+    assert not sources_of("math:fsum")
+
+
+def test_the_sources_of_the_code_reward_include_what_runs_in_the_sandbox() -> None:
+    assert {"sandbox.py", "isolation.py", "seccomp.py", "zygote.py", "escapes.py"} <= sources_of("rewards.code").keys()
+    assert sources_of("rewards.code").keys() < sources_of("rewards.composite").keys()
+    assert list(sources_of("rewards.solution")) == ["solution.py"]
 
 
 def test_prompts_are_unchanged_by_scoring() -> None:

@@ -291,9 +291,9 @@ ROWS = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines
 
 def test_every_reference_of_the_recipe_is_right_and_its_tools_take_it() -> None:
     for row in ROWS:
-        assert score(row["solution"], row["ground_truth"]).reward == 1.0, row["prompt"]
+        assert score(row["demonstration"], row["ground_truth"]).reward == 1.0, row["prompt"]
         with_tools = json.dumps({**json.loads(row["ground_truth"]), "tools": row["tools"]})
-        assert score(row["solution"], with_tools).reward == 1.0, row["prompt"]
+        assert score(row["demonstration"], with_tools).reward == 1.0, row["prompt"]
 
 
 def test_the_recipe_has_levels_and_no_prompt_twice() -> None:
@@ -309,7 +309,7 @@ def mean(completions: list[str]) -> float:
 
 
 def test_no_constant_or_echo_earns_much_of_the_recipe() -> None:
-    constants = {row["solution"] for row in ROWS[::6]} | {
+    constants = {row["demonstration"] for row in ROWS[::6]} | {
         tags({"name": json.loads(row["ground_truth"])["calls"][0]["name"], "arguments": {}}) for row in ROWS
     }
     assert max(mean([constant] * 150) for constant in constants) < 0.15

@@ -494,6 +494,29 @@ threading.Thread(target=time.sleep, args=(1e6,)).start()
     assert judge(program, ADD).reward == 1.0
 
 
+def test_work_does_not_pay_for_sleep_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second and a half on the processor may be a minute and a half on a busy machine, but not of sleep."""
+    monkeypatch.setattr(sandbox, "WALL_LIMIT_S", 1)
+    program = """
+import time
+def f(x):
+    while time.process_time() < 1.5:
+        pass
+    time.sleep(1e6)
+"""
+    started = time.monotonic()
+    assert judge(program).reason == "timeout"
+    assert time.monotonic() - started < 60
+
+
+def test_sleep_is_limited_for_all_cases_of_a_script_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "WALL_LIMIT_S", 2)
+    monkeypatch.setattr(sandbox, "LEAST_WALL_S", 1)
+    slow = "import time\ntime.sleep(1.6)\nprint(sum(map(int, input().split())))"
+    found = judge(slow, ADD)
+    assert (found.reason, found.components["cases"]) == ("timeout", pytest.approx(1 / 3))
+
+
 def test_a_second_on_the_processor_is_enough_with_eight_at_once() -> None:
     program = """
 import time

@@ -1,0 +1,90 @@
+"""``grpo check`` and ``grpo preflight``: what is asked of a reward before a run. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.options import JsonFlag, SetOption, UnsafeFlag
+from harness.text import clean
+
+Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Recipe, .toml or .json; default arithmetic.")]
+
+
+def check(
+    spec: Spec = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
+) -> None:
+    """Whether the reference answer of every row has full marks under the spec's reward; exit code 1 otherwise.
+
+    The reference is the ground truth in the form that the reward takes, or else the row's demonstration.
+
+    Examples:
+
+      grpo check coding
+
+      grpo check my.toml --set pool.source=new.jsonl
+    """
+    from harness.gate import check_spec
+    from harness.inputs import check_inputs
+    from harness.spec import load_spec
+
+    checked, _ = load_spec(spec, set_ or [])
+    splits, _ = check_inputs(checked)
+    with Console(stderr=True).status("checking") as status:
+        found = check_spec(checked, splits, lambda phase, done, total: status.update(f"{phase} {done}/{total}"))
+    if as_json:
+        failures = [asdict(failure) for failure in found.failures]
+        document = {"rows": found.rows, "passed": found.passed, "reasons": dict(found.reasons), "failures": failures}
+        print(json.dumps(document))
+    else:
+        for failure in found.failures:
+            reward = "" if failure.reward is None else f" reward {failure.reward:g},"
+            print(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
+        if found.reasons:
+            print("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.most_common()))
+        print(f"{found.passed}/{found.rows} passed")
+    raise typer.Exit(0 if found.passed == found.rows else 1)
+
+
+def preflight(
+    spec: Spec = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
+) -> None:
+    """Whether a reward is worth a night: right answers paid, tricks and silence not, the same every time.
+
+    Runs before every run too, which a failed check stops (--force goes on). Exit code 1 when a check fails.
+
+    Examples:
+
+      grpo preflight my.toml
+
+      grpo preflight --set reward.function=my_reward.py:judge
+    """
+    from harness.gate import check_sandbox, preflight_spec
+    from harness.inputs import check_inputs
+    from harness.preflight import to_rows
+    from harness.spec import load_spec
+
+    checked, _ = load_spec(spec, set_ or [])
+    splits, _ = check_inputs(checked)
+    check_sandbox(checked, splits)
+    report = preflight_spec(checked, splits)
+    if as_json:
+        print(json.dumps(report.to_json()))
+    else:
+        table = Table(box=None, show_header=False)
+        styles = {"pass": "green", "warn": "yellow", "fail": "red"}
+        for row in to_rows(report):
+            table.add_row(Text(row["level"], style=styles[row["level"]]), row["check"], Text(clean(row["said"])))
+        Console().print(table)
+        print(f"preflight: {report.verdict}")
+    raise typer.Exit(1 if report.verdict == "fail" else 0)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (check, preflight)

@@ -1,0 +1,197 @@
+"""What a spec's reward must pass before a run: its sandbox, its reference answers, preflight. Nothing imports torch."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from harness.errors import InputError
+from harness.inputs import Splits, build_reward, describe_reward, time_limit
+from harness.preflight import Outcome, Report, Reward, describe, run_preflight
+from harness.references import find_writer, judge_references
+from harness.spec import RunSpec
+from harness.types import Progress, Prompt
+from rewards.contract import load_reward
+from rewards.isolation import SANDBOXES, UNSAFE
+from rewards.worker import RewardWorker
+
+MOST_ROWS = 20_000
+"""Of the pool, for preflight."""
+HASH_SEEDS = ("1", "2")
+RUNS_CODE = "rewards.code"
+MAY_RUN_CODE = "rewards.composite"
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What a run may be told of its reward: the preflight report, the sandbox if it needs one, and whether a person
+    let it pass all the same."""
+
+    report: Report
+    sandbox: dict[str, Any] | None = None
+    forced: bool = False
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"preflight": self.report.to_json() | {"forced": self.forced}}
+        return found | ({"sandbox": self.sandbox} if self.sandbox else {})
+
+    @property
+    def events(self) -> list[tuple[str, str]]:
+        """Level and text of what belongs into the run's record."""
+        events = [("warning", f"preflight: {f.check}: {f.said}") for f in self.report.outcomes if f.level == "warn"]
+        if self.forced:
+            events.append(("warning", f"preflight failed, and --force let it pass: {describe(self.report)}"))
+        if self.sandbox and self.sandbox["unsafe"]:
+            events.append(("warning", f"programs are run without a safe sandbox (--unsafe-code, {UNSAFE}=1)"))
+        return events
+
+
+def pass_gate(spec: RunSpec, splits: Splits, *, force: bool) -> Passage:
+    """Preflight before a run. Raises InputError when it fails and is not forced, or programs cannot be confined."""
+    sandbox = check_sandbox(spec, splits)
+    report = preflight_spec(spec, splits)
+    if report.verdict == "fail" and not force:
+        raise InputError(f"preflight: {describe(report)}; mend the reward or the pool, or go on with --force")
+    return Passage(report, sandbox, forced=report.verdict == "fail")
+
+
+def allow_unsafe_code(wanted: bool) -> None:
+    """``--unsafe-code``: an environment reaches every process in which rewards run."""
+    if wanted:
+        os.environ[UNSAFE] = "1"
+
+
+def check_sandbox(spec: RunSpec, splits: Splits) -> dict[str, Any] | None:
+    """What confines the programs of a reward that runs some, None for another. Raises InputError where nothing does."""
+    modules = {name.partition(":")[0] for name in spec.reward.functions}
+    runs_code = RUNS_CODE in modules or (
+        MAY_RUN_CODE in modules
+        and any(
+            pc.any(pc.match_substring(table.column("ground_truth"), RUNS_CODE)).as_py() for table in splits.values()
+        )
+    )
+    if not runs_code:
+        return None
+    found = SANDBOXES.isolation
+    if found.refusal:
+        raise InputError(f"reward.function: {found.refusal}")
+    return {"tier": found.tier, "landlock": found.landlock, "unsafe": os.environ.get(UNSAFE) == "1"}
+
+
+def preflight_spec(spec: RunSpec, splits: Splits) -> Report:
+    """Preflight of a spec's reward on rows of all its splits, in two processes; one of the user's has no network."""
+    description = describe_reward(spec, chat=spec.model.wants_chat)
+    loaded = load_reward(description)
+    limit = time_limit(spec, loaded)
+    with ExitStack() as stack:
+        notes = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "network.txt"
+        ours = all(name.startswith("rewards.") for name in spec.reward.functions)
+        workers = [
+            stack.enter_context(
+                RewardWorker(
+                    description,
+                    time_limit=limit,
+                    offline=None if ours else notes,
+                    environment={"PYTHONHASHSEED": seed},
+                    grace=0.2,
+                )
+            )
+            for seed in HASH_SEEDS
+        ]
+        return run_preflight(
+            _mix(splits),
+            Reward(
+                judge=workers[0].score,
+                elsewhere=workers[1].score,
+                range=spec.reward.range,
+                time_limit=limit,
+                write=_hook(spec, "write_reference"),
+                refuse=_hook(spec, "check_ground_truth"),
+                attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
+            ),
+        )
+
+
+def _mix(splits: Splits) -> list[Prompt]:
+    """Rows of all splits in an order that has nothing to do with theirs."""
+    tables = list(splits.values())
+    ends = list(accumulate(map(len, tables)))
+    chosen = random.Random(0).sample(range(ends[-1]), min(MOST_ROWS, ends[-1]))
+    rows = []
+    for place in chosen:
+        n = next(n for n, end in enumerate(ends) if place < end)
+        rows.append(tables[n][place - ends[n]])
+    return rows
+
+
+def _hook(spec: RunSpec, name: str) -> Callable[[str], str | None] | None:
+    """A function of the reward's own module, where the reward is one function: check_ground_truth, write_reference."""
+    functions = load_reward(describe_reward(spec, chat=False)).functions.values()
+    found = [getattr(inspect.getmodule(function), name, None) for function in functions]
+    return found[0] if len(found) == 1 and callable(found[0]) else None
+
+
+# ---------------------------------------------------------------- grpo check
+
+
+@dataclass
+class Check:
+    """What ``grpo check`` found. ``reasons`` are the reason codes of the references that failed."""
+
+    rows: int = 0
+    passed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    failures: list[Outcome] = field(default_factory=list)
+
+    def fail(self, reason: str, outcome: Outcome) -> None:
+        self.reasons[reason] += 1
+        if len(self.failures) < SHOWN:
+            self.failures.append(outcome)
+
+
+def check_spec(spec: RunSpec, splits: Splits, progress: Progress) -> Check:
+    """Whether the reference answer of every row of every split has full marks. Raises InputError."""
+    check_sandbox(spec, splits)
+    refuse = _hook(spec, "check_ground_truth")
+    found = Check()
+    with build_reward(spec, chat=spec.model.wants_chat) as reward:
+        write = find_writer(_mix(splits)[:100], reward.score, _hook(spec, "write_reference"))
+        for name, table in splits.items():
+            _check_split(name, table, found, judge_references(table, reward.score, write), refuse, progress)
+    return found
+
+
+def _check_split(
+    name: str, table: Sequence[Prompt], found: Check, references: Any, refuse: Any, progress: Progress
+) -> None:
+    waiting = next(references, None)
+    for done, prompt in enumerate(table):
+        progress(f"checking {name}", done, len(table))
+        found.rows += 1
+        reference, where = None, f"{name}: {prompt.text[:80]}"
+        if waiting is not None and waiting.prompt.id == prompt.id:
+            reference, waiting = waiting, next(references, None)
+        if refuse is not None and (problem := refuse(prompt.ground_truth)):
+            found.fail("refused", Outcome("refused", "fail", problem, where))
+        elif reference is None:
+            said = "no reference answer: the ground truth is right in no form, and there is no demonstration"
+            found.fail("no_reference", Outcome("no_reference", "fail", said, where))
+        elif not reference.passed:
+            score = reference.score
+            reason = "errored" if score.errored else score.reason
+            found.fail(reason, Outcome(reason, "fail", score.error or reason, where, reference.text[:80], score.reward))
+        else:
+            found.passed += 1

@@ -1,0 +1,434 @@
+"""What a reward must survive before a night is spent on it. Pure: it asks a Judge and looks at the answers.
+
+Every check passes, warns or fails, with the offending row, text and reward. Where "nothing" is asked for, it is the
+lowest reward of the range (or 0 where penalties go below).
+
+    ground truth  no row is refused by the reward itself (one that a constant program solves, one that cannot be read)
+    gold          the reference answer of every row has full marks (harness/references.py)
+    errors        no answer makes the reward fail: an exception, None, NaN, a bool, a value out of range
+    constant      not everything has the same reward
+    silence       nothing for empty, blank and meaningless texts and for empty tags
+    echo          nothing for the prompt repeated (by chance on a few rows)
+    tricks        no more than half for several answers, a denied one, or one that is taken back
+    others        less than half for the right answers of other rows, or for the most common answer
+    partial       a wrong answer in the right form is worth at least what silence is
+    pure          the same text has the same reward again, in another order, alone, in a process with another hash seed
+    network       the reward did without a network
+    latency       a completion is judged well within the time limit
+    spread        the reward tells answers to one prompt apart                                      (only warns)
+    in prompt     the answer does not stand in the prompt                                           (only warns)
+
+What a model's own groups look like is for ``grpo probe`` to say, which samples some.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any, Literal
+
+from harness.references import Judge, Reference, Writer, find_writer, judge_references
+from harness.types import Prompt, Score
+
+Level = Literal["pass", "warn", "fail"]
+
+GOLD_S = 3.0
+"""Seconds for the reference answers. A slow reward is shown as many rows as it judges in that time."""
+PROBE_S = 2.0
+MOST_ROWS = 24
+"""Rows on which every probe is tried, fewer for a slow reward."""
+LEAST_ROWS = 3
+TIMED = 50
+"""Reference answers that are judged one by one, for their times."""
+OTHERS = 3
+BY_CHANCE = 0.1
+"""Share of rows on which a text may be right without meaning to."""
+PARTIAL = 0.6
+"""Of the range: what honest partial credit goes up to (rewards/function_call.py)."""
+COMMON, ALWAYS = 0.3, 0.9
+"""Share of rows for which one constant answer is right: worth a word, and no task any more."""
+SILENT = {
+    "nothing": "",
+    "white space": " \n\t \n",
+    "garbage": "qwv zxcv &%$# ,,, mnbv",
+    "empty boxes and tags": r"\boxed{} #### <think></think><answer></answer>",
+    "empty SOLUTION": "<start_working_out><end_working_out><SOLUTION></SOLUTION>",
+    "an empty answer": "<answer></answer>",
+    "an empty box": r"\boxed{}",
+    "an empty program": "```python\n```",
+    "an empty call": "<tool_call></tool_call>",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of one check; ``row`` is the start of the prompt, ``text`` what was judged there."""
+
+    check: str
+    level: Level
+    said: str
+    row: str = ""
+    text: str = ""
+    reward: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def verdict(self) -> Level:
+        levels = {outcome.level for outcome in self.outcomes}
+        return "fail" if "fail" in levels else "warn" if "warn" in levels else "pass"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"verdict": self.verdict, "outcomes": [asdict(outcome) for outcome in self.outcomes]}
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """How to ask the reward: as a run would (``judge``) and in a process with another hash seed (``elsewhere``).
+
+    ``refuse`` says of a ground truth why it cannot be trained on, ``attempts`` what the network was asked for so far.
+    """
+
+    judge: Judge
+    elsewhere: Judge
+    range: tuple[float, float]
+    time_limit: float
+    write: Writer | None = None
+    refuse: Callable[[str], str | None] | None = None
+    attempts: Callable[[], Sequence[str]] = list
+
+    def share(self, score: Score) -> float:
+        """The reward as a share of the range; 0 where it is errored, which is a outcome of its own."""
+        low, high = self.range
+        return 0.0 if score.reward is None else (score.reward - low) / (high - low)
+
+    @property
+    def nothing(self) -> float:
+        return max(0.0, self.range[0]) + 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A text put to a row and what came of it. ``kind`` is the check it belongs to, ``name`` says what it is."""
+
+    kind: str
+    name: str
+    prompt: Prompt
+    text: str
+    score: Score
+
+
+def run_preflight(rows: Sequence[Prompt], reward: Reward) -> Report:
+    """Every check, on ``rows`` in an order that has nothing to do with their kind. Takes seconds."""
+    write = find_writer(rows, reward.judge, reward.write)
+    references = list(judge_references(rows, reward.judge, write, seconds=GOLD_S))
+    right = [reference for reference in references if reference.passed]
+    times, alone = _time(right[:TIMED], reward.judge)
+    asked = _choose_probes(rows, right, seconds=fmean(times) if times else 0.0)
+    scores = reward.judge([prompt for _, _, prompt, _ in asked], [text for *_, text in asked])
+    probes = [Probe(*one, score) for one, score in zip(asked, scores, strict=True)]
+    if all(probe.score.errored for probe in probes):  # each further question may take its whole time limit
+        return Report((_check_truths(rows, reward), _check_errors(probes, references), _check_network(reward)))
+    return Report(
+        (
+            _check_truths(rows, reward),
+            _check_gold(references, len(rows), reward),
+            _check_errors(probes, references),
+            _check_constant(probes, references),
+            _check_silence(probes, reward),
+            _check_echo(probes, reward),
+            _check_tricks(probes, reward),
+            _check_others(probes, reward),
+            _check_partial(probes, reward),
+            _check_pure(probes, alone, reward),
+            _check_network(reward),
+            _check_latency(times, reward),
+            _check_spread(probes, right),
+            _check_in_prompt(rows[:TIMED]),
+        )
+    )
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+def _time(references: Sequence[Reference], judge: Judge) -> tuple[list[float], list[tuple[Reference, Score]]]:
+    """Seconds of each reference judged alone, and what it scored so; as many as PROBE_S allows."""
+    times, alone = [], []
+    for reference in references:
+        started = time.perf_counter()
+        [score] = judge([reference.prompt], [reference.text])
+        times.append(time.perf_counter() - started)
+        alone.append((reference, score))
+        if math.fsum(times) > PROBE_S / 4:
+            break
+    return times, alone
+
+
+def _choose_probes(
+    rows: Sequence[Prompt], right: Sequence[Reference], *, seconds: float
+) -> list[tuple[str, str, Prompt, str]]:
+    """Check, name, row and text of everything that is asked, when one answer takes ``seconds``."""
+    chosen: list[Reference | Prompt] = list(right[:MOST_ROWS]) or [rows[i] for i in range(min(len(rows), MOST_ROWS))]
+    per_row = [list(_probe(row, right)) for row in chosen]
+    size = fmean(map(len, per_row))
+    n = MOST_ROWS if seconds * size * MOST_ROWS <= PROBE_S else max(LEAST_ROWS, int(PROBE_S / (seconds * size)))
+    return [probe for row in per_row[:n] for probe in row]
+
+
+def _probe(row: Reference | Prompt, right: Sequence[Reference]) -> Iterator[tuple[str, str, Prompt, str]]:
+    prompt = row if isinstance(row, Prompt) else row.prompt
+    for name, text in SILENT.items():
+        yield "silence", name, prompt, text
+    yield "echo", "the prompt", prompt, prompt.text
+    if isinstance(row, Prompt):
+        return
+    yield "gold", "the reference answer", prompt, row.text
+    truth = prompt.ground_truth
+    others = [other for other in right if other.prompt.ground_truth != truth]
+    others = random.Random(prompt.id).sample(others, min(OTHERS, len(others)))
+    for other in others:
+        yield "others", "the right answer of another row", prompt, other.text
+    [(common, times)] = Counter(other.prompt.ground_truth for other in right).most_common(1)
+    if times > 1:
+        yield "common", "the most common answer", prompt, next(o.text for o in right if o.prompt.ground_truth == common)
+    for name, text in _tricks(row, others).items():
+        yield "tricks", name, prompt, text
+
+
+def _tricks(row: Reference, others: Sequence[Reference]) -> dict[str, str]:
+    """Texts with the right answer in them that do not give it."""
+    if not others:
+        return {}
+    gold, wrong = row.text, others[0].text
+    found = {"the right answer, then a wrong one": f"{gold}\n\n{wrong}"}
+    if row.write is None:
+        return found
+    truth, false = row.prompt.ground_truth, others[0].prompt.ground_truth
+    listed = ", ".join(sorted({truth, *(other.prompt.ground_truth for other in others)}))
+    for name, text in {
+        "several answers": f"{wrong}\n{gold}\n{others[-1].text}",
+        "a denied answer": f"The answer is not {gold}",
+        "an answer taken back": f"{gold}\nNo, that is wrong.",
+        "right while thinking, wrong at the end": f"<think>{gold}</think>{wrong}",
+        "one answer or another": row.write(f"{truth} or {false}"),
+        "a list of answers": row.write(listed),
+        "a denied answer in the right form": row.write(f"not {truth}"),
+    }.items():
+        if text:
+            found[name] = text
+    return found
+
+
+# ---------------------------------------------------------------- what came of it
+
+
+def _check_truths(rows: Sequence[Prompt], reward: Reward) -> Outcome:
+    refuse = reward.refuse
+    if refuse is None:
+        return Outcome("ground truth", "pass", "the reward reads any")
+    refused = [(prompt, problem) for prompt in rows if (problem := refuse(prompt.ground_truth))]
+    if refused:
+        said = f"{len(refused):,} of {len(rows):,} rows cannot be trained on, the first: {refused[0][1]}"
+        return Outcome("ground truth", "fail", said, _short(refused[0][0].text))
+    return Outcome("ground truth", "pass", f"{len(rows):,} rows can be judged")
+
+
+def _check_gold(references: Sequence[Reference], rows: int, reward: Reward) -> Outcome:
+    if not references:
+        said = "no right answer is known in a form that the reward accepts: give rows a demonstration"
+        return Outcome("gold", "warn", said)
+    failed = [reference for reference in references if not reference.passed]
+    seen = f"{len(references):,} rows" + (f" of {rows:,} (grpo check looks at all)" if len(references) < rows else "")
+    if failed:
+        first = failed[0]
+        why = first.score.error or first.score.reason or "wrong"
+        said = f"{len(failed):,} of {seen}: the reference answer has not full marks, the first: {why}"
+        return Outcome("gold", "fail", said, *_where(first))
+    return Outcome("gold", "pass", f"the reference answers of {seen} have full marks")
+
+
+def _check_errors(probes: Sequence[Probe], references: Sequence[Reference]) -> Outcome:
+    judged: list[Probe | Reference] = [*probes, *references]
+    errored = [one for one in judged if one.score.errored]
+    if errored:
+        said = f"the reward failed on {len(errored)} of {len(judged):,} texts: {errored[0].score.error}"
+        return Outcome("errors", "fail", said, *_where(errored[0]))
+    return Outcome("errors", "pass", f"a finite number within the range for {len(judged):,} texts")
+
+
+def _check_constant(probes: Sequence[Probe], references: Sequence[Reference]) -> Outcome:
+    judged: list[Probe | Reference] = [*probes, *references]
+    rewards = Counter(one.score.reward for one in judged)
+    if len(rewards) == 1:
+        only = next(iter(rewards))
+        said = f"every one of {rewards.total():,} texts has the reward {only}, right, wrong and empty ones alike"
+        return Outcome("constant", "fail", said, *_where(probes[0]))
+    return Outcome("constant", "pass", f"{len(rewards)} different rewards")
+
+
+def _check_silence(probes: Sequence[Probe], reward: Reward) -> Outcome:
+    paid = [p for p in _of(probes, "silence") if _reward_of(p) > reward.nothing]
+    if paid:
+        worst = max(paid, key=_reward_of)
+        names = ", ".join(sorted({probe.name for probe in paid}))
+        return Outcome("silence", "fail", f"paid for {names}", *_where(worst))
+    return Outcome("silence", "pass", f"nothing for {', '.join(list(SILENT)[:3])} and empty tags")
+
+
+def _check_echo(probes: Sequence[Probe], reward: Reward) -> Outcome:
+    echoes = _of(probes, "echo")
+    paid = [probe for probe in echoes if _reward_of(probe) > reward.nothing]
+    if not paid:
+        return Outcome("echo", "pass", "nothing for repeating the prompt")
+    level: Level = "fail" if len(paid) > BY_CHANCE * len(echoes) else "warn"
+    said = f"paid for repeating the prompt on {len(paid)} of {len(echoes)} rows"
+    return Outcome("echo", level, said, *_where(max(paid, key=_reward_of)))
+
+
+def _check_tricks(probes: Sequence[Probe], reward: Reward) -> Outcome:
+    tricks = _of(probes, "tricks")
+    if not tricks:
+        return Outcome("tricks", "pass", "none can be made: no two rows have different reference answers")
+    paid = [probe for probe in tricks if probe.score.correct or reward.share(probe.score) > PARTIAL]
+    if paid:
+        names = ", ".join(sorted({probe.name for probe in paid}))
+        return Outcome("tricks", "fail", f"paid for {names}", *_where(max(paid, key=_reward_of)))
+    return Outcome("tricks", "pass", f"{len({probe.name for probe in tricks})} kinds, none paid as if it were right")
+
+
+def _check_others(probes: Sequence[Probe], reward: Reward) -> Outcome:
+    others, common = _of(probes, "others"), _of(probes, "common")
+    if common and (right := fmean(probe.score.correct for probe in common)) > COMMON:
+        level: Level = "fail" if right > ALWAYS else "warn"
+        said = f"one constant answer is right on {right:.0%} of the rows"
+        return Outcome("others", level, said, *_where(next(p for p in common if p.score.correct)))
+    if not others:
+        return Outcome("others", "pass", "no two rows have different reference answers")
+    right, mean = fmean(p.score.correct for p in others), fmean(reward.share(p.score) for p in others)
+    said = f"right answers of other rows are right on {right:.0%} and earn {mean:.2f} of the range"
+    if right > BY_CHANCE or mean > 0.5:
+        return Outcome("others", "fail", said, *_where(max(others, key=_reward_of)))
+    return Outcome("others", "pass", said)
+
+
+def _check_partial(probes: Sequence[Probe], reward: Reward) -> Outcome:
+    silent: dict[str, Probe] = {}
+    for probe in _of(probes, "silence"):
+        silent[probe.prompt.id] = max(probe, silent.get(probe.prompt.id, probe), key=_reward_of)
+    for probe in _of(probes, "others"):
+        best = silent[probe.prompt.id]
+        if not probe.score.errored and _reward_of(probe) < _reward_of(best) - 1e-9:
+            said = f"a wrong answer in the right form earns less than {best.name} ({_reward_of(best):g})"
+            return Outcome("partial", "fail", said, *_where(probe))
+    return Outcome("partial", "pass", "a wrong answer in the right form earns at least what silence does")
+
+
+def _check_pure(probes: Sequence[Probe], alone: Sequence[tuple[Reference, Score]], reward: Reward) -> Outcome:
+    for how, judge, seed in (("again in another order", reward.judge, 1), ("in another process", reward.elsewhere, 2)):
+        order = random.Random(seed).sample(range(len(probes)), len(probes))
+        again = judge([probes[i].prompt for i in order], [probes[i].text for i in order])
+        for i, score in zip(order, again, strict=True):
+            if not _same(probes[i].score, score):
+                said = f"{_say(probes[i].score)}, {how} {_say(score)}: the reward is not a function of the texts"
+                return Outcome("pure", "fail", said, *_where(probes[i]))
+    for reference, score in alone:
+        if not _same(reference.score, score):
+            said = f"{_say(reference.score)} in a batch, alone {_say(score)}: the reward depends on its neighbours"
+            return Outcome("pure", "fail", said, *_where(reference))
+    return Outcome("pure", "pass", f"{len(probes)} texts: the same again, alone, elsewhere, with another hash seed")
+
+
+def _check_network(reward: Reward) -> Outcome:
+    if attempts := reward.attempts():
+        said = f"the reward wants a network, which preflight denies it: {'; '.join(attempts[:3])}"
+        return Outcome("network", "fail", said)
+    return Outcome("network", "pass", "none was asked for")
+
+
+def _check_latency(times: Sequence[float], reward: Reward) -> Outcome:
+    if not times:
+        return Outcome("latency", "pass", "not measured: no right answer is known")
+    slowest = sorted(times)[math.ceil(0.99 * len(times)) - 1]
+    said = f"median {sorted(times)[len(times) // 2] * 1e3:.1f} ms, p99 {slowest * 1e3:.1f} ms"
+    if slowest > reward.time_limit / 2:
+        return Outcome("latency", "warn", f"{said}, and reward.time_limit is {reward.time_limit:g} s")
+    return Outcome("latency", "pass", said)
+
+
+def _check_spread(probes: Sequence[Probe], right: Sequence[Reference]) -> Outcome:
+    rewards: dict[str, set[float | None]] = {}
+    for probe in probes:
+        rewards.setdefault(probe.prompt.id, set()).add(probe.score.reward)
+    flat = [probe for probe in probes if len(rewards[probe.prompt.id]) == 1]
+    if flat:
+        said = f"on {len({p.prompt.id for p in flat})} of {len(rewards)} rows every answer has the same reward"
+        return Outcome("spread", "warn", said, *_where(flat[0]))
+    if not right:
+        return Outcome("spread", "warn", "no right answer is known, so what tells good from bad was not seen")
+    return Outcome("spread", "pass", f"at least {min(map(len, rewards.values()))} rewards on every row")
+
+
+def _check_in_prompt(rows: Sequence[Prompt]) -> Outcome:
+    seen = [p for p in rows if re.search(rf"(?<!\w){re.escape(p.ground_truth.strip())}(?!\w)", p.text, re.IGNORECASE)]
+    if len(seen) > BY_CHANCE * len(rows):
+        said = f"the ground truth stands in the prompt of {len(seen)} of {len(rows)} rows"
+        return Outcome("in prompt", "warn", said, _short(seen[0].text), _short(seen[0].ground_truth))
+    return Outcome("in prompt", "pass", f"the ground truth stands in the prompt of {len(seen)} of {len(rows)} rows")
+
+
+# ---------------------------------------------------------------- small things
+
+
+def _of(probes: Sequence[Probe], kind: str) -> list[Probe]:
+    return [probe for probe in probes if probe.kind == kind]
+
+
+def _reward_of(probe: Probe) -> float:
+    return -math.inf if probe.score.reward is None else probe.score.reward
+
+
+def _same(one: Score, other: Score) -> bool:
+    if one.reward is None or other.reward is None:
+        return one.reward is other.reward
+    return one.correct == other.correct and math.isclose(one.reward, other.reward, abs_tol=1e-9)
+
+
+def _say(score: Score) -> str:
+    return "errored" if score.reward is None else f"{score.reward:g}"
+
+
+def _where(one: Probe | Reference) -> tuple[str, str, float | None]:
+    return _short(one.prompt.text), _short(one.text), one.score.reward
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def describe(report: Report) -> str:
+    """What is wrong, in one line for an error message."""
+    failed = [outcome for outcome in report.outcomes if outcome.level == "fail"]
+    return "; ".join(f"{f.check}: {f.said}{_place(f)}" for f in failed)
+
+
+def _place(outcome: Outcome) -> str:
+    if not outcome.row:
+        return ""
+    reward = "" if outcome.reward is None else f", reward {outcome.reward:g}"
+    text = f", {outcome.text!r}" if outcome.text or outcome.reward is not None else ""
+    return f" (row {outcome.row!r}{text}{reward})"
+
+
+def to_rows(report: Report) -> list[Mapping[str, str]]:
+    """Level, check and what is said of it, for a table."""
+    return [{"level": f.level, "check": f.check, "said": f.said + _place(f)} for f in report.outcomes]

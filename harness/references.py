@@ -1,0 +1,97 @@
+"""Reference answers: completions that a reward must give full marks, made from what a pool says of each row.
+
+A row passes with its ground truth, written in the form that the reward takes, or with its demonstration. The form is
+found by trying: the reward's own ``write_reference`` and the usual ones are put to the first rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.types import Prompt, Score
+
+Judge = Callable[[Sequence[Prompt], Sequence[str]], list[Score]]
+Writer = Callable[[str], str | None]
+"""From a ground truth to a completion; None where it cannot say."""
+
+FORMS = (
+    "{}",
+    r"\boxed{{}}",
+    "#### {}",
+    "<SOLUTION>{}</SOLUTION>",
+    "<answer>{}</answer>",
+    "<think>So it is.</think><answer>{}</answer>",
+    "<think>So it is.</think>{}",
+    "<start_working_out>So it is.<end_working_out><SOLUTION>{}</SOLUTION>",
+    "<reasoning>\nSo it is.\n</reasoning>\n<answer>\n{}\n</answer>\n",
+    "The answer is {}",
+    "```json\n{}\n```",
+)
+TRIED = 8
+"""Rows to which every form is put."""
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A row's best reference answer and its score. ``write`` is how it was made, None for a demonstration."""
+
+    prompt: Prompt
+    text: str
+    score: Score
+    write: Writer | None
+
+    @property
+    def passed(self) -> bool:
+        return self.score.correct and not self.score.errored
+
+
+def find_writer(rows: Sequence[Prompt], judge: Judge, own: Writer | None) -> Writer | None:
+    """How this reward's right answers are written; None when the ground truth is right in no form."""
+    tried = rows[:TRIED]
+    best, most = None, 0
+    for write in [*([own] if own else []), *map(fill, FORMS)]:
+        written = [(prompt, text) for prompt in tried if (text := write(prompt.ground_truth)) is not None]
+        scores = judge([prompt for prompt, _ in written], [text for _, text in written]) if written else []
+        if scores and all(score.errored for score in scores):
+            return None
+        right = sum(score.correct for score in scores)
+        if right > most:
+            best, most = write, right
+        if most == len(tried):
+            break
+    return best
+
+
+def fill(form: str) -> Writer:
+    return lambda truth: form.replace("{}", truth, 1)
+
+
+def judge_references(
+    rows: Sequence[Prompt], judge: Judge, write: Writer | None, *, seconds: float | None = None
+) -> Iterator[Reference]:
+    """The reference of each row that has one, in order; no further ones once ``seconds`` are over."""
+    started = time.monotonic()
+    for start in range(0, len(rows), BATCH):
+        if seconds is not None and start and time.monotonic() - started > seconds:
+            return
+        part = rows[start : start + BATCH]
+        yield from _judge_part([part[i] for i in range(len(part))], judge, write)
+
+
+def _judge_part(rows: Sequence[Prompt], judge: Judge, write: Writer | None) -> Iterator[Reference]:
+    found: dict[int, Reference] = {}
+    for writer in (write, None):
+        asked = []
+        for i, prompt in enumerate(rows):
+            text = prompt.demonstration if writer is None else writer(prompt.ground_truth)
+            if text is not None and not (i in found and found[i].passed):
+                asked.append((i, text))
+        scores = judge([rows[i] for i, _ in asked], [text for _, text in asked]) if asked else []
+        for (i, text), score in zip(asked, scores, strict=True):
+            made = Reference(rows[i], text, score, writer)
+            if i not in found or made.passed:
+                found[i] = made
+    yield from (found[i] for i in sorted(found))

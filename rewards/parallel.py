@@ -1,0 +1,79 @@
+"""A reward judged by several workers side by side, and no pair of texts judged twice.
+
+A function of (completion, ground truth) sees nothing else, so equal pairs have equal scores (preflight proves it) and
+are asked once. A TRL-style function sees prompts, columns and the whole batch: everything is asked, of one worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+from harness.types import Prompt, Score
+from rewards.worker import RewardWorker
+
+
+class ParallelReward:
+    """``harness.types.Scorer`` over RewardWorkers of the same reward. One call at a time.
+
+    ``whole`` says that the reward judges whole batches. What it prints goes to the file ``log``.
+    """
+
+    def __init__(self, workers: Sequence[RewardWorker], *, whole: bool) -> None:
+        self.workers = workers[:1] if whole else workers
+        self.range = workers[0].range
+        self.whole = whole
+        # The kernel ends a worker with the thread that started it, so each has a thread that stays.
+        self._threads = [ThreadPoolExecutor(1, "reward") for _ in self.workers[1:]]
+
+    def __enter__(self) -> ParallelReward:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def log(self) -> Path | None:
+        return self.workers[0].log
+
+    @log.setter
+    def log(self, path: Path) -> None:
+        for worker in self.workers:
+            worker.log = path
+
+    def close(self) -> None:
+        """End the workers. A later ``score`` would start others."""
+        for worker, thread in zip(self.workers[1:], self._threads, strict=True):
+            thread.submit(worker.close).result()
+        self.workers[0].close()
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        if self.whole:
+            return self.workers[0].score(prompts, completions)
+        pairs = [(prompt.ground_truth, text) for prompt, text in zip(prompts, completions, strict=True)]
+        first = {pair: i for i, pair in reversed([*enumerate(pairs)])}
+        asked = sorted(first.values())
+        scores = self._divide([prompts[i] for i in asked], [completions[i] for i in asked])
+        by_pair = dict(zip([pairs[i] for i in asked], scores, strict=True))
+        return [by_pair[pair] for pair in pairs]
+
+    def _divide(self, prompts: list[Prompt], completions: list[str]) -> list[Score]:
+        """Every n-th to the same worker: the completions of a hard prompt stand together."""
+        n = len(self.workers)
+        others = [
+            thread.submit(worker.score, prompts[i::n], completions[i::n])
+            for i, (worker, thread) in enumerate(zip(self.workers[1:], self._threads, strict=True), 1)
+        ]
+        parts: list[list[Score]] = [[] for _ in range(n)]
+        try:
+            parts[0] = self.workers[0].score(prompts[::n], completions[::n])
+            parts[1:] = [other.result() for other in others]
+        except BaseException:  # such as Ctrl-C: the others must not go on
+            for worker in self.workers[1:]:
+                worker.abandon()
+            wait(others)
+            for worker in self.workers[1:]:
+                worker.abandoned = False
+            raise
+        return [parts[i % n][i // n] for i in range(len(prompts))]

@@ -1,0 +1,274 @@
+"""Preflight against rewards that are broken, gameable or unsteady in one way each: the real ones, in real workers."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import InputError
+from harness.gate import check_spec, pass_gate, preflight_spec
+from harness.inputs import build_splits
+from harness.preflight import Report, Reward, describe, run_preflight
+from harness.references import find_writer
+from harness.spec import RunSpec, parse_spec
+from harness.types import Prompt, Score, no_progress
+from rewards import function_call, structured
+from rewards.contract import to_score
+
+ROWS = [Prompt(f"{n:016x}", f"What is {n} plus {n}?", str(2 * n)) for n in range(101, 150)]
+
+
+def look(function: Any, rows: list[Prompt] = ROWS, **values: Any) -> Report:
+    """Preflight of a function of (completion, ground truth) in this process."""
+
+    def judge(prompts: Any, texts: Any) -> list[Score]:
+        scores = [to_score(function(text, prompt.ground_truth)) for prompt, text in zip(prompts, texts, strict=True)]
+        return [Score(s.reward, s.correct or s.reward == 1.0, s.reason, {}, s.error) for s in scores]
+
+    options = {"judge": judge, "elsewhere": judge, "range": (0.0, 1.0), "time_limit": 10.0} | values
+    return run_preflight(rows, Reward(**options))
+
+
+def levels(report: Report) -> dict[str, str]:
+    return {outcome.check: outcome.level for outcome in report.outcomes if outcome.level != "pass"}
+
+
+def exact(completion: str, truth: str) -> float:
+    return float(completion.strip() == truth)
+
+
+def test_a_sound_reward_passes_every_check() -> None:
+    report = look(exact)
+    assert (report.verdict, levels(report), len(report.outcomes)) == ("pass", {}, 14)
+
+
+state = {"calls": 0}
+
+
+def flips(completion: str, truth: str) -> float:
+    state["calls"] += 1
+    return float(completion.strip() == truth and state["calls"] % 100 != 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "check", "said"),
+    [
+        (lambda c, t: 0.5, "constant", "every one of"),
+        (lambda c, t: 0.0, "constant", "has the reward 0.0"),
+        (lambda c, t: 1.0, "constant", "has the reward 1.0"),
+        (lambda c, t: float(t in c), "tricks", "several answers"),
+        (lambda c, t: float(c.strip().endswith(t)), "tricks", "a denied answer"),
+        (lambda c, t: 1.0 if exact(c, t) or not c.strip() else 0.0, "silence", "nothing"),
+        (lambda c, t: 1.0 if exact(c, t) else 0.2 * (len(c) > 20), "echo", "24 of 24 rows"),
+        (lambda c, t: float(c.strip().isdigit()), "others", "are right on 100%"),
+        (lambda c, t: float(len(c) == len(t)), "others", "are right on 100%"),
+        (lambda c, t: bool(exact(c, t)), "errors", "instead of a number"),
+        (lambda c, t: None, "errors", "returned None"),
+        (lambda c, t: exact(c, t) or math.nan, "errors", "returned nan"),
+        (lambda c, t: 1.0 if exact(c, t) else random.random() / 10, "pure", "not a function of the texts"),
+        (flips, "pure", ""),
+    ],
+)
+def test_a_reward_with_one_fault_fails_by_its_name(function: Any, check: str, said: str) -> None:
+    report = look(function)
+    assert report.verdict == "fail"
+    [outcome] = [f for f in report.outcomes if f.check == check]
+    assert outcome.level == "fail"
+    assert said in outcome.said
+    assert f"{check}: " in describe(report)
+
+
+def test_a_penalty_that_makes_silence_pay_fails() -> None:
+    def punishes(completion: str, truth: str) -> float:
+        return 1.0 if exact(completion, truth) else 0.0 if not completion.strip() else -1.0
+
+    report = look(punishes, range=(-1.0, 1.0))
+    assert levels(report) == {"partial": "fail"}
+    assert "earns less than white space (0)" in describe(report)
+
+
+def test_a_reward_that_differs_elsewhere_fails() -> None:
+    other = lambda prompts, texts: [Score(0.0, False, "wrong") for _ in texts]  # noqa: E731
+    report = look(exact, elsewhere=other)
+    assert levels(report) == {"pure": "fail"}
+    outcome = next(f for f in report.outcomes if f.check == "pure")
+    assert outcome.said.startswith("1, in another process 0")
+    assert outcome.row.startswith("What is")
+
+
+def test_one_bad_row_among_many_is_found_and_shown() -> None:
+    rows = [*ROWS, Prompt("f" * 16, "What is this?", "12 feet", demonstration="11 feet")]
+    report = look(lambda c, t: float(c.strip() == t and t.isdigit()), rows)
+    outcome = next(f for f in report.outcomes if f.check == "gold")
+    assert (outcome.level, outcome.row, outcome.reward) == ("fail", "What is this?", 0.0)
+    assert outcome.said.startswith("1 of 50 rows")
+
+
+def test_answers_in_the_prompt_and_one_answer_for_many_rows_only_warn() -> None:
+    rows = [Prompt(f"{n:016x}", f"Say {n} or yes", "yes" if n % 2 else str(n)) for n in range(40)]
+    assert levels(look(exact, rows)) == {"in prompt": "warn", "others": "warn"}
+
+
+def test_a_reward_whose_right_answers_nobody_knows_warns() -> None:
+    def sees_length(completion: str, truth: str) -> float:
+        return 0.0 if len(completion) < 40 else 0.5
+
+    assert levels(look(sees_length, range=(0.0, 1.0)))["gold"] == "warn"
+
+
+def test_a_ground_truth_that_the_reward_refuses_fails() -> None:
+    report = look(exact, refuse=lambda truth: "a constant solves it" if truth == "202" else None)
+    assert levels(report) == {"ground truth": "fail"}
+    assert "1 of 49 rows cannot be trained on, the first: a constant solves it" in describe(report)
+
+
+def test_a_slow_reward_is_shown_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    asked = []
+
+    def slow(completion: str, truth: str) -> float:
+        clock[0] += 0.1
+        asked.append(completion)
+        return exact(completion, truth)
+
+    assert look(slow).verdict == "pass"
+    assert len(asked) < 700
+
+
+def test_references_of_ours_are_written_by_the_reward_itself() -> None:
+    call = {"name": "f", "arguments": {"a": {"$any": [1, 2]}, "b": {"$optional": ["x"]}}}
+    truth = json.dumps({"calls": [call]})
+    text = function_call.write_reference(truth)
+    assert text is not None
+    assert function_call.score(text, truth).correct
+    record = json.dumps({"equals": {"a": [1, {"$any": ["x", "y"]}]}})
+    assert structured.score(structured.write_reference(record) or "", record).correct
+    for module in (function_call, structured):
+        assert module.write_reference("{") is None
+    assert find_writer(ROWS, lambda p, t: [Score(0.0, False, "wrong")] * len(t), None) is None
+
+
+# ---------------------------------------------------------------- wired to a spec
+
+
+@pytest.fixture
+def spec_of(tmp_path: Path) -> Any:
+    def spec_of(reward: str, rows: list[dict[str, Any]] | None = None, **fields: Any) -> RunSpec:
+        function = reward
+        if "\n" in reward:
+            (tmp_path / "mine.py").write_text(reward)
+            function = f"{tmp_path / 'mine.py'}:judge"
+        rows = rows or [{"prompt": f"{n} + {n} =", "ground_truth": str(2 * n)} for n in range(101, 161)]
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        pool = {"source": str(tmp_path / "rows.jsonl"), "splits": {"probe": 5, "dev": 5, "test": 5}}
+        return parse_spec({"pool": pool, "reward": {"function": function} | fields, "output": {"dir": str(tmp_path)}})
+
+    return spec_of
+
+
+def gate(spec: RunSpec, *, force: bool = False) -> Any:
+    return pass_gate(spec, build_splits(spec), force=force)
+
+
+def test_what_preflight_finds_stops_a_run_unless_it_is_forced(spec_of: Any) -> None:
+    spec = spec_of("def judge(completion, ground_truth):\n    return float(ground_truth in completion)\n")
+    with pytest.raises(InputError, match=r"^preflight: tricks: .*several answers.*; mend .* --force$"):
+        gate(spec)
+    passage = gate(spec, force=True)
+    assert passage.forced
+    assert passage.manifest["preflight"]["verdict"] == "fail"
+    assert any("--force let it pass" in text for _, text in passage.events)
+
+
+def test_a_user_reward_has_no_network_and_its_attempts_are_told(spec_of: Any) -> None:
+    spec = spec_of(
+        "import socket, subprocess, urllib.request\n"
+        "def judge(completion, ground_truth):\n"
+        "    try:\n"
+        "        urllib.request.urlopen('http://192.0.2.7/judge', timeout=5)\n"
+        "    except OSError:\n"
+        "        pass\n"
+        "    return float(completion.strip() == ground_truth)\n"
+    )
+    report = preflight_spec(spec, build_splits(spec))
+    assert levels(report) == {"network": "fail"}
+    assert describe(report).endswith("denies it: look up 192.0.2.7")
+
+
+def test_programs_that_a_reward_starts_have_no_network_either(spec_of: Any) -> None:
+    spec = spec_of(
+        "import subprocess, sys\n"
+        "CODE = 'import socket; socket.socket()'\n"
+        "def judge(completion, ground_truth):\n"
+        "    if completion == '' and subprocess.run([sys.executable, '-c', CODE]).returncode == 0:\n"
+        "        return 1.0\n"
+        "    return float(completion.strip() == ground_truth)\n"
+    )
+    assert levels(preflight_spec(spec, build_splits(spec))) == {}
+
+
+def test_a_reward_that_follows_the_hash_seed_or_its_batch_fails(spec_of: Any) -> None:
+    seeded = (
+        "def judge(completion, ground_truth):\n"
+        "    return 1.0 if completion == ground_truth else hash(completion) % 5 / 50\n"
+    )
+    assert levels(preflight_spec(spec := spec_of(seeded), build_splits(spec)))["pure"] == "fail"
+    batch = (
+        "def judge(completions, ground_truth, **columns):\n"
+        "    right = [float(c.strip() == g) for c, g in zip(completions, ground_truth)]\n"
+        "    return [r * (1.0 if len(right) < 9 else 0.5) for r in right]\n"
+    )
+    assert "pure" in levels(preflight_spec(spec := spec_of(batch, solved_at=0.5), build_splits(spec)))
+
+
+def test_a_reward_that_hangs_or_crashes_is_told_within_a_few_limits(spec_of: Any) -> None:
+    for body in ("while True: pass", "import os; os._exit(3)"):
+        spec = spec_of(f"def judge(completion, ground_truth):\n    {body}\n", time_limit=0.3)
+        report = preflight_spec(spec, build_splits(spec))
+        assert levels(report)["errors"] == "fail"
+
+
+CONSTANT = json.dumps({"entry_point": "f", "cases": [{"args": [n], "expected": 7} for n in range(5)]})
+DOUBLE = json.dumps({"entry_point": "f", "cases": [{"args": [n], "expected": 2 * n} for n in range(5)]})
+
+
+def code_row(n: int, truth: str, value: str) -> dict[str, Any]:
+    return {
+        "prompt": f"Task {n}",
+        "ground_truth": truth,
+        "demonstration": f"```python\ndef f(x): return {value}\n```",
+    }
+
+
+def test_check_counts_the_references_and_refuses_a_row_that_a_constant_solves(spec_of: Any) -> None:
+    rows = [code_row(n, DOUBLE, "2 * x") for n in range(28)]
+    rows += [code_row(28, CONSTANT, "7"), code_row(29, DOUBLE, "3 * x"), {"prompt": "Task 30", "ground_truth": DOUBLE}]
+    spec = spec_of("rewards.code", rows)
+    found = check_spec(spec, build_splits(spec), no_progress)
+    assert (found.passed, found.rows) == (28, 31)
+    assert found.reasons == {"refused": 1, "wrong": 1, "no_reference": 1}
+    assert any("a constant program passes every case" in failure.said for failure in found.failures)
+
+
+def test_a_part_of_a_composite_is_refused_as_it_would_be_alone(spec_of: Any) -> None:
+    parts = {"p": {"reward": "rewards.code", "ground_truth": json.loads(CONSTANT)}}
+    rows = [code_row(n, json.dumps({"parts": parts}), "7") for n in range(20)]
+    spec = spec_of("rewards.composite", rows)
+    assert gate(spec, force=True).sandbox["tier"] in ("A", "B")
+    found = check_spec(spec, build_splits(spec), no_progress)
+    assert found.passed == 0
+    assert found.reasons == {"refused": 20}
+
+
+def test_programs_are_not_run_where_nothing_confines_them(spec_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rewards.isolation import SANDBOXES, Isolation
+
+    monkeypatch.setattr(SANDBOXES, "_isolation", Isolation("C", attempts={"x": "no"}, refusal="no Landlock; the mend"))
+    with pytest.raises(InputError, match=r"reward.function: no Landlock; the mend"):
+        gate(spec_of("rewards.code", [code_row(n, DOUBLE, "2 * x") for n in range(20)]))

@@ -1,0 +1,44 @@
+"""The recipes with a reward of their own, run for real on the embedded model: about the plumbing, not the score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.spec import load_spec
+from tests.conftest import Program
+
+TINY = {
+    "model.name": "tiny", "model.chat": "false", "model.max_length": "4096", "model.threads": "1",
+    "warmstart.steps": "2", "warmstart.batch": "2", "evaluate.max_tokens": "8", "evaluate.batch": "8",
+    "knobs.max_tokens": "12", "knobs.group_size": "2", "knobs.prompts_per_step": "2", "sample.prompts": "1",
+    "trainer.micro_batch": "4", "checkpoint.every": "2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", ["coding", "function-calling"])
+def test_a_recipe_takes_its_steps(program: Program, recipe: str) -> None:
+    changes = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    program.run("run", recipe, "--name", "r", "--steps", "2", *changes, environment={"OMP_NUM_THREADS": "1"})
+    review = program.review("r")
+    assert (review["status"], review["steps"]) == ("finished", 2)
+    assert review["signal"]["errored_rate"] == 0.0
+    assert review["reasons"].keys() <= {"no_program", "no_call", "truncated"}
+    assert review["manifest"]["preflight"]["verdict"] in ("pass", "warn")
+    assert ("sandbox" in review["manifest"]) == (recipe == "coding")
+
+
+def test_the_data_of_a_recipe_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec, name = load_spec("coding")
+    assert name == "coding"
+    assert Path(spec.pool.source).is_absolute()
+    assert "```python" in spec.pool.template
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "rows.jsonl").write_text(json.dumps({"prompt": "a", "ground_truth": "b"}))
+    (tmp_path / "own" / "own.toml").write_text('[pool]\nsource = "rows.jsonl"')
+    assert load_spec("own/own.toml")[0].pool.source == str(tmp_path / "own" / "rows.jsonl")
+    (tmp_path / "rows.jsonl").touch()
+    assert load_spec("own/own.toml")[0].pool.source == "rows.jsonl", "the working directory comes first"
