@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -35,9 +35,11 @@ from harness.types import (
     StepRecord,
     Store,
     Trainer,
+    Verdict,
 )
 
 log = logging.getLogger("grpo")
+NO_CHANGES: Mapping[str, KnobValue] = {}
 RESTORES_IN_A_ROW = 3
 """How often lost weights are restored without a sound step in between before the run fails."""
 
@@ -76,10 +78,11 @@ class Session:
             self._restore(str(error))
         return self.snapshot()
 
-    def tell(self, *decisions: Decision, logged: bool = False) -> None:
+    def tell(self, *decisions: Decision, logged: bool = False, verdicts: Sequence[Verdict] = ()) -> None:
         """Carry out the decisions for the next step, then take it unless paused or stopped.
 
         ``logged`` decisions come from the record (a resume) and are applied verbatim, without a second row.
+        ``verdicts`` on earlier decisions are recorded with those that rest on them.
         Raises RunFailed when the reward is broken.
         """
         step = self.state.last_step + 1
@@ -89,7 +92,8 @@ class Session:
                 judged.append((decision, apply_decision(self.state, decision, self.settings), None))
             except Refused as refusal:
                 judged.append((decision, {}, str(refusal)))
-        self.store.record_decisions(self.run_id, step, [] if logged else judged, **self.state.in_force())
+        rows = [] if logged else judged
+        self.store.record_decisions(self.run_id, step, rows, verdicts=verdicts, **self.state.in_force())
         for decision, _, refused in judged:
             if decision.action.kind != "continue":
                 what = describe(decision.action) + (f" refused: {refused}" if refused else "")
@@ -111,7 +115,8 @@ class Session:
                 case "save":
                     answer = f"saved to {self.save(str(action.argument or '')).path}"
                 case "rollback":
-                    answer = f"back to the weights, optimizer and knobs of step {self.rollback(action.argument)}"
+                    step_before = self.rollback(action.argument, action.changes)
+                    answer = f"back to the weights, optimizer and knobs of step {step_before}"
                 case "stop":
                     self.save()
                     self.stopped = decision.evidence or f"stopped by {decision.source}"
@@ -206,11 +211,12 @@ class Session:
         self.checkpoints.prune()
         return checkpoint
 
-    def rollback(self, target: str | int | None) -> int:
-        """Weights, optimizer and knobs of a checkpoint; pins, pool, budget and log stay. Raises Refused."""
+    def rollback(self, target: str | int | None, changes: Mapping[str, KnobValue] = NO_CHANGES) -> int:
+        """Weights, optimizer and knobs (but for ``changes``) of a checkpoint; pins, pool, budget and log stay. Raises
+        Refused."""
         checkpoint = self.checkpoints.find(target)
         self.trainer.load(Path(checkpoint.path))
-        self.state.restore_knobs(read_state(Path(checkpoint.path)))
+        self.state.restore_knobs(read_state(Path(checkpoint.path)), changes)
         self.state.weights_step = checkpoint.step
         self.store.roll_back(self.run_id, checkpoint.step, live=self.store.load_ancestors(self.run_id, checkpoint.step))
         self.store.update_run(self.run_id, knobs=asdict(self.state.knobs))
