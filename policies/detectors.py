@@ -7,6 +7,7 @@ Rewards are taken to lie in [0, 1] where an amount of reward is compared with a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -69,7 +70,7 @@ SOLVED = 0.75
 FLAT = 0.5
 TRUNCATED = 0.3
 TRUNCATED_BEFORE = 0.1
-"""Completions that were this seldom cut under the same limit are not cut by it, but grew."""
+"""Completions that the same limit cut this seldom at first are not too long for it, but grew."""
 ERRORED = 0.02
 ERRORED_BEFORE = 0.005
 
@@ -85,11 +86,14 @@ KL_SPIKE = 0.5
 KL_SPIKE_FACTOR = 6.0
 """A spike is over both: nats per token, and this many times the median of the steps before."""
 KL_FURTHER = 1.5
+KL_FAR = 0.75
+"""Nats per token from which on little of the model is left."""
 FALLING = -0.08
 """``reward/adjusted`` over the last steps from which on rewards are said to fall."""
 SWING_STEPS = 12
 SWING = 0.12
-SWING_CORRELATION = -0.5
+SWING_CORRELATION = -0.65
+"""Of 12 independent steps, fewer than one series in a hundred has a lag-1 correlation as low as this (0.7%)."""
 GRADIENT_FACTOR = 10.0
 LONGER = 1.3
 ALIKE = 0.08
@@ -99,8 +103,8 @@ NO_SIGNAL = 0.6
 ENTROPY_LOST = 0.25
 ENTROPY_GROWN = 4.0
 HOT = 1.15
-NO_TEXT_OF_ITS_OWN = 0.15
-"""Unsolved groups above which one text for all is a fault, not success."""
+COLLAPSE_UNSOLVED = 0.35
+"""Unsolved groups from which on one text for all is a fault and not success."""
 
 STILL_STEPS, STILL_KL = 6, 1e-5
 SLOW_STEPS, SLOW_KL = 12, 1e-4
@@ -113,7 +117,7 @@ SMALL_NO_SIGNAL = 0.4
 LARGER_GIVES = 0.15
 OTHERS_GIVE = 1.3
 OTHERS_GIVE_AT_LEAST = 0.1
-PLATEAU_LOOKS = 5
+PLATEAU_LOOKS = 8
 SLOWER = 3.0
 
 
@@ -252,9 +256,11 @@ def find_not_finite(view: View) -> Finding | None:
 
 
 def is_falling(view: View) -> bool:
-    """Whether rewards of the last steps lie clearly below what the same prompts gave before."""
+    """Whether rewards of the last steps lie clearly below what the same prompts gave before, more than by the chance of
+    which prompts were drawn."""
     adjusted = view.values("reward/adjusted")[-MIN_STEPS:]
-    return len(adjusted) == MIN_STEPS and fmean(adjusted) <= FALLING and max(adjusted) < 0
+    noise = view.mean("reward/std") / math.sqrt(view.knobs.prompts_per_step * MIN_STEPS)
+    return len(adjusted) == MIN_STEPS and fmean(adjusted) <= min(FALLING, -1.64 * noise) and max(adjusted) < 0
 
 
 def find_kl_spike(view: View) -> Finding | None:
@@ -262,13 +268,14 @@ def find_kl_spike(view: View) -> Finding | None:
     does not take back: after one only a further rise counts."""
     steps = view.snapshot.steps[-NORMAL_STEPS - 2 :]
     kl = view.values("kl/mean", steps)
-    if len(kl) < 4:
+    if len(kl) < MIN_STEPS:
         return None
     normal, at_change = compute_median(kl[:-2]), view.values("kl/mean", steps[: -len(view.since)])
     limit = max(KL_SPIKE, KL_SPIKE_FACTOR * normal, *(KL_FURTHER * value for value in at_change[-1:]))
     if kl[-1] < limit:
         return None
-    severity: Severity = "note" if kl[-2] < limit else "severe" if is_falling(view) else "warning"
+    far = min(kl[-2:]) >= KL_FAR or is_falling(view)
+    severity: Severity = "note" if kl[-2] < limit else "severe" if far else "warning"
     evidence = (
         f"kl/mean {kl[-2]:.3f}, {kl[-1]:.3f} at steps {steps[-2].step}, {steps[-1].step}, median before {normal:.3f}"
     )
@@ -337,7 +344,7 @@ def find_chaos(view: View) -> Finding | None:
 def find_collapse(view: View) -> Finding | None:
     """One text for all though it is not right: nothing to compare, so nothing to learn."""
     varied, unsolved = _varied(view), view.mean("group/unsolved_rate")
-    if unsolved < NO_TEXT_OF_ITS_OWN:
+    if unsolved < COLLAPSE_UNSOLVED:
         return None
     entropy, early = view.mean("entropy/mean"), _early(view, "entropy/mean")
     evidence = view.evidence("completion/distinct_rate", "group/no_signal_rate", "group/unsolved_rate", "entropy/mean")
@@ -350,14 +357,19 @@ def find_collapse(view: View) -> Finding | None:
     return _found("collapse", "severe" if spoilt else "warning", evidence, confidence, view.window)
 
 
-def _first_cut(view: View) -> float:
-    return fmean(view.values("completion/truncated_rate", view.since[:2]))
+def _cut_at_first(view: View) -> float:
+    """How many completions the present limit cut at the first step that it governed."""
+    since = max(view.changed_at.get(knob, 0) for knob in ("max_tokens", "temperature"))
+    first = next(step for step in view.snapshot.steps if step.step >= since)
+    return first.metrics.get("completion/truncated_rate", 0.0)
 
 
 def find_truncation(view: View) -> Finding | None:
-    """The limit cuts answers. One that did not cut at first is not too short: then completions grew."""
+    """The limit cuts answers: from the first step on, or because they grew and earn by it."""
     cut, unsolved = view.mean("completion/truncated_rate"), view.mean("group/unsolved_rate")
-    if cut < TRUNCATED or unsolved < TRUNCATED or _first_cut(view) < TRUNCATED_BEFORE:
+    if cut < TRUNCATED or unsolved < TRUNCATED:
+        return None
+    if _cut_at_first(view) < TRUNCATED_BEFORE and view.mean("reward/adjusted") <= 0:
         return None
     confidence = confidence_above(view.values("completion/truncated_rate", view.window), TRUNCATED, RATE_NOISE)
     evidence = view.evidence("completion/truncated_rate", "group/unsolved_rate")
@@ -368,7 +380,7 @@ def find_length_inflation(view: View) -> Finding | None:
     """Completions grow though it earns them nothing."""
     steps = view.since[-TREND_STEPS:]
     lengths, cut = view.values("completion/tokens_mean", steps), view.mean("completion/truncated_rate")
-    ran_away = cut >= TRUNCATED and _first_cut(view) < TRUNCATED_BEFORE
+    ran_away = cut >= TRUNCATED and _cut_at_first(view) < TRUNCATED_BEFORE
     earns = fmean(view.values("reward/adjusted", steps[-MIN_STEPS:])) > 0
     if not ran_away and (earns or lengths[-1] < LONGER * lengths[0]):
         return None
@@ -474,9 +486,9 @@ def find_no_op_learning_rate(view: View) -> Finding | None:
 
 
 def find_plateau(view: View) -> Finding | None:
-    """The last looks at dev neither rise nor beat what was before them."""
+    """The last looks at dev neither rise nor beat what was before them; told once, at the look that shows it."""
     looks = [look for look in view.snapshot.dev if look.step >= view.last_rollback][-PLATEAU_LOOKS - 1 :]
-    if len(looks) <= PLATEAU_LOOKS:
+    if len(looks) <= PLATEAU_LOOKS or view.look_age() != 0:
         return None
     before, last = looks[0], looks[1:]
     trend = compute_trend([look.accuracy for look in last])

@@ -6,6 +6,7 @@ how. The controller asks it before the decision policy, which then sees the verd
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ LOOK_WITHIN = 30
 """Steps after which a change that is judged on dev alone is no longer waited for."""
 NOISE_STEPS = 60
 NOISE_FLOOR = 0.02
-"""The least noise of a rate or reward in one step; of other metrics this share of their level."""
+"""The least noise of rewards in one step; of other metrics this share of their level."""
 HARM = -0.05
 """``reward/adjusted`` after a change, from which on it has done harm."""
 HARM_LEVEL = 0.99
@@ -145,7 +146,7 @@ def _judge(snapshot: Snapshot, experiment: Experiment) -> Verdict:
             sign, text = _judge_metric(snapshot, experiment, expectation)
         signs.append(sign)
         told.append(text)
-    harm = _find_harm(experiment)
+    harm = _find_harm(snapshot, experiment)
     told += [text for text in harm if text not in told]
     verdict: EffectVerdict = "hurt" if harm or "hurt" in signs else "helped" if "helped" in signs else "unclear"
     measured = "; ".join(told)
@@ -158,7 +159,7 @@ def _judge_metric(snapshot: Snapshot, experiment: Experiment, expected: Expectat
     before, after = _values(experiment.before, metric), _values(steps, metric)
     if experiment.change.action == "rollback" or not before or not after:
         return "unclear", f"{metric}: no steps {'before' if after else 'after'} it to compare"
-    change = compute_change(before, after, noise=_noise(snapshot, metric))
+    change = compute_change(before, after, noise=_noise(snapshot, experiment, metric))
     sign = 1 if expected.direction == "rises" else -1
     good, bad = (change.low > 0, change.high < 0) if sign > 0 else (change.high < 0, change.low > 0)
     text = (
@@ -178,7 +179,7 @@ def _judge_dev(experiment: Experiment, direction: Direction) -> tuple[EffectVerd
     return "helped" if good else "hurt" if bad else "unclear", _tell_dev(pair, interval)
 
 
-def _find_harm(experiment: Experiment) -> list[str]:
+def _find_harm(snapshot: Snapshot, experiment: Experiment) -> list[str]:
     """What the change should not have done, whatever it was for: in words, empty if nothing."""
     found = []
     pair, change = experiment.dev, experiment.change
@@ -187,8 +188,7 @@ def _find_harm(experiment: Experiment) -> list[str]:
     # Warmer samples earn less and colder ones more, whatever the weights are worth.
     if len(experiment.after) > 2 and change.action != "rollback" and "temperature" not in change.changes:
         adjusted = _values(experiment.after, "reward/adjusted")
-        noise = max(compute_noise(adjusted + _values(experiment.before, "reward/adjusted")), NOISE_FLOOR)
-        level = compute_level(adjusted, noise=noise, level=HARM_LEVEL)
+        level = compute_level(adjusted, noise=_noise(snapshot, experiment, "reward/adjusted"), level=HARM_LEVEL)
         if level.high < HARM:
             found.append(f"reward/adjusted {_format(level)} at 99%: rewards fell below what the same prompts gave")
     return found
@@ -198,12 +198,19 @@ def _values(steps: tuple[StepRecord, ...], metric: str) -> list[float]:
     return [step.metrics[metric] for step in steps if metric in step.metrics]
 
 
-def _noise(snapshot: Snapshot, metric: str) -> float:
-    """Of one step, from the run's own history."""
-    values = _values(snapshot.steps[-NOISE_STEPS:], metric)
-    bounded = metric.startswith("reward/") or metric.endswith("_rate")
-    floor = NOISE_FLOOR * (1.0 if bounded else abs(_mean(values)))
-    return max(compute_noise(values), floor, 1e-12)
+def _noise(snapshot: Snapshot, experiment: Experiment, metric: str) -> float:
+    """Of one step, from the run's own history, and not less than that of a draw of so few prompts."""
+    steps = experiment.before + experiment.after
+    level = _mean(_values(steps, metric))
+    prompts = min(step.knobs.prompts_per_step for step in steps)
+    if metric.startswith("reward/"):
+        floor = max(NOISE_FLOOR, _mean(_values(steps, "reward/std")) / math.sqrt(prompts))
+    elif metric.endswith("_rate"):  # of groups, or of completions that within a group are alike
+        share = (level * prompts + 1) / (prompts + 2)
+        floor = math.sqrt(share * (1 - share) / prompts)
+    else:
+        floor = NOISE_FLOOR * abs(level)
+    return max(compute_noise(_values(snapshot.steps[-NOISE_STEPS:], metric)), floor, 1e-12)
 
 
 def _mean(values: list[float]) -> float:

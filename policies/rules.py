@@ -180,7 +180,9 @@ def roll_back(case: Case) -> Decision | None:
     if finding is None or not any(c.step == finding.first for c in view.snapshot.checkpoints):
         return None
     knobs = view.kept_knobs(finding.first)
-    if "learning_rate" not in view.snapshot.pins:
+    if _temperature_fault(case) and "temperature" not in view.snapshot.pins:
+        knobs["temperature"] = 1.0
+    elif "learning_rate" not in view.snapshot.pins:
         factor = MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
         bounds = view.snapshot.bounds["learning_rate"]
         knobs["learning_rate"] = _within(view.knobs.learning_rate * factor, bounds, whole=False)
@@ -232,19 +234,24 @@ def raise_max_tokens(case: Case) -> Decision | None:
 
 def mend_temperature(case: Case) -> Decision | None:
     """Too hot or too cold: 1 is where samples are the model's own. After a change there that did not help, halfway."""
-    temperature = case.view.knobs.temperature
-    hot, cold = case.first("chaos"), case.first("collapse")
-    wanted = 1.0 if "temperature" not in case.view.changed_at else (temperature + 1) / 2
-    if hot is not None and temperature > 1:
+    finding = _temperature_fault(case)
+    if finding is None:
+        return None
+    wanted = 1.0 if "temperature" not in case.view.changed_at else (case.view.knobs.temperature + 1) / 2
+    if finding.kind == "chaos":
         return case.set(
-            hot, "temperature", wanted, "samples are so wild that answers are chance", "group/unsolved_rate falls"
+            finding, "temperature", wanted, "samples are so wild that answers are chance", "group/unsolved_rate falls"
         )
-    if cold is not None and temperature < 1:
-        return case.set(
-            cold, "temperature", wanted, "samples are so alike that groups have no signal",
-            "completion/distinct_rate rises, group/mixed_rate rises",
-        )  # fmt: skip
-    return None
+    return case.set(
+        finding, "temperature", wanted, "samples are so alike that groups have no signal",
+        "completion/distinct_rate rises, group/mixed_rate rises",
+    )  # fmt: skip
+
+
+def _temperature_fault(case: Case) -> Finding | None:
+    """Noise above a temperature of 1, or one text for all below it."""
+    temperature = case.view.knobs.temperature
+    return case.first("chaos") if temperature > 1 else case.first("collapse") if temperature < 1 else None
 
 
 def choose_prompts(case: Case) -> Decision | None:
@@ -353,14 +360,14 @@ def settle(case: Case) -> Decision | None:
 RULES: tuple[Callable[[Case], Decision | None], ...] = (
     stop_for_a_person,
     roll_back,
-    look_at_dev,
-    raise_max_tokens,
     mend_temperature,
+    look_at_dev,
     slow_down,
-    choose_prompts,
-    weaken_anchor,
+    raise_max_tokens,
     speed_up,
+    choose_prompts,
     enlarge_groups,
+    weaken_anchor,
     leave_flat,
     finish_or_harder,
     settle,
