@@ -79,8 +79,8 @@ PAID_JUMP = 0.25
 JUMP_STEPS = 4
 ALL_PAID = 0.995
 CUT_AND_PAID = 0.05
-CREDIT_RISE = 0.08
-"""Rise of the mean reward of wrong completions."""
+CREDIT_RISE, CREDIT_JUMP = 0.08, 0.2
+"""Rise of the mean reward of wrong completions, as a trend, and beyond doubt."""
 
 KL_SPIKE = 0.5
 KL_SPIKE_FACTOR = 6.0
@@ -208,25 +208,31 @@ def _sampling(knobs: Knobs) -> tuple[float, int, float | None]:
 def find_gamed(view: View) -> Finding | None:
     """The reward of wrong completions rises while fewer are right: the model learns to be paid for being wrong."""
     steps = [step for step in view.since[-TREND_STEPS:] if step.metrics.get("completion/correct_rate", 1.0) < PAID]
-    if len(steps) < MIN_TREND:
+    if len(steps) < 2 * MIN_STEPS:
         return None
     right = view.values("completion/correct_rate", steps)
     # Right completions are taken to earn 1, so this is the mean reward of the others.
     credit = [(reward - r) / (1 - r) for reward, r in zip(view.values("reward/mean", steps), right, strict=True)]
     credit_trend, right_trend = compute_trend(credit), compute_trend(right)
-    if credit_trend.p_rises > P or credit_trend.rise < CREDIT_RISE or right_trend.p_rises < 0.05:
+    rise, more_right = _moved(credit), _moved(right)
+    rises = rise >= CREDIT_JUMP or (credit_trend.p_rises < P and rise >= CREDIT_RISE)
+    if not rises or right_trend.p_rises < 0.05 or more_right > 0.5 * rise:
         return None
     pair = view.paired_with_best()
     dev_lost = pair is not None and compute_paired_p(pair.gained, pair.lost) < P
     evidence = (
-        f"the mean reward of wrong completions rises by {credit_trend.rise:.2f} while completion/correct_rate "
-        f"{'falls' if right_trend.rise < 0 else 'moves'} by {abs(right_trend.rise):.2f} "
-        f"over steps {steps[0].step}-{steps[-1].step}"
+        f"the mean reward of wrong completions rises by {rise:.2f} while completion/correct_rate moves by "
+        f"{more_right:+.2f} over steps {steps[0].step}-{steps[-1].step}"
     )
     if pair is not None and dev_lost:
         evidence += f", dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts since step {pair.before}"
-    severe = dev_lost or right_trend.p_falls < P
-    return _found("gamed", "severe" if severe else "warning", evidence, 1 - credit_trend.p_rises, steps)
+    severe = dev_lost or more_right <= -CREDIT_RISE or right_trend.p_falls < P
+    return _found("gamed", "severe" if severe else "warning", evidence, 0.9 if severe else 0.6, steps)
+
+
+def _moved(values: Sequence[float]) -> float:
+    """From the first to the last steps."""
+    return compute_median(values[-MIN_STEPS:]) - compute_median(values[:MIN_STEPS])
 
 
 # ---------------------------------------------------------------- harm
@@ -521,7 +527,7 @@ def find_slow_sampling(view: View) -> Finding | None:
 DETECTORS: tuple[Detector, ...] = (
     Detector("errored", 1, find_errored),
     Detector("pays_everyone", 1, find_pays_everyone),
-    Detector("gamed", MIN_TREND, find_gamed),
+    Detector("gamed", 2 * MIN_STEPS, find_gamed),
     Detector("dev_drop", 0, find_dev_drop),
     Detector("not_finite", 0, find_not_finite),
     Detector("truncation", 2, find_truncation),

@@ -265,18 +265,19 @@ def choose_prompts(case: Case) -> Decision | None:
     if hard is None:
         return None
     now = FRONTIER if focus is None else focus
-    # A focus that was set too hard goes back to the frontier at once.
-    wanted = FRONTIER if now < FRONTIER else now + 0.15
-    decision = case.set(
-        hard, "focus", wanted, "the prompts are too hard for the model as it is",
-        "group/unsolved_rate falls, group/mixed_rate rises",
-    )  # fmt: skip
-    if decision is None and case.view.mean("completion/distinct_rate") < 0.9:
+    if now < case.view.snapshot.bounds["focus"][1] and "focus" not in case.view.snapshot.pins:
+        # A focus that was set too hard goes back to the frontier at once.
+        wanted = FRONTIER if now < FRONTIER else now + 0.15
         return case.set(
-            hard, "temperature", case.scaled("temperature", WARMER), "samples are too alike to find an answer",
-            "group/unsolved_rate falls",
+            hard, "focus", wanted, "the prompts are too hard for the model as it is",
+            "group/unsolved_rate falls, group/mixed_rate rises",
         )  # fmt: skip
-    return decision
+    if case.view.mean("completion/distinct_rate") >= 0.9:
+        return None
+    return case.set(
+        hard, "temperature", case.scaled("temperature", WARMER), "samples are too alike to find an answer",
+        "group/unsolved_rate falls",
+    )  # fmt: skip
 
 
 def weaken_anchor(case: Case) -> Decision | None:
