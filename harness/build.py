@@ -41,6 +41,7 @@ from harness.text import format_changes
 from harness.trainer import StepTrainer
 from harness.types import DecisionPolicy, Knobs, Prompt, Scorer, Status
 from harness.warmstart import warm_start
+from policies.effects import EffectJudge
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
 from pools.pool import PromptPool
@@ -268,6 +269,7 @@ class Run:
             store,
             self.run_id,
             build_policy=build_policy,
+            judge=EffectJudge(),
             budget_steps=spec.budget.steps,
             budget_hours=spec.budget.hours,
             interrupted=self.interrupted,

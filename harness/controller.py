@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Event
 
 from harness.errors import Diverged, RunFailed
 from harness.session import Session
-from harness.types import Action, Decision, DecisionPolicy, Snapshot, Status, Store
+from harness.types import (
+    Action,
+    Decision,
+    DecisionPolicy,
+    EffectJudge,
+    R,
+    Snapshot,
+    Status,
+    Store,
+    Verdict,
+)
 
 log = logging.getLogger("grpo")
 POLL_S = 0.2
@@ -26,6 +37,7 @@ class Controller:
         run_id: int,
         *,
         build_policy: Callable[[str], DecisionPolicy],
+        judge: EffectJudge,
         budget_steps: int,
         budget_hours: float | None,
         interrupted: Event,
@@ -34,6 +46,7 @@ class Controller:
         self.store = store
         self.run_id = run_id
         self.build_policy = build_policy
+        self.judge = judge
         self.budget_steps = budget_steps
         self.budget_hours = budget_hours
         self.interrupted = interrupted
@@ -75,15 +88,24 @@ class Controller:
             self.store.beat(self.run_id, "paused", 0, 0, session.wall_s)
             time.sleep(POLL_S)
         else:
-            session.tell(self._decide(session.ask()))
+            self._decide(session.ask())
 
-    def _decide(self, snapshot: Snapshot) -> Decision:
+    def _decide(self, snapshot: Snapshot) -> None:
+        """First what earlier changes did: one that hurt is undone, and else the policy decides knowing it."""
+        verdicts = self._advice("effect judge", lambda: self.judge.judge(snapshot)) or ()
+        reverts = [verdict.revert for verdict in verdicts if verdict.revert is not None]
+        seen = show_verdicts(snapshot, verdicts)
+        decision = reverts[-1] if reverts else self._advice("decision policy", lambda: self.policy.decide(seen))
+        failed = Decision(Action("continue"), "fixed", "the decision policy failed; its traceback is in the log")
+        self.session.tell(decision or failed, verdicts=verdicts)
+
+    def _advice(self, who: str, ask: Callable[[], R]) -> R | None:
+        """What it says, None when it fails: that costs a decision, not the night."""
         try:
-            return self.policy.decide(snapshot)
+            return ask()
         except Exception:
-            # A policy is advice: its fault costs a decision, not the night.
-            log.exception("step=%d the decision policy failed", snapshot.step)
-            return Decision(Action("continue"), "fixed", "the decision policy failed; its traceback is in the log")
+            log.exception("step=%d the %s failed", self.session.state.last_step, who)
+            return None
 
     def _spent(self) -> str | None:
         if self.session.state.last_step >= self.budget_steps:
@@ -103,3 +125,13 @@ class Controller:
                 log.error("step=%d no scores at the end: %s", session.state.last_step, error)
         session.finish(status, reason)
         return status, reason
+
+
+def show_verdicts(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Snapshot:
+    """The snapshot as it will be once the verdicts are on record."""
+    by_id = {verdict.decision_id: verdict for verdict in verdicts}
+    decisions = tuple(
+        replace(d, verdict=by_id[d.id].verdict, measured=by_id[d.id].measured) if d.id in by_id else d
+        for d in snapshot.decisions
+    )
+    return replace(snapshot, decisions=decisions)

@@ -179,11 +179,16 @@ def compute_sparkline(values: Sequence[float], width: int, low: float | None, hi
 
 
 def format_decision(decision: DecisionRecord) -> str:
-    """``max_tokens 20 -> 30``, or the verb."""
-    if decision.changes:
-        moves = (f"{k} {format_knob(c['from'])} -> {format_knob(c['to'])}" for k, c in decision.changes.items())
-        return ", ".join(moves)
-    return decision.action if decision.argument is None else f"{decision.action} {decision.argument}"
+    """``max_tokens 20 -> 30``, the verb, or for a rollback both."""
+    moves = ", ".join(
+        f"{knob} {format_knob(change['from'])} -> {format_knob(change['to'])}"
+        for knob, change in decision.changes.items()
+        if decision.action != "rollback" or change["from"] != change["to"]
+    )
+    if decision.changes and decision.action != "rollback":
+        return moves
+    verb = decision.action if decision.argument is None else f"{decision.action} {decision.argument}"
+    return f"{verb}, {moves}" if moves else verb
 
 
 # ---------------------------------------------------------------- again and again

@@ -102,6 +102,9 @@ def _finite(text: str) -> float:
 
 def describe(action: Action) -> str:
     """An action in a few words, for people."""
-    if action.kind in ("set", "focus"):
-        return " ".join(f"{name}={format_knob(value)}" for name, value in action.changes.items())
-    return action.kind if action.argument is None else f"{action.kind} {action.argument}"
+    changes = " ".join(f"{name}={format_knob(value)}" for name, value in action.changes.items())
+    if action.kind == "set" or (action.kind == "focus" and changes):
+        return changes
+    return " ".join(
+        part for part in (action.kind, str("" if action.argument is None else action.argument), changes) if part
+    )

@@ -61,7 +61,7 @@ def build_review(history: History) -> dict[str, Any]:
         "pins": list(history.pins),
         "forecast": dict(history.forecast),
         "manifest": dict(history.manifest),
-        "decisions": _documents(history.decisions, "at"),
+        "decisions": _documents(history.decisions, "at", "id"),
         "continued": history.continued,
         "checkpoints": [asdict(checkpoint) for checkpoint in history.checkpoints],
         "samples": _documents(history.samples, "kind"),
@@ -70,11 +70,11 @@ def build_review(history: History) -> dict[str, Any]:
     }
 
 
-def _documents(records: Sequence[DecisionRecord] | Sequence[SampleRecord], left_out: str) -> list[dict[str, Any]]:
+def _documents(records: Sequence[DecisionRecord] | Sequence[SampleRecord], *left_out: str) -> list[dict[str, Any]]:
     """As asdict makes them, which would copy every value: a long run has a hundred thousand decisions."""
     if not records:
         return []
-    names = [name for name in records[0].__dataclass_fields__ if name != left_out]
+    names = [name for name in records[0].__dataclass_fields__ if name not in left_out]
     values = attrgetter(*names)
     return [dict(zip(names, values(record), strict=True)) for record in records]
 
@@ -220,12 +220,14 @@ def _decision_table(review: Mapping[str, Any]) -> RenderableType:
     shown = acted[-DECISIONS_TOLD:]
     earlier = f"; the newest {len(shown)} of {len(acted)}, all with --json" if len(shown) < len(acted) else ""
     table = Table(title=f"decisions ({review['continued']} times continue{earlier})", title_justify="left")
-    for name in ("step", "by", "action", "evidence", "hypothesis", "expected"):
+    for name in ("step", "by", "action", "evidence", "hypothesis", "expected", "measured"):
         table.add_column(name, overflow="fold")
     for d in shown:
         record = DecisionRecord(**d)
         evidence = f"refused: {d['refused']}" if d["refused"] else d["evidence"]
-        cells = (str(d["step"]), d["source"], format_decision(record), evidence, d["hypothesis"], d["expected"])
+        measured = f"{d['verdict']}: {d['measured']}" if d["verdict"] else ""
+        what = format_decision(record)
+        cells = (str(d["step"]), d["source"], what, evidence, d["hypothesis"], d["expected"], measured)
         table.add_row(*(Text(clean(cell)) for cell in cells))
     return table if acted else Text("no decision but continue")
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from harness.checkpoints import Checkpoints, read_state
 from harness.errors import Diverged, Refused, RunFailed
@@ -24,6 +24,7 @@ from harness.seeds import derive_seed
 from harness.signal import compute_signal, describe_broken_reward, describe_step, select_samples, to_sample
 from harness.state import Settings, State, apply_decision
 from harness.types import (
+    Aim,
     CheckpointRecord,
     Decision,
     Evaluation,
@@ -36,6 +37,7 @@ from harness.types import (
     StepRecord,
     Store,
     Trainer,
+    Verdict,
 )
 
 log = logging.getLogger("grpo")
@@ -77,10 +79,11 @@ class Session:
             self._restore(str(error))
         return self.snapshot()
 
-    def tell(self, *decisions: Decision, logged: bool = False) -> None:
+    def tell(self, *decisions: Decision, logged: bool = False, verdicts: Sequence[Verdict] = ()) -> None:
         """Carry out the decisions for the next step, then take it unless paused or stopped.
 
         ``logged`` decisions come from the record (a resume) and are applied verbatim, without a second row.
+        ``verdicts`` on earlier decisions are recorded with those that rest on them.
         Raises RunFailed when the reward is broken.
         """
         step = self.state.last_step + 1
@@ -90,7 +93,8 @@ class Session:
                 judged.append((decision, apply_decision(self.state, decision, self.settings), None))
             except Refused as refusal:
                 judged.append((decision, {}, str(refusal)))
-        self.store.record_decisions(self.run_id, step, [] if logged else judged, **self.state.in_force())
+        new = [] if logged else judged
+        self.store.record_decisions(self.run_id, step, new, verdicts=verdicts, **self.state.in_force())
         for decision, _, refused in judged:
             if decision.action.kind != "continue":
                 what = describe(decision.action) + (f" refused: {refused}" if refused else "")
@@ -112,7 +116,8 @@ class Session:
                 case "save":
                     answer = f"saved to {self.save(str(action.argument or '')).path}"
                 case "rollback":
-                    answer = f"back to the weights, optimizer and knobs of step {self.rollback(action.argument)}"
+                    back = self.rollback(action.argument, action.changes)
+                    answer = f"back to the weights, optimizer and knobs of step {back}"
                 case "stop":
                     self.save()
                     self.stopped = decision.evidence or f"stopped by {decision.source}"
@@ -129,19 +134,17 @@ class Session:
 
     def _step(self, step: int) -> None:
         settings, state, knobs = self.settings, self.state, self.state.knobs
-        n = knobs.prompts_per_step
-        aim: dict[str, Any] = {"focus": knobs.focus, "group_size": knobs.group_size}
+        n, aim = knobs.prompts_per_step, Aim(focus=knobs.focus, group_size=knobs.group_size)
+        seed = partial(derive_seed, settings.seed, step)
         learning_rate = knobs.learning_rate * self.trainer.schedule_factor(step)
         try:
             outcome = self.trainer.step(
-                self.pool.draw(n, seed=derive_seed(settings.seed, step, 0, "draw"), **aim),
+                self.pool.draw(n, seed=seed(0, "draw"), **aim),
                 knobs,
                 learning_rate=learning_rate,
-                seed=derive_seed(settings.seed, step, 0, "step"),
+                seed=seed(0, "step"),
                 progress=self.progress,
-                more=lambda groups: self.pool.top_up(
-                    groups, n, seed=derive_seed(settings.seed, step, len(groups), "draw"), **aim
-                ),
+                more=lambda groups: self.pool.top_up(groups, n, seed=seed(len(groups), "draw"), **aim),
             )
         except Diverged as error:  # no step came of this number, and it does not return
             state.last_step = step
@@ -149,8 +152,7 @@ class Session:
             self._restore(str(error))
             return
         drawn = [group.prompt for group in outcome.groups]
-        expected = self.pool.expected_rewards(drawn)
-        metrics = compute_signal(outcome.groups, settings.reward_range, expected.__getitem__)
+        metrics = compute_signal(outcome.groups, settings.reward_range, self.pool.expected_rewards(drawn))
         metrics |= {**outcome.metrics, **self.pool.outlook(drawn, knobs.group_size), "learning_rate": learning_rate}
         self.pool.record(outcome.groups)
         record = StepRecord(step, state.weights_step, knobs, metrics)
@@ -211,11 +213,11 @@ class Session:
         self.checkpoints.prune()
         return checkpoint
 
-    def rollback(self, target: str | int | None) -> int:
-        """Weights, optimizer and knobs of a checkpoint; pins, pool, budget and log stay. Raises Refused."""
+    def rollback(self, target: str | int | None, changes: Mapping[str, KnobValue]) -> int:
+        """Weights, optimizer, knobs (but for ``changes``) of a checkpoint; the rest stays. Raises Refused."""
         checkpoint = self.checkpoints.find(target)
         self.trainer.load(Path(checkpoint.path))
-        self.state.restore_knobs(read_state(Path(checkpoint.path)))
+        self.state.restore_knobs(read_state(Path(checkpoint.path)), changes)
         self.state.weights_step = checkpoint.step
         self.store.roll_back(self.run_id, checkpoint.step, live=self.store.load_ancestors(self.run_id, checkpoint.step))
         self.store.update_run(self.run_id, knobs=asdict(self.state.knobs))
@@ -230,7 +232,7 @@ class Session:
         if newest is None or self._lost_in_a_row > RESTORES_IN_A_ROW:
             raise RunFailed(f"{why}, and going back did not help: lower knobs.learning_rate or trainer.max_grad_norm")
         self._note("error", f"{why}: going back to the checkpoint of step {newest.step}")
-        self.rollback(newest.step)
+        self.rollback(newest.step, {})
 
     def resume_at(self, checkpoint: CheckpointRecord) -> None:
         """Load a checkpoint of this run; what came after it will be taken again."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
@@ -32,7 +32,7 @@ def compute_kind(group: Group, reward_range: tuple[float, float]) -> GroupKind:
 
 
 def compute_signal(
-    groups: Sequence[Group], reward_range: tuple[float, float], expected_reward: Callable[[str], float]
+    groups: Sequence[Group], reward_range: tuple[float, float], expected_rewards: Mapping[str, float]
 ) -> dict[str, float]:
     """Metrics of one step. Rates are shares of groups, ``completion/*`` and ``errored_rate`` of completions.
 
@@ -44,7 +44,7 @@ def compute_signal(
     rewards = [c.score.reward for c in completions if c.score.reward is not None]
     adjusted = []
     for group in groups:
-        expected = expected_reward(group.prompt.id)
+        expected = expected_rewards[group.prompt.id]
         adjusted += [c.score.reward - expected for c in group.completions if c.score.reward is not None]
     n = len(groups)
     lengths = sorted(c.tokens for c in completions)

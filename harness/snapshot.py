@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +32,7 @@ from harness.types import (
     EventRecord,
     History,
     Metrics,
+    PairedLook,
     SampleRecord,
     Snapshot,
     StepRecord,
@@ -40,6 +41,8 @@ from harness.types import (
 STEPS_SHOWN = 200
 DECISIONS_SHOWN = 50
 EVALUATIONS_SHOWN = 64
+LOOKS_PAIRED = 16
+"""Looks at dev of which a snapshot reads the answers prompt by prompt, besides the best."""
 EVENTS_SHOWN = 20
 NEWEST_STEPS = 20
 """Steps of which a review sees every metric."""
@@ -55,11 +58,12 @@ WHERE run_id = ? AND state = 'live' AND step > ? ORDER BY step DESC LIMIT ?
 REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
 DECISIONS = f"SELECT {', '.join(DECISION_FIELDS)} FROM decisions WHERE run_id = ?"
 ACTED = "action != 'continue'"
-# Without the answers prompt by prompt, which no snapshot shows.
+# Without the answers prompt by prompt, of which a snapshot shows only how two looks differ.
 EVALUATIONS = """
-SELECT step, split, n, accuracy, low, high, reward, id FROM evaluations
+SELECT step, split, n, accuracy, low, high, reward, id, at FROM evaluations
 WHERE run_id = :run AND step >= (SELECT era_start FROM runs WHERE id = :run)
 """
+ANSWERS = "SELECT correct FROM evaluations WHERE id = ?"
 FAULTS_SHOWN = 3
 FAULTS = "SELECT step, level, text, at FROM events WHERE run_id = ? AND level = 'error' ORDER BY id DESC LIMIT ?"
 SAMPLES = f"SELECT {', '.join(SampleRecord.__dataclass_fields__)} FROM completions WHERE run_id = :run"
@@ -84,6 +88,8 @@ class SnapshotReader:
         self._version = -1
         self._decided: tuple[DecisionRecord, ...] = ()
         self._looks: tuple[EvaluationRecord, ...] = ()
+        self._paired: tuple[PairedLook, ...] = ()
+        self._answers: dict[tuple[int, float], Mapping[str, int]] = {}
         self._saved: tuple[CheckpointRecord, ...] = ()
         self._faults: tuple[EventRecord, ...] = ()
 
@@ -96,7 +102,8 @@ class SnapshotReader:
             run = c.execute(SEEN_OF_A_RUN, (self.run_id,)).fetchone()
             self._read_steps(c, run["lineage"], run["era_start"])
             if run["version"] != self._version:
-                self._decided, self._looks = self._decisions(c), self._evaluations(c)
+                self._decided = self._decisions(c)
+                self._looks, self._paired = self._evaluations(c)
                 faults = c.execute(FAULTS, (self.run_id, FAULTS_SHOWN)).fetchall()
                 self._faults = tuple(EventRecord(*row) for row in reversed(faults))
                 self._saved = tuple(checkpoint for checkpoint, _ in load_checkpoints(c, self.run_id))
@@ -111,6 +118,7 @@ class SnapshotReader:
                 steps=tuple(self._steps),
                 decisions=self._decided,
                 evaluations=self._looks,
+                paired_dev=self._paired,
                 checkpoints=self._saved,
                 faults=self._faults,
                 samples=self._samples(c) if whole_run else (),
@@ -134,15 +142,33 @@ class SnapshotReader:
         rows = c.execute(acted, (self.run_id, DECISIONS_SHOWN)).fetchall()
         return tuple(decision_record(row) for row in reversed(rows))
 
-    def _evaluations(self, c: sqlite3.Connection) -> tuple[EvaluationRecord, ...]:
-        """The first and best dev look and the newest ones, in order of steps."""
+    def _evaluations(self, c: sqlite3.Connection) -> tuple[tuple[EvaluationRecord, ...], tuple[PairedLook, ...]]:
+        """The first and best dev look and the newest ones, in order of steps, and dev prompt by prompt."""
         queries = (
             f"{EVALUATIONS} ORDER BY step DESC LIMIT {EVALUATIONS_SHOWN}",
             f"{EVALUATIONS} ORDER BY step LIMIT 2",
             f"{EVALUATIONS} AND split = 'dev' ORDER BY accuracy DESC, step LIMIT 1",
         )
-        rows = {row["id"]: row for query in queries for row in c.execute(query, {"run": self.run_id})}
-        return tuple(evaluation_record(row) for row in sorted(rows.values(), key=lambda row: (row["step"], row["id"])))
+        found = {row["id"]: row for query in queries for row in c.execute(query, {"run": self.run_id})}
+        rows = sorted(found.values(), key=lambda row: (row["step"], row["id"]))
+        return tuple(map(evaluation_record, rows)), self._pair(c, [row for row in rows if row["split"] == "dev"])
+
+    def _pair(self, c: sqlite3.Connection, looks: Sequence[sqlite3.Row]) -> tuple[PairedLook, ...]:
+        """The newest look at dev against the best one and those shortly before; the answers of each are read once."""
+        best = max(looks, key=lambda row: row["accuracy"], default=None)
+        chosen = [row for i, row in enumerate(looks) if row is best or i >= len(looks) - LOOKS_PAIRED]
+        answers = {}
+        for row in chosen:
+            key = (row["id"], row["at"])  # SQLite gives the id of a deleted row again
+            answers[key] = self._answers.get(key) or load_json(c.execute(ANSWERS, key[:1]).fetchone()["correct"])
+        self._answers = answers
+        if not chosen:
+            return ()
+        *earlier, after = answers.values()
+        return tuple(
+            compute_paired_look(row["step"], before, chosen[-1]["step"], after)
+            for row, before in zip(chosen, earlier, strict=False)
+        )
 
     def _samples(self, c: sqlite3.Connection) -> tuple[SampleRecord, ...]:
         """The samples of the newest step, and the newest look at the fixed prompts."""
@@ -226,6 +252,16 @@ def _buckets(c: sqlite3.Connection, run_id: int) -> dict[str, tuple[Bucket, ...]
     for metric, *values in _tuples(c, BUCKETS, {"run": run_id}):
         buckets.setdefault(metric, []).append(Bucket(*values))
     return {metric: tuple(parts) for metric, parts in buckets.items()}
+
+
+def compute_paired_look(
+    before_step: int, before: Mapping[str, int], after_step: int, after: Mapping[str, int]
+) -> PairedLook:
+    """How two looks differ, on the prompts that both have."""
+    both = before.keys() & after.keys()
+    gained = sum(after[prompt] > before[prompt] for prompt in both)
+    lost = sum(after[prompt] < before[prompt] for prompt in both)
+    return PairedLook(before_step, after_step, len(both), gained, lost)
 
 
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -63,10 +63,10 @@ class State:
         self.weights_step = saved["weights_step"]
         self.pins = set(saved["pins"])
 
-    def restore_knobs(self, saved: Mapping[str, Any]) -> None:
-        """The knobs of a checkpoint, but a pinned one stays as the person set it."""
+    def restore_knobs(self, saved: Mapping[str, Any], changes: Mapping[str, KnobValue]) -> None:
+        """The knobs of a checkpoint with the ``changes`` of the rollback; a pinned one stays as the person set it."""
         pinned = {name: value for name, value in asdict(self.knobs).items() if name in self.pins}
-        self.knobs = Knobs(**saved["knobs"] | pinned)
+        self.knobs = Knobs(**saved["knobs"] | changes | pinned)
 
 
 def apply_decision(state: State, decision: Decision, settings: Settings) -> dict[str, dict[str, KnobValue]]:
@@ -82,13 +82,15 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
             if action.kind == "focus" and not wanted:
                 wanted["focus"] = compute_focus(str(action.argument), state.knobs.focus, settings.bounds)
             by_person = decision.source == "manual"
-            pinned = sorted(set(wanted) & state.pins)
-            if pinned and not by_person:
-                raise Refused(f"{', '.join(pinned)} is pinned by a person until released")
+            if not by_person:
+                _refuse_pinned(state, wanted)
             state.knobs, changes = apply_changes(state.knobs, wanted, settings.bounds)
             if by_person:
                 state.pins |= set(wanted)
             return changes
+        case "rollback":
+            _refuse_pinned(state, action.changes)
+            return apply_changes(state.knobs, action.changes, settings.bounds)[1]  # in force once it has gone back
         case "release":
             if action.argument not in state.pins:
                 pins = ", ".join(sorted(state.pins)) or "none"
@@ -107,3 +109,9 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
         case _:
             pass
     return {}
+
+
+def _refuse_pinned(state: State, knobs: Iterable[str]) -> None:
+    pinned = sorted(set(knobs) & state.pins)
+    if pinned:
+        raise Refused(f"{', '.join(pinned)} is pinned by a person until released")

@@ -39,6 +39,7 @@ from harness.types import (
     SampleRecord,
     Status,
     StepRecord,
+    Verdict,
 )
 
 ADD_DECISION = """
@@ -46,6 +47,7 @@ INSERT INTO decisions
 (run_id, step, at, source, action, argument, changes, evidence, hypothesis, expected, refused, command_id)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+ADD_VERDICT = "UPDATE decisions SET measured = ?, verdict = ? WHERE run_id = ? AND id = ?"
 ADD_STEP = """
 INSERT INTO steps (run_id, step, parent, state, at, knobs, metrics, reward) VALUES (?, ?, ?, 'live', ?, ?, ?, ?)
 """
@@ -215,12 +217,14 @@ class RunStore(RunReader):
         step: int,
         decisions: Sequence[tuple[Decision, Mapping[str, Any], str | None]],
         *,
+        verdicts: Sequence[Verdict] = (),
         knobs: Knobs,
         pins: Sequence[str],
         policy: str,
         status: Status,
     ) -> None:
-        """Decisions with their changes and refusals, and the commands they consume, in one transaction.
+        """Decisions with their changes and refusals, the ``verdicts`` on earlier ones that they rest on, and the
+        commands they consume, in one transaction.
 
         Without any (a resume applies those on record again) only what is in force afterwards is recorded.
         """
@@ -243,6 +247,7 @@ class RunStore(RunReader):
             for decision, changes, refused in decisions
         ]
         driver(c).executemany(ADD_DECISION, rows)
+        driver(c).executemany(ADD_VERDICT, [(v.measured, v.verdict, run_id, v.decision_id) for v in verdicts])
         for decision, _, refused in decisions:
             if decision.command_id is not None:
                 state = {"state": "taken"} if refused is None else {"state": "refused", "result": refused}
@@ -251,7 +256,7 @@ class RunStore(RunReader):
                     .where(COMMAND.c.id == decision.command_id)
                     .values(step=step, applied_at=now, **state)
                 )
-        if not decisions or any(decision.action.kind != "continue" for decision, _, _ in decisions):
+        if verdicts or not decisions or any(decision.action.kind != "continue" for decision, _, _ in decisions):
             c.execute(
                 update(RUN)
                 .where(RUN.c.id == run_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypedDict, TypeVar
 
 R = TypeVar("R")
 Metrics = Mapping[str, float]
@@ -169,7 +169,8 @@ KnobValue = float | int | None
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One change or verb. ``changes`` for set and focus; ``argument`` for save, rollback, release, policy, stop."""
+    """One change or verb. ``changes`` for set and focus, and for rollback the knobs that differ from the checkpoint's;
+    ``argument`` for save, rollback, release, policy, stop."""
 
     kind: ActionKind
     changes: Mapping[str, KnobValue] = field(default_factory=dict)
@@ -226,6 +227,7 @@ class DecisionRecord:
     verdict: str | None = None
     refused: str | None = None
     at: float = 0.0
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,18 @@ class EvaluationRecord:
     accuracy: float
     ci95: tuple[float, float]
     reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedLook:
+    """The newest look at dev (of step ``after``) against an earlier one on the same ``n`` prompts: how many were
+    ``gained`` (wrong before, right after) and ``lost``."""
+
+    before: int
+    after: int
+    n: int
+    gained: int
+    lost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +328,8 @@ class RunRecord:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A bounded view of a run: its size does not grow with the number of steps. Steps and evaluations are those of
-    the present era; ``faults`` are the newest events of level error."""
+    the present era, ``paired_dev`` compares the newest look at dev with the best one and those shortly before;
+    ``faults`` are the newest events of level error."""
 
     run: RunRecord
     step: int
@@ -325,6 +340,7 @@ class Snapshot:
     steps: tuple[StepRecord, ...] = ()
     decisions: tuple[DecisionRecord, ...] = ()
     evaluations: tuple[EvaluationRecord, ...] = ()
+    paired_dev: tuple[PairedLook, ...] = ()
     checkpoints: tuple[CheckpointRecord, ...] = ()
     samples: tuple[SampleRecord, ...] = ()
     events: tuple[EventRecord, ...] = ()
@@ -383,6 +399,20 @@ class Finding:
     last: int
 
 
+EffectVerdict = Literal["helped", "hurt", "unclear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a change did: of the decision with this id, in words with numbers, and the decision that undoes it, if it
+    is to be undone."""
+
+    decision_id: int
+    verdict: EffectVerdict
+    measured: str
+    revert: Decision | None = None
+
+
 # ---------------------------------------------------------------- the rooms, as their callers see them
 
 
@@ -394,12 +424,25 @@ class DecisionPolicy(Protocol):
     def decide(self, snapshot: Snapshot) -> Decision: ...
 
 
+class EffectJudge(Protocol):
+    """Says of the changes that can be judged by now what they did; as pure as a decision policy."""
+
+    def judge(self, snapshot: Snapshot) -> tuple[Verdict, ...]: ...
+
+
 class Scorer(Protocol):
     """A reward with its declared range. Never raises: a failure of the verifier is an errored Score."""
 
     range: tuple[float, float]
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]: ...
+
+
+class Aim(TypedDict):
+    """What a draw is for."""
+
+    focus: float | None
+    group_size: int
 
 
 class Pool(Protocol):
@@ -466,6 +509,7 @@ class Store(Protocol):
         step: int,
         decisions: Sequence[tuple[Decision, Mapping[str, Any], str | None]],
         *,
+        verdicts: Sequence[Verdict] = (),
         knobs: Knobs,
         pins: Sequence[str],
         policy: str,

@@ -1,51 +1,44 @@
-"""Rules: one change at a time, each from numbers that are stored with it.
+"""Rules: what a finding calls for, in the order of the table in docs/decisions.md.
 
-    mostly unsolved      truncated? raise max_tokens; else an easier focus; else temperature
-    mostly solved        look at dev; good? stop (which saves); else a harder focus
-    flat groups          only the format is paid: temperature, then stop for a person
-    KL spike, swings     lower the learning rate, then temperature towards 1
-    dev below its best   roll back, then halve the learning rate
-    not finite           halve the learning rate
-    no movement          raise the learning rate
-
-The rules are asked in the order of RULES; the first that speaks decides. A rule looks only at steps taken
-since the last change, so it judges the present knobs, and a knob rests for COOL_DOWN steps after its change.
+``propose`` asks each rule of RULES, the most pressing first; every rule answers at most one finding with one decision.
+``RulesPolicy`` takes the first answer, or goes on with evidence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from itertools import pairwise
-from statistics import fmean, median
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
-from harness.types import Action, Decision, EvaluationRecord, KnobValue, Snapshot, StepRecord
+from harness.types import Action, Decision, Finding, KnobValue, Snapshot
+from policies.detectors import detect_in
+from policies.view import View
 
 # Every threshold of the rules, in one place.
-WINDOW = 4
-"""Steps that a rule averages over, at most."""
-MIN_STEPS = 3
-"""Steps under the present knobs before a rule judges them."""
 COOL_DOWN = 6
-"""Steps that a knob rests after a change; a clearly too low token limit need not wait."""
-UNSOLVED = 0.6
-TRUNCATED = 0.3
-SOLVED = 0.75
+"""Steps that a knob rests after a change."""
+URGENT_REST = 2
+"""The same where the finding cannot wait."""
+MEASURED_AFTER = 6
+"""Steps in which a change is measured; only an urgent answer may follow sooner."""
+UNCLEAR_REST = 20
+"""Steps that a knob rests in the direction that was judged unclear."""
+SAME_VALUE = 1.25
+"""Values of a knob within this factor are the same situation."""
+STRIDE = {"helped": 1.5, "unclear": 0.5, "hurt": 0.5}
+"""What the verdict on the last change in the same direction does to the size of the next, on the scale of factors."""
+
 GOOD_DEV = 0.97
-FLAT = 0.5
-KL_SPIKE = 0.5
-KL_SPIKE_FACTOR = 6.0
-"""A spike is over both: KL_SPIKE nats per token, and this many times the median of the steps before."""
-SWING_STEPS = 12
-SWING_STD = 0.12
-SWING_CORRELATION = -0.5
-"""Swings: rewards that alternate (lag-1 correlation below) and by more than this standard deviation."""
-TINY_KL = 1e-4
-NO_MOVEMENT_STEPS = 15
-MORE_TOKENS = 1.5
+FRESH_LOOK = 3
+"""Steps after which a look at dev is too old to decide on."""
+MORE_TOKENS, MANY_MORE_TOKENS, NEARLY_ALL_CUT = 1.5, 2.0, 0.9
+SLOWER, MUCH_SLOWER = 0.5, 0.25
+FASTER_AT_MOST, USEFUL_KL = 10.0, 1e-3
 WARMER = 1.25
-SLOWER = 0.5
-FASTER = 3.0
+WEAKER_BETA = 0.1
+WHOLE_NUMBERS = ("max_tokens", "group_size")
+FRONTIER = 0.5
+"""The pass rate at which groups are most often mixed."""
 
 
 class RulesPolicy:
@@ -54,267 +47,329 @@ class RulesPolicy:
     kind = "rules"
 
     def decide(self, snapshot: Snapshot) -> Decision:
-        view = _View(snapshot)
-        for rule in RULES:
-            decision = rule(view)
-            if decision is not None:
-                return decision
-        return _continue(view)
+        view = View(snapshot)
+        findings = detect_in(view)
+        proposals = _propose(view, findings)
+        return proposals[0] if proposals else _go_on(view, findings)
 
 
-class _View:
-    """The snapshot as the rules see it."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.knobs = snapshot.knobs
-        applied = [d for d in snapshot.decisions if d.refused is None]
-        self.last = applied[-1] if applied else None
-        self.changes = {name: d.step for d in applied for name in d.changes}
-        rolled_back = [d.step for d in applied if d.action == "rollback"]
-        changed_at = max([*self.changes.values(), *rolled_back], default=0)
-        # A decision governs the step of its own number: that step already ran under the new knobs.
-        since = [step for step in snapshot.steps if step.step >= changed_at]
-        self.since = since
-        self.window: list[StepRecord] = since[-WINDOW:]
-        self.next_step = snapshot.steps_done + 1
-
-    @property
-    def ready(self) -> bool:
-        return len(self.since) >= MIN_STEPS
-
-    def mean(self, metric: str) -> float:
-        return fmean(step.metrics[metric] for step in self.window)
-
-    def may_change(self, knob: str, *, rest: int = COOL_DOWN) -> bool:
-        return knob not in self.snapshot.pins and self.next_step - self.changes.get(knob, -rest) >= rest
-
-    def moved(self, knob: str, factor: float) -> float | int | None:
-        """The knob times ``factor`` within its bounds; None when it cannot move."""
-        low, high = self.snapshot.bounds[knob]
-        old = getattr(self.knobs, knob)
-        new = min(high, max(low, old * factor))
-        new = round(new) if knob == "max_tokens" else float(f"{new:.4g}")
-        return None if new == old else new
-
-    def evidence(self, *metrics: str) -> str:
-        shown = ", ".join(f"{metric} {self.mean(metric):.2f}" for metric in metrics)
-        first, last = self.window[0].step, self.window[-1].step
-        return f"{shown} over steps {first}-{last}"
-
-    def dev(self) -> tuple[EvaluationRecord, EvaluationRecord] | None:
-        """The newest and the best dev look."""
-        looks = self.snapshot.dev
-        return (looks[-1], max(looks, key=lambda look: look.accuracy)) if looks else None
+def propose(snapshot: Snapshot, findings: tuple[Finding, ...]) -> tuple[Decision, ...]:
+    """What the rules would do, best first; empty when there is nothing to do. Every one is allowed as it stands:
+    within bounds, no pinned knob, no change that hurt before."""
+    return _propose(View(snapshot), findings)
 
 
-def _set(knob: str, value: KnobValue, evidence: str, hypothesis: str, expected: str) -> Decision:
-    return Decision(Action("set", {knob: value}), "rules", evidence, hypothesis, expected)
+def _propose(view: View, findings: tuple[Finding, ...]) -> tuple[Decision, ...]:
+    case = Case(view, {f.kind: f for f in findings if f.severity in ("severe", "warning")})
+    return tuple(decision for decision in (rule(case) for rule in RULES) if decision is not None)
 
 
-def roll_back(view: _View) -> Decision | None:
-    """Dev fell below its best by more than the noise of both."""
-    looks = view.dev()
-    if looks is None or looks[0].step != view.snapshot.step or view.snapshot.step != view.snapshot.steps_done:
-        return None
-    now, best = looks
-    noise = 1.96 * math.sqrt(sum(e.accuracy * (1 - e.accuracy) / e.n for e in (now, best)))
-    if best.accuracy - now.accuracy <= noise or not any(c.step == best.step for c in view.snapshot.checkpoints):
-        return None
-    return Decision(
-        Action("rollback", argument=best.step),
-        "rules",
-        f"dev {now.accuracy:.3f} at step {now.step} against {best.accuracy:.3f} at step {best.step}: "
-        f"{best.accuracy - now.accuracy:.3f} lower, noise {noise:.3f}",
-        "the updates since the best checkpoint did harm",
-        f"dev back to about {best.accuracy:.3f}",
-    )
-
-
-def slow_down_after_rollback(view: _View) -> Decision | None:
-    """The same steps at the same rate would end in the same place."""
-    last = view.last
-    if last is None or last.action != "rollback" or last.source != "rules" or last.step < view.snapshot.steps_done:
-        return None
-    slower = view.moved("learning_rate", SLOWER)
-    if slower is None or not view.may_change("learning_rate", rest=1):
-        return None
-    return _set(
-        "learning_rate", slower, f"rolled back before step {last.step}",
-        "the learning rate was too high for these weights", "dev stays at its best or rises",
-    )  # fmt: skip
-
-
-def slow_down_after_fault(view: _View) -> Decision | None:
-    """A gradient or the weights were not finite at the last step: the next update must be smaller."""
-    faults = view.snapshot.faults
-    if not faults or faults[-1].step < view.snapshot.steps_done or view.snapshot.steps_done == 0:
-        return None
-    slower = view.moved("learning_rate", SLOWER)
-    if slower is None or "learning_rate" in view.snapshot.pins:
-        return None
-    return _set(
-        "learning_rate", slower, f"step {faults[-1].step}: {faults[-1].text}",
-        "updates are so large that numbers overflow", "every update is finite",
-    )  # fmt: skip
-
-
-def raise_max_tokens(view: _View) -> Decision | None:
-    """Answers are cut before they end, and most groups stay unsolved for it."""
-    if len(view.since) < 2 or view.mean("completion/truncated_rate") < TRUNCATED:
-        return None
-    if view.mean("group/unsolved_rate") < TRUNCATED or not view.may_change("max_tokens", rest=2):
-        return None
-    more = view.moved("max_tokens", MORE_TOKENS)
-    if more is None:
-        return None
-    return _set(
-        "max_tokens", more,
-        view.evidence("group/unsolved_rate", "completion/truncated_rate"),
-        "completions are cut before the answer, so nothing can be rewarded",
-        "completion/truncated_rate falls, group/unsolved_rate falls",
-    )  # fmt: skip
-
-
-def calm_down(view: _View) -> Decision | None:
-    """KL jumped, or the reward swings from step to step: smaller updates, then a temperature nearer to 1."""
-    evidence = _kl_spike(view) or _swings(view)
-    if evidence is None:
-        return None
-    slower = view.moved("learning_rate", SLOWER)
-    if slower is not None and view.may_change("learning_rate"):
-        return _set(
-            "learning_rate", slower, evidence, "updates are too large", "kl/mean and the swings of reward/mean fall"
-        )
-    temperature = round((view.knobs.temperature + 1.0) / 2, 3)
-    if view.knobs.temperature > 1.0 and temperature != view.knobs.temperature and view.may_change("temperature"):
-        return _set("temperature", temperature, evidence, "samples are too wild", "kl/mean falls")
-    return None
-
-
-def _kl_spike(view: _View) -> str | None:
-    kl = [step.metrics["kl/mean"] for step in view.since]
-    if len(kl) < MIN_STEPS or kl[-1] < KL_SPIKE or kl[-1] < KL_SPIKE_FACTOR * median(kl[:-1][-20:]):
-        return None
-    return f"kl/mean {kl[-1]:.3f} at step {view.since[-1].step}, median before {median(kl[:-1][-20:]):.3f}"
-
-
-def _swings(view: _View) -> str | None:
-    rewards = [step.metrics["reward/adjusted"] for step in view.since[-SWING_STEPS:]]
-    if len(rewards) < SWING_STEPS:
-        return None
-    mean = fmean(rewards)
-    spread = math.sqrt(fmean((reward - mean) ** 2 for reward in rewards))
-    if spread < SWING_STD:
-        return None
-    correlation = fmean((a - mean) * (b - mean) for a, b in pairwise(rewards)) / spread**2
-    if correlation > SWING_CORRELATION:
-        return None
-    return f"reward/adjusted swings: standard deviation {spread:.2f}, lag-1 correlation {correlation:.2f}"
-
-
-def find_easier(view: _View) -> Decision | None:
-    """Mostly unsolved for another reason than the token limit."""
-    if not view.ready or view.mean("group/unsolved_rate") < UNSOLVED:
-        return None
-    if view.mean("completion/truncated_rate") >= TRUNCATED or view.mean("group/flat_rate") >= FLAT:
-        return None
-    evidence = view.evidence("group/unsolved_rate", "completion/truncated_rate", "reward/mean")
-    low, high = view.snapshot.bounds["focus"]
-    if view.may_change("focus") and (view.knobs.focus or low) < high:
-        return Decision(
-            Action("focus", argument="easier"), "rules", evidence,
-            "the prompts are too hard for the model as it is", "group/unsolved_rate falls, group/mixed_rate rises",
-        )  # fmt: skip
-    warmer = view.moved("temperature", WARMER)
-    if warmer is not None and view.may_change("temperature") and view.mean("completion/distinct_rate") < 0.9:
-        return _set(
-            "temperature", warmer, evidence, "samples are too alike to find an answer", "group/unsolved_rate falls"
-        )
-    return None
-
-
-def finish_or_harder(view: _View) -> Decision | None:
-    """Mostly solved: good on dev means done, else there is more to learn on harder prompts."""
-    if not view.ready or view.mean("group/solved_rate") < SOLVED:
-        return None
-    evidence = view.evidence("group/solved_rate", "group/mixed_rate")
-    looks = view.dev()
-    if looks is None or view.snapshot.steps_done - looks[0].step >= MIN_STEPS:
-        return Decision(
-            Action("evaluate"), "rules", evidence, "the train prompts are mostly solved; dev tells how far that goes"
-        )
-    if looks[0].accuracy >= GOOD_DEV:
-        return Decision(
-            Action("stop"), "rules", f"dev {looks[0].accuracy:.3f} (good is {GOOD_DEV}), {evidence}",
-            "there is nothing left to learn from this pool", "the test score is near dev",
-        )  # fmt: skip
-    if view.may_change("focus") and (view.knobs.focus or 1.0) > view.snapshot.bounds["focus"][0]:
-        return Decision(
-            Action("focus", argument="harder"), "rules", f"dev {looks[0].accuracy:.3f}, {evidence}",
-            "solved prompts teach nothing", "group/mixed_rate rises",
-        )  # fmt: skip
-    return None
-
-
-def leave_flat(view: _View) -> Decision | None:
-    """Groups of equal rewards between the ends: only the format is paid, so there is nothing to learn from."""
-    if not view.ready or view.mean("group/flat_rate") < FLAT:
-        return None
-    evidence = view.evidence("group/flat_rate", "completion/correct_rate", "completion/distinct_rate")
-    warmer = view.moved("temperature", WARMER)
-    if warmer is not None and "temperature" not in view.changes and view.may_change("temperature"):
-        return _set(
-            "temperature", warmer, f"the reward pays the format only: {evidence}",
-            "more varied samples may hit a right answer", "group/flat_rate falls",
-        )  # fmt: skip
-    if view.may_change("temperature"):
-        return Decision(
-            Action("stop"), "rules", f"the reward pays the format only and temperature did not help: {evidence}",
-            "the reward or the data needs a person", "",
-        )  # fmt: skip
-    return None
-
-
-def speed_up(view: _View) -> Decision | None:
-    """Nothing moves: KL is tiny and dev is where it was."""
-    looks = view.dev()
-    steps = view.since[-NO_MOVEMENT_STEPS:]
-    if looks is None or len(steps) < NO_MOVEMENT_STEPS or not view.may_change("learning_rate"):
-        return None
-    moved = [step.metrics["kl/mean"] for step in steps]
-    mixed = fmean(step.metrics["group/mixed_rate"] for step in steps)
-    first = view.snapshot.dev[0]
-    if not all(kl <= TINY_KL for kl in moved) or mixed < 0.1 or looks[0].accuracy > first.ci95[1]:
-        return None
-    faster = view.moved("learning_rate", FASTER)
-    if faster is None:
-        return None
-    return _set(
-        "learning_rate", faster,
-        f"kl/mean at most {max(moved):.1e} over {len(steps)} steps, dev {looks[0].accuracy:.3f} "
-        f"against {first.accuracy:.3f} at the start, group/mixed_rate {mixed:.2f}",
-        "updates are too small to change the model", "kl/mean rises, reward/adjusted rises",
-    )  # fmt: skip
-
-
-def _continue(view: _View) -> Decision:
+def _go_on(view: View, findings: tuple[Finding, ...]) -> Decision:
     if not view.window:
         return Decision(Action("continue"), "rules", "no step under the present knobs yet")
+    evidence = view.evidence("reward/mean", "group/no_signal_rate", "completion/truncated_rate", "kl/mean")
+    # What a clock says would differ in a run that is otherwise the same.
+    seen = sorted(f.kind for f in findings if f.severity != "unknown" and f.kind != "slow_sampling")
+    return Decision(Action("continue"), "rules", evidence + (f"; seen: {', '.join(seen)}" if seen else ""))
+
+
+# ---------------------------------------------------------------- what may be changed, and how far
+
+
+class Case(NamedTuple):
+    """The view and the findings that want an answer, by kind."""
+
+    view: View
+    findings: Mapping[str, Finding]
+
+    def first(self, *kinds: str, severe: bool = False) -> Finding | None:
+        """The first of these kinds that was found, if need be severe."""
+        found = (self.findings[kind] for kind in kinds if kind in self.findings)
+        return next((finding for finding in found if finding.severity == "severe" or not severe), None)
+
+    def set(
+        self, finding: Finding, knob: str, wanted: float, hypothesis: str, expected: str, *, urgent: bool = False
+    ) -> Decision | None:
+        """The knob moved to ``wanted``, within its bounds; None when it may not move (pinned, resting, in vain)."""
+        urgent = urgent or finding.severity == "severe"
+        value = self._allowed(knob, wanted, urgent=urgent)
+        if value is None:
+            return None
+        kind: Literal["focus", "set"] = "focus" if knob == "focus" else "set"
+        return Decision(Action(kind, {knob: value}), "rules", tell(finding), hypothesis, expected)
+
+    def _allowed(self, knob: str, wanted: float, *, urgent: bool) -> KnobValue:
+        view = self.view
+        now = getattr(view.knobs, knob)
+        if knob in view.snapshot.pins or not self._rested(knob, urgent=urgent):
+            return None
+        old = FRONTIER if now is None else now
+        for record in reversed(view.changes):
+            change = record.changes.get(knob)
+            if change is None or not _same_direction(change, old, wanted):
+                continue
+            if record.verdict == "hurt" and _same_value(change["from"], now) and not urgent:
+                return None
+            if record.verdict == "unclear" and view.next_step - record.step < UNCLEAR_REST and not urgent:
+                return None
+        value = _within(wanted, view.snapshot.bounds[knob], whole=knob in WHOLE_NUMBERS)
+        return None if value == now else value
+
+    def _rested(self, knob: str, *, urgent: bool) -> bool:
+        view = self.view
+        since_change = view.next_step - view.changed_at.get(knob, -COOL_DOWN)
+        since_any = view.next_step - max((d.step for d in view.changes), default=-MEASURED_AFTER)
+        measured = not view.changes or view.changes[-1].verdict is not None or since_any >= MEASURED_AFTER
+        return since_change >= URGENT_REST if urgent else since_change >= COOL_DOWN and measured
+
+    def scaled(self, knob: str, factor: float) -> float:
+        """The knob times ``factor``, which the verdict on the last change in that direction makes larger or smaller."""
+        now = getattr(self.view.knobs, knob)
+        for record in reversed(self.view.changes):
+            change = record.changes.get(knob)
+            if change is not None and record.verdict is not None and _same_direction(change, now, now * factor):
+                return float(now * factor ** STRIDE[record.verdict])
+        return float(now * factor)
+
+
+def tell(finding: Finding) -> str:
+    """A finding as evidence of a decision."""
+    return f"{finding.kind}: {finding.evidence}"
+
+
+def _within(value: float, bounds: tuple[float, float], *, whole: bool) -> float | int:
+    low, high = bounds
+    value = min(high, max(low, value))
+    return round(value) if whole else float(f"{value:.4g}")
+
+
+def _same_direction(change: Mapping[str, KnobValue], old: float, wanted: float) -> bool:
+    before, after = (FRONTIER if change[end] is None else change[end] for end in ("from", "to"))
+    return before is not None and after is not None and (after - before) * (wanted - old) > 0
+
+
+def _same_value(a: KnobValue, b: KnobValue) -> bool:
+    if a is None or b is None or min(a, b) <= 0:
+        return a == b
+    return max(a, b) / min(a, b) <= SAME_VALUE
+
+
+# ---------------------------------------------------------------- the rules
+
+
+def stop_for_a_person(case: Case) -> Decision | None:
+    """A reward that is broken or fooled teaches harm: every further step makes it worse."""
+    finding = case.first("errored", "pays_everyone", "gamed", severe=True)
+    if finding is None:
+        return None
+    why = {
+        "errored": "the reward began to fail; what it fails on is in the run's events",
+        "pays_everyone": "the reward tells right from wrong no longer",
+        "gamed": "the partial credit of the reward is being exploited",
+    }
+    return _stop(tell(finding), f"{why[finding.kind]}; the reward needs a person")
+
+
+def _stop(evidence: str, hypothesis: str, expected: str = "no update on rewards that mean nothing") -> Decision:
+    return Decision(Action("stop"), "rules", evidence, hypothesis, expected)
+
+
+def roll_back(case: Case) -> Decision | None:
+    """Dev fell below its best: back to those weights, slower, and with what was learned of the other knobs."""
+    view, finding = case.view, case.first("dev_drop")
+    if finding is None or not any(c.step == finding.first for c in view.snapshot.checkpoints):
+        return None
+    knobs = view.kept_knobs(finding.first)
+    if _temperature_fault(case) and "temperature" not in view.snapshot.pins:
+        knobs["temperature"] = 1.0
+    elif "learning_rate" not in view.snapshot.pins:
+        factor = MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
+        bounds = view.snapshot.bounds["learning_rate"]
+        knobs["learning_rate"] = _within(view.knobs.learning_rate * factor, bounds, whole=False)
     return Decision(
-        Action("continue"), "rules",
-        view.evidence("reward/mean", "group/no_signal_rate", "completion/truncated_rate", "kl/mean"),
+        Action("rollback", knobs, finding.first), "rules", tell(finding),
+        "the updates since the best checkpoint did harm, and were too large", "dev rises back to its best",
     )  # fmt: skip
 
 
-RULES: tuple[Callable[[_View], Decision | None], ...] = (
+DRIFT = ("kl_spike", "chaos", "collapse", "length_inflation")
+"""Findings that, when severe, mean that the weights are being spoilt."""
+
+
+def look_at_dev(case: Case) -> Decision | None:
+    """Before the weights are judged by rewards alone: dev says prompt by prompt whether they were spoilt."""
+    finding = case.first(*DRIFT, severe=True) or case.first("gamed")
+    age = case.view.look_age()
+    if finding is None or age is None or age < FRESH_LOOK:
+        return None
+    return Decision(Action("evaluate"), "rules", tell(finding), "dev tells whether the weights were spoilt")
+
+
+def slow_down(case: Case) -> Decision | None:
+    """Updates are too large: a smaller learning rate, and where that may not move a temperature nearer to 1."""
+    severe = case.first("not_finite", *DRIFT, severe=True)
+    finding = severe or case.first("kl_spike", "length_inflation", "oscillation", "gradient_spike")
+    if finding is None:
+        return None
+    wanted = case.scaled("learning_rate", MUCH_SLOWER if severe else SLOWER)
+    decision = case.set(finding, "learning_rate", wanted, "updates are too large", "reward/adjusted rises")
+    if decision is None and case.view.knobs.temperature > 1:
+        nearer = (case.view.knobs.temperature + 1) / 2
+        return case.set(finding, "temperature", nearer, "samples are too wild", "group/unsolved_rate falls")
+    return decision
+
+
+def raise_max_tokens(case: Case) -> Decision | None:
+    """Cut answers cannot be rewarded, and a few steps show that beyond doubt: it need not wait."""
+    finding = case.first("truncation")
+    if finding is None:
+        return None
+    nearly_all = case.view.mean("completion/truncated_rate") >= NEARLY_ALL_CUT
+    wanted = case.scaled("max_tokens", MANY_MORE_TOKENS if nearly_all else MORE_TOKENS)
+    return case.set(
+        finding, "max_tokens", wanted, "completions are cut before the answer, so nothing can be rewarded",
+        "completion/truncated_rate falls, group/unsolved_rate falls", urgent=True,
+    )  # fmt: skip
+
+
+def mend_temperature(case: Case) -> Decision | None:
+    """Too hot or too cold: 1 is where samples are the model's own. After a change there that did not help, halfway."""
+    finding = _temperature_fault(case)
+    if finding is None:
+        return None
+    wanted = 1.0 if "temperature" not in case.view.changed_at else (case.view.knobs.temperature + 1) / 2
+    if finding.kind == "chaos":
+        return case.set(
+            finding, "temperature", wanted, "samples are so wild that answers are chance", "group/unsolved_rate falls"
+        )
+    return case.set(
+        finding, "temperature", wanted, "samples are so alike that groups have no signal",
+        "completion/distinct_rate rises, group/mixed_rate rises",
+    )  # fmt: skip
+
+
+def _temperature_fault(case: Case) -> Finding | None:
+    """Noise above a temperature of 1, or one text for all below it."""
+    temperature = case.view.knobs.temperature
+    return case.first("chaos") if temperature > 1 else case.first("collapse") if temperature < 1 else None
+
+
+def choose_prompts(case: Case) -> Decision | None:
+    """Other prompts are the only way to more mixed groups per rollout, so they come before larger groups."""
+    focus = case.view.knobs.focus
+    better, hard = case.first("poor_prompts"), case.first("unsolved")
+    if better is not None and focus is not None:
+        return case.set(
+            better, "focus", FRONTIER, "prompts that are sometimes solved give mixed groups", "group/mixed_rate rises"
+        )
+    if hard is None:
+        return None
+    now = FRONTIER if focus is None else focus
+    if now < case.view.snapshot.bounds["focus"][1] and "focus" not in case.view.snapshot.pins:
+        # A focus that was set too hard goes back to the frontier at once.
+        wanted = FRONTIER if now < FRONTIER else now + 0.15
+        return case.set(
+            hard, "focus", wanted, "the prompts are too hard for the model as it is",
+            "group/unsolved_rate falls, group/mixed_rate rises",
+        )  # fmt: skip
+    if case.view.mean("completion/distinct_rate") >= 0.9:
+        return None
+    return case.set(
+        hard, "temperature", case.scaled("temperature", WARMER), "samples are too alike to find an answer",
+        "group/unsolved_rate falls",
+    )  # fmt: skip
+
+
+def weaken_anchor(case: Case) -> Decision | None:
+    finding = case.first("anchored")
+    if finding is None:
+        return None
+    wanted = case.scaled("beta", WEAKER_BETA)
+    return case.set(finding, "beta", wanted, "beta holds the model where it was", "kl/mean rises")
+
+
+def speed_up(case: Case) -> Decision | None:
+    """KL grows with the square of the learning rate, which tells how far it is from one that teaches."""
+    finding = case.first("no_op_learning_rate")
+    if finding is None:
+        return None
+    kl = max(*case.view.values("kl/mean")[-3:], 1e-12)
+    wanted = case.view.knobs.learning_rate * min(FASTER_AT_MOST, math.sqrt(USEFUL_KL / kl))
+    return case.set(finding, "learning_rate", wanted, "updates are too small to change the model", "kl/mean rises")
+
+
+def enlarge_groups(case: Case) -> Decision | None:
+    finding = case.first("small_groups")
+    if finding is None:
+        return None
+    return case.set(
+        finding, "group_size", 2 * case.view.knobs.group_size,
+        "groups are so small that chance makes them equal", "group/mixed_rate rises",
+    )  # fmt: skip
+
+
+def leave_flat(case: Case) -> Decision | None:
+    """Only the format is paid: one try with more varied samples, then a person."""
+    finding = case.first("flat")
+    if finding is None:
+        return None
+    if "temperature" not in case.view.changed_at:
+        decision = case.set(
+            finding, "temperature", case.scaled("temperature", WARMER),
+            "the reward pays the format only; more varied samples may hit a right answer", "group/flat_rate falls",
+        )  # fmt: skip
+        if decision is not None:
+            return decision
+    if case.view.next_step - case.view.changed_at.get("temperature", -COOL_DOWN) < COOL_DOWN:
+        return None
+    tried = "and temperature did not help: " if "temperature" in case.view.changed_at else ""
+    return _stop(f"the reward pays the format only {tried}({tell(finding)})", "the reward or the data needs a person")
+
+
+def finish_or_harder(case: Case) -> Decision | None:
+    """Mostly solved: good on dev means done, else there is more to learn on harder prompts."""
+    view, finding = case.view, case.first("solved")
+    if finding is None:
+        return None
+    look, age = view.newest_look, view.look_age()
+    if look is None or age is None or age >= FRESH_LOOK:
+        return Decision(
+            Action("evaluate"),
+            "rules",
+            tell(finding),
+            "the train prompts are mostly solved; dev tells how far that goes",
+        )
+    if look.accuracy >= GOOD_DEV:
+        return _stop(
+            f"dev {look.accuracy:.3f} (good is {GOOD_DEV}), {tell(finding)}",
+            "there is nothing left to learn from this pool", "the test score is near dev",
+        )  # fmt: skip
+    focus = FRONTIER if view.knobs.focus is None else view.knobs.focus
+    wanted = FRONTIER if focus > FRONTIER else focus - 0.15
+    return case.set(finding, "focus", wanted, "solved prompts teach nothing", "group/mixed_rate rises")
+
+
+def settle(case: Case) -> Decision | None:
+    """Dev has stopped rising: smaller updates average more of the noise away."""
+    finding = case.first("plateau")
+    if finding is None:
+        return None
+    wanted = case.scaled("learning_rate", SLOWER)
+    return case.set(finding, "learning_rate", wanted, "updates are too noisy to go further", "dev rises")
+
+
+RULES: tuple[Callable[[Case], Decision | None], ...] = (
+    stop_for_a_person,
     roll_back,
-    slow_down_after_fault,
-    slow_down_after_rollback,
+    mend_temperature,
+    look_at_dev,
+    slow_down,
     raise_max_tokens,
-    calm_down,
-    find_easier,
+    speed_up,
+    choose_prompts,
+    enlarge_groups,
+    weaken_anchor,
     leave_flat,
     finish_or_harder,
-    speed_up,
+    settle,
 )

@@ -60,6 +60,7 @@ from harness.types import (
     StepOutcome,
     no_progress,
 )
+from policies.effects import EffectJudge
 from policies.rules import RulesPolicy
 from pools.pool import PromptPool
 from pools.sources import load_prompts
@@ -169,7 +170,8 @@ def build(folder: Path, *, steps: int, prompts: int, focus: float | None = None)
         )
         build_policy = {"rules": RulesPolicy}.__getitem__
         controller = Controller(
-            session, store, run_id, build_policy=lambda kind: build_policy(kind)(), budget_steps=NEVER,
+            session, store, run_id, build_policy=lambda kind: build_policy(kind)(), judge=EffectJudge(),
+            budget_steps=NEVER,
             budget_hours=None, interrupted=Event(),
         )  # fmt: skip
         return Bench(store, run_id, controller)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,14 +11,15 @@ from threading import Event
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from harness.build import Run, resume_run, start_run
 from harness.controller import Controller
-from harness.report import build_review
+from harness.report import build_review, render_review
 from harness.session import Session
 from harness.snapshot import load_history
 from harness.spec import parse_spec
-from harness.types import Action, Decision, Evaluation, Snapshot
+from harness.types import Action, Decision, Evaluation, Snapshot, Verdict
 from tests.conftest import MINI
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
@@ -214,6 +216,91 @@ def test_a_resume_repeats_logged_decisions_rollbacks_included(run: Run, controll
     assert after["reward"]["by_step"] == before["reward"]["by_step"]
     assert after["decisions"] == before["decisions"]
     assert after["knobs"] == before["knobs"]
+
+
+def take_a_harmful_change(controller: Controller) -> None:
+    """Three steps, then somebody cuts the answers short and expects the opposite, then eight more boundaries."""
+    session = controller.session
+    for _ in range(3):
+        controller._boundary()
+    session.ask()
+    session.tell(
+        Decision(Action("set", {"max_tokens": 6}), "agent", "a guess", expected="completion/tokens_mean rises")
+    )
+    for _ in range(8):
+        controller._boundary()
+
+
+def test_a_change_that_hurt_is_undone_and_the_verdict_is_on_record_and_shown(run: Run, controller: Controller) -> None:
+    take_a_harmful_change(controller)
+    decisions = [d for d in review(run)["decisions"] if d["action"] != "continue"]
+    made, revert = decisions
+    assert (made["step"], made["verdict"]) == (4, "hurt")
+    assert made["measured"].startswith("completion/tokens_mean ")
+    assert (revert["step"], revert["source"]) == (10, "experiment")
+    assert revert["changes"] == {"max_tokens": {"from": 6, "to": 30}}
+    assert made["measured"] in revert["evidence"]
+    assert controller.session.state.knobs.max_tokens == 30
+    assert controller.session.ask().decisions[0].verdict == "hurt", "later decisions see it"
+    console = Console(record=True, file=io.StringIO(), width=200)
+    console.print(render_review(review(run)))
+    assert "hurt: completion/tokens_mean" in " ".join(console.export_text().replace("│", " ").split())
+
+
+def test_a_pinned_knob_is_not_undone(run: Run, controller: Controller) -> None:
+    controller.session.state.pins = {"max_tokens"}
+    take_a_harmful_change_by_hand = Decision(
+        Action("set", {"max_tokens": 6}), "manual", "asked", expected="completion/tokens_mean rises"
+    )
+    for _ in range(3):
+        controller._boundary()
+    controller.session.ask()
+    controller.session.tell(take_a_harmful_change_by_hand)
+    for _ in range(8):
+        controller._boundary()
+    (made,) = [d for d in review(run)["decisions"] if d["action"] != "continue"]
+    assert (made["verdict"], controller.session.state.knobs.max_tokens) == ("hurt", 6)
+
+
+def test_a_resume_repeats_reverts_and_keeps_verdicts(run: Run, controller: Controller) -> None:
+    """Killed after the revert of step 10, with every checkpoint since step 3 damaged."""
+    take_a_harmful_change(controller)
+    before = review(run)
+    for checkpoint in controller.session.ask().checkpoints:
+        if checkpoint.step > 3:
+            (Path(checkpoint.path) / "model.safetensors").write_bytes(b"x")
+    run.store.update_run(run.run_id, pid=2**22 + 1)
+
+    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=12"])
+    again.build_controller().run()
+    after = review(again)
+    assert after["decisions"] == before["decisions"]
+    assert after["reward"]["by_step"] == before["reward"]["by_step"]
+    assert after["knobs"] == before["knobs"]
+
+
+def test_a_judge_that_fails_costs_a_verdict_and_not_the_night(run: Run, controller: Controller) -> None:
+    class Broken:
+        def judge(self, snapshot: Snapshot) -> tuple[Verdict, ...]:
+            raise ZeroDivisionError("oops")
+
+    controller.judge = Broken()
+    controller._boundary()
+    assert controller.session.state.last_step == 1
+
+
+def test_a_rollback_may_carry_knobs_that_hold_from_its_first_step_on(session: Session, run: Run) -> None:
+    for _ in range(4):
+        session.tell(GO_ON)
+    session.tell(Decision(Action("set", {"temperature": 0.9}), "rules", "why"))
+    session.tell(Decision(Action("rollback", {"learning_rate": 1e-5, "temperature": 0.9}, 3), "rules", "dev fell"))
+    newest = session.ask().steps[-1]
+    assert (newest.parent, newest.knobs.learning_rate, newest.knobs.temperature) == (3, 1e-5, 0.9)
+    recorded = review(run)["decisions"][-1]
+    assert recorded["changes"]["learning_rate"] == {"from": 3e-4, "to": 1e-5}
+    session.state.pins = {"learning_rate"}
+    session.tell(Decision(Action("rollback", {"learning_rate": 1e-6}, 3), "rules", "again"))
+    assert "pinned" in review(run)["decisions"][-1]["refused"]
 
 
 def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -> None:

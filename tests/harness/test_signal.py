@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,7 @@ from tests.builders import make_completion, make_group, make_prompt
 UNIT = (0.0, 1.0)
 
 
-def nothing_expected(_prompt_id: str) -> float:
-    return 0.0
+NOTHING_EXPECTED: defaultdict[str, float] = defaultdict(float)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_ends_are_those_of_the_declared_range() -> None:
 
 def test_rates_are_shares_of_groups() -> None:
     groups = [make_group(0.0, 1.0), make_group(0.0, 0.0), make_group(1.0, 1.0), make_group(0.1, 0.1)]
-    metrics = compute_signal(groups, UNIT, nothing_expected)
+    metrics = compute_signal(groups, UNIT, NOTHING_EXPECTED)
     assert metrics["group/mixed_rate"] == 0.25
     assert metrics["group/all_zero_rate"] == 0.25
     assert metrics["group/all_one_rate"] == 0.25
@@ -52,20 +52,20 @@ def test_rates_are_shares_of_groups() -> None:
 
 
 def test_a_mixed_group_of_wrong_completions_has_signal_and_is_unsolved() -> None:
-    metrics = compute_signal([make_group(0.0, 0.1)], UNIT, nothing_expected)
+    metrics = compute_signal([make_group(0.0, 0.1)], UNIT, NOTHING_EXPECTED)
     assert metrics["group/mixed_rate"] == 1.0
     assert metrics["group/unsolved_rate"] == 1.0
 
 
 def test_errored_completions_are_not_in_the_mean() -> None:
-    metrics = compute_signal([make_group(1.0, None, None, None)], UNIT, nothing_expected)
+    metrics = compute_signal([make_group(1.0, None, None, None)], UNIT, NOTHING_EXPECTED)
     assert metrics["reward/mean"] == 1.0
     assert metrics["completion/errored_rate"] == 0.75
     assert metrics["group/solved_rate"] == 0.0
 
 
 def test_a_step_without_one_judged_completion_still_has_numbers() -> None:
-    metrics = compute_signal([make_group(None, None)], UNIT, nothing_expected)
+    metrics = compute_signal([make_group(None, None)], UNIT, NOTHING_EXPECTED)
     assert metrics["completion/errored_rate"] == 1.0
     assert metrics["group/no_signal_rate"] == 0.0
     assert all(math.isfinite(value) for value in metrics.values())
@@ -74,7 +74,7 @@ def test_a_step_without_one_judged_completion_still_has_numbers() -> None:
 def test_adjusted_reward_is_what_the_prompt_gave_beyond_expectation() -> None:
     easy, hard = make_prompt("easy"), make_prompt("hard")
     groups = [make_group(1.0, 1.0, prompt=easy), make_group(0.0, 1.0, prompt=hard)]
-    metrics = compute_signal(groups, UNIT, {"easy": 0.75, "hard": 0.25}.__getitem__)
+    metrics = compute_signal(groups, UNIT, {"easy": 0.75, "hard": 0.25})
     assert metrics["reward/mean"] == 0.75
     assert metrics["reward/adjusted"] == pytest.approx(0.25)
 
@@ -86,7 +86,7 @@ def test_lengths_truncation_and_variety() -> None:
         make_completion(1.0, text="bb"),
         make_completion(1.0, text="cc"),
     )
-    metrics = compute_signal([Group(make_prompt(), completions)], UNIT, nothing_expected)
+    metrics = compute_signal([Group(make_prompt(), completions)], UNIT, NOTHING_EXPECTED)
     assert metrics["completion/tokens_mean"] == 3.0
     assert metrics["completion/tokens_max"] == 4.0
     assert metrics["completion/tokens"] == 12.0
@@ -99,13 +99,13 @@ def test_lengths_truncation_and_variety() -> None:
 def test_components_are_averaged_by_name() -> None:
     scores = (Score(1.0, True, "right", {"exact": 1.0}), Score(0.0, False, "wrong", {"exact": 0.0, "format": 1.0}))
     group = Group(make_prompt(), tuple(Completion("t", 1, False, score) for score in scores))
-    metrics = compute_signal([group], UNIT, nothing_expected)
+    metrics = compute_signal([group], UNIT, NOTHING_EXPECTED)
     assert (metrics["component/exact"], metrics["component/format"]) == (0.5, 0.5)
 
 
 @given(st.lists(st.lists(st.sampled_from([None, 0.0, 0.1, 0.5, 1.0]), min_size=1, max_size=6), min_size=1, max_size=8))
 def test_the_parts_of_a_step_add_up(rewards: list[list[float | None]]) -> None:
-    metrics = compute_signal([make_group(*row) for row in rewards], UNIT, nothing_expected)
+    metrics = compute_signal([make_group(*row) for row in rewards], UNIT, NOTHING_EXPECTED)
     parts = sum(metrics[f"group/{part}_rate"] for part in ("all_zero", "all_one", "flat"))
     wholly_errored = sum(all(reward is None for reward in row) for row in rewards) / len(rewards)
     assert metrics["group/no_signal_rate"] == pytest.approx(parts)

@@ -122,5 +122,5 @@ def test_state_survives_json() -> None:
 
 def test_a_restored_checkpoint_leaves_pinned_knobs_as_the_person_set_them() -> None:
     state = State(Knobs(temperature=0.5, beta=0.2), "rules", pins={"temperature"})
-    state.restore_knobs({"knobs": asdict(Knobs(temperature=1.2, beta=0.0))})
+    state.restore_knobs({"knobs": asdict(Knobs(temperature=1.2, beta=0.0))}, {})
     assert state.knobs == Knobs(temperature=0.5, beta=0.0)

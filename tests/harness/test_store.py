@@ -28,17 +28,19 @@ from harness.snapshot import (
     DECISIONS_SHOWN,
     EVALUATIONS_SHOWN,
     EVENTS_SHOWN,
+    LOOKS_PAIRED,
     STEPS_SHOWN,
     SnapshotReader,
     load_history,
 )
 from harness.store import RunStore, check_place, find_store, open_store
-from harness.types import Action, Decision, Knobs
+from harness.types import Action, Decision, Example, Knobs, PairedLook, Verdict
 from tests.benchmarks.step_cost import build
 from tests.builders import (
     HEALTHY,
     create_run,
     make_checkpoint,
+    make_completion,
     make_evaluation,
     make_group,
     make_prompt,
@@ -684,3 +686,43 @@ def test_the_migrations_make_the_tables_that_are_declared(store: RunStore, tmp_p
         return described
 
     assert describe(store.path) == describe(tmp_path / "declared.db")
+
+
+# ---------------------------------------------------------------- what changes did
+
+
+def test_verdicts_are_written_with_the_decisions_that_rest_on_them(store: RunStore, run_id: int) -> None:
+    record_decision(store, run_id, 1, Decision(Action("set", {"temperature": 0.9}), "rules", "seen"))
+    reader = SnapshotReader(store, run_id)
+    (made,) = reader.read().decisions
+    in_force: dict[str, Any] = {"knobs": Knobs(), "pins": [], "policy": "rules", "status": "running"}
+    go_on = (Decision(Action("continue"), "rules", "well"), {}, None)
+    verdict = Verdict(made.id, "helped", "group/mixed_rate +0.2")
+    with pytest.raises(ValueError, match="JSON"):  # the decision cannot be stored, so neither is the verdict
+        store.record_decisions(
+            run_id, 7, [(go_on[0], {"beta": {"from": 0.0, "to": math.nan}}, None)], verdicts=[verdict], **in_force
+        )
+    assert reader.read().decisions[0].verdict is None
+    store.record_decisions(run_id, 7, [go_on], verdicts=[verdict], **in_force)
+    (seen,) = reader.read().decisions
+    assert (seen.verdict, seen.measured) == ("helped", "group/mixed_rate +0.2")
+
+
+def test_the_newest_look_at_dev_is_compared_with_earlier_ones_prompt_by_prompt(store: RunStore, run_id: int) -> None:
+    def look(step: int, **rewards: float) -> None:
+        examples = tuple(Example(make_prompt(name), make_completion(reward)) for name, reward in rewards.items())
+        right = sum(rewards.values()) / len(rewards)
+        store.record_evaluation(run_id, step, replace(make_evaluation(right), examples=examples))
+
+    reader = SnapshotReader(store, run_id)
+    assert reader.read().paired_dev == ()
+    look(0, a=1.0, b=0.0, c=0.0)
+    assert reader.read().paired_dev == ()
+    look(10, a=1.0, b=1.0, c=1.0)
+    look(20, a=0.0, b=1.0, c=0.0)
+    assert reader.read().paired_dev == (PairedLook(0, 20, 3, 1, 1), PairedLook(10, 20, 3, 0, 2))
+    for step in range(30, 300, 10):
+        look(step, a=0.0, b=0.0, c=0.0)
+    pairs = reader.read().paired_dev
+    assert pairs[0] == PairedLook(10, 290, 3, 0, 3), "the best stays, however old"
+    assert len(pairs) == LOOKS_PAIRED

@@ -1,3 +1,5 @@
+"""Each rule on its fault, restraint, and what holds of every proposal."""
+
 from __future__ import annotations
 
 import copy
@@ -9,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.knobs import DEFAULT_BOUNDS, apply_changes, compute_focus
-from harness.types import Decision, EvaluationRecord, Knobs, Snapshot, StepRecord
-from policies.rules import COOL_DOWN, MIN_STEPS, NO_MOVEMENT_STEPS, RulesPolicy
+from harness.knobs import DEFAULT_BOUNDS, apply_changes
+from harness.types import Decision, DecisionRecord, Knobs, PairedLook, Snapshot
+from policies.detectors import detect
+from policies.rules import COOL_DOWN, GOOD_DEV, MEASURED_AFTER, RULES, UNCLEAR_REST, RulesPolicy, propose
 from tests.builders import (
     HEALTHY,
     make_change,
@@ -22,92 +25,129 @@ from tests.builders import (
     make_step,
     make_steps,
 )
+from tests.policies.test_detectors import FAULTS, at, series
 
+WIDE = DEFAULT_BOUNDS | {"temperature": (0.05, 3.0)}
 UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05, "completion/distinct_rate": 0.5}
-CUT = UNSOLVED | {"completion/truncated_rate": 0.8}
+CUT = UNSOLVED | {"completion/truncated_rate": 0.5}
 SOLVED = {"group/solved_rate": 0.9, "group/mixed_rate": 0.1}
 FLAT = {"group/flat_rate": 0.8, "group/mixed_rate": 0.1, "group/unsolved_rate": 0.9}
-STILL = {"kl/mean": 1e-6}
+CHECKPOINTS = tuple(make_checkpoint(step) for step in (0, 10))
 
 
 def decide(snapshot: Snapshot) -> Decision:
-    return RulesPolicy().decide(snapshot)
+    return RulesPolicy().decide(replace(snapshot, bounds=WIDE, checkpoints=CHECKPOINTS))
 
 
-def spiking_steps() -> tuple[StepRecord, ...]:
-    return (*make_steps(9), make_step(10, {"kl/mean": 1.5}))
+def judged(change: DecisionRecord, verdict: str) -> DecisionRecord:
+    return replace(change, verdict=verdict, measured="measured")
 
 
-def swinging_steps() -> tuple[StepRecord, ...]:
-    return tuple(make_step(step, {"reward/adjusted": 0.3 if step % 2 else -0.3}) for step in range(1, 21))
-
-
-def fallen_run(**values: Any) -> Snapshot:
-    given: dict[str, Any] = {
-        "evaluations": (make_look(0, 0.4), make_look(10, 0.8), make_look(20, 0.5)),
-        "checkpoints": (make_checkpoint(0), make_checkpoint(10, best=True)),
-    }
-    return make_snapshot(make_steps(20), **given | values)
-
-
-# ---------------------------------------------------------------- each rule on its fault
+# ---------------------------------------------------------------- each fault has its answer
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "knob", "value", "evidence"),
+    ("kind", "action", "changes"),
     [
-        (make_snapshot(make_steps(4, CUT)), "max_tokens", 96, "completion/truncated_rate 0.80 over steps 1-4"),
-        (make_snapshot(make_steps(2, CUT)), "max_tokens", 96, "completion/truncated_rate 0.80 over steps 1-2"),
-        (make_snapshot(make_steps(5, FLAT)), "temperature", 1.25, "group/flat_rate 0.80, completion/correct_rate 0.50"),
-        (make_snapshot(spiking_steps()), "learning_rate", 5e-5, "kl/mean 1.500 at step 10, median before 0.010"),
-        (make_snapshot(swinging_steps()), "learning_rate", 5e-5, "standard deviation 0.30, lag-1 correlation"),
-        (
-            make_snapshot(make_steps(NO_MOVEMENT_STEPS, STILL), evaluations=(make_look(0, 0.4), make_look(10, 0.41))),
-            "learning_rate",
-            3e-4,
-            "kl/mean at most 1.0e-06 over 15 steps, dev 0.410 against 0.400 at the start",
-        ),
+        ("errored", "stop", {}),
+        ("pays_everyone", "stop", {}),
+        ("gamed", "stop", {}),
+        ("dev_drop", "rollback", {"learning_rate": 5e-5}),
+        ("not_finite", "set", {"learning_rate": 2.5e-5}),
+        ("chaos", "set", {"temperature": 1.0}),
+        ("collapse", "set", {"temperature": 1.0}),
+        ("kl_spike", "set", {"learning_rate": 5e-5}),
+        ("oscillation", "set", {"learning_rate": 5e-5}),
+        ("gradient_spike", "set", {"learning_rate": 5e-5}),
+        ("length_inflation", "set", {"learning_rate": 5e-5}),
+        ("truncation", "set", {"max_tokens": 96}),
+        ("unsolved", "focus", {"focus": 0.65}),
+        ("flat", "set", {"temperature": 1.25}),
+        ("solved", "evaluate", {}),
+        ("anchored", "set", {"beta": 0.05}),
+        ("no_op_learning_rate", "set", {"learning_rate": 1e-3}),
+        ("small_groups", "set", {"group_size": 4}),
+        ("plateau", "set", {"learning_rate": 5e-5}),
+        ("poor_prompts", "continue", {}),
+        ("slow_sampling", "continue", {}),
     ],
-    ids=["cut", "cut early", "flat", "kl spike", "swings", "no movement"],
 )
-def test_a_fault_changes_its_knob_with_evidence(snapshot: Snapshot, knob: str, value: float, evidence: str) -> None:
-    decision = decide(snapshot)
-    assert (decision.action.kind, dict(decision.action.changes)) == ("set", {knob: value})
-    assert evidence in decision.evidence
+def test_a_fault_is_answered_as_the_table_says(kind: str, action: str, changes: dict[str, float]) -> None:
+    decision = decide(FAULTS[kind][0])
+    assert (decision.action.kind, dict(decision.action.changes)) == (action, pytest.approx(changes))
     assert decision.source == "rules"
-    assert decision.hypothesis
-    assert decision.expected
+    if action != "continue":
+        assert decision.hypothesis
+        assert any(finding.evidence in decision.evidence for finding in detect(FAULTS[kind][0]) if finding.kind == kind)
 
 
-def test_unsolved_groups_ask_for_an_easier_focus() -> None:
-    decision = decide(make_snapshot(make_steps(4, UNSOLVED)))
-    assert (decision.action.kind, decision.action.argument) == ("focus", "easier")
-    assert "group/unsolved_rate 0.90" in decision.evidence
+def test_a_stop_says_what_is_wrong_with_the_reward() -> None:
+    assert "the verifier pays everyone" in decide(FAULTS["pays_everyone"][0]).evidence
+    assert "exploited" in decide(FAULTS["gamed"][0]).hypothesis
+    assert "errored" in decide(FAULTS["errored"][0]).evidence
 
 
-def test_at_the_easiest_focus_alike_samples_get_a_higher_temperature() -> None:
-    easiest = Knobs(focus=DEFAULT_BOUNDS["focus"][1])
-    decision = decide(make_snapshot(make_steps(4, UNSOLVED), knobs=easiest))
-    assert decision.action.changes == {"temperature": 1.25}
-    varied = UNSOLVED | {"completion/distinct_rate": 0.99}
-    assert decide(make_snapshot(make_steps(4, varied), knobs=easiest)).action.kind == "continue"
+@pytest.mark.parametrize("focus", [0.05, 0.95])
+def test_prompts_that_give_no_signal_give_way_to_those_at_the_frontier(focus: float) -> None:
+    expected = {"pool/mixed_expected": 0.1, "pool/mixed_expected_others": 0.8, "pool/mixed_expected_larger": 0.2}
+    steps = make_steps(3, (UNSOLVED if focus < 0.5 else SOLVED) | expected)
+    assert decide(at(Knobs(focus=focus), steps)).action.changes == {"focus": 0.5}
 
 
-def test_mostly_solved_looks_at_dev_first() -> None:
-    assert decide(make_snapshot(make_steps(4, SOLVED))).action.kind == "evaluate"
-    old_look = make_snapshot(make_steps(20, SOLVED), evaluations=(make_look(10, 0.99),))
-    assert decide(old_look).action.kind == "evaluate"
+def test_a_focus_that_was_set_too_hard_goes_to_the_frontier_at_once() -> None:
+    assert decide(at(Knobs(focus=0.05), make_steps(3, UNSOLVED))).action.changes == {"focus": 0.5}
 
 
-def test_mostly_solved_and_good_on_dev_stops() -> None:
-    decision = decide(make_snapshot(make_steps(10, SOLVED), evaluations=(make_look(10, 0.98),)))
-    assert decision.action.kind == "stop"
-    assert "dev 0.980" in decision.evidence
+def test_nearly_all_answers_cut_doubles_the_limit() -> None:
+    snapshot = make_snapshot(make_steps(2, CUT | {"completion/truncated_rate": 1.0}))
+    assert decide(snapshot).action.changes == {"max_tokens": 128}
 
 
-def test_mostly_solved_but_not_good_on_dev_goes_harder() -> None:
-    decision = decide(make_snapshot(make_steps(10, SOLVED), evaluations=(make_look(10, 0.7),)))
-    assert (decision.action.kind, decision.action.argument) == ("focus", "harder")
+def test_a_model_that_drifts_off_is_looked_at_then_rolled_back_much_slower() -> None:
+    knobs = Knobs(max_tokens=96)
+    steps = series(13, kl__mean=lambda s: 1.5 if s >= 12 else 0.01)
+    drifting = make_snapshot(steps, knobs=knobs, evaluations=(make_look(0, 0.3), make_look(10, 0.5)))
+    assert decide(drifting).action.kind == "evaluate"
+    raised = judged(make_change(11, "max_tokens", 64, 96), "helped")
+    looked = replace(
+        drifting,
+        evaluations=(*drifting.evaluations, make_look(13, 0.2)),
+        paired_dev=(PairedLook(10, 13, 200, 3, 63),),
+        decisions=(raised,),
+    )
+    decision = decide(looked)
+    assert (decision.action.kind, decision.action.argument) == ("rollback", 10)
+    assert decision.action.changes == {"learning_rate": 2.5e-5, "max_tokens": 96}, "what was learned since is kept"
+    unharmed = replace(looked, paired_dev=(PairedLook(10, 13, 200, 20, 22),), decisions=())
+    assert decide(unharmed).action.changes == {"learning_rate": 2.5e-5}
+
+
+def test_a_temperature_that_spoils_the_weights_goes_back_with_them() -> None:
+    snapshot = replace(FAULTS["dev_drop"][0], knobs=Knobs(temperature=2.5))
+    wild = [
+        replace(
+            s, knobs=snapshot.knobs, metrics={**s.metrics, "completion/distinct_rate": 1.0, "group/unsolved_rate": 0.8}
+        )
+        for s in snapshot.steps
+    ]
+    decision = decide(replace(snapshot, steps=tuple(wild)))
+    assert (decision.action.kind, decision.action.changes) == ("rollback", {"temperature": 1.0})
+
+
+def test_the_learning_rate_rises_by_as_much_as_kl_asks_for() -> None:
+    slow = series(12, kl__mean=9e-5)
+    looks = (make_look(0, 0.4), make_look(10, 0.41))
+    assert decide(make_snapshot(slow, evaluations=looks)).action.changes == {
+        "learning_rate": pytest.approx(1e-4 * math.sqrt(1e-3 / 9e-5), rel=1e-3)
+    }
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "action"), [(GOOD_DEV, "stop"), (0.7, "focus")], ids=["good enough", "more to learn"]
+)
+def test_mostly_solved_and_fresh_on_dev(accuracy: float, action: str) -> None:
+    decision = decide(make_snapshot(make_steps(10, SOLVED), evaluations=(make_look(10, accuracy),)))
+    assert decision.action.kind == action
 
 
 def test_the_test_split_is_never_looked_at() -> None:
@@ -116,59 +156,20 @@ def test_the_test_split_is_never_looked_at() -> None:
 
 
 def test_flat_groups_that_a_temperature_did_not_help_stop_for_a_person() -> None:
-    snapshot = make_snapshot(make_steps(20, FLAT), decisions=(make_change(10, "temperature", 1.0, 1.25),))
-    decision = decide(snapshot)
+    tried = (judged(make_change(10, "temperature", 1.0, 1.25), "unclear"),)
+    decision = decide(make_snapshot(make_steps(20, FLAT), decisions=tried))
     assert decision.action.kind == "stop"
     assert "temperature did not help" in decision.evidence
 
 
-def test_at_the_lowest_learning_rate_a_spike_cools_the_temperature() -> None:
-    knobs = Knobs(learning_rate=DEFAULT_BOUNDS["learning_rate"][0], temperature=1.4)
-    assert decide(make_snapshot(spiking_steps(), knobs=knobs)).action.changes == {"temperature": 1.2}
+def test_a_clock_never_shows_in_a_decision() -> None:
+    assert "slow_sampling" not in decide(FAULTS["slow_sampling"][0]).evidence
 
 
-def test_dev_below_its_best_rolls_back_to_it() -> None:
-    decision = decide(fallen_run())
-    assert (decision.action.kind, decision.action.argument) == ("rollback", 10)
-    assert "dev 0.500 at step 20 against 0.800 at step 10" in decision.evidence
+# ---------------------------------------------------------------- restraint
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"evaluations": (make_look(10, 0.55), make_look(20, 0.5))},
-        {"checkpoints": (make_checkpoint(0),)},
-        {"evaluations": (make_look(10, 0.8), make_look(15, 0.5))},
-        {"evaluations": ()},
-    ],
-    ids=["within the noise", "no checkpoint of the best", "an old look", "no look"],
-)
-def test_no_rollback_without_good_reason(values: dict[str, Any]) -> None:
-    assert decide(fallen_run(**values)).action.kind == "continue"
-
-
-def test_after_its_rollback_the_learning_rate_is_halved_once() -> None:
-    back = make_decision_record(21, "rollback", argument=10)
-    snapshot = fallen_run(step=10, decisions=(back,))
-    assert decide(snapshot).action.changes == {"learning_rate": 5e-5}
-    halved = replace(snapshot, decisions=(back, make_change(21, "learning_rate", 1e-4, 5e-5)))
-    assert decide(halved).action.kind == "continue"
-
-
-def test_a_persons_rollback_is_not_second_guessed() -> None:
-    back = make_decision_record(21, "rollback", argument=10, source="manual")
-    assert decide(fallen_run(step=10, decisions=(back,))).action.kind == "continue"
-
-
-def test_a_refused_rollback_changes_no_learning_rate() -> None:
-    back = make_decision_record(21, "rollback", argument=10, refused="damaged")
-    assert decide(fallen_run(step=10, decisions=(back,))).action.kind == "continue"
-
-
-# ---------------------------------------------------------------- and on nothing else
-
-
-@pytest.mark.parametrize("steps", [1, 2, MIN_STEPS, 10, 50])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
 def test_a_healthy_run_continues_with_evidence(steps: int) -> None:
     looks = tuple(make_look(step, 0.3 + step / 200) for step in range(0, steps + 1, 10))
     decision = decide(make_snapshot(make_steps(steps), evaluations=looks))
@@ -181,123 +182,118 @@ def test_before_the_first_step_there_is_nothing_to_judge() -> None:
     assert (decision.action.kind, decision.evidence) == ("continue", "no step under the present knobs yet")
 
 
-@pytest.mark.parametrize("fault", [UNSOLVED, SOLVED, FLAT], ids=["unsolved", "solved", "flat"])
-def test_too_few_steps_are_not_judged(fault: dict[str, float]) -> None:
-    assert decide(make_snapshot(make_steps(MIN_STEPS - 1, fault))).action.kind == "continue"
+@pytest.mark.parametrize("kind", ["truncation", "kl_spike", "chaos", "anchored", "no_op_learning_rate", "small_groups"])
+def test_a_pinned_knob_is_left_alone(kind: str) -> None:
+    snapshot = FAULTS[kind][0]
+    (knob,) = decide(snapshot).action.changes
+    assert knob not in decide(replace(snapshot, pins=frozenset({knob}))).action.changes
 
 
-def test_only_steps_under_the_present_knobs_are_judged() -> None:
-    steps = (*make_steps(10, UNSOLVED), *make_steps(3, first=11))
-    assert decide(make_snapshot(steps, decisions=(make_change(11, "beta", 0.0, 0.1),))).action.kind == "continue"
+def test_a_rollback_leaves_a_pinned_knob_as_the_person_set_it() -> None:
+    pinned = replace(FAULTS["dev_drop"][0], pins=frozenset({"learning_rate"}))
+    assert (decide(pinned).action.kind, dict(decide(pinned).action.changes)) == ("rollback", {})
 
 
-@pytest.mark.parametrize(
-    ("snapshot", "knob"),
-    [
-        (make_snapshot(make_steps(4, CUT)), "max_tokens"),
-        (make_snapshot(make_steps(5, FLAT)), "temperature"),
-        (make_snapshot(spiking_steps()), "learning_rate"),
-        (make_snapshot(swinging_steps()), "learning_rate"),
-        (fallen_run(step=10, decisions=(make_decision_record(21, "rollback", argument=10),)), "learning_rate"),
-        (make_snapshot(make_steps(20, STILL), evaluations=(make_look(0, 0.4),)), "learning_rate"),
-    ],
-    ids=["cut", "flat", "kl spike", "swings", "after rollback", "no movement"],
-)
-def test_a_pinned_knob_is_left_alone(snapshot: Snapshot, knob: str) -> None:
-    assert decide(snapshot).action.changes.keys() == {knob}, "the fault would change it"
-    assert decide(replace(snapshot, pins=frozenset({knob}))).action.kind == "continue"
+def test_no_rollback_without_its_checkpoint() -> None:
+    snapshot = replace(FAULTS["dev_drop"][0], bounds=WIDE)
+    assert RulesPolicy().decide(snapshot).action.kind == "continue"
 
 
-@pytest.mark.parametrize(("fault", "looks"), [(UNSOLVED, ()), (SOLVED, (make_look(4, 0.7),))], ids=["easier", "harder"])
-def test_a_pinned_focus_is_left_alone(fault: dict[str, float], looks: tuple[EvaluationRecord, ...]) -> None:
-    snapshot = make_snapshot(make_steps(4, fault), evaluations=looks)
-    assert decide(snapshot).action.kind == "focus"
-    assert decide(replace(snapshot, pins=frozenset({"focus"}))).action.kind != "focus"
+@pytest.mark.parametrize("later", [3, MEASURED_AFTER])
+def test_while_a_change_is_measured_no_other_follows_unless_it_is_urgent(later: int) -> None:
+    other = (make_change(11, "beta", 0.0, 0.05),)
+    unsolved = make_snapshot(make_steps(10 + later, UNSOLVED), decisions=other)
+    assert decide(unsolved).action.kind == ("focus" if later == MEASURED_AFTER else "continue")
+    assert decide(make_snapshot(make_steps(13, CUT), decisions=other)).action.changes == {"max_tokens": 96}
+    told = (judged(other[0], "helped"),)
+    assert decide(replace(unsolved, decisions=told)).action.kind == "focus"
 
 
 @pytest.mark.parametrize(("done", "kind"), [(10 + COOL_DOWN - 2, "continue"), (10 + COOL_DOWN - 1, "focus")])
 def test_a_knob_rests_after_its_change(done: int, kind: str) -> None:
-    varied = UNSOLVED | {"completion/distinct_rate": 0.99}
-    change = make_decision_record(10, "focus", argument="easier", changes={"focus": {"from": 0.5, "to": 0.65}})
-    snapshot = make_snapshot(make_steps(done, varied), knobs=Knobs(focus=0.65), decisions=(change,))
+    changed = (judged(make_change(10, "focus", 0.5, 0.65), "helped"),)
+    snapshot = make_snapshot(make_steps(done, UNSOLVED), knobs=Knobs(focus=0.65), decisions=changed)
     assert decide(snapshot).action.kind == kind
 
 
-@pytest.mark.parametrize(("done", "kind"), [(10, "continue"), (11, "set")])
-def test_a_clearly_too_low_token_limit_rests_two_steps_only(done: int, kind: str) -> None:
-    snapshot = make_snapshot(make_steps(done, CUT), decisions=(make_change(10, "max_tokens", 64, 96),))
-    assert decide(snapshot).action.kind == kind
+def test_a_change_that_hurt_is_not_made_again_from_the_same_value() -> None:
+    hurt = (judged(make_change(1, "beta", 0.5, 0.05), "hurt"), judged(make_change(7, "beta", 0.05, 0.5), "unclear"))
+    anchored = replace(at(Knobs(beta=0.5), make_steps(60)), decisions=hurt)
+    assert decide(anchored).action.kind == "continue"
+    elsewhere = replace(anchored, knobs=Knobs(beta=0.9))
+    assert "beta" in decide(elsewhere).action.changes
 
 
-def test_a_refused_change_does_not_make_a_knob_rest() -> None:
-    refused = replace(make_change(4, "max_tokens", 64, 96), refused="pinned")
-    assert decide(make_snapshot(make_steps(4, CUT), decisions=(refused,))).action.changes == {"max_tokens": 96}
+@pytest.mark.parametrize("rest", [UNCLEAR_REST - 1, UNCLEAR_REST])
+def test_an_unclear_change_rests_long(rest: int) -> None:
+    unclear = (judged(make_change(5, "learning_rate", 1e-5, 1e-4), "unclear"),)
+    still = make_snapshot(series(5 + rest - 1, kl__mean=1e-7), decisions=unclear)
+    assert decide(still).action.kind == ("set" if rest == UNCLEAR_REST else "continue")
 
 
-def test_a_knob_at_its_bound_is_not_changed_further() -> None:
-    at_bound = make_snapshot(make_steps(4, CUT), bounds=DEFAULT_BOUNDS | {"max_tokens": (4, 64)})
-    assert decide(at_bound).action.kind == "continue"
-    near = make_snapshot(make_steps(4, CUT), bounds=DEFAULT_BOUNDS | {"max_tokens": (4, 70)})
-    assert decide(near).action.changes == {"max_tokens": 70}
+def test_steps_grow_after_a_change_that_helped_and_shrink_after_one_that_did_not() -> None:
+    def next_rate(verdict: str) -> Any:
+        lowered = (judged(make_change(2, "learning_rate", 2e-4, 1e-4), verdict),)
+        spiking = series(40, kl__mean=lambda s: 0.6 if s >= 39 else 0.01)
+        return decide(make_snapshot(spiking, decisions=lowered)).action.changes["learning_rate"]
+
+    assert next_rate("helped") == pytest.approx(1e-4 * 0.5**1.5, rel=1e-3)
+    assert next_rate("unclear") == pytest.approx(1e-4 * 0.5**0.5, rel=1e-3)
 
 
-@pytest.mark.parametrize("at", [1, 8, 15])
-def test_a_kl_that_is_no_number_never_raises_the_learning_rate(at: int) -> None:
-    steps = tuple(make_step(step, {"kl/mean": math.nan} if step == at else STILL) for step in range(1, 16))
-    decision = decide(make_snapshot(steps, evaluations=(make_look(0, 0.4), make_look(10, 0.41))))
-    assert decision.action.changes.get("learning_rate", 0.0) <= Knobs().learning_rate
+def test_a_healthy_step_of_a_person_is_not_second_guessed() -> None:
+    back = make_decision_record(21, "rollback", argument=10, source="manual")
+    assert decide(make_snapshot(make_steps(20), step=10, decisions=(back,))).action.kind == "continue"
 
 
-# ---------------------------------------------------------------- whatever the run looks like
+# ---------------------------------------------------------------- of every proposal
 
-RATES = [name for name in HEALTHY if name.endswith("_rate") or name.startswith(("reward/", "kl/"))]
-KNOBS = st.sampled_from(["temperature", "max_tokens", "learning_rate", "focus"])
+KNOBS = st.sampled_from(["temperature", "max_tokens", "learning_rate", "focus", "group_size", "beta"])
+METRICS = st.sampled_from(sorted(set(HEALTHY) - {"learning_rate", "time/step_s"}))
 
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    kinds = st.sampled_from([{}, CUT, UNSOLVED, SOLVED, FLAT, STILL, {"kl/mean": 3.0}])
-    noise = st.dictionaries(st.sampled_from(RATES), st.floats(0.0, 1.0), max_size=4)
-    n = draw(st.integers(0, 20))
-    metrics = draw(kinds) | draw(noise)
-    steps = (*make_steps(max(0, n - 1), metrics), *([make_step(n, metrics | draw(noise))] if n else []))
-    changes = draw(st.lists(st.tuples(st.integers(1, 20), KNOBS), max_size=3))
-    looks = draw(st.lists(st.tuples(st.integers(0, 20), st.floats(0.0, 1.0)), max_size=3))
-    return make_snapshot(
-        steps,
-        knobs=Knobs(
-            temperature=draw(st.floats(0.3, 1.5)),
-            max_tokens=draw(st.integers(4, 4096)),
-            learning_rate=draw(st.floats(1e-7, 1e-2)),
-            focus=draw(st.none() | st.floats(0.05, 0.95)),
-        ),
-        pins=draw(st.frozensets(KNOBS, max_size=2)),
-        decisions=tuple(make_change(step, knob) for step, knob in sorted(changes) if step <= n),
-        evaluations=tuple(make_look(step, accuracy) for step, accuracy in sorted(looks) if step <= n),
-        checkpoints=(make_checkpoint(0), make_checkpoint(10)),
+    base = draw(st.sampled_from([snapshot for snapshot, _ in FAULTS.values()]))
+    noise = draw(st.dictionaries(METRICS, st.floats(0.0, 1.0), max_size=3))
+    steps = [make_step(s.step, {**s.metrics, **noise}) for s in base.steps]
+    changes = draw(
+        st.lists(st.tuples(st.integers(1, 20), KNOBS, st.sampled_from([None, "helped", "hurt"])), max_size=3)
     )
+    decisions = tuple(
+        replace(make_change(step, knob), verdict=verdict)
+        for step, knob, verdict in sorted(changes, key=lambda c: c[0])
+        if step <= base.steps_done
+    )
+    knobs = Knobs(
+        temperature=draw(st.floats(0.3, 1.5)),
+        max_tokens=draw(st.integers(4, 4096)),
+        learning_rate=draw(st.floats(1e-7, 1e-2)),
+        group_size=draw(st.sampled_from([2, 8, 64])),
+        beta=draw(st.sampled_from([0.0, 0.5])),
+        focus=draw(st.none() | st.floats(0.05, 0.95)),
+    )
+    pins = draw(st.frozensets(KNOBS, max_size=2))
+    return replace(base, steps=tuple(steps), knobs=knobs, pins=pins, decisions=decisions, checkpoints=CHECKPOINTS)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(snapshots())
-def test_at_most_one_allowed_change_at_a_time_and_always_with_evidence(snapshot: Snapshot) -> None:
-    decision = decide(snapshot)
-    action = decision.action
-    assert decision.evidence
-    if action.kind == "continue":
-        assert not action.changes
-        return
-    touched = {"focus"} if action.kind == "focus" else set(action.changes)
-    assert len(touched) == (action.kind in ("set", "focus"))
-    assert not touched & snapshot.pins
-    changes = dict(action.changes)
-    if action.kind == "focus":
-        changes["focus"] = compute_focus(str(action.argument), snapshot.knobs.focus, snapshot.bounds)
-    after, _ = apply_changes(snapshot.knobs, changes, snapshot.bounds)  # raises when out of bounds
-    assert not touched or after != snapshot.knobs
+def test_every_proposal_is_allowed_has_evidence_and_changes_one_knob(snapshot: Snapshot) -> None:
+    proposals = propose(snapshot, detect(snapshot))
+    assert len(proposals) <= len(RULES)
+    assert RulesPolicy().decide(snapshot) == proposals[0] if proposals else True
+    for decision in proposals:
+        changes = dict(decision.action.changes)
+        assert decision.evidence
+        assert not set(changes) & snapshot.pins
+        after, _ = apply_changes(snapshot.knobs, changes, snapshot.bounds)  # raises when out of bounds
+        if decision.action.kind in ("set", "focus"):
+            assert len(changes) == 1
+            assert after != snapshot.knobs
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(snapshots(), snapshots())
 def test_a_decision_is_a_function_of_the_snapshot_alone(snapshot: Snapshot, other: Snapshot) -> None:
     policy = RulesPolicy()

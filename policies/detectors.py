@@ -1,0 +1,549 @@
+"""What is wrong with a run, from its snapshot: the middle columns of the table in docs/decisions.md.
+
+A detector looks at the steps since the last change, so it judges the present knobs; with fewer than it needs it says so
+(severity ``unknown``). Severities: ``severe`` cannot wait, ``warning`` wants an answer, ``note`` is worth knowing.
+Rewards are taken to lie in [0, 1] where an amount of reward is compared with a threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from statistics import fmean
+from typing import Literal, get_args
+
+from harness.types import Finding, Knobs, Snapshot, StepRecord
+from policies.stats import (
+    compute_mad,
+    compute_median,
+    compute_paired,
+    compute_paired_p,
+    compute_trend,
+    confidence_above,
+)
+from policies.view import View
+
+Kind = Literal[
+    "errored",
+    "pays_everyone",
+    "gamed",
+    "dev_drop",
+    "not_finite",
+    "chaos",
+    "collapse",
+    "kl_spike",
+    "oscillation",
+    "gradient_spike",
+    "length_inflation",
+    "truncation",
+    "poor_prompts",
+    "unsolved",
+    "flat",
+    "solved",
+    "anchored",
+    "no_op_learning_rate",
+    "small_groups",
+    "plateau",
+    "slow_sampling",
+]
+KINDS: tuple[str, ...] = get_args(Kind)
+Severity = Literal["unknown", "note", "warning", "severe"]
+SEVERITIES = ("severe", "warning", "note", "unknown")
+
+# Every threshold of the detectors, in one place.
+MIN_STEPS = 3
+"""Steps under the present knobs before a rate is judged."""
+TREND_STEPS = 16
+"""Steps that a trend is looked for in, at most."""
+MIN_TREND = 8
+NORMAL_STEPS = 20
+"""Steps before the newest that say what is normal, at most."""
+RATE_NOISE = 0.05
+"""The least noise of a rate of groups or completions in one step."""
+P = 0.01
+"""How unlikely by chance a trend or a loss on dev must be."""
+
+UNSOLVED = 0.6
+SOLVED = 0.75
+FLAT = 0.5
+TRUNCATED = 0.3
+TRUNCATED_BEFORE = 0.1
+"""Completions that the same limit cut this seldom at first are not too long for it, but grew."""
+ERRORED = 0.02
+ERRORED_BEFORE = 0.005
+
+PAID = 0.9
+PAID_JUMP = 0.25
+JUMP_STEPS = 4
+ALL_PAID = 0.995
+CUT_AND_PAID = 0.05
+CREDIT_RISE, CREDIT_JUMP = 0.08, 0.2
+"""Rise of the mean reward of wrong completions, as a trend, and beyond doubt."""
+
+KL_SPIKE = 0.5
+KL_SPIKE_FACTOR = 6.0
+"""A spike is over both: nats per token, and this many times the median of the steps before."""
+KL_FURTHER = 1.5
+KL_FAR = 0.75
+"""Nats per token from which on little of the model is left."""
+FALLING = -0.08
+"""``reward/adjusted`` over the last steps from which on rewards are said to fall."""
+SWING_STEPS = 12
+SWING = 0.12
+SWING_CORRELATION = -0.65
+"""Of 12 independent steps, fewer than one series in a hundred has a lag-1 correlation as low as this (0.7%)."""
+GRADIENT_FACTOR = 10.0
+LONGER = 1.3
+ALIKE = 0.08
+"""Share of the texts of a group beyond the first that differ, under which they are one text."""
+VARIED = 0.9
+NO_SIGNAL = 0.6
+ENTROPY_LOST = 0.25
+ENTROPY_GROWN = 4.0
+HOT = 1.15
+COLLAPSE_UNSOLVED = 0.35
+"""Unsolved groups from which on one text for all is a fault and not success."""
+
+STILL_STEPS, STILL_KL = 6, 1e-5
+SLOW_STEPS, SLOW_KL = 12, 1e-4
+WARM = 0.5
+"""Share of the knob that warm-up or schedule must leave of the learning rate before it is judged."""
+BETA = 0.1
+BETA_FREE_KL = 0.1
+SMALL_GROUP = 8
+SMALL_NO_SIGNAL = 0.4
+LARGER_GIVES = 0.15
+OTHERS_GIVE = 1.3
+OTHERS_GIVE_AT_LEAST = 0.1
+PLATEAU_LOOKS = 8
+SLOWER = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """``look`` is asked when at least ``needs`` steps ran under the present knobs."""
+
+    kind: Kind
+    needs: int
+    look: Callable[[View], Finding | None]
+
+
+def detect(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """What is wrong, the most severe first and within a severity in the order of the table; what could not be judged
+    yet comes last."""
+    return detect_in(View(snapshot))
+
+
+def detect_in(view: View) -> tuple[Finding, ...]:
+    """The same for who has the view already."""
+    found = [finding for finding in (_ask(detector, view) for detector in DETECTORS) if finding is not None]
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def _ask(detector: Detector, view: View) -> Finding | None:
+    steps = view.since
+    if len(steps) >= detector.needs:
+        return detector.look(view)
+    first, last = (steps[0].step, steps[-1].step) if steps else (view.next_step, view.next_step)
+    return Finding(detector.kind, "unknown", f"{len(steps)} of {detector.needs} steps needed", 0.0, first, last)
+
+
+def _found(kind: Kind, severity: Severity, evidence: str, confidence: float, steps: Sequence[StepRecord]) -> Finding:
+    return Finding(kind, severity, evidence, min(1.0, max(0.0, confidence)), steps[0].step, steps[-1].step)
+
+
+# ---------------------------------------------------------------- the reward
+
+
+def find_errored(view: View) -> Finding | None:
+    """The reward started raising: it did not, and now does in step after step. A rate that was there from the start is
+    what whoever set errored_limit accepted (above that limit the session itself fails the run)."""
+    steps = view.snapshot.steps
+    newest, before = steps[-2:], steps[:-2][-NORMAL_STEPS:]
+    rates = view.values("completion/errored_rate", newest)
+    if rates[-1] < ERRORED:
+        return None
+    began = bool(before) and fmean(view.values("completion/errored_rate", before)) <= ERRORED_BEFORE
+    severe = began and min(rates) >= ERRORED
+    evidence = f"completion/errored_rate {rates[-1]:.2f} at step {newest[-1].step}"
+    if began:
+        evidence += f", none of note in the {len(before)} steps before step {newest[0].step}"
+    return _found("errored", "severe" if severe else "warning", evidence, 1.0 if severe else 0.7, newest)
+
+
+def find_pays_everyone(view: View) -> Finding | None:
+    """Everything is right at once: more than a step of training could do, or though it was cut."""
+    steps = view.snapshot.steps[-JUMP_STEPS:]
+    right, newest = view.values("completion/correct_rate", steps), steps[-2:]
+    if len(steps) < 2 or min(right[-2:]) < PAID:
+        return None
+    shown = f"completion/correct_rate {right[-2]:.2f}, {right[-1]:.2f} at steps {newest[0].step}, {newest[1].step}"
+    wrong_before = [i for i, rate in enumerate(right) if rate <= PAID - PAID_JUMP]
+    if wrong_before:
+        last, first = steps[wrong_before[-1]], steps[wrong_before[-1] + 1]
+        surprise = first.metrics.get("reward/adjusted", 0.0)
+        if surprise >= PAID_JUMP and _sampling(last.knobs) == _sampling(first.knobs):
+            evidence = (
+                f"{shown} after {right[wrong_before[-1]]:.2f} at step {last.step}, {surprise:.2f} above what was "
+                "expected of the same prompts, sampled as before: the verifier pays everyone"
+            )
+            return _found("pays_everyone", "severe", evidence, 0.95, steps)
+    cut = fmean(view.values("completion/truncated_rate", newest))
+    if min(right[-2:]) >= ALL_PAID and cut >= CUT_AND_PAID:
+        evidence = f"{shown}, completion/truncated_rate {cut:.2f}: the verifier pays answers that were cut off"
+        return _found("pays_everyone", "severe", evidence, 0.9, newest)
+    if newest[0] is view.snapshot.steps[0] and min(right) >= ALL_PAID:
+        evidence = f"{shown}, from the first step on: the verifier pays everyone, or there is nothing to learn here"
+        return _found("pays_everyone", "severe", evidence, 0.7, newest)
+    return None
+
+
+def _sampling(knobs: Knobs) -> tuple[float, int, float | None]:
+    """What decides, beside the weights, which texts come: only under the same can texts and rewards be compared."""
+    return knobs.temperature, knobs.max_tokens, knobs.focus
+
+
+def find_gamed(view: View) -> Finding | None:
+    """The reward of wrong completions rises while fewer are right: the model learns to be paid for being wrong."""
+    steps = [step for step in view.since[-TREND_STEPS:] if step.metrics.get("completion/correct_rate", 1.0) < PAID]
+    if len(steps) < 2 * MIN_STEPS:
+        return None
+    right = view.values("completion/correct_rate", steps)
+    # Right completions are taken to earn 1, so this is the mean reward of the others.
+    credit = [(reward - r) / (1 - r) for reward, r in zip(view.values("reward/mean", steps), right, strict=True)]
+    credit_trend, right_trend = compute_trend(credit), compute_trend(right)
+    rise, more_right = _moved(credit), _moved(right)
+    rises = rise >= CREDIT_JUMP or (credit_trend.p_rises < P and rise >= CREDIT_RISE)
+    if not rises or right_trend.p_rises < 0.05 or more_right > 0.5 * rise:
+        return None
+    pair = view.paired_with_best()
+    dev_lost = pair is not None and compute_paired_p(pair.gained, pair.lost) < P
+    evidence = (
+        f"the mean reward of wrong completions rises by {rise:.2f} while completion/correct_rate moves by "
+        f"{more_right:+.2f} over steps {steps[0].step}-{steps[-1].step}"
+    )
+    if pair is not None and dev_lost:
+        evidence += f", dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts since step {pair.before}"
+    severe = dev_lost or more_right <= -CREDIT_RISE or right_trend.p_falls < P
+    return _found("gamed", "severe" if severe else "warning", evidence, 0.9 if severe else 0.6, steps)
+
+
+def _moved(values: Sequence[float]) -> float:
+    """From the first to the last steps."""
+    return compute_median(values[-MIN_STEPS:]) - compute_median(values[:MIN_STEPS])
+
+
+# ---------------------------------------------------------------- harm
+
+
+def find_dev_drop(view: View) -> Finding | None:
+    """Dev below its best by more than chance, prompt by prompt; told once, at the look that shows it."""
+    pair, newest = view.paired_with_best(), view.newest_look
+    if pair is None or newest is None or pair.after != newest.step or (view.look_age() or 0) > 1:
+        return None
+    p, interval = compute_paired_p(pair.gained, pair.lost), compute_paired(pair.n, pair.gained, pair.lost)
+    if p >= P:
+        return None
+    evidence = (
+        f"dev {newest.accuracy:.3f} at step {pair.after}, its best at step {pair.before}: {interval.difference:+.3f} "
+        f"[{interval.low:+.3f}, {interval.high:+.3f}], {pair.lost} of {pair.n} prompts lost and {pair.gained} gained"
+    )
+    return Finding("dev_drop", "severe", evidence, 1 - p, pair.before, pair.after)
+
+
+def find_not_finite(view: View) -> Finding | None:
+    """A gradient or the weights were not finite at the last step."""
+    faults, done = view.snapshot.faults, view.snapshot.steps_done
+    if not faults or done == 0 or faults[-1].step < done:
+        return None
+    return Finding("not_finite", "severe", f"step {faults[-1].step}: {faults[-1].text}", 1.0, done, done)
+
+
+def is_falling(view: View) -> bool:
+    """Whether rewards of the last steps lie clearly below what the same prompts gave before, more than by the chance of
+    which prompts were drawn."""
+    adjusted = view.values("reward/adjusted")[-MIN_STEPS:]
+    noise = view.mean("reward/std") / math.sqrt(view.knobs.prompts_per_step * MIN_STEPS)
+    return len(adjusted) == MIN_STEPS and fmean(adjusted) <= min(FALLING, -1.64 * noise) and max(adjusted) < 0
+
+
+def find_kl_spike(view: View) -> Finding | None:
+    """KL rests on few completions, so one high value is only worth a note. It is a distance, which a change of knobs
+    does not take back: after one only a further rise counts."""
+    steps = view.snapshot.steps[-NORMAL_STEPS - 2 :]
+    kl = view.values("kl/mean", steps)
+    if len(kl) < MIN_STEPS:
+        return None
+    normal, at_change = compute_median(kl[:-2]), view.values("kl/mean", steps[: -len(view.since)])
+    limit = max(KL_SPIKE, KL_SPIKE_FACTOR * normal, *(KL_FURTHER * value for value in at_change[-1:]))
+    if kl[-1] < limit:
+        return None
+    far = min(kl[-2:]) >= KL_FAR or is_falling(view)
+    severity: Severity = "note" if kl[-2] < limit else "severe" if far else "warning"
+    evidence = (
+        f"kl/mean {kl[-2]:.3f}, {kl[-1]:.3f} at steps {steps[-2].step}, {steps[-1].step}, median before {normal:.3f}"
+    )
+    return _found("kl_spike", severity, evidence, 0.5 if severity == "note" else 0.9, steps[-2:])
+
+
+def find_oscillation(view: View) -> Finding | None:
+    steps = view.since[-SWING_STEPS:]
+    rewards = view.values("reward/adjusted", steps)
+    spread, mean = compute_mad(rewards), fmean(rewards)
+    total = sum((reward - mean) ** 2 for reward in rewards)
+    if spread < SWING or total == 0:
+        return None
+    correlation = sum((a - mean) * (b - mean) for a, b in pairwise(rewards)) / total
+    if correlation > SWING_CORRELATION:
+        return None
+    evidence = f"reward/adjusted swings: spread {spread:.2f}, lag-1 correlation {correlation:.2f}"
+    return _found("oscillation", "warning", evidence, -correlation, steps)
+
+
+def find_gradient_spike(view: View) -> Finding | None:
+    steps = view.snapshot.steps[-NORMAL_STEPS:]
+    norms = [norm for norm in view.values("grad/norm", steps) if norm > 0]
+    if len(norms) < MIN_TREND:
+        return None
+    normal = compute_median(norms[:-3])
+    high = [norm for norm in norms[-3:] if norm > GRADIENT_FACTOR * normal]
+    if not high:
+        return None
+    severity: Severity = "warning" if len(high) > 1 else "note"
+    evidence = f"grad/norm up to {max(high):.2g} in the last 3 steps, median before {normal:.2g}"
+    return _found("gradient_spike", severity, evidence, 0.4 + 0.2 * len(high), steps[-3:])
+
+
+# ---------------------------------------------------------------- texts
+
+
+def _varied(view: View) -> float:
+    """How much the texts of a group differ: 0 all the same, 1 no two alike."""
+    alike = 1 / view.knobs.group_size
+    return (view.mean("completion/distinct_rate") - alike) / (1 - alike)
+
+
+def _early(view: View, metric: str) -> float:
+    """The level at the first steps of the snapshot that sampled as the present ones do."""
+    alike = (step for step in view.snapshot.steps if _sampling(step.knobs) == _sampling(view.knobs))
+    return compute_median(view.values(metric, list(islice(alike, MIN_STEPS))))
+
+
+def find_chaos(view: View) -> Finding | None:
+    """Noise instead of answers: the temperature is too high, or the weights are spoilt."""
+    varied, unsolved = _varied(view), view.mean("group/unsolved_rate")
+    entropy, early = view.mean("entropy/mean"), _early(view, "entropy/mean")
+    evidence = view.evidence("completion/distinct_rate", "group/unsolved_rate", "completion/correct_rate")
+    confidence = confidence_above(view.values("group/unsolved_rate", view.window), 0.3, RATE_NOISE)
+    if view.knobs.temperature >= HOT and varied >= VARIED and unsolved >= 0.3:
+        return _found(
+            "chaos", "warning", f"temperature {view.knobs.temperature:g}, {evidence}", confidence, view.window
+        )
+    if early > 0 and entropy >= ENTROPY_GROWN * early and is_falling(view):
+        grown = f"entropy/mean {entropy:.2f} after {early:.2f} at first, rewards fall, {evidence}"
+        return _found("chaos", "severe", grown, confidence, view.window)
+    return None
+
+
+def find_collapse(view: View) -> Finding | None:
+    """One text for all though it is not right: nothing to compare, so nothing to learn."""
+    varied, unsolved = _varied(view), view.mean("group/unsolved_rate")
+    if unsolved < COLLAPSE_UNSOLVED:
+        return None
+    entropy, early = view.mean("entropy/mean"), _early(view, "entropy/mean")
+    evidence = view.evidence("completion/distinct_rate", "group/no_signal_rate", "group/unsolved_rate", "entropy/mean")
+    lost = early > 0 and entropy <= ENTROPY_LOST * early
+    same = varied <= ALIKE and view.mean("group/no_signal_rate") >= NO_SIGNAL
+    if not same and not (lost and varied <= 2 * ALIKE):
+        return None
+    confidence = confidence_above([-v for v in view.values("completion/distinct_rate", view.window)], -0.5, RATE_NOISE)
+    spoilt = is_falling(view) and view.knobs.temperature >= 1
+    return _found("collapse", "severe" if spoilt else "warning", evidence, confidence, view.window)
+
+
+def _cut_at_first(view: View) -> float:
+    """How many completions the present limit cut at the first step that it governed."""
+    since = max(view.changed_at.get(knob, 0) for knob in ("max_tokens", "temperature"))
+    first = next(step for step in view.snapshot.steps if step.step >= since)
+    return first.metrics.get("completion/truncated_rate", 0.0)
+
+
+def find_truncation(view: View) -> Finding | None:
+    """The limit cuts answers: from the first step on, or because they grew and earn by it."""
+    cut, unsolved = view.mean("completion/truncated_rate"), view.mean("group/unsolved_rate")
+    if cut < TRUNCATED or unsolved < TRUNCATED:
+        return None
+    if _cut_at_first(view) < TRUNCATED_BEFORE and view.mean("reward/adjusted") <= 0:
+        return None
+    confidence = confidence_above(view.values("completion/truncated_rate", view.window), TRUNCATED, RATE_NOISE)
+    evidence = view.evidence("completion/truncated_rate", "group/unsolved_rate")
+    return _found("truncation", "warning", evidence, confidence, view.window)
+
+
+def find_length_inflation(view: View) -> Finding | None:
+    """Completions grow though it earns them nothing."""
+    steps = view.since[-TREND_STEPS:]
+    lengths, cut = view.values("completion/tokens_mean", steps), view.mean("completion/truncated_rate")
+    ran_away = cut >= TRUNCATED and _cut_at_first(view) < TRUNCATED_BEFORE
+    earns = fmean(view.values("reward/adjusted", steps[-MIN_STEPS:])) > 0
+    if not ran_away and (earns or lengths[-1] < LONGER * lengths[0]):
+        return None
+    trend = compute_trend(lengths)
+    if not ran_away and (trend.p_rises > P or trend.rise < (LONGER - 1) * compute_median(lengths[:MIN_STEPS])):
+        return None
+    severity: Severity = "severe" if ran_away and is_falling(view) else "warning"
+    evidence = (
+        f"completion/tokens_mean {fmean(lengths[:2]):.0f} -> {fmean(lengths[-2:]):.0f} over steps "
+        f"{steps[0].step}-{steps[-1].step}, completion/truncated_rate {cut:.2f}, reward/adjusted does not rise"
+    )
+    return _found("length_inflation", severity, evidence, 1 - trend.p_rises, steps)
+
+
+# ---------------------------------------------------------------- prompts and groups
+
+
+def _rate(view: View, kind: Kind, metric: str, threshold: float, *others: str) -> Finding | None:
+    """A finding when the mean of a rate is at or over its threshold."""
+    if view.mean(metric) < threshold:
+        return None
+    confidence = confidence_above(view.values(metric, view.window), threshold, RATE_NOISE)
+    return _found(kind, "warning", view.evidence(metric, *others), confidence, view.window)
+
+
+def find_unsolved(view: View) -> Finding | None:
+    """Groups without a right completion, for no other reason that has a finding."""
+    if view.mean("completion/truncated_rate") >= TRUNCATED or view.mean("group/flat_rate") >= FLAT:
+        return None
+    return _rate(view, "unsolved", "group/unsolved_rate", UNSOLVED, "completion/truncated_rate", "reward/mean")
+
+
+def find_solved(view: View) -> Finding | None:
+    return _rate(view, "solved", "group/solved_rate", SOLVED, "group/mixed_rate")
+
+
+def find_flat(view: View) -> Finding | None:
+    """Equal rewards between the ends: only the format is paid, so there is nothing to learn from."""
+    return _rate(view, "flat", "group/flat_rate", FLAT, "completion/correct_rate", "completion/distinct_rate")
+
+
+def find_poor_prompts(view: View) -> Finding | None:
+    """Other prompts would give clearly more mixed groups than those the focus chooses."""
+    drawn, others = view.mean("pool/mixed_expected"), view.mean("pool/mixed_expected_others")
+    if others < OTHERS_GIVE * drawn or others - drawn < OTHERS_GIVE_AT_LEAST:
+        return None
+    evidence = view.evidence("group/mixed_rate", "pool/mixed_expected", "pool/mixed_expected_others")
+    gain = [
+        o - d
+        for o, d in zip(view.values("pool/mixed_expected_others"), view.values("pool/mixed_expected"), strict=True)
+    ]
+    return _found("poor_prompts", "warning", evidence, confidence_above(gain[-4:], 0.0, RATE_NOISE), view.window)
+
+
+def find_small_groups(view: View) -> Finding | None:
+    """Groups so small that chance alone makes them equal, which other prompts would not mend."""
+    drawn, larger = view.mean("pool/mixed_expected"), view.mean("pool/mixed_expected_larger")
+    if view.knobs.group_size >= SMALL_GROUP or view.mean("group/no_signal_rate") < SMALL_NO_SIGNAL:
+        return None
+    if larger - drawn < LARGER_GIVES or view.mean("pool/mixed_expected_others") >= OTHERS_GIVE * drawn:
+        return None
+    evidence = f"group_size {view.knobs.group_size}, " + view.evidence(
+        "group/no_signal_rate", "pool/mixed_expected", "pool/mixed_expected_larger", "pool/mixed_expected_others"
+    )
+    confidence = confidence_above(view.values("group/no_signal_rate", view.window), SMALL_NO_SIGNAL, RATE_NOISE)
+    return _found("small_groups", "warning", evidence, confidence, view.window)
+
+
+# ---------------------------------------------------------------- too little movement
+
+
+def find_anchored(view: View) -> Finding | None:
+    if view.knobs.beta <= BETA or view.mean("kl/mean") >= BETA_FREE_KL:
+        return None
+    evidence = f"beta {view.knobs.beta:g}, " + view.evidence("kl/mean", "reward/adjusted")
+    below = [-kl for kl in view.values("kl/mean", view.window)]
+    return _found("anchored", "warning", evidence, confidence_above(below, -BETA_FREE_KL, 0.01), view.window)
+
+
+def find_no_op_learning_rate(view: View) -> Finding | None:
+    """There is signal, and the model stays where it was. Steps that warm-up holds back do not count."""
+    steps = [
+        step
+        for step in view.since
+        if step.metrics.get("update/applied", 1.0) > 0
+        and step.metrics.get("learning_rate", 0.0) >= WARM * step.knobs.learning_rate
+    ]
+    if len(steps) < STILL_STEPS:
+        return None
+    kl = max(view.values("kl/mean", steps[-MIN_STEPS:]))
+    looks = view.snapshot.dev
+    stuck = bool(looks) and looks[-1].accuracy <= looks[0].ci95[1]
+    if kl > STILL_KL and not (kl <= SLOW_KL and len(steps) >= SLOW_STEPS and stuck):
+        return None
+    if fmean(view.values("group/mixed_rate", steps)) < 0.1:
+        return None
+    evidence = (
+        f"kl/mean at most {kl:.1e} at steps {steps[-MIN_STEPS].step}-{steps[-1].step}, after {len(steps)} updates"
+    )
+    if stuck:
+        evidence += f", dev {looks[-1].accuracy:.3f} against {looks[0].accuracy:.3f} at the start"
+    return _found("no_op_learning_rate", "warning", evidence, 0.95 if kl <= STILL_KL else 0.8, steps)
+
+
+def find_plateau(view: View) -> Finding | None:
+    """The last looks at dev neither rise nor beat what was before them; told once, at the look that shows it."""
+    looks = [look for look in view.snapshot.dev if look.step >= view.last_rollback][-PLATEAU_LOOKS - 1 :]
+    if len(looks) <= PLATEAU_LOOKS or view.look_age() != 0:
+        return None
+    before, last = looks[0], looks[1:]
+    trend = compute_trend([look.accuracy for look in last])
+    if trend.p_rises < 0.2 or max(look.accuracy for look in last) > before.ci95[1]:
+        return None
+    evidence = (
+        f"dev {before.accuracy:.3f} at step {before.step}, since then at most "
+        f"{max(look.accuracy for look in last):.3f} in {len(last)} looks, {trend.slope:+.4f} a look"
+    )
+    return Finding("plateau", "warning", evidence, trend.p_rises, before.step, last[-1].step)
+
+
+def find_slow_sampling(view: View) -> Finding | None:
+    """For people: no rule acts on it, since a clock must not steer a run that can be repeated."""
+    steps = view.snapshot.steps[-NORMAL_STEPS:]
+    cost = [
+        step.metrics["time/rollout_s"] / step.metrics["completion/tokens"]
+        for step in steps
+        if step.metrics.get("completion/tokens", 0.0) > 0 and "time/rollout_s" in step.metrics
+    ]
+    if len(cost) < MIN_TREND or compute_median(cost[-3:]) < SLOWER * compute_median(cost[:-3]):
+        return None
+    evidence = (
+        f"a token takes {1e3 * compute_median(cost[-3:]):.2g} ms in the last 3 steps, "
+        f"{1e3 * compute_median(cost[:-3]):.2g} ms before"
+    )
+    return _found("slow_sampling", "note", evidence, 0.8, steps[-3:])
+
+
+DETECTORS: tuple[Detector, ...] = (
+    Detector("errored", 1, find_errored),
+    Detector("pays_everyone", 1, find_pays_everyone),
+    Detector("gamed", 2 * MIN_STEPS, find_gamed),
+    Detector("dev_drop", 0, find_dev_drop),
+    Detector("not_finite", 0, find_not_finite),
+    Detector("truncation", 2, find_truncation),
+    Detector("chaos", MIN_STEPS, find_chaos),
+    Detector("collapse", MIN_STEPS, find_collapse),
+    Detector("kl_spike", 2, find_kl_spike),
+    Detector("length_inflation", MIN_STEPS, find_length_inflation),
+    Detector("oscillation", SWING_STEPS, find_oscillation),
+    Detector("gradient_spike", 1, find_gradient_spike),
+    Detector("poor_prompts", MIN_STEPS, find_poor_prompts),
+    Detector("unsolved", MIN_STEPS, find_unsolved),
+    Detector("flat", MIN_STEPS, find_flat),
+    Detector("solved", MIN_STEPS, find_solved),
+    Detector("small_groups", MIN_STEPS, find_small_groups),
+    Detector("anchored", MIN_STEPS, find_anchored),
+    Detector("no_op_learning_rate", STILL_STEPS, find_no_op_learning_rate),
+    Detector("plateau", 0, find_plateau),
+    Detector("slow_sampling", 1, find_slow_sampling),
+)

@@ -1,0 +1,84 @@
+"""The snapshot as detectors and rules read it: the steps under the present knobs, and what was tried before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from harness.types import DecisionRecord, EvaluationRecord, KnobValue, PairedLook, Snapshot, StepRecord
+
+SHORT = 4
+"""Steps that a rate is averaged over, at most."""
+
+
+def is_change(decision: DecisionRecord) -> bool:
+    """Whether it took effect on knobs or weights: those are the experiments."""
+    return decision.refused is None and (bool(decision.changes) or decision.action == "rollback")
+
+
+class View:
+    """What is looked at more than once, computed once."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.knobs = snapshot.knobs
+        self.next_step = snapshot.steps_done + 1
+        self.changes: tuple[DecisionRecord, ...] = tuple(d for d in snapshot.decisions if is_change(d))
+        self.changed_at: dict[str, int] = {knob: d.step for d in self.changes for knob in d.changes}
+        # A decision governs the step of its own number: that step already ran under the new knobs.
+        last_change = max((d.step for d in self.changes), default=0)
+        self.since: tuple[StepRecord, ...] = tuple(s for s in snapshot.steps if s.step >= last_change)
+        """The live steps since the last change, the only ones that tell of the present knobs."""
+        self.window = self.since[-SHORT:]
+
+    # ------------------------------------------------------------ steps
+
+    def mean(self, metric: str) -> float:
+        """Over the newest steps under the present knobs; 0 where a step does not have it (an old record)."""
+        return fmean(step.metrics.get(metric, 0.0) for step in self.window)
+
+    def values(self, metric: str, steps: Sequence[StepRecord] | None = None) -> list[float]:
+        """Of the steps since the last change unless others are given, in order."""
+        return [step.metrics.get(metric, 0.0) for step in (self.since if steps is None else steps)]
+
+    def evidence(self, *metrics: str) -> str:
+        shown = ", ".join(f"{metric} {self.mean(metric):.2f}" for metric in metrics)
+        return f"{shown} over steps {self.window[0].step}-{self.window[-1].step}"
+
+    # ------------------------------------------------------------ dev
+
+    @property
+    def last_rollback(self) -> int:
+        """The step that the newest rollback governs, 0 without one."""
+        return max((d.step for d in self.changes if d.action == "rollback"), default=0)
+
+    @property
+    def newest_look(self) -> EvaluationRecord | None:
+        """The newest look at dev whose weights the present ones came from."""
+        looks = self.snapshot.dev
+        return looks[-1] if looks and looks[-1].step >= self.last_rollback else None
+
+    @property
+    def best_look(self) -> EvaluationRecord | None:
+        """As the store has it: the earliest of equal ones."""
+        return max(self.snapshot.dev, key=lambda look: look.accuracy, default=None)
+
+    def look_age(self) -> int | None:
+        """Steps since the newest look at dev; None without one."""
+        look = self.newest_look
+        return None if look is None else self.snapshot.steps_done - look.step
+
+    def paired_with_best(self) -> PairedLook | None:
+        best = self.best_look
+        return None if best is None else self.paired(best.step)
+
+    def paired(self, before: int) -> PairedLook | None:
+        """The newest look at dev against that of step ``before``, prompt by prompt."""
+        return next((pair for pair in self.snapshot.paired_dev if pair.before == before), None)
+
+    # ------------------------------------------------------------ what was tried
+
+    def kept_knobs(self, target: int) -> dict[str, KnobValue]:
+        """Knobs that a rollback to ``target`` would lose: changed since, and not judged to have hurt."""
+        names = {knob for d in self.changes if d.step > target and d.verdict != "hurt" for knob in d.changes}
+        return {name: getattr(self.knobs, name) for name in sorted(names - self.snapshot.pins)}

@@ -1,0 +1,318 @@
+"""Each detector on its fault, on health, and on too little; real logs and simulated ones for false alarms."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.types import EventRecord, Finding, Knobs, PairedLook, Snapshot, StepRecord
+from policies.detectors import DETECTORS, KINDS, STILL_STEPS, detect
+from tests.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
+
+ASSETS = Path(__file__).parent.parent / "assets"
+UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05}
+DEV = tuple(make_look(step, 0.5 + step / 1000) for step in (0, 10, 20))
+
+
+def found(snapshot: Snapshot) -> dict[str, Finding]:
+    return {finding.kind: finding for finding in detect(snapshot) if finding.severity != "unknown"}
+
+
+def series(n: int, **metrics: Any) -> tuple[StepRecord, ...]:
+    """Steps whose metrics (``reward__mean``) are numbers, or functions of the step."""
+    return tuple(
+        make_step(
+            step,
+            {name.replace("__", "/"): value(step) if callable(value) else value for name, value in metrics.items()},
+        )
+        for step in range(1, n + 1)
+    )
+
+
+def at(knobs: Knobs, steps: tuple[StepRecord, ...]) -> Snapshot:
+    return make_snapshot([replace(step, knobs=knobs) for step in steps], knobs=knobs)
+
+
+def from_step(first: int, then: float, before: float) -> Any:
+    return lambda step: then if step >= first else before
+
+
+FAULTS: dict[str, tuple[Snapshot, str]] = {
+    "errored": (make_snapshot(series(12, completion__errored_rate=from_step(11, 0.06, 0.0))), "severe"),
+    "pays_everyone": (
+        make_snapshot(
+            series(12, completion__correct_rate=from_step(11, 1.0, 0.5), reward__adjusted=from_step(11, 0.5, 0))),
+        "severe",
+    ),
+    "gamed": (
+        make_snapshot(
+            series(
+                14, completion__correct_rate=lambda s: 0.5 - 0.02 * s, reward__mean=lambda s: 0.5 + 0.01 * s
+            )
+        ),
+        "severe",
+    ),
+    "dev_drop": (
+        make_snapshot(
+            make_steps(20),
+            evaluations=(make_look(0, 0.4), make_look(10, 0.8), make_look(20, 0.6)),
+            paired_dev=(PairedLook(0, 20, 200, 60, 20), PairedLook(10, 20, 200, 5, 45)),
+        ),
+        "severe",
+    ),
+    "not_finite": (make_snapshot(make_steps(4), faults=(EventRecord(4, "error", "not finite", 0.0),)), "severe"),
+    "chaos": (at(
+            Knobs(temperature=2.5), series(4, completion__distinct_rate=1.0, group__unsolved_rate=0.8)), "warning"),
+    "collapse": (
+        at(
+            Knobs(temperature=0.1),
+            series(4, completion__distinct_rate=0.13, group__no_signal_rate=0.9, group__unsolved_rate=0.5),
+        ),
+        "warning",
+    ),
+    "kl_spike": (make_snapshot(series(12, kl__mean=from_step(11, 0.6, 0.01))), "warning"),
+    "oscillation": (make_snapshot(series(20, reward__adjusted=lambda s: 0.3 if s % 2 else -0.3)), "warning"),
+    "gradient_spike": (make_snapshot(series(20, grad__norm=from_step(19, 9.0, 0.3))), "warning"),
+    "length_inflation": (
+        make_snapshot(series(16, completion__tokens_mean=lambda s: 20.0 + 2 * s, reward__adjusted=-0.01)), "warning"
+    ),
+    "truncation": (make_snapshot(
+            series(2, completion__truncated_rate=0.8, **{"group__unsolved_rate": 0.8})), "warning"),
+    "poor_prompts": (
+        make_snapshot(
+            series(4, pool__mixed_expected=0.2, pool__mixed_expected_larger=0.3, pool__mixed_expected_others=0.7)),
+        "warning",
+    ),
+    "unsolved": (make_snapshot(make_steps(4, UNSOLVED)), "warning"),
+    "flat": (make_snapshot(series(4, group__flat_rate=0.8)), "warning"),
+    "solved": (make_snapshot(series(4, group__solved_rate=0.9)), "warning"),
+    "anchored": (at(Knobs(beta=0.5), make_steps(4)), "warning"),
+    "no_op_learning_rate": (make_snapshot(series(STILL_STEPS, kl__mean=1e-7)), "warning"),
+    "small_groups": (
+        at(
+            Knobs(group_size=2),
+            series(
+                4, group__no_signal_rate=0.6, pool__mixed_expected=0.4, pool__mixed_expected_larger=0.7,
+                pool__mixed_expected_others=0.42,
+            ),
+        ),
+        "warning",
+    ),
+    "plateau": (
+        make_snapshot(
+            make_steps(90), evaluations=tuple(make_look(s, 0.5 + 0.01 * (s % 20 == 0)) for s in range(0, 91, 10))),
+        "warning",
+    ),
+    "slow_sampling": (
+        make_snapshot(series(12, completion__tokens=1000.0, time__rollout_s=from_step(10, 9.0, 1.0))), "note"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_fault_is_found_by_its_name_with_evidence(kind: str) -> None:
+    snapshot, severity = FAULTS[kind]
+    finding = found(snapshot)[kind]
+    assert finding.severity == severity
+    assert any(digit in finding.evidence for digit in "0123456789")
+    assert 0.5 <= finding.confidence <= 1.0
+    assert finding.first <= finding.last <= snapshot.steps_done
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"unsolved", "flat"}))
+def test_and_under_no_other(kind: str) -> None:
+    also = {"chaos": {"unsolved"}}
+    assert set(found(FAULTS[kind][0])) <= {kind} | also.get(kind, set())
+
+
+def test_every_kind_has_one_detector_and_a_row_in_the_docs() -> None:
+    assert sorted(detector.kind for detector in DETECTORS) == sorted(KINDS)
+    table = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
+    for kind in KINDS:
+        assert f"`{kind}`" in table, kind
+
+
+def test_the_most_severe_comes_first() -> None:
+    steps = series(12, completion__errored_rate=from_step(11, 0.06, 0.0), group__unsolved_rate=0.9)
+    severities = [finding.severity for finding in detect(make_snapshot(steps))]
+    assert severities == sorted(severities, key=("severe", "warning", "note", "unknown").index)
+    assert severities[0] == "severe"
+
+
+def test_too_few_steps_are_said_to_be_too_few() -> None:
+    unknown = {f.kind: f for f in detect(make_snapshot(make_steps(2, UNSOLVED))) if f.severity == "unknown"}
+    assert unknown["unsolved"].evidence == "2 of 3 steps needed"
+    assert (unknown["unsolved"].confidence, unknown["unsolved"].first, unknown["unsolved"].last) == (0.0, 1, 2)
+    assert {f.severity for f in detect(make_snapshot())} == {"unknown"}
+
+
+def test_only_steps_under_the_present_knobs_are_judged() -> None:
+    steps = (*make_steps(10, UNSOLVED), *make_steps(3, first=11))
+    assert not found(make_snapshot(steps, decisions=(make_change(11, "beta", 0.0, 0.05),)))
+    refused = replace(make_change(11, "beta", 0.0, 0.05), refused="pinned")
+    assert "unsolved" not in found(make_snapshot(steps, decisions=(make_change(11, "beta"), refused)))
+
+
+# ---------------------------------------------------------------- what only looks like it
+
+
+def test_a_reward_that_failed_now_and_then_from_the_start_is_no_reason_to_stop() -> None:
+    assert found(make_snapshot(series(12, completion__errored_rate=0.05)))["errored"].severity == "warning"
+    assert found(make_snapshot(series(12, completion__errored_rate=from_step(12, 0.05, 0.0))))["errored"].severity == (
+        "warning"
+    ), "once is not yet a reward that began to fail"
+
+
+def test_learning_everything_is_not_a_verifier_that_pays_everyone() -> None:
+    slowly = series(20, completion__correct_rate=lambda s: min(1.0, 0.5 + 0.03 * s), reward__adjusted=0.1)
+    assert "pays_everyone" not in found(make_snapshot(slowly))
+    longer = [make_step(step, {"completion/correct_rate": 0.1}) for step in (1, 2)] + [
+        make_step(step, {"completion/correct_rate": 0.97, "reward/adjusted": 0.9}, knobs=Knobs(max_tokens=128))
+        for step in (3, 4)
+    ]
+    assert "pays_everyone" not in found(make_snapshot(longer)), "a longer limit lets answers be seen"
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.4])
+def test_everything_paid_from_the_first_step_on_is_found_at_the_second(cut: float) -> None:
+    steps = series(2, completion__correct_rate=1.0, completion__truncated_rate=cut)
+    assert found(make_snapshot(steps))["pays_everyone"].severity == "severe"
+    assert "pays_everyone" not in found(make_snapshot(steps[:1]))
+
+
+def test_a_format_that_is_being_learned_is_not_gamed() -> None:
+    both = series(14, completion__correct_rate=lambda s: 0.3 + 0.01 * s, reward__mean=lambda s: 0.32 + 0.02 * s)
+    assert "gamed" not in found(make_snapshot(both))
+    sideways = series(14, completion__correct_rate=0.21, reward__mean=lambda s: 0.3 + 0.01 * s)
+    assert found(make_snapshot(sideways))["gamed"].severity == "warning"
+
+
+def test_one_high_kl_is_a_note() -> None:
+    assert found(make_snapshot(series(12, kl__mean=from_step(12, 3.0, 0.01))))["kl_spike"].severity == "note"
+
+
+def test_kl_that_stays_high_after_a_change_is_not_found_again() -> None:
+    steps = series(16, kl__mean=from_step(9, 0.8, 0.01))
+    lowered = (make_change(12, "learning_rate", 1e-4, 5e-5),)
+    assert "kl_spike" not in found(make_snapshot(steps, decisions=lowered))
+    rising = series(16, kl__mean=lambda s: 0.8 + (1.0 if s >= 15 else 0.0) if s >= 9 else 0.01)
+    assert "kl_spike" in found(make_snapshot(rising, decisions=lowered))
+
+
+def test_rewards_that_fall_make_a_spike_severe() -> None:
+    steps = series(12, kl__mean=from_step(11, 0.6, 0.01), reward__adjusted=from_step(10, -0.25, 0.0))
+    assert found(make_snapshot(steps))["kl_spike"].severity == "severe"
+
+
+def test_completions_that_grow_until_they_are_cut_are_not_a_short_limit() -> None:
+    grown = series(
+        12, completion__truncated_rate=from_step(9, 0.9, 0.0), group__unsolved_rate=0.8, reward__adjusted=-0.3
+    )
+    assert found(make_snapshot(grown))["length_inflation"].severity == "severe"
+    assert "truncation" not in found(make_snapshot(grown))
+    earned = [replace(step, metrics={**step.metrics, "reward/adjusted": 0.1}) for step in grown]
+    assert "truncation" in found(make_snapshot(earned)), "longer answers that earn more want a higher limit"
+
+
+def test_a_drop_of_dev_is_told_once_and_not_after_a_rollback() -> None:
+    snapshot, _ = FAULTS["dev_drop"]
+    back = make_decision_record(21, "rollback", argument=10)
+    assert "dev_drop" not in found(replace(snapshot, step=10, decisions=(back,)))
+    later = (*snapshot.steps, *make_steps(3, first=21))
+    assert "dev_drop" not in found(replace(snapshot, steps=later, steps_done=23))
+    within_noise = replace(snapshot, paired_dev=(PairedLook(10, 20, 200, 12, 20),))
+    assert "dev_drop" not in found(within_noise)
+
+
+def test_warm_up_is_no_learning_rate_without_effect() -> None:
+    held_back = series(8, kl__mean=1e-7, learning_rate=1e-6)
+    assert "no_op_learning_rate" not in found(make_snapshot(held_back))
+
+
+def test_larger_groups_are_not_asked_for_where_other_prompts_would_do() -> None:
+    snapshot, _ = FAULTS["small_groups"]
+    others = [replace(s, metrics={**s.metrics, "pool/mixed_expected_others": 0.7}) for s in snapshot.steps]
+    assert set(found(replace(snapshot, steps=tuple(others)))) == {"poor_prompts"}
+
+
+# ---------------------------------------------------------------- real logs, and health
+
+
+def load_steps(name: str) -> tuple[StepRecord, ...]:
+    rows = json.loads((ASSETS / name).read_text())
+    return tuple(StepRecord(row["step"], row["step"] - 1, Knobs(**row["knobs"]), row["metrics"]) for row in rows)
+
+
+def every_boundary(steps: tuple[StepRecord, ...]) -> list[tuple[int, dict[str, Finding]]]:
+    """What is found after each step, with the changes of knobs as decisions."""
+    changes = tuple(
+        make_change(b.step, "max_tokens", a.knobs.max_tokens, b.knobs.max_tokens)
+        for a, b in pairwise(steps)
+        if a.knobs != b.knobs
+    )
+    return [
+        (
+            steps[n - 1].step,
+            found(
+                make_snapshot(
+                    steps[:n],
+                    knobs=steps[min(n, len(steps) - 1)].knobs,
+                    decisions=tuple(d for d in changes if d.step <= steps[n - 1].step),
+                )
+            ),
+        )
+        for n in range(1, len(steps) + 1)
+    ]
+
+
+def test_a_real_run_whose_answers_are_cut_and_then_healthy_raises_no_false_alarm() -> None:
+    """The default recipe, seed 0: max_tokens 20, raised before step 3 and step 5."""
+    seen = [
+        (step, kind)
+        for step, findings in every_boundary(load_steps("steps-healthy.json"))
+        for kind, finding in findings.items()
+        if finding.severity in ("warning", "severe")
+    ]
+    assert seen == [(2, "truncation"), (4, "truncation")]
+
+
+def test_a_real_run_at_thirty_times_its_learning_rate_is_found_within_three_steps() -> None:
+    findings = dict(every_boundary(load_steps("steps-learning-rate-30x.json")))
+    assert findings[3]["kl_spike"].severity == "severe"
+
+
+def test_false_alarms_on_simulated_healthy_runs_are_rare() -> None:
+    """Twenty runs of 60 steps that learn, with the noise of 16 prompts in groups of 8."""
+    rng = random.Random(0)
+    alarms: list[tuple[int, str]] = []
+    for _ in range(20):
+        steps: list[StepRecord] = []
+        for step in range(1, 61):
+            level = 0.4 + 0.4 * step / 60
+            right = min(1.0, max(0.0, level + rng.gauss(0, 0.09)))
+            solved = min(0.7, max(0.0, right - 0.45 + rng.gauss(0, 0.1)))
+            metrics = {
+                "reward/mean": right,
+                "reward/adjusted": right - level + 0.03,
+                "completion/correct_rate": right,
+                "group/solved_rate": solved,
+                "group/unsolved_rate": max(0.0, 0.25 - solved / 2 + rng.gauss(0, 0.06)),
+                "group/mixed_rate": 1 - solved - 0.1,
+                "group/no_signal_rate": solved + 0.1,
+                "completion/truncated_rate": abs(rng.gauss(0, 0.02)),
+                "completion/tokens_mean": 28 + rng.gauss(0, 1.5),
+                "completion/distinct_rate": 0.32 + rng.gauss(0, 0.05),
+                "kl/mean": 0.02 * rng.lognormvariate(0, 1),
+                "entropy/mean": 0.05 + rng.gauss(0, 0.006),
+                "grad/norm": 0.33 * rng.lognormvariate(0, 0.4),
+            }
+            steps.append(make_step(step, metrics))
+            findings = found(make_snapshot(steps, evaluations=DEV[:1]))
+            alarms += [(step, kind) for kind, f in findings.items() if f.severity in ("warning", "severe")]
+    assert len(alarms) / 1.2 <= 5, alarms  # per 1,000 steps
