@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 from harness import __version__
 from harness.actions import parse_action
 from harness.cli_pool import app as pool_app
+from harness.cli_replay import replay
 from harness.errors import HarnessError, InputError
 from harness.places import database_url, is_alive_run
 from harness.text import clean, format_duration
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from harness.build import Run
     from harness.reader import RunReader
     from harness.store import RunStore
+    from harness.types import Status
 
 app = typer.Typer(
     name="grpo",
@@ -40,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(pool_app)
+app.command()(replay)
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or 'latest'.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -117,7 +120,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of model, draws and sampling.")] = None,
     steps: Annotated[int | None, typer.Option(help="Budget of steps.")] = None,
     hours: Annotated[float | None, typer.Option(help="Budget of hours.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Decision policy: rules or fixed.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Decision policy: rules, fixed, llm or replay:RUN.")
+    ] = None,
     set_: SetOption = None,
     detach: DetachFlag = False,
     supervise: SuperviseFlag = False,
@@ -135,6 +140,8 @@ def run(
       grpo run my.toml --name night-1 --hours 8
 
       grpo run arithmetic --policy fixed --set knobs.temperature=0.7
+
+      grpo run arithmetic --policy replay:night-1 --seed 7
 
       grpo run my.toml --detach --supervise
     """
@@ -155,12 +162,13 @@ def run(
     checked, short_name = load_spec(spec, [*(set_ or []), *given])
     interrupted = Event()
     _say("checking pool, reward and model ...", as_json)
-    from harness.inputs import check_inputs
-    from harness.store import check_place
+    from harness.inputs import check_inputs, check_policy
+    from harness.store import check_place, find_store
 
     check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
     url = database_url(checked.output.dir, checked.output.db)
     check_place(url, checked.name)
+    check_policy(checked.policy.kind, find_store(url))
     if detach or supervise:
         from harness.store import free_name
 
@@ -203,14 +211,16 @@ def resume(
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
     from harness.eras import ACCEPTABLE, plan_resume
+    from harness.inputs import check_policy
 
     flags = {"budget.steps": steps, "budget.hours": hours}
     given = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
     for what in accept or ():
         if what not in ACCEPTABLE:
             raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
-    store = _store(db, out, run)
+    store = find_store_of(run, db, out)
     record, _, _ = plan_resume(store, run, given)  # what is wrong shows before torch is loaded
+    check_policy(record.policy, store)
     if detach or supervise:
         _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
     interrupted = Event()
@@ -248,12 +258,28 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
 
 def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     """Run to the end with a view beside it, then tell what happened."""
-    from harness.dashboard import follow
     from harness.report import build_review, render_review
-    from harness.snapshot import SnapshotReader, load_history
+    from harness.snapshot import load_history
 
     console = Console(stderr=as_json)
-    plain = plain or as_json or not console.is_terminal or console.is_dumb_terminal
+    status, reason = drive(run, interrupted, console, plain=plain or as_json)
+    if as_json:
+        print(json.dumps(build_review(load_history(run.store, run.name)), allow_nan=False))
+    else:
+        console.print()
+        console.print(render_review(build_review(load_history(run.store, run.name))))
+    if status == "failed":
+        _complain(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}", EXIT_BY_STATUS[status])
+    if reason.startswith("interrupted"):
+        raise SystemExit(INTERRUPTED)
+
+
+def drive(run: Run, interrupted: Event, console: Console, *, plain: bool) -> tuple[Status, str]:
+    """Run to the end with a view beside it. Returns how and why it ended."""
+    from harness.dashboard import follow
+    from harness.snapshot import SnapshotReader
+
+    plain = plain or not console.is_terminal or console.is_dumb_terminal
     console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
     done = Event()
     view = Thread(
@@ -269,16 +295,9 @@ def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     finally:
         done.set()
         view.join(timeout=5)
-    if as_json:
-        print(json.dumps(build_review(load_history(run.store, run.name)), allow_nan=False))
-    else:
-        console.print()
-        console.print(render_review(build_review(load_history(run.store, run.name))))
-    if status == "failed":
-        _complain(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}", EXIT_BY_STATUS[status])
     if reason.startswith("interrupted"):
         print(f"interrupted; to go on: grpo resume {run.name}{_where(run.store.url)}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED)
+    return status, reason
 
 
 def _where(url: str) -> str:
@@ -326,10 +345,10 @@ def act(
 
       grpo act latest release temperature
 
-      grpo act latest policy fixed
+      grpo act latest policy fixed | policy llm | policy replay:night-1
     """
     action = parse_action(words)
-    store = _store(db, out, run)
+    store = find_store_of(run, db, out)
     record = store.find_run(run)
     if record.status in ("finished", "stopped", "failed"):
         raise InputError(
@@ -584,7 +603,7 @@ def export(
     """
     if best and checkpoint != "best":
         raise InputError("--best and --checkpoint: give one of them")
-    store = _store(db, out, run)
+    store = find_store_of(run, db, out)
     name = store.find_run(run).name
     folder = to or Path(f"{name}-{checkpoint}")
     if folder.exists():
@@ -620,7 +639,7 @@ def _reader(db: str | None, out: str, run: str) -> RunReader:
     return _there(find_reader(database_url(out, db)), db, out, run)
 
 
-def _store(db: str | None, out: str, run: str) -> RunStore:
+def find_store_of(run: str, db: str | None, out: str) -> RunStore:
     """The database that should hold ``run``; created by nothing but a run."""
     return _there(_store_if_any(db, out), db, out, run)
 

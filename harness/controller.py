@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event
 
 from harness.errors import Diverged, RunFailed
@@ -62,7 +62,7 @@ class Controller:
         if logged and not session.state.paused:
             session.ask()  # its looks are part of the record
             # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop.
-            again = [d for d, refused in logged if refused is None and d.action.kind not in ("pause", "resume", "stop")]
+            again = [d for d in logged if d.refused is None and d.action.kind not in ("pause", "resume", "stop")]
             session.tell(*again, logged=True)
             return
         commands = self.store.load_waiting(self.run_id)
@@ -75,15 +75,17 @@ class Controller:
             self.store.beat(self.run_id, "paused", 0, 0, session.wall_s)
             time.sleep(POLL_S)
         else:
-            session.tell(self._decide(session.ask()))
+            session.tell(*self._decide(session.ask()))
 
-    def _decide(self, snapshot: Snapshot) -> Decision:
+    def _decide(self, snapshot: Snapshot) -> Sequence[Decision]:
         try:
-            return self.policy.decide(snapshot)
+            decided = self.policy.decide(snapshot)
+            return (decided,) if isinstance(decided, Decision) else decided
         except Exception:
             # A policy is advice: its fault costs a decision, not the night.
             log.exception("step=%d the decision policy failed", snapshot.step)
-            return Decision(Action("continue"), "fixed", "the decision policy failed; its traceback is in the log")
+            failed = "the decision policy failed; its traceback is in the log"
+            return (Decision(Action("continue"), "fixed", failed),)
 
     def _spent(self) -> str | None:
         if self.session.state.last_step >= self.budget_steps:

@@ -86,6 +86,8 @@ class Session:
         judged: list[tuple[Decision, dict[str, dict[str, KnobValue]], str | None]] = []
         for decision in decisions:
             try:
+                if decision.refused is not None:  # so says the record that is replayed
+                    raise Refused(decision.refused)
                 judged.append((decision, apply_decision(self.state, decision, self.settings), None))
             except Refused as refusal:
                 judged.append((decision, {}, str(refusal)))
@@ -151,7 +153,8 @@ class Session:
         record = StepRecord(step, state.weights_step, knobs, metrics)
         state.last_step = state.weights_step = step
         broken = metrics["completion/errored_rate"] > settings.errored_limit
-        due = step % settings.checkpoint_every == 0 and not broken and not outcome.lost
+        due = step % settings.checkpoint_every == 0 or step in self.checkpoints.wanted
+        due = due and not broken and not outcome.lost
         checkpoint, hashes = self._write_checkpoint() if due else (None, None)
         samples = select_samples(outcome.groups, step, settings.samples_per_step)
         self.store.record_step(
