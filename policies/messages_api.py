@@ -10,7 +10,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -69,6 +69,7 @@ class MessagesApi:
         self.time_limit = time_limit
         self.attempts = attempts
         self.interrupted = interrupted
+        self._client: anthropic.Anthropic | None = None
 
     def ask(self, system: str, question: str, tool: Mapping[str, Any]) -> Reply:
         """The reply to ``question``, which is asked for as one call of ``tool``. Raises Fault."""
@@ -95,48 +96,49 @@ class MessagesApi:
         """In a thread of its own: the SDK limits the time between two bytes, and a trickle would never end."""
         if self.interrupted.is_set():
             raise Fault("interrupted before it was asked")
-        box: SimpleQueue[tuple[bytes, None] | tuple[None, BaseException]] = SimpleQueue()
-        closers: list[Callable[[], None]] = []
+        box: SimpleQueue[bytes | Exception] = SimpleQueue()
+        try:
+            client = self._client = self._client or self._connect()
+        except Exception as error:
+            raise self._explain(error) from None
 
         def call() -> None:
             try:
-                client = anthropic.Anthropic(
-                    api_key=self._key,
-                    max_retries=0,
-                    timeout=self.time_limit,
-                    # A redirect would take the key to another host.
-                    http_client=anthropic.DefaultHttpxClient(follow_redirects=False),
-                )
-                closers.append(client.close)
-                box.put((client.messages.with_raw_response.create(**request).http_response.content, None))
-            except BaseException as error:
-                box.put((None, error))
+                reply = client.messages.with_raw_response.create(**request, timeout=self.time_limit)
+                box.put(reply.http_response.content)
+            except Exception as error:
+                box.put(error)
 
         Thread(target=call, name="messages api", daemon=True).start()
         try:
-            content, error = self._wait_for(box)
-        finally:
-            for close in closers:
-                close()
-        if content is None:
-            raise self._explain(error) from None
+            content = self._wait_for(box)
+        except BaseException:  # the thread is left to its end, with its connection
+            self._client = None
+            client.close()
+            raise
+        if isinstance(content, Exception):
+            raise self._explain(content) from None
         if len(self._key) >= KEY_PIECE and self._key.encode() in content:
             raise Fault("the answer repeats the key")
         return _read(content)
 
-    def _wait_for(self, box: SimpleQueue[Any]) -> tuple[bytes | None, BaseException | None]:
+    def _connect(self) -> anthropic.Anthropic:
+        # A redirect would take the key to another host.
+        http = anthropic.DefaultHttpxClient(follow_redirects=False)
+        return anthropic.Anthropic(api_key=self._key, max_retries=0, http_client=http)
+
+    def _wait_for(self, box: SimpleQueue[bytes | Exception]) -> bytes | Exception:
         until = time.monotonic() + self.time_limit
         while (left := until - time.monotonic()) > 0:
             if self.interrupted.is_set():
                 raise Fault("interrupted while waiting for its answer")
             try:
-                found: tuple[bytes | None, BaseException | None] = box.get(timeout=min(LOOK_S, left))
-                return found
+                return box.get(timeout=min(LOOK_S, left))
             except Empty:
                 continue
         raise Passing(f"no answer within {self.time_limit:g} s")
 
-    def _explain(self, error: BaseException | None) -> Fault:
+    def _explain(self, error: Exception) -> Fault:
         if isinstance(error, anthropic.APITimeoutError):
             return Passing(f"no answer within {self.time_limit:g} s")
         if isinstance(error, anthropic.APIConnectionError):
