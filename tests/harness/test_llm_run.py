@@ -64,7 +64,7 @@ def test_a_night_of_every_fault_is_logged_and_goes_on(tmp_path: Path, server: Se
     """Asked at each step; the last answer is a right one, at the second asking."""
     server.script = [turn for turns, _ in NIGHT for turn in turns]
     prices = {"input_price": 1.0, "output_price": 5.0}
-    llm = {"every": 1, "time_limit": 2.0, "attempts": 2, **prices}
+    llm = {"every": 1, "time_limit": 4.0, "attempts": 2, **prices}
     run = start(tmp_path, llm=llm, budget={"steps": len(NIGHT), "usd": 1.0})
     assert run.drive() == ("finished", f"budget of {len(NIGHT)} steps spent")
     decisions = review(run)["decisions"]

@@ -129,10 +129,10 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
 
     # What is compared is compared: each change of the record is found at its step.
     for step, statement, what in (
-        (4, "UPDATE steps SET metrics = json_set(metrics, '$.\"kl/mean\"', 9) WHERE run_id = 1 AND step = 4", "kl/mean"),
+        (4, "UPDATE steps SET metrics = json_set(metrics, '$.\"kl/mean\"', 9) WHERE run_id = 1 AND step = 4", "kl"),
         (7, "UPDATE steps SET knobs = json_set(knobs, '$.beta', 0.5) WHERE run_id = 1 AND step = 7", "beta"),
-        (8, "UPDATE groups SET tokens = '[1]' WHERE id = (SELECT max(groups.id) FROM groups JOIN steps ON step_id = "
-            "steps.id WHERE run_id = 1 AND step = 8)", "groups"),
+        (8, "UPDATE groups SET tokens = '[1]' WHERE step_id = (SELECT id FROM steps WHERE run_id = 1 AND step = 8)",
+         "groups"),
         (2, "UPDATE decisions SET evidence = 'else' WHERE run_id = 1 AND step = 2", "evidence"),
         (10, "UPDATE decisions SET source = 'rules' WHERE run_id = 1 AND step = 10", "source"),
         (0, "UPDATE evaluations SET accuracy = 2 WHERE run_id = 1 AND step = 0 AND split = 'dev'", "look at dev"),
