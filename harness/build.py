@@ -46,6 +46,7 @@ from harness.types import (
     DecisionPolicy,
     Finding,
     Knobs,
+    Progress,
     Prompt,
     SampleRecord,
     Scorer,
@@ -287,7 +288,8 @@ class Run:
         if kind in POLICIES:
             return POLICIES[kind]()
         if kind == "llm":
-            return build_llm(self.parts.spec, lambda: self.store.patiently(reader.read_samples), self.interrupted)
+            samples = partial(self.store.patiently, reader.read_samples)
+            return build_llm(self.parts.spec, samples, self.interrupted, self.progress)
         source = self.store.find_run(kind.removeprefix(REPLAY))
         checkpoints.wanted |= self.store.load_rollback_targets(source.id)
         return ReplayPolicy(kind, partial(load_repeated, self.store, source))
@@ -316,7 +318,9 @@ class Run:
         log.info("step=0 %s", forecast.text)
 
 
-def build_llm(spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event) -> DecisionPolicy:
+def build_llm(
+    spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
+) -> DecisionPolicy:
     """The LLM with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
     from policies.llm import LlmPolicy, Prices
     from policies.messages_api import MessagesApi
@@ -346,6 +350,7 @@ def build_llm(spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], inte
         propose=propose,
         check=check_action,
         samples=samples,
+        progress=progress,
     )
 
 

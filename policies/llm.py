@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from harness.errors import InputError, Refused
-from harness.types import Action, Decision, Finding, SampleRecord, Snapshot
+from harness.types import Action, Decision, Finding, Progress, SampleRecord, Snapshot, no_progress
 from policies.messages_api import Fault, MessagesApi, Reply
 from policies.question import SYSTEM, build_question, build_tool, quote
 
@@ -64,6 +64,7 @@ class LlmPolicy:
         propose: Propose,
         check: Check,
         samples: Callable[[], Sequence[SampleRecord]],
+        progress: Progress = no_progress,
     ) -> None:
         self.api = api
         self.every = every
@@ -72,6 +73,7 @@ class LlmPolicy:
         self.propose = propose
         self.check = check
         self.samples = samples
+        self.progress = progress
 
     def decide(self, snapshot: Snapshot) -> Decision:
         findings = self.detect(snapshot)
@@ -104,6 +106,7 @@ class LlmPolicy:
         cost: float | None = None if self.prices is None else 0.0
         told = ""
         for attempt in (1, 2):
+            self.progress("asking the llm", attempt - 1, 2)
             try:
                 reply = self.api.ask(SYSTEM, question + told, tool)
             except Fault as fault:
