@@ -38,7 +38,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Prices:
-    """USD per million tokens; ``cap`` in USD is for the whole run."""
+    """USD per million tokens. At ``cap`` USD over the whole run asking ends; the last decision may go over it."""
 
     tokens_in: float
     tokens_out: float
@@ -110,6 +110,7 @@ class LlmPolicy:
             try:
                 reply = self.api.ask(SYSTEM, question + told, tool)
             except Fault as fault:
+                log.warning("step=%d the llm gave no answer: %s", snapshot.steps_done + 1, fault)
                 decision = _noted(by_rules, f"no decision by the llm: {fault}")
                 break
             tokens_in += reply.tokens_in

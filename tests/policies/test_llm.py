@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from harness.actions import check_action
 from harness.types import Action, Asked, Decision, Finding, Knobs, SampleRecord, Snapshot
 from policies.llm import LlmPolicy, Prices, Unusable, _check_form
-from policies.messages_api import Fault, MessagesApi
+from policies.messages_api import Fault, MessagesApi, Reply
 from policies.question import ACTIONS, build_question, build_tool, quote
 from tests.builders import (
     make_change,
@@ -507,6 +507,31 @@ def test_no_answer_whatever_its_form_gets_past_the_check_but_as_a_decision(answe
     except Unusable:
         return
     assert answer["action"] in ACTIONS
+
+
+WILD = st.text(max_size=8) | st.sampled_from(["best", "harder", "0.4", "10", "1e999", "٣", "²", "=", "--"])
+NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, 1e308, 0.5, 64])
+
+
+@given(
+    action=st.sampled_from(list(ACTIONS)),
+    changes=st.dictionaries(WILD | st.sampled_from(["temperature", "max_tokens", "focus", "beta"]), NUMBERS),
+    argument=WILD | NUMBERS,
+    evidence=st.text(min_size=1, max_size=20),
+)
+def test_an_answer_of_the_right_form_is_a_decision_within_bounds_or_unusable(api: MessagesApi, **answer: Any) -> None:
+    snapshot = make_night()
+    policy, tool = make_policy(api=api), build_tool(snapshot)
+    try:
+        decision = policy._read(Reply((("decide", GOOD | answer),), 1, 1), tool, snapshot, [BY_RULES], BY_RULES)
+    except Unusable:
+        return
+    assert decision.action.kind in ACTIONS
+    assert decision.source == "llm" or answer["action"] == "abstain"
+    for knob, value in decision.action.changes.items():
+        low, high = snapshot.bounds[knob]
+        assert value is None or low <= value <= high
+    decision.evidence.encode()
 
 
 def test_a_fault_has_no_chain_that_a_traceback_would_print(ask: Ask, server: Server, api: MessagesApi) -> None:
