@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.errors import InputError, Refused
-from harness.knobs import KNOB_NAMES, compute_focus, parse_assignments
-from harness.types import Action
+from harness.knobs import KNOB_NAMES, apply_action, compute_focus, parse_assignments
+from harness.types import Action, Snapshot
 
 USAGE = {
     "set": "set knob=value ...",
@@ -19,7 +19,7 @@ USAGE = {
     "sample": "sample",
     "evaluate": "evaluate",
     "rollback": "rollback STEP | best",
-    "policy": "policy KIND",
+    "policy": "policy rules | fixed | llm | replay:RUN",
 }
 
 
@@ -52,6 +52,24 @@ def parse_action(words: Sequence[str]) -> Action:
         f"usage: grpo act RUN {USAGE[verb]}"
         + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release") else "")
     )
+
+
+def check_action(words: Sequence[str], snapshot: Snapshot) -> Action:
+    """The action that a decision policy means by ``words``, once the run as it stands would take it.
+
+    Raises InputError as parse_action does, and Refused for a value out of bounds, a pinned knob, or a checkpoint that
+    is not there.
+    """
+    action = parse_action(words)
+    if action.kind in ("set", "focus"):
+        apply_action(snapshot.knobs, action, snapshot.bounds, snapshot.pins)
+    elif action.kind == "rollback":
+        steps = [checkpoint.step for checkpoint in snapshot.checkpoints]
+        if action.argument not in steps and not (
+            action.argument == "best" and any(c.best for c in snapshot.checkpoints)
+        ):
+            raise Refused(f"no checkpoint {action.argument}; there are: {', '.join(map(str, steps)) or 'none'}")
+    return action
 
 
 def _is_checkpoint_name(name: str) -> bool:

@@ -10,20 +10,22 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
 
+from harness.actions import check_action
 from harness.checkpoints import Checkpoints
 from harness.controller import Controller
 from harness.eras import check_silent, find_measured, plan_resume
-from harness.errors import InputError, RunFailed, StoreUnavailable
+from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
 from harness.gate import Passage
-from harness.inputs import Splits, build_reward, check_inputs, hash_reward, keep_splits
+from harness.inputs import Splits, api_key, build_reward, check_inputs, check_policy, hash_reward, keep_splits
 from harness.manifest import collect_manifest
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
@@ -31,28 +33,35 @@ from harness.patience import Patience
 from harness.places import database_url
 from harness.process import prepare_process
 from harness.pulse import Pulse
+from harness.replay import check_same, load_repeated
 from harness.seeds import derive_seed
 from harness.session import Session
 from harness.snapshot import SnapshotReader
-from harness.spec import POLICY_KINDS, RunSpec
+from harness.spec import REPLAY, PolicySpec, RunSpec
 from harness.state import Settings, State
-from harness.store import RunStore, check_place, free_name, open_store, refuse_taken
+from harness.store import RunStore, check_place, find_store, free_name, open_store, refuse_taken
 from harness.text import format_changes
 from harness.trainer import StepTrainer
-from harness.types import DecisionPolicy, Knobs, Prompt, Scorer, Status
+from harness.types import (
+    DecisionPolicy,
+    Knobs,
+    Progress,
+    Prompt,
+    SampleRecord,
+    Scorer,
+    Status,
+)
 from harness.warmstart import warm_start
+from policies.detectors import detect
 from policies.effects import EffectJudge
 from policies.fixed import FixedPolicy
-from policies.rules import RulesPolicy
+from policies.replay import ReplayPolicy
+from policies.rules import RulesPolicy, propose
 from pools.pool import PromptPool
 from rewards.parallel import ParallelReward
 
 log = logging.getLogger("grpo")
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
-
-
-def build_policy(kind: str) -> DecisionPolicy:
-    return POLICIES[kind]()
 
 
 def build_evaluator(
@@ -254,7 +263,7 @@ class Run:
             trainer=trainer,
             pool=parts.pool,
             evaluator=build_evaluator(spec, parts.loaded, parts.splits, parts.reward),
-            settings=_settings(spec, parts.bounds, store.load_run(self.run_id)["eras"]),
+            settings=_settings(spec, parts.bounds, store.load_run(self.run_id)["eras"], self._check_policy),
             state=State(parts.knobs, spec.policy.kind),
             snapshot=lambda: store.patiently(reader.read),
             progress=self.progress,
@@ -268,12 +277,31 @@ class Run:
             session,
             store,
             self.run_id,
-            build_policy=build_policy,
+            build_policy=lambda kind: self.build_policy(kind, reader, checkpoints),
             judge=EffectJudge(),
             budget_steps=spec.budget.steps,
             budget_hours=spec.budget.hours,
             interrupted=self.interrupted,
         )
+
+    def build_policy(self, kind: str, reader: SnapshotReader, checkpoints: Checkpoints) -> DecisionPolicy:
+        if kind in POLICIES:
+            return POLICIES[kind]()
+        if kind == "llm":
+            samples = partial(self.store.patiently, reader.read_samples)
+            return build_llm(self.parts.spec, samples, self.interrupted, self.progress)
+        source = self.store.find_run(kind.removeprefix(REPLAY))
+        checkpoints.wanted |= self.store.load_rollback_targets(source.id)
+        return ReplayPolicy(kind, partial(load_repeated, self.store, source))
+
+    def _check_policy(self, kind: str) -> None:
+        """Raises Refused for a kind that a person cannot switch to."""
+        if kind == f"{REPLAY}latest":
+            raise Refused(f"{kind}: give the run's own name")
+        try:
+            check_policy(kind, self.store)
+        except InputError as error:
+            raise Refused(str(error)) from None
 
     def _forecast(self, trainer: StepTrainer) -> None:
         self.progress("forecasting", 0, 1)
@@ -290,7 +318,44 @@ class Run:
         log.info("step=0 %s", forecast.text)
 
 
-def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]], eras: Sequence[Mapping[str, Any]]) -> Settings:
+def build_llm(
+    spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
+) -> DecisionPolicy:
+    """The LLM with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
+    from policies.llm import LlmPolicy, Prices
+    from policies.messages_api import MessagesApi
+
+    llm = spec.llm
+    prices = None
+    if llm.input_price is not None and llm.output_price is not None:
+        prices = Prices(llm.input_price, llm.output_price, spec.budget.usd)
+    api = MessagesApi(
+        api_key(),
+        model=llm.model,
+        max_tokens=llm.max_tokens,
+        time_limit=llm.time_limit,
+        attempts=llm.attempts,
+        interrupted=interrupted,
+    )
+
+    return LlmPolicy(
+        api,
+        every=llm.every,
+        prices=prices,
+        detect=detect,
+        propose=propose,
+        check=check_action,
+        samples=samples,
+        progress=progress,
+    )
+
+
+def _settings(
+    spec: RunSpec,
+    bounds: Mapping[str, tuple[float, float]],
+    eras: Sequence[Mapping[str, Any]],
+    check_policy: Callable[[str], None],
+) -> Settings:
     era = eras[-1] if eras else {"weights_step": 0, "last_step": 0}
     return Settings(
         seed=spec.seed,
@@ -302,21 +367,34 @@ def _settings(spec: RunSpec, bounds: Mapping[str, tuple[float, float]], eras: Se
         samples_per_step=spec.sample.per_step,
         checkpoint_every=spec.checkpoint.every,
         checkpoint_keep=spec.checkpoint.keep,
-        policy_kinds=POLICY_KINDS,
+        check_policy=check_policy,
         era=len(eras),
         era_start=era["weights_step"],
         era_last_step=era["last_step"],
     )
 
 
-def start_run(spec: RunSpec, short_name: str, interrupted: Event, passage: Passage | None = None) -> Run:
+def start_run(
+    spec: RunSpec,
+    short_name: str,
+    interrupted: Event,
+    passage: Passage | None = None,
+    *,
+    replay_of: Mapping[str, Any] | None = None,
+) -> Run:
     """Check everything, then create the run's record and folder. Raises InputError, and then nothing was created.
 
-    ``passage`` is what preflight found (harness/gate.py), for the record.
+    ``passage`` is what preflight found (harness/gate.py), for the record; ``replay_of`` is the row of the run that this
+    one is to repeat exactly.
     """
     url = database_url(spec.output.dir, spec.output.db)
     check_place(url, spec.name)
+    kind = check_policy(spec.policy.kind, find_store(url))
+    spec = spec.model_copy(update={"policy": PolicySpec(kind=kind)})
     parts = build_parts(spec)
+    if replay_of is not None:
+        check_same(replay_of, parts.manifest)
+        parts = replace(parts, manifest=parts.manifest | {"replay_of": replay_of["name"]})
     store = open_store(url)
     name = spec.name or free_name(url, short_name)
     refuse_taken(store, name)
@@ -358,6 +436,7 @@ def resume_run(
     not say so: reward, data. ``passage`` as in start_run. Raises InputError, and then the run is as it was.
     """
     record, spec, changes = plan_resume(store, name, overrides)
+    check_policy(record.policy, store)
     row = store.load_run(record.id)
     parts = build_parts(spec)
     changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)

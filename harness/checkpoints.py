@@ -24,13 +24,15 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class Checkpoints:
-    """The checkpoints of one run: rows in the store, folders on disk."""
+    """The checkpoints of one run: rows in the store, folders on disk. One of a step in ``wanted`` is written and kept,
+    whatever the spec says: a replay will roll back to it."""
 
     def __init__(self, store: Store, run_id: int, folder: Path, *, keep: int) -> None:
         self.store = store
         self.run_id = run_id
         self.folder = folder
         self.keep = keep
+        self.wanted: set[int] = set()
 
     def write(
         self, step: int, state: Mapping[str, Any], write_weights: Callable[[Path], None], *, name: str = ""
@@ -42,6 +44,9 @@ class Checkpoints:
         folder = self.folder / f"step-{step:06d}"
         hashes = self.store.patiently(lambda: write_folder(folder, state, write_weights))
         return CheckpointRecord(step, name, str(folder), False), hashes
+
+    def is_due(self, step: int, every: int) -> bool:
+        return step % every == 0 or step in self.wanted
 
     def find(self, target: str | int | None) -> CheckpointRecord:
         """By step, by name, or the best by dev (None or ``best``). Raises Refused: none such, or damaged."""
@@ -70,9 +75,9 @@ class Checkpoints:
     def prune(self) -> None:
         """Keep the start (the reference), the newest few, the best by dev and the named ones."""
         checkpoints = [checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id)]
-        newest = {checkpoint.step for checkpoint in checkpoints[-self.keep :]}
+        kept = {0, *self.wanted, *(checkpoint.step for checkpoint in checkpoints[-self.keep :])}
         for checkpoint in checkpoints:
-            if not (checkpoint.step in newest or checkpoint.best or checkpoint.name or checkpoint.step == 0):
+            if not (checkpoint.step in kept or checkpoint.best or checkpoint.name):
                 self.store.drop_checkpoint(self.run_id, checkpoint.step)  # the row first: none names a lost folder
                 shutil.rmtree(checkpoint.path, ignore_errors=True)
 

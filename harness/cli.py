@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 from harness import __version__
 from harness.actions import parse_action
 from harness.cli_pool import app as pool_app
+from harness.cli_replay import replay
 from harness.cli_reward import COMMANDS as REWARD_COMMANDS
 from harness.errors import HarnessError, InputError
 from harness.options import (
@@ -44,6 +45,7 @@ from harness.text import clean, format_duration
 
 if TYPE_CHECKING:
     from harness.build import Run
+    from harness.types import Status
 
 app = typer.Typer(
     name="grpo",
@@ -56,6 +58,7 @@ app = typer.Typer(
 app.add_typer(pool_app)
 for command in REWARD_COMMANDS:
     app.command()(command)
+app.command()(replay)
 
 EXIT_BY_STATUS: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 1}
 INTERRUPTED = 130
@@ -119,7 +122,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of model, draws and sampling.")] = None,
     steps: Annotated[int | None, typer.Option(help="Budget of steps.")] = None,
     hours: Annotated[float | None, typer.Option(help="Budget of hours.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Decision policy: rules or fixed.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Decision policy: rules, fixed, llm or replay:RUN.")
+    ] = None,
     set_: SetOption = None,
     force: ForceFlag = False,
     unsafe_code: UnsafeFlag = False,
@@ -139,6 +144,8 @@ def run(
       grpo run my.toml --name night-1 --hours 8
 
       grpo run arithmetic --policy fixed --set knobs.temperature=0.7
+
+      grpo run arithmetic --policy replay:night-1 --seed 7
 
       grpo run my.toml --detach --supervise
     """
@@ -160,12 +167,13 @@ def run(
     interrupted = Event()
     _say("checking pool, reward and model ...", as_json)
     from harness.gate import pass_gate
-    from harness.inputs import check_inputs
-    from harness.store import check_place
+    from harness.inputs import check_inputs, check_policy
+    from harness.store import check_place, find_store
 
     splits, _ = check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
     url = database_url(checked.output.dir, checked.output.db)
     check_place(url, checked.name)
+    check_policy(checked.policy.kind, find_store(url))
     if detach or supervise:
         from harness.store import free_name
 
@@ -211,6 +219,7 @@ def resume(
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
     from harness.eras import ACCEPTABLE, plan_resume
+    from harness.inputs import check_policy
 
     flags = {"budget.steps": steps, "budget.hours": hours}
     given = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
@@ -219,6 +228,7 @@ def resume(
             raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
     store = open_store_of(db, out, run)
     record, spec, changes = plan_resume(store, run, given)  # what is wrong shows before torch is loaded
+    check_policy(record.policy, store)
     if detach or supervise:
         _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
     interrupted = Event()
@@ -261,12 +271,28 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
 
 def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     """Run to the end with a view beside it, then tell what happened."""
-    from harness.dashboard import follow
     from harness.report import build_review, render_review
-    from harness.snapshot import SnapshotReader, load_history
+    from harness.snapshot import load_history
 
     console = Console(stderr=as_json)
-    plain = plain or as_json or not console.is_terminal or console.is_dumb_terminal
+    status, reason = drive(run, interrupted, console, plain=plain or as_json)
+    if as_json:
+        print(json.dumps(build_review(load_history(run.store, run.name)), allow_nan=False))
+    else:
+        console.print()
+        console.print(render_review(build_review(load_history(run.store, run.name))))
+    if status == "failed":
+        _complain(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}", EXIT_BY_STATUS[status])
+    if reason.startswith("interrupted"):
+        raise SystemExit(INTERRUPTED)
+
+
+def drive(run: Run, interrupted: Event, console: Console, *, plain: bool) -> tuple[Status, str]:
+    """Run to the end with a view beside it. Returns how and why it ended."""
+    from harness.dashboard import follow
+    from harness.snapshot import SnapshotReader
+
+    plain = plain or not console.is_terminal or console.is_dumb_terminal
     console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
     done = Event()
     view = Thread(
@@ -282,16 +308,9 @@ def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     finally:
         done.set()
         view.join(timeout=5)
-    if as_json:
-        print(json.dumps(build_review(load_history(run.store, run.name)), allow_nan=False))
-    else:
-        console.print()
-        console.print(render_review(build_review(load_history(run.store, run.name))))
-    if status == "failed":
-        _complain(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}", EXIT_BY_STATUS[status])
     if reason.startswith("interrupted"):
         print(f"interrupted; to go on: grpo resume {run.name}{_where(run.store.url)}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED)
+    return status, reason
 
 
 def _where(url: str) -> str:
@@ -339,7 +358,7 @@ def act(
 
       grpo act latest release temperature
 
-      grpo act latest policy fixed
+      grpo act latest policy fixed | policy llm | policy replay:night-1
     """
     action = parse_action(words)
     store = open_store_of(db, out, run)

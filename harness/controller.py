@@ -75,7 +75,7 @@ class Controller:
         if logged and not session.state.paused:
             session.ask()  # its looks are part of the record
             # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop.
-            again = [d for d, refused in logged if refused is None and d.action.kind not in ("pause", "resume", "stop")]
+            again = [d for d in logged if d.refused is None and d.action.kind not in ("pause", "resume", "stop")]
             session.tell(*again, logged=True)
             return
         commands = self.store.load_waiting(self.run_id)
@@ -93,11 +93,14 @@ class Controller:
     def _decide(self, snapshot: Snapshot) -> None:
         """First what earlier changes did: one that hurt is undone, and else the policy decides knowing it."""
         verdicts = self._advice("effect judge", lambda: self.judge.judge(snapshot)) or ()
-        reverts = [verdict.revert for verdict in verdicts if verdict.revert is not None]
+        # What a replay repeats has its reverts among it.
+        reverts = [] if self.policy.repeats else [v.revert for v in verdicts if v.revert is not None]
         seen = show_verdicts(snapshot, verdicts)
-        decision = reverts[-1] if reverts else self._advice("decision policy", lambda: self.policy.decide(seen))
-        failed = Decision(Action("continue"), "fixed", "the decision policy failed; its traceback is in the log")
-        self.session.tell(decision or failed, verdicts=verdicts)
+        decided = reverts[-1] if reverts else self._advice("decision policy", lambda: self.policy.decide(seen))
+        if decided is None:
+            failed = "the decision policy failed; its traceback is in the log"
+            decided = Decision(Action("continue"), "fixed", failed)
+        self.session.tell(*([decided] if isinstance(decided, Decision) else decided), verdicts=verdicts)
 
     def _advice(self, who: str, ask: Callable[[], R]) -> R | None:
         """What it says, None when it fails: that costs a decision, not the night."""

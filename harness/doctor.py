@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import InputError
+from harness.inputs import api_key
 from harness.manifest import PACKAGES, default_threads, gpu_name, installed_version
 from harness.places import database_path, database_url, existing_parent
 from harness.spec import recipe_names
@@ -54,9 +55,7 @@ def examine(db: str | None, out: str) -> list[Finding]:
         _database(db, out),
         _sandbox(),
         Finding("recipes", ", ".join(recipe_names()) or "none", bool(recipe_names()), "install the package again"),
-        Finding(
-            "LLM key", "ANTHROPIC_API_KEY is set" if os.environ.get("ANTHROPIC_API_KEY") else "not set (not needed)"
-        ),
+        _llm_key(),
     ]
     return [replace(finding, mend="") if finding.ok else finding for finding in findings]
 
@@ -70,6 +69,14 @@ def _sandbox() -> Finding:
     tried = f"{len(found.attempts)} attempts to get out failed" if not found.escapes else f"{found.escapes[0]} got out"
     unsafe = found.tier not in ("A", "B") or bool(found.escapes)
     return Finding("code sandbox", f"{layers}; {tried}", not unsafe, f"{UNSAFE}=1 is set: programs can get out")
+
+
+def _llm_key() -> Finding:
+    try:
+        found = "ANTHROPIC_API_KEY is set" if api_key() else "ANTHROPIC_API_KEY is not set: --policy llm needs it"
+    except InputError as error:
+        return Finding("LLM key", str(error), False, "set it anew")
+    return Finding("LLM key", found)
 
 
 def _disk(out: str) -> Finding:

@@ -1,17 +1,20 @@
-"""What a spec needs from outside, except the model: pool and reward. Nothing here imports torch, so wrong
-input shows within a second."""
+"""What a spec needs from outside, except the model: pool, reward, a key. Nothing here imports torch, so wrong input
+shows within a second."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import InputError
 from harness.hub import hub_answers
-from harness.spec import RunSpec
+from harness.places import refuse_running
+from harness.reader import RunReader
+from harness.spec import REPLAY, RunSpec, check_policy_kind
 from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
@@ -21,6 +24,37 @@ from rewards.parallel import ParallelReward
 from rewards.worker import TIME_LIMIT_S, RewardWorker
 
 Splits = Mapping[str, PromptTable]
+
+
+def check_policy(kind: str, store: RunReader | None) -> str:
+    """The kind of decision policy with its run by its own name, once this process could ask it.
+
+    Raises InputError: no such kind, no key for the llm, no such run in ``store`` to repeat.
+    """
+    try:
+        check_policy_kind(kind)
+    except ValueError as error:
+        raise InputError(f"policy.kind: {error}") from None
+    if kind == "llm" and not api_key():
+        raise InputError(
+            "policy.kind: llm needs the environment variable ANTHROPIC_API_KEY; set it, or take --policy rules"
+        )
+    if not kind.startswith(REPLAY):
+        return kind
+    name = kind.removeprefix(REPLAY)
+    if store is None:
+        raise InputError(f"policy.kind: no run named {name} to replay: there is no database yet")
+    run = store.find_run(name)
+    refuse_running(run.name, run.status, run.pid, run.host, run.process)
+    return f"{REPLAY}{run.name}"
+
+
+def api_key() -> str:
+    """The LLM's key, "" without one. Raises InputError for what no header can hold."""
+    key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError("ANTHROPIC_API_KEY holds characters that no key has; set it anew")
+    return key
 
 
 def describe_reward(spec: RunSpec, *, chat: bool) -> RewardDescription:

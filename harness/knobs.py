@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, replace
 
 from harness.errors import Refused
@@ -24,6 +24,8 @@ DEFAULT_BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Lowest and highest value of each knob unless the spec's [bounds] says otherwise."""
 
+LARGEST = 1e15
+"""No bound lies beyond it; a whole number of four hundred digits is no float."""
 FOCUS_STEP = 0.15
 FOCUS_START = 0.5
 
@@ -39,8 +41,8 @@ def check_value(name: str, value: KnobValue, bounds: Mapping[str, tuple[float, f
         if name != "focus":
             raise Refused(f"{name} needs a number")
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Refused(f"{name} must be a finite number, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
+        raise Refused(f"{name} must be a finite number, not {value!r:.40}")
     if name in WHOLE_NUMBERS:
         if value != int(value):
             raise Refused(f"{name} must be a whole number, not {value!r}")
@@ -74,6 +76,19 @@ def apply_changes(
     before = asdict(knobs)
     after = replace(knobs, **checked)  # type: ignore[arg-type]
     return after, {name: {"from": before[name], "to": value} for name, value in checked.items()}
+
+
+def apply_action(
+    knobs: Knobs, action: Action, bounds: Mapping[str, tuple[float, float]], pinned: Collection[str]
+) -> tuple[Knobs, dict[str, dict[str, KnobValue]]]:
+    """What ``set`` or ``focus`` does to the knobs, as apply_changes. Raises Refused, for a knob in ``pinned`` too."""
+    wanted = dict(action.changes)
+    if action.kind == "focus" and not wanted:
+        wanted["focus"] = compute_focus(str(action.argument), knobs.focus, bounds)
+    untouchable = sorted(set(wanted) & set(pinned))
+    if untouchable:
+        raise Refused(f"{', '.join(untouchable)} is pinned by a person until released")
+    return apply_changes(knobs, wanted, bounds)
 
 
 def parse_assignments(words: list[str]) -> dict[str, KnobValue]:

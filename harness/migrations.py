@@ -85,6 +85,14 @@ CREATE INDEX evaluations_by_step ON evaluations (run_id, step);
 CREATE INDEX evaluations_by_accuracy ON evaluations (run_id, split, accuracy DESC, step);
 """
 
+LLM_DECISIONS = """
+ALTER TABLE decisions ADD COLUMN rejected VARCHAR NOT NULL DEFAULT '';
+ALTER TABLE decisions ADD COLUMN tokens_in INTEGER;
+ALTER TABLE decisions ADD COLUMN tokens_out INTEGER;
+ALTER TABLE decisions ADD COLUMN cost_usd FLOAT;
+CREATE INDEX decisions_asked ON decisions (run_id, step) WHERE tokens_in IS NOT NULL;
+"""
+
 MORE_BUCKETS = """
 WITH RECURSIVE
     powers (width) AS (SELECT 1 UNION ALL SELECT width * 2 FROM powers WHERE width < 1 << 30),
@@ -119,7 +127,12 @@ def third_schema(c: sqlite3.Connection) -> None:
     c.execute(f"UPDATE runs SET spec = json_set(spec, '$.pool.sampler', 'uniform') WHERE {missing}")
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [first_schema, second_schema, third_schema]
+def fourth_schema(c: sqlite3.Connection) -> None:
+    """Version 4: what asking an LLM cost, and what it rejected."""
+    _run(c, LLM_DECISIONS)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [first_schema, second_schema, third_schema, fourth_schema]
 
 
 def check_version(version: int) -> None:

@@ -170,10 +170,18 @@ class RunReader:
     # ------------------------------------------------------------ decisions and commands
 
     @reading
-    def load_decisions_at(self, c: sqlite3.Connection, run_id: int, step: int) -> list[tuple[Decision, str | None]]:
-        """What was decided for ``step`` already, in order, with refusals; not empty only after a resume."""
+    def load_decisions_at(self, c: sqlite3.Connection, run_id: int, step: int) -> list[Decision]:
+        """What was decided for ``step`` already, in order, refused ones too."""
         rows = c.execute("SELECT * FROM decisions WHERE run_id = ? AND step = ? ORDER BY id", (run_id, step))
-        return [(_decision(row), row["refused"]) for row in rows]
+        return [_decision(row) for row in rows]
+
+    @reading
+    def load_rollback_targets(self, c: sqlite3.Connection, run_id: int) -> set[int]:
+        """Steps whose weights the run went back to, however that was decided."""
+        left = "SELECT DISTINCT parent FROM steps WHERE run_id = ? AND state != 'superseded' AND parent != step - 1"
+        asked = "SELECT argument FROM decisions WHERE run_id = ? AND action = 'rollback' AND refused IS NULL"
+        found = [load_json(row[0]) for query in (left, asked) for row in c.execute(query, (run_id,))]
+        return {step for step in found if isinstance(step, int)}
 
     @reading
     def load_waiting(self, c: sqlite3.Connection, run_id: int) -> list[Command]:
@@ -352,4 +360,9 @@ def _decision(row: Mapping[str, Any]) -> Decision:
         row["hypothesis"],
         row["expected"],
         row["command_id"],
+        row["refused"],
+        row["rejected"],
+        row["tokens_in"],
+        row["tokens_out"],
+        row["cost_usd"],
     )

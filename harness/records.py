@@ -113,12 +113,14 @@ class CompletionRow(SQLModel, table=True):
 
 
 class DecisionRow(SQLModel, table=True):
-    """``step`` is the step that the decision governs; ``changes`` is {knob: {from, to}}."""
+    """``step`` is the step that the decision governs; ``changes`` is {knob: {from, to}}; ``tokens_in`` is null when no
+    LLM was asked, ``cost_usd`` when its price is not known."""
 
     __tablename__ = "decisions"
     __table_args__ = (
         Index("decisions_by_run", "run_id", "step"),
         Index("decisions_acted", "run_id", "id", sqlite_where=text("action != 'continue'")),
+        Index("decisions_asked", "run_id", "step", sqlite_where=text("tokens_in IS NOT NULL")),
     )
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id")
@@ -135,6 +137,10 @@ class DecisionRow(SQLModel, table=True):
     verdict: str | None = None
     refused: str | None = None
     command_id: int | None = Field(default=None, foreign_key="commands.id")
+    rejected: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
 
 
 class CommandRow(SQLModel, table=True):

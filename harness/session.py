@@ -93,8 +93,8 @@ class Session:
                 judged.append((decision, apply_decision(self.state, decision, self.settings), None))
             except Refused as refusal:
                 judged.append((decision, {}, str(refusal)))
-        new = [] if logged else judged
-        self.store.record_decisions(self.run_id, step, new, verdicts=verdicts, **self.state.in_force())
+        new, in_force = [] if logged else judged, self.state.in_force()
+        self.store.record_decisions(self.run_id, step, new, verdicts=verdicts, **in_force)
         for decision, _, refused in judged:
             if decision.action.kind != "continue":
                 what = describe(decision.action) + (f" refused: {refused}" if refused else "")
@@ -158,7 +158,7 @@ class Session:
         record = StepRecord(step, state.weights_step, knobs, metrics)
         state.last_step = state.weights_step = step
         broken = metrics["completion/errored_rate"] > settings.errored_limit
-        due = step % settings.checkpoint_every == 0 and not broken and not outcome.lost
+        due = self.checkpoints.is_due(step, settings.checkpoint_every) and not broken and not outcome.lost
         checkpoint, hashes = self._write_checkpoint() if due else (None, None)
         samples = select_samples(outcome.groups, step, settings.samples_per_step)
         self.store.record_step(

@@ -25,6 +25,7 @@ from harness.reader import (
     run_record,
 )
 from harness.types import (
+    Asked,
     Bucket,
     CheckpointRecord,
     DecisionRecord,
@@ -58,6 +59,11 @@ WHERE run_id = ? AND state = 'live' AND step > ? ORDER BY step DESC LIMIT ?
 REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
 DECISIONS = f"SELECT {', '.join(DECISION_FIELDS)} FROM decisions WHERE run_id = ?"
 ACTED = "action != 'continue'"
+ASKED = """
+SELECT count(*), coalesce(max(step), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
+    coalesce(sum(cost_usd), 0.0)
+FROM decisions WHERE run_id = ? AND tokens_in IS NOT NULL
+"""
 # Without the answers prompt by prompt, of which a snapshot shows only how two looks differ.
 EVALUATIONS = """
 SELECT step, split, n, accuracy, low, high, reward, id, at FROM evaluations
@@ -92,6 +98,7 @@ class SnapshotReader:
         self._answers: dict[tuple[int, float], Mapping[str, int]] = {}
         self._saved: tuple[CheckpointRecord, ...] = ()
         self._faults: tuple[EventRecord, ...] = ()
+        self._asked = Asked()
 
     def read(self, *, whole_run: bool = False) -> Snapshot:
         """The run as it stands. ``whole_run`` adds the buckets, samples and events that only people look at.
@@ -107,6 +114,7 @@ class SnapshotReader:
                 faults = c.execute(FAULTS, (self.run_id, FAULTS_SHOWN)).fetchall()
                 self._faults = tuple(EventRecord(*row) for row in reversed(faults))
                 self._saved = tuple(checkpoint for checkpoint, _ in load_checkpoints(c, self.run_id))
+                self._asked = Asked(*c.execute(ASKED, (self.run_id,)).fetchone())
                 self._version = run["version"]
             return Snapshot(
                 run=run_record(run),
@@ -121,11 +129,17 @@ class SnapshotReader:
                 paired_dev=self._paired,
                 checkpoints=self._saved,
                 faults=self._faults,
+                asked=self._asked,
                 samples=self._samples(c) if whole_run else (),
                 events=self._events(c) if whole_run else (),
                 buckets=_buckets(c, self.run_id) if whole_run else {},
                 commands_waiting=count_waiting(c, self.run_id) if whole_run else 0,
             )
+
+    def read_samples(self) -> tuple[SampleRecord, ...]:
+        """The newest samples, which a look without ``whole_run`` leaves out. Raises StoreUnavailable."""
+        with self.store.read() as c:
+            return self._samples(c)
 
     def _read_steps(self, c: sqlite3.Connection, lineage: int, era_start: int) -> None:
         if lineage != self._lineage:  # a resume or rollback: recorded steps stopped being live

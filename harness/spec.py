@@ -34,7 +34,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scheduler = Literal["constant", "linear", "cosine", "constant_with_warmup"]
 LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
-POLICY_KINDS = ("rules", "fixed")
+POLICY_KINDS = ("rules", "fixed", "llm")
+REPLAY = "replay:"
+"""Before the name of a run: the decision policy that repeats its decisions."""
 DEFAULT_SPLITS: dict[str, int | float] = {"probe": 100, "dev": 200, "test": 300}
 
 
@@ -215,14 +217,38 @@ class KnobsSpec(Section):
 
 
 class PolicySpec(Section):
+    """``kind``: rules, fixed, llm (which has the rules beside it), or ``replay:RUN`` for the decisions of another run
+    at the same steps."""
+
     kind: str = "rules"
 
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
-        if kind not in POLICY_KINDS:
-            raise ValueError(f"no decision policy named {kind}{_nearest(kind, POLICY_KINDS)}")
+        check_policy_kind(kind)
         return kind
+
+
+class LlmSpec(Section):
+    """What decision policy ``llm`` asks, every ``every`` steps and on severe findings. The key is the environment
+    variable ANTHROPIC_API_KEY, the address ANTHROPIC_BASE_URL.
+
+    Prices are USD per million tokens; budget.usd needs them. One attempt may take ``time_limit`` seconds.
+    """
+
+    model: str = "claude-haiku-5-5"
+    every: PositiveInt = 20
+    max_tokens: PositiveInt = 1500
+    time_limit: PositiveFloat = 60.0
+    attempts: PositiveInt = 3
+    input_price: Annotated[float, Field(ge=0)] | None = None
+    output_price: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _both_prices_or_none(self) -> LlmSpec:
+        if (self.input_price is None) != (self.output_price is None):
+            raise ValueError("input_price and output_price: give both, in USD per million tokens, or none")
+        return self
 
 
 class EvaluateSpec(Section):
@@ -279,6 +305,7 @@ class RunSpec(Section):
     knobs: KnobsSpec = KnobsSpec()
     bounds: dict[str, tuple[float, float]] = {}
     policy: PolicySpec = PolicySpec()
+    llm: LlmSpec = LlmSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     sample: SampleSpec = SampleSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -316,6 +343,14 @@ class RunSpec(Section):
                 raise ValueError(
                     f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: mend it or [bounds]"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _cap_has_prices(self) -> RunSpec:
+        if self.budget.usd is not None and self.llm.input_price is None:
+            raise ValueError(
+                "budget.usd: a cap needs prices: set llm.input_price and llm.output_price, in USD per million tokens"
+            )
         return self
 
     @property
@@ -451,6 +486,14 @@ def _levels(tree: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Mapping[s
         given = tree.get(name)
         if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
             yield name, list(section.model_fields), given
+
+
+def check_policy_kind(kind: str) -> None:
+    """Raises ValueError for a decision policy that there is not; harness.inputs says whether it can be asked here."""
+    if kind not in POLICY_KINDS and not kind.startswith(REPLAY):
+        raise ValueError(f"no decision policy named {kind}{_nearest(kind, (*POLICY_KINDS, f'{REPLAY}RUN'))}")
+    if kind == REPLAY:
+        raise ValueError(f"{REPLAY} needs the name of a run, e.g. {REPLAY}night-1")
 
 
 def _check_split_name(name: str) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.errors import Refused
-from harness.knobs import apply_changes, compute_focus
+from harness.knobs import apply_action
 from harness.types import Decision, Knobs, KnobValue
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a session takes from the spec. The present ``era`` (0 is the first) began with the weights of
+    """What a session takes from the spec. ``check_policy`` raises Refused for a kind of decision policy that this
+    process cannot ask. The present ``era`` (0 is the first) began with the weights of
     ``era_start``, and its steps are numbered from after ``era_last_step``."""
 
     seed: int
@@ -25,7 +26,7 @@ class Settings:
     samples_per_step: int
     checkpoint_every: int
     checkpoint_keep: int
-    policy_kinds: tuple[str, ...]
+    check_policy: Callable[[str], None]
     era: int = 0
     era_start: int = 0
     era_last_step: int = 0
@@ -75,30 +76,27 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
     The verbs that touch the model (evaluate, sample, save, rollback, stop) change nothing here.
     Raises Refused, and then nothing was changed.
     """
+    if decision.refused is not None:  # so says the record that is replayed
+        raise Refused(decision.refused)
     action = decision.action
     match action.kind:
         case "set" | "focus":
-            wanted = dict(action.changes)
-            if action.kind == "focus" and not wanted:
-                wanted["focus"] = compute_focus(str(action.argument), state.knobs.focus, settings.bounds)
             by_person = decision.source == "manual"
-            if not by_person:
-                _refuse_pinned(state, wanted)
-            state.knobs, changes = apply_changes(state.knobs, wanted, settings.bounds)
+            pinned = frozenset() if by_person else state.pins
+            state.knobs, changes = apply_action(state.knobs, action, settings.bounds, pinned)
             if by_person:
-                state.pins |= set(wanted)
+                state.pins |= set(changes)
             return changes
         case "rollback":
-            _refuse_pinned(state, action.changes)
-            return apply_changes(state.knobs, action.changes, settings.bounds)[1]  # in force once it has gone back
+            # In force once it has gone back.
+            return apply_action(state.knobs, action, settings.bounds, state.pins)[1]
         case "release":
             if action.argument not in state.pins:
                 pins = ", ".join(sorted(state.pins)) or "none"
                 raise Refused(f"{action.argument} is not pinned; pinned knobs: {pins}")
             state.pins.discard(str(action.argument))
         case "policy":
-            if action.argument not in settings.policy_kinds:
-                raise Refused(f"no decision policy named {action.argument}: {', '.join(settings.policy_kinds)}")
+            settings.check_policy(str(action.argument))
             state.policy = str(action.argument)
         case "pause":
             state.paused = True
@@ -109,9 +107,3 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
         case _:
             pass
     return {}
-
-
-def _refuse_pinned(state: State, knobs: Iterable[str]) -> None:
-    pinned = sorted(set(knobs) & state.pins)
-    if pinned:
-        raise Refused(f"{', '.join(pinned)} is pinned by a person until released")

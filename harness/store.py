@@ -44,8 +44,9 @@ from harness.types import (
 
 ADD_DECISION = """
 INSERT INTO decisions
-(run_id, step, at, source, action, argument, changes, evidence, hypothesis, expected, refused, command_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+(run_id, step, at, source, action, argument, changes, evidence, hypothesis, expected, refused, command_id,
+ rejected, tokens_in, tokens_out, cost_usd)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 ADD_VERDICT = "UPDATE decisions SET measured = ?, verdict = ? WHERE run_id = ? AND id = ?"
 ADD_STEP = """
@@ -243,6 +244,10 @@ class RunStore(RunReader):
                 decision.expected,
                 refused,
                 decision.command_id,
+                decision.rejected,
+                decision.tokens_in,
+                decision.tokens_out,
+                decision.cost_usd,
             )
             for decision, changes, refused in decisions
         ]
@@ -256,12 +261,14 @@ class RunStore(RunReader):
                     .where(COMMAND.c.id == decision.command_id)
                     .values(step=step, applied_at=now, **state)
                 )
-        if verdicts or not decisions or any(decision.action.kind != "continue" for decision, _, _ in decisions):
+        acted = verdicts or not decisions or any(decision.action.kind != "continue" for decision, _, _ in decisions)
+        if acted:
             c.execute(
                 update(RUN)
                 .where(RUN.c.id == run_id)
                 .values(knobs=asdict(knobs), pins=sorted(pins), policy=policy, status=status)
             )
+        if acted or any(decision.tokens_in is not None for decision, _, _ in decisions):
             _bump(c, run_id)
 
     @transaction

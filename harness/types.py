@@ -179,7 +179,12 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An action with its reasons. ``command_id`` names the person's command it consumes."""
+    """An action with its reasons. ``command_id`` names the person's command it consumes; ``refused`` says that the
+    record it is replayed from did not carry it out, and why.
+
+    ``tokens_in`` and ``tokens_out`` are what asking an LLM took, whoever decided in the end: None when none was asked,
+    0 when it did not answer. ``cost_usd`` is None without prices. ``rejected`` are the alternatives it weighed.
+    """
 
     action: Action
     source: Source
@@ -187,6 +192,11 @@ class Decision:
     hypothesis: str = ""
     expected: str = ""
     command_id: int | None = None
+    refused: str | None = None
+    rejected: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +223,8 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """A recorded decision. ``step`` is the step it governs; ``refused`` says why it was not carried out."""
+    """A recorded decision. ``step`` is the step it governs; ``refused`` says why it was not carried out. What asking
+    an LLM took is as in Decision."""
 
     step: int
     source: Source
@@ -226,6 +237,10 @@ class DecisionRecord:
     measured: str | None = None
     verdict: str | None = None
     refused: str | None = None
+    rejected: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
     at: float = 0.0
     id: int = 0
 
@@ -326,6 +341,17 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What asking an LLM came to over a run: how many ``times``, for which step it was asked ``last`` (0: never)."""
+
+    times: int = 0
+    last: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A bounded view of a run: its size does not grow with the number of steps. Steps and evaluations are those of
     the present era, ``paired_dev`` compares the newest look at dev with the best one and those shortly before;
@@ -347,6 +373,7 @@ class Snapshot:
     faults: tuple[EventRecord, ...] = ()
     buckets: Mapping[str, tuple[Bucket, ...]] = field(default_factory=dict)
     commands_waiting: int = 0
+    asked: Asked = Asked()
 
     @property
     def dev(self) -> tuple[EvaluationRecord, ...]:
@@ -417,11 +444,13 @@ class Verdict:
 
 
 class DecisionPolicy(Protocol):
-    """Takes one decision from what was recorded. Never reads a clock, so that a log can be replayed."""
+    """Takes one decision from what was recorded; several only where it replays a boundary that a person's commands
+    shared. No decision rests on a clock. ``repeats`` says that reverts are among what it decides."""
 
     kind: str
+    repeats: bool
 
-    def decide(self, snapshot: Snapshot) -> Decision: ...
+    def decide(self, snapshot: Snapshot) -> Decision | Sequence[Decision]: ...
 
 
 class EffectJudge(Protocol):
@@ -518,7 +547,7 @@ class Store(Protocol):
 
     def refuse_decision(self, run_id: int, step: int, decision: Decision, why: str) -> None: ...
 
-    def load_decisions_at(self, run_id: int, step: int) -> list[tuple[Decision, str | None]]: ...
+    def load_decisions_at(self, run_id: int, step: int) -> list[Decision]: ...
 
     def record_step(
         self,

@@ -7,6 +7,7 @@ from harness.types import Action, Decision, Snapshot
 
 class FixedPolicy:
     kind = "fixed"
+    repeats = False
 
     def decide(self, snapshot: Snapshot) -> Decision:
         return Decision(Action("continue"), "fixed", "fixed: no knob is ever changed")

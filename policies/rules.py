@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from harness.types import Action, Decision, Finding, KnobValue, Snapshot
@@ -45,6 +45,7 @@ class RulesPolicy:
     """``harness.types.DecisionPolicy`` by rules; a pure function of the snapshot."""
 
     kind = "rules"
+    repeats = False
 
     def decide(self, snapshot: Snapshot) -> Decision:
         view = View(snapshot)
@@ -53,13 +54,13 @@ class RulesPolicy:
         return proposals[0] if proposals else _go_on(view, findings)
 
 
-def propose(snapshot: Snapshot, findings: tuple[Finding, ...]) -> tuple[Decision, ...]:
+def propose(snapshot: Snapshot, findings: Sequence[Finding]) -> tuple[Decision, ...]:
     """What the rules would do, best first; empty when there is nothing to do. Every one is allowed as it stands:
     within bounds, no pinned knob, no change that hurt before."""
     return _propose(View(snapshot), findings)
 
 
-def _propose(view: View, findings: tuple[Finding, ...]) -> tuple[Decision, ...]:
+def _propose(view: View, findings: Sequence[Finding]) -> tuple[Decision, ...]:
     case = Case(view, {f.kind: f for f in findings if f.severity in ("severe", "warning")})
     return tuple(decision for decision in (rule(case) for rule in RULES) if decision is not None)
 

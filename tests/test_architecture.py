@@ -29,6 +29,7 @@ ALLOWED = {
     "harness.buckets": {"harness.records"},
     "harness.reader": {"harness.types", "harness.errors", "harness.places", "harness.migrations", "harness.patience"},
     "harness.snapshot": {"harness.types", "harness.places", "harness.reader"},
+    "harness.replay": {"harness.types", "harness.errors", "harness.places", "harness.reader", "harness.spec"},
     "harness.report": {"harness.types", "harness.places", "harness.dashboard", "harness.text"},
 }
 """What these modules may import of ours; the rest is bound by the rules below."""
@@ -40,6 +41,7 @@ TORCH_FREE = {
     "gate",
     "preflight",
     "references",
+    "cli_replay",
     "convert",
     "inputs",
     "store",
@@ -50,6 +52,7 @@ TORCH_FREE = {
     "session",
     "controller",
     "actions",
+    "replay",
 }
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.actions import USAGE, parse_action
-from harness.errors import InputError
+from harness.actions import USAGE, check_action, parse_action
+from harness.errors import HarnessError, InputError
 from harness.types import Action
+from tests.builders import make_checkpoint, make_snapshot
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,32 @@ def test_no_words_list_the_actions(words: list[str]) -> None:
 def test_focus_that_is_no_number_at_all_is_wrong_input() -> None:
     with pytest.raises(InputError, match="focus"):
         parse_action(["focus", "nan"])
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("set temperature=0.9", ""),
+        ("set temperature=9", "outside its bounds"),
+        ("set temprature=0.9", "did you mean temperature"),
+        ("set beta=0.1", "pinned by a person"),
+        ("focus easier", ""),
+        ("rollback 10", ""),
+        ("rollback best", ""),
+        ("rollback 11", "no checkpoint 11; there are: 0, 10"),
+        ("dance", "no action"),
+    ],
+)
+def test_what_a_policy_asks_for_is_checked_as_a_persons_words_are(words: str, why: str) -> None:
+    checkpoints = (make_checkpoint(0), make_checkpoint(10, best=True))
+    snapshot = make_snapshot(checkpoints=checkpoints, pins=frozenset({"beta"}))
+    if not why:
+        assert check_action(words.split(), snapshot) == parse_action(words.split())
+        return
+    with pytest.raises(HarnessError, match=why):
+        check_action(words.split(), snapshot)
+
+
+def test_without_a_best_checkpoint_there_is_none_to_go_back_to() -> None:
+    with pytest.raises(HarnessError, match="no checkpoint best; there are: none"):
+        check_action(["rollback", "best"], make_snapshot())

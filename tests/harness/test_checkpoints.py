@@ -145,6 +145,14 @@ def test_prune_keeps_start_newest_best_and_named(checkpoints: Checkpoints) -> No
     assert steps_on_record(checkpoints) == steps_on_disk(checkpoints) == [0, 20, 30, 60, 70]
 
 
+def test_prune_keeps_what_a_replay_will_go_back_to(checkpoints: Checkpoints) -> None:
+    for step in range(0, 50, 10):
+        save(checkpoints, step)
+    checkpoints.wanted.add(10)
+    checkpoints.prune()
+    assert steps_on_disk(checkpoints) == [0, 10, 30, 40]
+
+
 def test_prune_twice_changes_nothing_more(checkpoints: Checkpoints) -> None:
     for step in range(0, 50, 10):
         save(checkpoints, step)

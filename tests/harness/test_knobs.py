@@ -38,7 +38,7 @@ def test_a_bound_itself_is_allowed_and_beyond_it_is_refused(name: str) -> None:
         check_value(name, low - 1, DEFAULT_BOUNDS)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", 10**400])
 def test_only_finite_numbers_are_values(value: float) -> None:
     with pytest.raises(Refused, match="temperature must be a finite number"):
         check_value("temperature", value, DEFAULT_BOUNDS)

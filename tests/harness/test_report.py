@@ -126,6 +126,10 @@ def test_every_decision_is_told_continue_among_them(night: RunStore) -> None:
         "measured": None,
         "verdict": None,
         "refused": None,
+        "rejected": "",
+        "tokens_in": None,
+        "tokens_out": None,
+        "cost_usd": None,
     }
     assert (third["source"], third["argument"], third["refused"]) == ("manual", 9, "no checkpoint 9")
 

@@ -146,3 +146,28 @@ def test_group_size_comes_from_spec_then_model_then_default(
     spec = parse_spec({"knobs": {"group_size": given}})
     knobs, origin = spec.first_knobs(recommended)
     assert (knobs.group_size, origin) == expected
+
+
+@pytest.mark.parametrize("kind", ["rules", "fixed", "llm", "replay:night-1"])
+def test_these_are_the_decision_policies(kind: str) -> None:
+    assert parse_spec({"policy": {"kind": kind}}).policy.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"policy": {"kind": "lmm"}}, "policy.kind: no decision policy named lmm, did you mean llm"),
+        ({"policy": {"kind": "replay:"}}, "policy.kind: replay: needs the name of a run"),
+        ({"budget": {"usd": 1}}, "budget.usd: a cap needs prices: set llm.input_price and llm.output_price"),
+        ({"llm": {"output_price": 5}}, "llm: input_price and output_price: give both"),
+        ({"llm": {"input_price": -1, "output_price": 5}}, "llm.input_price: must be greater than or equal to 0"),
+        ({"llm": {"key": "x"}}, "llm.key: no such field"),
+    ],
+)
+def test_what_is_wrong_with_an_llm_is_told_before_it_is_asked(tree: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_spec(tree)
+
+
+def test_a_cap_with_prices_is_right() -> None:
+    assert parse_spec({"budget": {"usd": 1}, "llm": {"input_price": 1, "output_price": 5}}).budget.usd == 1

@@ -34,7 +34,7 @@ from harness.snapshot import (
     load_history,
 )
 from harness.store import RunStore, check_place, find_store, open_store
-from harness.types import Action, Decision, Example, Knobs, PairedLook, Verdict
+from harness.types import Action, Asked, Decision, Example, Knobs, PairedLook, Verdict
 from tests.benchmarks.step_cost import build
 from tests.builders import (
     HEALTHY,
@@ -130,12 +130,24 @@ def test_an_adopted_run_is_running_again(store: RunStore, run_id: int) -> None:
         Decision(Action("rollback", argument=40), "llm"),
         Decision(Action("rollback", argument="best"), "agent"),
         Decision(Action("save", argument="4"), "experiment", "naïve 🙂"),
+        Decision(Action("sample"), "llm", rejected="stop: too soon", tokens_in=0, tokens_out=0),
+        Decision(Action("sample"), "rules", tokens_in=900, tokens_out=80, cost_usd=0.1 + 0.2),
     ],
 )
 def test_a_logged_decision_comes_back_as_it_was_taken(store: RunStore, run_id: int, decision: Decision) -> None:
     record_decision(store, run_id, 5, decision)
-    assert store.load_decisions_at(run_id, 5) == [(decision, None)]
+    assert store.load_decisions_at(run_id, 5) == [decision]
     assert store.load_decisions_at(run_id, 6) == []
+
+
+def test_what_asking_an_llm_took_is_summed_up_over_the_run(store: RunStore, run_id: int) -> None:
+    reader = SnapshotReader(store, run_id)
+    assert reader.read().asked == Asked()
+    go_on = Decision(Action("continue"), "llm", tokens_in=900, tokens_out=80, cost_usd=0.002)
+    record_decision(store, run_id, 20, go_on)
+    record_decision(store, run_id, 21, Decision(Action("continue"), "rules"))
+    record_decision(store, run_id, 40, Decision(Action("continue"), "rules", tokens_in=0, tokens_out=0))
+    assert reader.read().asked == Asked(times=2, last=40, tokens_in=900, tokens_out=80, usd=0.002)
 
 
 def test_several_decisions_of_a_boundary_keep_order_and_refusals(store: RunStore, run_id: int) -> None:
@@ -149,7 +161,7 @@ def test_several_decisions_of_a_boundary_keep_order_and_refusals(store: RunStore
         policy="rules",
         status="running",
     )
-    assert store.load_decisions_at(run_id, 3) == [(first, None), (second, "outside its bounds")]
+    assert store.load_decisions_at(run_id, 3) == [first, replace(second, refused="outside its bounds")]
 
 
 def test_decisions_are_committed_with_knobs_pins_policy_and_status(store: RunStore, run_id: int) -> None:
@@ -189,7 +201,7 @@ def test_a_command_is_consumed_with_its_decision(store: RunStore, run_id: int) -
     assert store.count_waiting(run_id) == 0
     assert store.load_command(taken) == ("taken", 4, "")
     assert store.load_command(refused) == ("refused", 4, "the run is not paused")
-    assert [decision.command_id for decision, _ in store.load_decisions_at(run_id, 4)] == [taken, refused]
+    assert [decision.command_id for decision in store.load_decisions_at(run_id, 4)] == [taken, refused]
     store.finish_command(taken, "applied", "pause")
     assert store.load_command(taken) == ("applied", 4, "pause")
 
@@ -217,7 +229,7 @@ def test_a_decision_may_be_refused_afterwards(store: RunStore, run_id: int) -> N
     record_decision(store, run_id, 8, decision)
     record_decision(store, run_id, 8, Decision(Action("sample"), "manual"))
     store.refuse_decision(run_id, 8, decision, "damaged")
-    assert [refused for _, refused in store.load_decisions_at(run_id, 8)] == ["damaged", None]
+    assert [decision.refused for decision in store.load_decisions_at(run_id, 8)] == ["damaged", None]
 
 
 # ---------------------------------------------------------------- steps
@@ -333,7 +345,7 @@ def test_a_resume_supersedes_later_steps_and_their_looks_but_keeps_decisions(sto
     assert [checkpoint.step for checkpoint in snapshot.checkpoints] == [1, 2]
     assert {sample.step for sample in snapshot.samples} == {2}
     assert (snapshot.step, snapshot.steps_done) == (2, 2)
-    assert [d.evidence for d, _ in store.load_decisions_at(run_id, 4)] == ["step 4"]
+    assert [d.evidence for d in store.load_decisions_at(run_id, 4)] == ["step 4"]
     assert store.load_ancestors(run_id, 2) == [2, 1]
 
 
@@ -630,6 +642,9 @@ def test_a_database_of_version_1_tells_what_it_told_then(tmp_path: Path) -> None
     assert found is not None
     now = build_review(load_history(found, "first"))
     assert now["signal"] == pytest.approx(then.pop("signal"))
+    for decision, new in zip(then["decisions"], now["decisions"], strict=True):
+        decision |= {key: new[key] for key in ("rejected", "tokens_in", "tokens_out", "cost_usd")}
+        assert (new["rejected"], new["tokens_in"], new["cost_usd"]) == ("", None, None)
     assert {key: now[key] for key in then} == then
     assert not is_alive_run(found.find_run("second"))
     assert found.load_run(1)["spec"]["pool"]["sampler"] == "uniform"  # there was no other then

@@ -1,0 +1,146 @@
+"""A run taken again from its decision log, and whether it came out the same.
+
+It is driven by the same Session and Controller as any other; only its decisions come from the log (policies/replay.py),
+so no LLM is asked. Compared are, step by step, decisions, knobs, metrics, groups, looks, samples and weights: all but
+seconds, and who was asked at what price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.places import refuse_running
+from harness.reader import RunReader, load_json
+from harness.spec import REPLAY, RunSpec, parse_spec
+from harness.types import Decision, RunRecord
+
+NOT_REPEATED = ("pause", "resume", "policy")
+"""Who drove the run, and when it stood still: nobody is there to resume a replay."""
+STEP = "SELECT id, parent, knobs, metrics FROM steps WHERE run_id = ? AND step = ? AND state != 'superseded'"
+GROUPS = "SELECT prompt_id, kind, rewards, correct, tokens FROM groups WHERE step_id = ? ORDER BY id"
+LOOKS = "SELECT split, n, accuracy, reward, correct FROM evaluations WHERE run_id = ? AND step = ?"
+SAMPLES = "SELECT kind, prompt, completion, reward, reason FROM completions WHERE run_id = ? AND step = ? ORDER BY id"
+CHECKPOINT = "SELECT hashes FROM checkpoints WHERE run_id = ? AND step = ?"
+NOT_WEIGHTS = "session.json"
+"""Of the files of a checkpoint: it names the decision policy, which is another one in a replay."""
+AT_AN_END = ("look at test", "fixed samples", "weights")
+"""What a run also leaves where it ended once and was resumed; compared where both have it."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``what`` of ``step`` was ``then`` in the run and is ``now`` in its replay."""
+
+    step: int
+    what: str
+    then: str
+    now: str
+
+
+def load_repeated(store: RunReader, run: RunRecord, step: int) -> list[Decision] | None:
+    """What a replay decides for ``step``, None where the run decided nothing. A stop before the last step was overruled
+    by whoever resumed the run. No command waits for these decisions, and no LLM is paid for them."""
+    logged = store.load_decisions_at(run.id, step)
+    if not logged:
+        return None
+    left_out = NOT_REPEATED if step > run.last_step else (*NOT_REPEATED, "stop")
+    return [
+        replace(decision, command_id=None, tokens_in=None, tokens_out=None, cost_usd=None)
+        for decision in logged
+        if decision.action.kind not in left_out
+    ]
+
+
+def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, RunSpec]:
+    """The run and the spec that takes it again as ``new_name`` ("": any). Raises InputError when the run lives, took
+    no step, or changed what it measures on its way."""
+    record = store.find_run(name)
+    refuse_running(record.name, record.status, record.pid, record.host, record.process)
+    row = store.load_run(record.id)
+    if row["eras"]:
+        raise InputError(
+            f"{record.name} has {len(row['eras']) + 1} eras: its reward, pool, trainer or evaluation changed on the "
+            "way, and a replay has one spec from beginning to end"
+        )
+    if record.last_step == 0:
+        raise InputError(f"{record.name} took no step, so there is nothing to replay")
+    # What was decided after the last step counts only where it ended the run, e.g. a rollback and then a stop.
+    after = load_repeated(store, record, record.last_step + 1) or []
+    ended = any(decision.action.kind == "stop" and decision.refused is None for decision in after)
+    tree: dict[str, Any] = row["spec"]
+    tree["name"] = new_name
+    tree["policy"] = {"kind": f"{REPLAY}{record.name}"}
+    tree["budget"] |= {"steps": record.last_step + ended, "hours": None}
+    tree["model"]["threads"] = tree["model"]["threads"] or row["manifest"].get("threads")
+    tree["output"] = {"dir": str(Path(record.folder).parent), "db": store.url}
+    return record, parse_spec(tree)
+
+
+def check_same(first: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Raises InputError when the data or the reward are no longer those of the run whose row is ``first``."""
+    for what, key in (("prompts or ground truths of the pool", "data_sha256"), ("code of the reward", "reward_sha256")):
+        if first["manifest"].get(key) != manifest[key]:
+            raise InputError(f"the {what} changed since {first['name']} ran; put back what was there then to replay it")
+
+
+def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two manifests and may cost bit-equality, in words."""
+    old = {"threads": then.get("threads"), **then.get("versions", {})}
+    new = {"threads": now.get("threads"), **now.get("versions", {})}
+    for part in ("processor", "gpu"):
+        old[part], new[part] = (manifest.get("machine", {}).get(part) for manifest in (then, now))
+    return [f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]]
+
+
+def find_difference(store: RunReader, first: RunRecord, again: RunRecord) -> Difference | None:
+    """The first difference between a run and its replay, from the look before step 1 to the last decision."""
+    for step in range(first.last_step + 2):
+        then, now = _load_facts(store, first, first, step), _load_facts(store, again, first, step)
+        for what in {**then, **now}:
+            if what in AT_AN_END and not (what in then and what in now):
+                continue
+            if then.get(what) != now.get(what):
+                return Difference(step, *_locate(what, then.get(what), now.get(what)))
+    return None
+
+
+def _load_facts(store: RunReader, run: RunRecord, first: RunRecord, step: int) -> dict[str, Any]:
+    """Everything on record of a step, in the order in which it came about."""
+    facts: dict[str, Any] = {}
+    decided = load_repeated(store, replace(run, last_step=first.last_step), step)
+    if decided:
+        facts["decisions"] = [asdict(decision) for decision in decided]
+    with store.read() as c:
+        row = c.execute(STEP, (run.id, step)).fetchone()
+        if row is not None:
+            facts |= {"parent": row["parent"], "knobs": load_json(row["knobs"])}
+            facts["groups"] = [tuple(group) for group in c.execute(GROUPS, (row["id"],))]
+            metrics = load_json(row["metrics"])
+            facts["metrics"] = {name: value for name, value in metrics.items() if not name.startswith("time/")}
+        samples = [tuple(sample) for sample in c.execute(SAMPLES, (run.id, step))]
+        facts["samples"] = [sample for sample in samples if sample[0] != "fixed"]
+        checkpoint = c.execute(CHECKPOINT, (run.id, step)).fetchone()
+        if checkpoint is not None:
+            hashes = load_json(checkpoint["hashes"])
+            facts["weights"] = {file: digest for file, digest in hashes.items() if file != NOT_WEIGHTS}
+        for split, n, accuracy, reward, correct in c.execute(LOOKS, (run.id, step)):
+            facts[f"look at {split}"] = {"n": n, "accuracy": accuracy, "reward": reward, "correct": load_json(correct)}
+        fixed = [sample for sample in samples if sample[0] == "fixed"]
+        if fixed:
+            facts["fixed samples"] = fixed
+    return facts
+
+
+def _locate(what: str, then: Any, now: Any) -> tuple[str, str, str]:
+    """The innermost part that differs, in few characters."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        key = next(key for key in {**then, **now} if then.get(key) != now.get(key))
+        return _locate(f"{what}, {key}", then.get(key), now.get(key))
+    if isinstance(then, list | tuple) and isinstance(now, list | tuple) and len(then) == len(now):
+        place = next(i for i, (a, b) in enumerate(zip(then, now, strict=True)) if a != b)
+        return _locate(f"{what}, {place + 1}", then[place], now[place])
+    return what, f"{then!r:.120}", f"{now!r:.120}"
