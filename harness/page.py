@@ -52,12 +52,12 @@ REASON = 40
 NOTES = 40
 """Warnings and errors, at most: the newest."""
 CURVES = (
-    ("reward/mean", "reward (raw)"),
-    ("reward/adjusted", "reward (adjusted)"),
-    ("group/mixed_rate", "groups with signal"),
+    ("reward/mean", "Reward (raw)"),
+    ("reward/adjusted", "Reward (adjusted)"),
+    ("group/mixed_rate", "Groups with signal"),
     ("kl/mean", "KL to the start"),
-    ("entropy/mean", "entropy"),
-    ("completion/tokens_mean", "tokens per completion"),
+    ("entropy/mean", "Entropy"),
+    ("completion/tokens_mean", "Tokens per completion"),
 )
 """What a comparison plots, beside dev."""
 
@@ -128,7 +128,7 @@ def render_comparison(comparison: Mapping[str, Any], histories: Sequence[History
     curves = []
     for i, (metric, title) in enumerate(CURVES):
         if any(metric in run for run in buckets.values()):
-            plots[f"curve-{i}"] = plot_runs(metric, buckets, title)
+            plots[f"curve-{i}"] = plot_runs(metric, buckets)
             curves.append((title, f"curve-{i}"))
     return _render(
         "compare.html",

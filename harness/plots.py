@@ -151,7 +151,8 @@ def plot_knobs(
         numbers = [value for value in y if value]
         wide = numbers and max(numbers) / min(numbers) >= 10 and len(numbers) == len(y)
         figure.update_layout(yaxis={"type": "log"} if wide else {"rangemode": "tozero"})
-        figure.update_layout(yaxis={"exponentformat": "e", "minexponent": 2}, xaxis={"range": [0, last]})
+        small = bool(numbers) and max(numbers) < 0.01
+        figure.update_layout(yaxis={"tickformat": ".0e" if small else None}, xaxis={"range": [0, last]})
         figures[name] = figure
     return figures
 
@@ -186,19 +187,18 @@ def plot_pool(windows: Sequence[Mapping[str, Any]], rate_bins: Sequence[str]) ->
         barmode="stack",
         bargap=0.08,
         xaxis={"type": "category", "anchor": "y2", "title": {"text": "steps"}},
-        yaxis={"domain": [0.46, 1], "title": {"text": "share right in a group"}, "showgrid": False},
+        yaxis={"domain": [0.46, 1], "title": {"text": "share right"}, "showgrid": False, "nticks": 8},
         yaxis2={"domain": [0, 0.38], "title": {"text": "prompts seen"}},
     )
     return figure
 
 
-def plot_runs(metric: str, runs: Mapping[str, Mapping[str, Sequence[Bucket]]], title: str) -> go.Figure:
-    """One metric of several runs on shared axes."""
-    figure = _figure(270, legend=True)
+def plot_runs(metric: str, runs: Mapping[str, Mapping[str, Sequence[Bucket]]]) -> go.Figure:
+    """One metric of several runs on shared axes, in the colours of ``plot_looks``."""
+    figure = _figure(230)
     for number, (run, buckets) in enumerate(runs.items()):
         color, dash = _style(number)
         _add_line(figure, buckets.get(metric, ()), run, color, dash=dash)
-    figure.update_layout(xaxis={"title": {"text": "step"}}, yaxis={"title": {"text": title}})
     return figure
 
 
@@ -333,8 +333,9 @@ def _thinned(values: Sequence[Any], most: int) -> list[Any]:
 def _add_marks(figure: go.Figure, decisions: Sequence[DecisionRecord]) -> None:
     acted = [d for d in decisions if d.action != "continue"]
     if len(acted) <= GUIDES:
-        for step in {decision.step for decision in acted}:
-            figure.add_vline(step, line={"color": "rgba(128,128,128,0.5)", "width": 1, "dash": "dot"}, layer="below")
+        line = {"type": "line", "line": {"color": "rgba(128,128,128,0.5)", "width": 1, "dash": "dot"}, "layer": "below"}
+        steps = sorted({decision.step for decision in acted})
+        figure.layout.shapes = [{**line, "x0": step, "x1": step, "yref": "paper", "y0": 0, "y1": 1} for step in steps]
     width = -(-max((d.step for d in acted), default=1) // MARKS)
     places: dict[tuple[str, int], list[DecisionRecord]] = {}
     for decision in acted:
