@@ -182,7 +182,8 @@ class Run:
         self.progress = Pulse(store, run_id, wall_s=lambda: self.wall_s, note=self._note)
 
     def drive(self) -> tuple[Status, str]:
-        """Warm start, forecast, steps, end, report. Returns how and why it ended; raises nothing."""
+        """Warm start, forecast, steps, end, report. Returns how and why it ended; raises nothing but
+        KeyboardInterrupt."""
         ended = self._drive()
         self._write_report()
         return ended

@@ -12,7 +12,7 @@ from rich.text import Text
 from harness.dashboard import compute_sparkline, format_decision
 from harness.difference import compute_difference, describe_interval
 from harness.report import build_review
-from harness.text import clean, format_duration
+from harness.text import clean
 from harness.types import DecisionRecord, EvaluationRecord, History
 
 MOVES_TOLD = 50
@@ -165,15 +165,19 @@ def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
 
 def _scores(comparison: Mapping[str, Any]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("run", "status", "policy", "seed", "steps", "time", "start", "best", "last", "no signal", "dev"):
+    names = [
+        run["run"] if run["status"] == "finished" else f"{run['run']} ({run['status']})" for run in comparison["runs"]
+    ]
+    table.add_column("run", min_width=max(map(len, names)))
+    for column in ("policy", "seed", "steps", "start", "best", "last", "no signal", "dev"):
         table.add_column(column, overflow="fold")
-    for run in comparison["runs"]:
+    for name, run in zip(names, comparison["runs"], strict=True):
         held = run["heldout"]
-        scores = ["-" if held[name] is None else f"{held[name]:.3f}" for name in ("baseline", "best", "final")]
+        scores = ["-" if held[which] is None else f"{held[which]:.3f}" for which in ("baseline", "best", "final")]
         signal = "-" if run["signal"] is None else f"{run['signal']:.0%}"
-        spark = compute_sparkline(list(run["dev"]["by_step"].values()), 24, 0.0, 1.0)
-        cells = (run["run"], run["status"], run["policy"], run["seed"], run["steps"], format_duration(run["wall_s"]))
-        table.add_row(*(Text(clean(str(cell))) for cell in (*cells, *scores, signal, spark)))
+        spark = compute_sparkline(list(run["dev"]["by_step"].values()), 16, 0.0, 1.0)
+        cells = (name, run["policy"], run["seed"], run["steps"], *scores, signal, spark)
+        table.add_row(*(Text(clean(str(cell))) for cell in cells))
     return table
 
 

@@ -217,7 +217,7 @@ def _headline(review: Mapping[str, Any]) -> dict[str, str]:
         f"Test accuracy {where} (step {change['step']}): {change['difference']:+.3f}, "
         f"95% interval {low:+.3f} to {high:+.3f}, {'compared prompt by prompt' if change['paired'] else 'unpaired'}."
     )
-    if change["step"] == 0 and change["of"] == "best":
+    if change["step"] == change["from_step"] and change["of"] == "best":
         title, text = f"No checkpoint beat the start: {change['from']:.3f}", "On dev the start is still the best."
     kind = "failed" if status == "failed" else change["verdict"]
     return {"kind": kind, "title": title, "text": f"{text} {_sentence(ended)}".strip()}

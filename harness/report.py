@@ -130,6 +130,7 @@ def _change(
     return {
         "of": "best" if step == best_step else "final",
         "step": step,
+        "from_step": start,
         "from": test[start].accuracy,
         "to": test[step].accuracy,
         "difference": found.value,
