@@ -72,13 +72,13 @@ def test_the_report_answers_at_once_and_has_every_part(store: RunStore, tmp_path
     record_night(store)
     page = page_of(store, "night", tmp_path)
     text = Words(page).text
-    for words in (
+    wanted = (
         "Better: 0.400 → 0.800",
         "at the best checkpoint by dev (step 40): +0.400, 95% interval +0.294 to +0.491, compared prompt by prompt",
         "grpo export night --checkpoint best",
         "grpo resume night --steps 80",
         "max_tokens 64 → 96",
-        "2 by manual, 1 by llm, 1 by rules",
+        "2 by manual, 1 by rules, 1 by llm",
         "(1 refused); 36 times continue",
         "refused: no checkpoint 99",
         "learning_rate pinned by hand",
@@ -88,8 +88,8 @@ def test_the_report_answers_at_once_and_has_every_part(store: RunStore, tmp_path
         "grpo run night.toml --name 'night; rm -rf /'",
         "2 decisions by hand belong to this run",
         "of 100.",
-    ):
-        assert words in text, words
+    )
+    assert [words for words in wanted if words not in text] == []
     figures = figures_of(page)
     assert {"learning", "signal", "pool", "health-0", "health-4", "knob-0", "knob-2"} <= set(figures)
     names = [trace.get("name") for trace in figures["learning"]["data"]]
