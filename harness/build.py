@@ -34,6 +34,8 @@ from harness.places import database_url
 from harness.process import prepare_process
 from harness.pulse import Pulse
 from harness.replay import check_same, load_repeated
+from harness.report_file import FILE as REPORT
+from harness.report_file import write_report_apart
 from harness.seeds import derive_seed
 from harness.session import Session
 from harness.snapshot import SnapshotReader
@@ -190,7 +192,13 @@ class Run:
         self.progress = Pulse(store, run_id, wall_s=lambda: self.wall_s, note=self._note)
 
     def drive(self) -> tuple[Status, str]:
-        """Warm start, forecast, steps, end. Returns how and why it ended; raises nothing but KeyboardInterrupt."""
+        """Warm start, forecast, steps, end, report. Returns how and why it ended; raises nothing but
+        KeyboardInterrupt."""
+        ended = self._drive()
+        self._write_report()
+        return ended
+
+    def _drive(self) -> tuple[Status, str]:
         open_log(self.folder)
         self.parts.reward.log = self.folder / "reward.txt"
         try:
@@ -215,6 +223,18 @@ class Run:
         except StoreUnavailable as fault:
             log.warning("not on record: %s (%s)", reason, fault)
         return status, reason
+
+    def _write_report(self) -> None:
+        """The run has ended and its end is on record: what goes wrong here is told and changes nothing."""
+        self.store.patience = None
+        try:
+            fault = write_report_apart(self.store.url, self.name, self.folder / REPORT)
+        except KeyboardInterrupt:
+            fault = "interrupted"
+        if fault:
+            log.warning("no report: %s", fault)
+            with suppress(StoreUnavailable):
+                self._note(f"no {REPORT}: {fault}; to write it: grpo review {self.name} --html FILE")
 
     def _note(self, text: str) -> None:
         self.store.record_event(self.run_id, self.store.load_run(self.run_id)["last_step"], "warning", text)

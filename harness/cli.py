@@ -29,6 +29,7 @@ from harness.options import (
     DbOption,
     DetachFlag,
     ForceFlag,
+    HtmlOption,
     JsonFlag,
     OutOption,
     PlainFlag,
@@ -451,16 +452,80 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
 
 
 @app.command()
-def review(run: RunName = "latest", as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
-    """What a run did and why: scores, signal, every decision with its evidence, samples before and after."""
+def review(
+    run: RunName = "latest",
+    html: HtmlOption = None,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """What a run did and why: scores, signal, every decision with its evidence, samples before and after.
+
+    A run writes the page itself when it ends: report.html in its folder.
+
+    Examples:
+
+      grpo review latest
+
+      grpo review night-1 --html night-1.html
+    """
     from harness.report import build_review, render_review
     from harness.snapshot import load_history
 
-    document = build_review(load_history(open_reader(db, out, run), run, whole_run=as_json))
+    store = open_reader(db, out, run)
+    if html is not None:
+        from harness.report_file import write_report
+
+        write_report(store, run, html, where=_where(store.url))
+        if not as_json:
+            print(html)
+            return
+    document = build_review(load_history(store, run, whole_run=as_json))
     if as_json:
         print(json.dumps(document, allow_nan=False))
     else:
         Console().print(render_review(document))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Names of runs, or 'latest'.")],
+    html: HtmlOption = None,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """What differs between runs: scores with intervals, spec, knobs and decisions. The first is the reference.
+
+    Where the test prompts are the same, scores are compared prompt by prompt.
+
+    Examples:
+
+      grpo compare rules-1 fixed-1
+
+      grpo compare night-1 night-2 night-3 --html nights.html
+    """
+    from harness.compare import build_comparison, render_comparison
+    from harness.snapshot import load_history
+
+    store = open_reader(db, out, runs[0])
+    records = [store.find_run(name) for name in runs]
+    if len({record.id for record in records}) < max(2, len(records)):
+        raise InputError("compare takes two or more different runs; grpo runs lists them")
+    names = [record.name for record in records]
+    if html is not None:
+        from harness.report_file import write_comparison
+
+        write_comparison(store, names, html)
+        if not as_json:
+            print(html)
+            return
+    histories = [load_history(store, name, whole_run=False) for name in names]
+    document = build_comparison(histories, [store.load_run(record.id)["spec"] for record in records])
+    if as_json:
+        print(json.dumps(document, allow_nan=False))
+    else:
+        Console().print(render_comparison(document))
 
 
 # ---------------------------------------------------------------- measuring

@@ -20,6 +20,9 @@ PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")
 ]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page that opens offline, with plots.")
+]
 DetachFlag = Annotated[bool, typer.Option("--detach", help="Run away from this terminal; grpo watch shows it.")]
 SuperviseFlag = Annotated[
     bool, typer.Option("--supervise", help="Start again from the checkpoint when the process dies or hangs.")

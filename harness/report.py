@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from statistics import fmean
 from typing import Any
@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.dashboard import compute_sparkline, format_decision
+from harness.difference import VERDICTS, compute_difference, describe_interval
 from harness.places import best_link
 from harness.text import clean, format_changes, format_duration
-from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, SampleRecord
+from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, RunRecord, SampleRecord
 
 DECISIONS_TOLD = 50
 """Rows of the table of decisions; what does not fit is in the document."""
@@ -35,6 +36,9 @@ def build_review(history: History) -> dict[str, Any]:
     shares = {part: _mean(history.buckets.get(metric, ())) for part, metric in SHARES.items()}
     parts = [shares[part] for part in ("all_zero", "all_one", "flat")]
     shares["no_signal"] = None if None in parts else sum(part or 0.0 for part in parts)
+    last = max(history.rewards, default=history.era_start)
+    bottleneck = find_bottleneck(newest, dev, history.decisions)
+    change = _change(history, test, best_step, last)
     return {
         "run": run.name,
         "status": run.status,
@@ -46,7 +50,8 @@ def build_review(history: History) -> dict[str, Any]:
         "rollouts": run.rollouts,
         "wall_s": round(run.wall_s, 1),
         "folder": run.folder,
-        "heldout": _heldout(test, history.era_start, best_step, max(history.rewards, default=history.era_start)),
+        "heldout": _heldout(test, history.era_start, best_step, last),
+        "change": change,
         "dev": {"by_step": {str(look.step): look.accuracy for look in dev}},
         "reward": {
             "first": rewards[0] if rewards else None,
@@ -66,7 +71,8 @@ def build_review(history: History) -> dict[str, Any]:
         "checkpoints": [asdict(checkpoint) for checkpoint in history.checkpoints],
         "samples": _documents(history.samples, "kind"),
         "events": [asdict(event) for event in history.events],
-        "bottleneck": find_bottleneck(newest, dev, history.decisions),
+        "bottleneck": bottleneck.text if bottleneck else None,
+        "next_steps": find_next_steps(history, change, dev, bottleneck),
     }
 
 
@@ -112,9 +118,39 @@ def _heldout(test: Mapping[int, EvaluationRecord], start: int, best_step: int | 
     }
 
 
+def _change(
+    history: History, test: Mapping[int, EvaluationRecord], best_step: int | None, last: int
+) -> dict[str, Any] | None:
+    """What the run made of the test score: at the best checkpoint, which is what an export takes, else at the end."""
+    start = history.era_start
+    step = best_step if best_step in test else last
+    if step is None or start not in test or step not in test:
+        return None
+    found = compute_difference(test[start], test[step], history.answers.get(start, {}), history.answers.get(step, {}))
+    return {
+        "of": "best" if step == best_step else "final",
+        "step": step,
+        "from_step": start,
+        "from": test[start].accuracy,
+        "to": test[step].accuracy,
+        "difference": found.value,
+        "ci95": list(found.ci95),
+        "paired": found.paired,
+        "verdict": found.verdict,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Bottleneck:
+    """What held dev back, and what a person may try next about it."""
+
+    text: str
+    mend: str
+
+
 def find_bottleneck(
     steps: Sequence[Mapping[str, float]], dev: Sequence[EvaluationRecord], decisions: Sequence[DecisionRecord]
-) -> str | None:
+) -> Bottleneck | None:
     """When dev did not rise beyond its noise: what most likely held it back, with the numbers. None when it rose."""
     if not steps or len(dev) < 2:
         return None
@@ -125,21 +161,28 @@ def find_bottleneck(
     flat = f"dev {first.accuracy:.3f} at the start, at best {best.accuracy:.3f} (within its noise). "
     truncated, unsolved = means["completion/truncated_rate"], means["group/unsolved_rate"]
     if means["completion/errored_rate"] > 0.02:
-        return flat + f"Reward: the verifier failed on {means['completion/errored_rate']:.0%} of the completions."
+        errored = f"Reward: the verifier failed on {means['completion/errored_rate']:.0%} of the completions."
+        return Bottleneck(flat + errored, "Mend the reward; its errors are in log.txt and reward.txt of the run.")
     if truncated > 0.3:
-        return flat + f"max_tokens: {truncated:.0%} of the completions were cut, {unsolved:.0%} of the groups unsolved."
+        cut = f"max_tokens: {truncated:.0%} of the completions were cut, {unsolved:.0%} of the groups unsolved."
+        return Bottleneck(flat + cut, "Raise max_tokens and its upper bound, or ask for shorter answers.")
     if means["group/flat_rate"] > 0.4:
-        return flat + f"Reward: {means['group/flat_rate']:.0%} of the groups were flat, so only the format was paid."
+        paid = f"Reward: {means['group/flat_rate']:.0%} of the groups were flat, so only the format was paid."
+        return Bottleneck(flat + paid, "Give the format less weight, or grade partly right answers.")
     if means["group/solved_rate"] > 0.7:
-        return flat + f"Data too easy: {means['group/solved_rate']:.0%} of the groups were solved outright."
+        easy = f"Data too easy: {means['group/solved_rate']:.0%} of the groups were solved outright."
+        return Bottleneck(flat + easy, "Take a harder pool; grpo probe says beforehand how hard it is.")
     if unsolved > 0.7:
-        return flat + f"Data too hard or capacity: {unsolved:.0%} of the groups had no right completion."
+        hard = f"Data too hard or capacity: {unsolved:.0%} of the groups had no right completion."
+        return Bottleneck(flat + hard, "Try easier prompts, a warm start or a larger model; grpo probe tells.")
     if means["kl/mean"] < 1e-3:
         rate = steps[-1].get("learning_rate", 0.0)
-        return flat + f"Learning rate: at {rate:.1e} KL reached only {means['kl/mean']:.1e}."
+        small = f"Learning rate: at {rate:.1e} KL reached only {means['kl/mean']:.1e}."
+        return Bottleneck(flat + small, "Raise the learning rate.")
     changed = sum(bool(decision.changes) for decision in decisions)
     mixed = means["group/mixed_rate"]
-    return flat + f"Capacity or steps: {mixed:.0%} of the groups had signal, {changed} changes of knobs did not help."
+    rest = f"Capacity or steps: {mixed:.0%} of the groups had signal, {changed} changes of knobs did not help."
+    return Bottleneck(flat + rest, "Give it more steps first; then a larger model or another pool.")
 
 
 _BOTTLENECK_METRICS = (
@@ -151,6 +194,54 @@ _BOTTLENECK_METRICS = (
     "group/mixed_rate",
     "kl/mean",
 )
+
+
+def find_next_steps(
+    history: History, change: Mapping[str, Any] | None, dev: Sequence[EvaluationRecord], bottleneck: Bottleneck | None
+) -> list[dict[str, str]]:
+    """What a person may do now, the most useful first: ``{text, command}``, the command empty where there is none."""
+    run, steps = history.run, []
+
+    def say(text: str, command: str = "") -> None:
+        steps.append({"text": text, "command": command})
+
+    ended = run.status in ("finished", "stopped", "failed")
+    if not ended and history.alive:
+        say("It is still running.", f"grpo watch {run.name}")
+        return steps
+    if not ended:
+        say("Its process is gone; go on from the newest checkpoint.", f"grpo resume {run.name}")
+    elif run.status == "failed" and history.checkpoints:
+        say("Mend what ended it, then go on from the newest checkpoint.", f"grpo resume {run.name}")
+    elif run.status == "failed":
+        say(f"Mend what ended it, then start anew; {run.folder}/log.txt has the details.")
+    elif run.stop_reason.startswith("interrupted"):
+        say("It was interrupted; go on where it stopped.", f"grpo resume {run.name}")
+    verdict = change["verdict"] if change else None
+    if change and verdict == "better":
+        which = "best" if change["of"] == "best" else "final"
+        say(
+            f"The {which} checkpoint is better than the start: take it.", f"grpo export {run.name} --checkpoint {which}"
+        )
+    elif verdict == "worse":
+        say("Keep the model as it was: this run made it worse. The decisions below say what was tried.")
+    if bottleneck and verdict != "better":
+        say(bottleneck.mend)
+    best = max(dev, key=lambda look: look.accuracy, default=None)
+    if best is not None and best is dev[-1] and len(dev) > 1 and run.stop_reason.startswith("budget of"):
+        say("Dev was at its best at the last look: more steps may help.", f"grpo resume {run.name}{_more(run)}")
+    elif change and verdict == "unclear" and not bottleneck:
+        say("The difference is within noise: more test prompts or another seed would tell.")
+    return steps
+
+
+def _more(run: RunRecord) -> str:
+    """Twice the budget that is spent."""
+    return (
+        f" --hours {2 * run.budget_hours:g}"
+        if "hours" in run.stop_reason and run.budget_hours
+        else (f" --steps {2 * max(run.budget_steps, run.last_step)}")
+    )
 
 
 # ---------------------------------------------------------------- for the terminal
@@ -170,6 +261,9 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
         parts.append(Text(f"best checkpoint: {review['folder']}/{best_link(best['step'], accuracy)}"))
     if review["bottleneck"]:
         parts.append(Text(f"bottleneck: {review['bottleneck']}", style="yellow"))
+    for number, step in enumerate(review["next_steps"]):
+        lead = "next: " if number == 0 else "      "
+        parts.append(Text(clean(lead + step["text"])).append(f"  {step['command']}", style="bold"))
     return Group(*parts)
 
 
@@ -193,7 +287,15 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
             text.append(f", {held['best']:.3f} at the best checkpoint (step {held['best_step']})")
         if held["final"] is None:
             text.append(f"; the end was not scored: grpo eval {review['run']} --split test")
+    if review["change"]:
+        text.append(f"\n{describe_change(review['change'])}", style="bold")
     return text
+
+
+def describe_change(change: Mapping[str, Any]) -> str:
+    """``Better at the best checkpoint (step 70): +0.462 [+0.410, +0.510] prompt by prompt``."""
+    where = "the best checkpoint" if change["of"] == "best" else "the end"
+    return f"{VERDICTS[change['verdict']]} at {where} (step {change['step']}): {describe_interval(change)}"
 
 
 def _trends(review: Mapping[str, Any]) -> RenderableType:
@@ -220,15 +322,16 @@ def _decision_table(review: Mapping[str, Any]) -> RenderableType:
     shown = acted[-DECISIONS_TOLD:]
     earlier = f"; the newest {len(shown)} of {len(acted)}, all with --json" if len(shown) < len(acted) else ""
     table = Table(title=f"decisions ({review['continued']} times continue{earlier})", title_justify="left")
-    for name in ("step", "by", "action", "evidence", "hypothesis", "expected", "measured"):
+    measured = any(d["measured"] or d["verdict"] for d in shown)
+    columns = ("step", "by", "action", "evidence", "hypothesis", "expected", *(["effect"] if measured else []))
+    for name in columns:
         table.add_column(name, overflow="fold")
     for d in shown:
         record = DecisionRecord(**d)
         evidence = f"refused: {d['refused']}" if d["refused"] else d["evidence"]
-        measured = f"{d['verdict']}: {d['measured']}" if d["verdict"] else ""
-        what = format_decision(record)
-        cells = (str(d["step"]), d["source"], what, evidence, d["hypothesis"], d["expected"], measured)
-        table.add_row(*(Text(clean(cell)) for cell in cells))
+        effect = ": ".join(part for part in (d["verdict"], d["measured"]) if part)
+        cells = (str(d["step"]), d["source"], format_decision(record), evidence, d["hypothesis"], d["expected"], effect)
+        table.add_row(*(Text(clean(cell)) for cell in cells[: len(columns)]))
     return table if acted else Text("no decision but continue")
 
 

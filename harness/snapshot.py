@@ -28,6 +28,7 @@ from harness.types import (
     Asked,
     Bucket,
     CheckpointRecord,
+    Course,
     DecisionRecord,
     EvaluationRecord,
     EventRecord,
@@ -56,6 +57,9 @@ LIVE_STEPS = """
 SELECT step, parent, knobs, metrics FROM steps
 WHERE run_id = ? AND state = 'live' AND step > ? ORDER BY step DESC LIMIT ?
 """
+FIRST_LIVE_STEPS = """
+SELECT metrics FROM steps WHERE run_id = ? AND state = 'live' ORDER BY step LIMIT ?
+"""
 REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
 DECISIONS = f"SELECT {', '.join(DECISION_FIELDS)} FROM decisions WHERE run_id = ?"
 ACTED = "action != 'continue'"
@@ -80,6 +84,27 @@ SELECT step FROM completions WHERE id IN (
 )
 """
 EVENTS = "SELECT step, level, text, at FROM events WHERE run_id = ? ORDER BY id"
+TEST_ANSWERS = """
+SELECT step, correct FROM evaluations
+WHERE run_id = :run AND split = 'test' AND step >= (SELECT era_start FROM runs WHERE id = :run)
+"""
+KNOBS_IN_FORCE = """
+SELECT step, knobs FROM (
+    SELECT step, knobs, lag(knobs) OVER (ORDER BY step) AS before FROM steps WHERE run_id = :run AND state = 'live'
+) WHERE before IS NULL OR before != knobs ORDER BY step
+"""
+TIMES = ("rollout", "reward", "update", "step")
+SECONDS = (
+    "SELECT "
+    + ", ".join(f"""total(json_extract(metrics, '$."time/{name}_s"'))""" for name in TIMES)
+    + " FROM steps WHERE run_id = :run"
+)
+STEPS_OF_GROUPS = 2_000
+"""Steps of which a plotted report reads the groups, at most."""
+GROUPS = """
+SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id
+WHERE run_id = :run AND state = 'live' AND (:last - step) % :every = 0 ORDER BY step, groups.id
+"""
 BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
 
 
@@ -236,11 +261,34 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
             evaluations=tuple(
                 evaluation_record(r) for r in c.execute(f"{EVALUATIONS} ORDER BY step, id", {"run": run.id})
             ),
+            answers={step: load_json(correct) for step, correct in c.execute(TEST_ANSWERS, {"run": run.id})},
             decisions=tuple(decision_record(r) for r in c.execute(f"{decisions} ORDER BY step, id", here)),
             continued=decided - acted,
             events=tuple(EventRecord(*r) for r in c.execute(EVENTS, here)),
             samples=tuple(sample_record(r) for r in c.execute(f"{samples} ORDER BY id", {"run": run.id})),
             checkpoints=tuple(checkpoint for checkpoint, _ in load_checkpoints(c, run.id)),
+        )
+
+
+def load_course(store: RunReader, run_id: int) -> Course:
+    """What the plotted report needs beside ``load_history``."""
+    here = {"run": run_id}
+    with store.read() as c:
+        row = c.execute("SELECT spec, last_step FROM runs WHERE id = :run", here).fetchone()
+        every = max(1, -(-row["last_step"] // STEPS_OF_GROUPS))
+        oldest = c.execute(FIRST_LIVE_STEPS, (run_id, NEWEST_STEPS)).fetchall()
+        return Course(
+            spec=load_json(row["spec"]),
+            oldest=tuple(load_metrics(step["metrics"]) for step in oldest),
+            knobs=tuple((step, load_knobs(knobs)) for step, knobs in _tuples(c, KNOBS_IN_FORCE, here)),
+            seconds=dict(zip(TIMES, c.execute(SECONDS, here).fetchone(), strict=True)),
+            groups=tuple(
+                (step, prompt_id, label, sum(load_json(correct)), sum(r is not None for r in load_json(rewards)))
+                for step, prompt_id, label, correct, rewards in _tuples(
+                    c, GROUPS, here | {"last": row["last_step"], "every": every}
+                )
+            ),
+            every=every,
         )
 
 

@@ -13,6 +13,13 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else ("⏎" if c == "\n" else "�") for c in text)
 
 
+def clean_lines(text: str, limit: int | None = None) -> str:
+    """The same where lines may stay lines, as on a page; at most ``limit`` characters, then how many more there are."""
+    shown = text if limit is None else text[:limit]
+    lines = "\n".join(clean(line) for line in shown.expandtabs(4).split("\n"))
+    return lines if len(shown) == len(text) else f"{lines}\n… {len(text) - len(shown):,} more characters"
+
+
 def format_duration(seconds: float) -> str:
     """``90`` as ``1 min 30 s``."""
     if seconds < 60:

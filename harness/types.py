@@ -386,8 +386,8 @@ class History:
     """The whole record of a run, of its steps only what a review tells.
 
     Of the live steps in order: ``rewards`` by step, ``buckets`` over all, and all metrics of the ``newest``.
-    ``evaluations`` has those of the present era, ``samples`` the fixed prompts, ``continued`` how many decisions were
-    to continue.
+    ``evaluations`` has those of the present era, ``answers`` what they found on the test split (1 or 0 by prompt id, by
+    step), ``samples`` the fixed prompts, ``continued`` how many decisions were to continue.
     """
 
     run: RunRecord
@@ -403,11 +403,29 @@ class History:
     buckets: Mapping[str, tuple[Bucket, ...]]
     newest: tuple[Metrics, ...]
     evaluations: tuple[EvaluationRecord, ...]
+    answers: Mapping[int, Mapping[str, int]]
     decisions: tuple[DecisionRecord, ...]
     continued: int
     events: tuple[EventRecord, ...]
     samples: tuple[SampleRecord, ...]
     checkpoints: tuple[CheckpointRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What only the plotted report tells of a run, beside its History.
+
+    ``oldest`` are the metrics of the first live steps, ``knobs`` those in force from a live step on, ``seconds`` the
+    sums of the ``time/`` metrics over all steps ever taken. ``groups`` are (step, prompt id, label, completions that
+    were correct, completions that were judged) of every ``every``-th step, so that a long run is read in bounded time.
+    """
+
+    spec: Mapping[str, Any]
+    oldest: tuple[Metrics, ...]
+    knobs: tuple[tuple[int, Knobs], ...]
+    seconds: Mapping[str, float]
+    groups: tuple[tuple[int, str, str, int, int], ...]
+    every: int
 
 
 # ---------------------------------------------------------------- what a decision rests on

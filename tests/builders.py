@@ -194,5 +194,5 @@ def record_step(
         "reward_range": (0.0, 1.0),
         "wall_s": float(step),
     }
-    record = make_step(step, metrics, parent=values.pop("parent", None))
+    record = make_step(step, metrics, parent=values.pop("parent", None), knobs=values.pop("knobs", None))
     store.record_step(run_id, record, **given | values)

@@ -260,9 +260,12 @@ def measure_looks(steps: int) -> dict[str, Any]:
             "database_mib": round(Path(db).stat().st_size / 2**20),
             "first_frame_s": round(median(frames), 3),
         }
+        page = Path(folder) / "page.html"
         for words in (["runs"], ["watch", "bench"], ["review", "bench"], ["review", "bench", "--json"]):
             seconds = median(_time_process([*words, "--db", db]) for _ in range(5))
             result[f"grpo {' '.join(words)}"] = round(seconds, 3)
+        seconds = median(_time_process(["review", "bench", "--html", str(page), "--db", db]) for _ in range(5))
+        result |= {"grpo review bench --html": round(seconds, 3), "page_mib": round(page.stat().st_size / 2**20, 2)}
     return result
 
 

@@ -272,8 +272,9 @@ LEVEL = (make_look(0, 0.30), make_look(10, 0.31))
 def test_the_bottleneck_is_named_with_its_numbers(metrics: dict[str, float], words: str) -> None:
     found = find_bottleneck([HEALTHY | metrics] * 5, LEVEL, [make_change(3, "beta")])
     assert found is not None
-    assert found.startswith("dev 0.300 at the start, at best 0.310 (within its noise). ")
-    assert words in found
+    assert found.text.startswith("dev 0.300 at the start, at best 0.310 (within its noise). ")
+    assert words in found.text
+    assert found.mend
 
 
 @pytest.mark.parametrize(
@@ -291,4 +292,6 @@ def test_without_a_fall_behind_there_is_no_bottleneck(steps: list[dict[str, floa
 
 def test_only_the_last_twenty_steps_are_judged() -> None:
     steps = [HEALTHY | {"group/solved_rate": 1.0}] * 30 + [HEALTHY] * 20
-    assert "Capacity or steps" in (find_bottleneck(steps, LEVEL, []) or "")
+    found = find_bottleneck(steps, LEVEL, [])
+    assert found is not None
+    assert "Capacity or steps" in found.text

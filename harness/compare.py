@@ -1,0 +1,203 @@
+"""Several runs side by side: what differs in their specs, knobs, decisions and scores. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.dashboard import compute_sparkline, format_decision
+from harness.difference import compute_difference, describe_interval
+from harness.report import build_review
+from harness.text import clean
+from harness.types import DecisionRecord, EvaluationRecord, History
+
+MOVES_TOLD = 50
+"""Steps at which decisions differ, as many as are shown to people: the first ones, since the rest follows from them."""
+OWN = ("name", "note", "output")
+"""Sections of a spec that say where a run lies and not what it does."""
+
+
+def build_comparison(histories: Sequence[History], specs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document of ``grpo compare --json``. The first run is what the others are compared with."""
+    names = [history.run.name for history in histories]
+    reviews = [build_review(history) for history in histories]
+    flat = [dict(_flatten(spec)) for spec in specs]
+    return {
+        "reference": names[0],
+        "runs": [_summary(review, history) for review, history in zip(reviews, histories, strict=True)],
+        "differences": [_difference(histories[0], other) for other in histories[1:]],
+        "spec": _differing(names, flat, leave_out=OWN),
+        "knobs": _differing(names, [review["knobs"] for review in reviews]),
+        "decisions": _differing_decisions(histories),
+    }
+
+
+def _summary(review: Mapping[str, Any], history: History) -> dict[str, Any]:
+    names = (
+        "run",
+        "status",
+        "stop_reason",
+        "policy",
+        "seed",
+        "steps",
+        "rollouts",
+        "wall_s",
+        "heldout",
+        "change",
+        "dev",
+    )
+    return {name: review[name] for name in names} | {
+        "signal": review["signal"]["no_signal_rate"],
+        "reward": {"first": review["reward"]["first"], "last": review["reward"]["last"]},
+        "decided": sum(d.action != "continue" and d.refused is None for d in history.decisions),
+    }
+
+
+def _difference(reference: History, other: History) -> dict[str, Any]:
+    """Test scores of ``other`` minus those of ``reference``, at the best checkpoint of each and at the end."""
+    found: dict[str, Any] = {"run": other.run.name, "against": reference.run.name}
+    for which in ("best", "final"):
+        ours, theirs = _test_look(other, which), _test_look(reference, which)
+        if ours is None or theirs is None:
+            found[which] = None
+            continue
+        answers = reference.answers.get(theirs.step, {}), other.answers.get(ours.step, {})
+        difference = compute_difference(theirs, ours, *answers)
+        found[which] = {
+            "from": theirs.accuracy,
+            "to": ours.accuracy,
+            "difference": difference.value,
+            "ci95": list(difference.ci95),
+            "paired": difference.paired,
+            "verdict": difference.verdict,
+        }
+    return found
+
+
+def _test_look(history: History, which: str) -> EvaluationRecord | None:
+    best = next((checkpoint.step for checkpoint in history.checkpoints if checkpoint.best), None)
+    step = best if which == "best" else max(history.rewards, default=None)
+    return next((look for look in history.evaluations if look.split == "test" and look.step == step), None)
+
+
+def _flatten(section: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _differing(
+    names: Sequence[str], values: Sequence[Mapping[str, Any]], leave_out: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """``[{field, values: {run: value}}]`` where not all runs have the same."""
+    fields = dict.fromkeys(field for each in values for field in each if field.partition(".")[0] not in leave_out)
+    return [
+        {"field": field, "values": {name: each.get(field) for name, each in zip(names, values, strict=True)}}
+        for field in fields
+        if any(each.get(field) != values[0].get(field) for each in values)
+    ]
+
+
+def _differing_decisions(histories: Sequence[History]) -> list[dict[str, Any]]:
+    """``[{step, runs: {run: [{source, action, evidence}]}}]`` of the steps before which not all did the same."""
+    acted: list[dict[int, list[DecisionRecord]]] = []
+    for history in histories:
+        by_step: dict[int, list[DecisionRecord]] = {}
+        for decision in history.decisions:
+            if decision.action != "continue" and decision.refused is None:
+                by_step.setdefault(decision.step, []).append(decision)
+        acted.append(by_step)
+    rows = []
+    for step in sorted({step for by_step in acted for step in by_step}):
+        told = [[(d.source, format_decision(d)) for d in by_step.get(step, ())] for by_step in acted]
+        if any(each != told[0] for each in told):
+            rows.append(
+                {
+                    "step": step,
+                    "runs": {
+                        history.run.name: [
+                            {"source": d.source, "action": format_decision(d), "evidence": d.evidence}
+                            for d in by_step.get(step, ())
+                        ]
+                        for history, by_step in zip(histories, acted, strict=True)
+                    },
+                }
+            )
+    return rows
+
+
+# ---------------------------------------------------------------- for the terminal
+
+
+def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
+    """A comparison as a person reads it."""
+    parts: list[RenderableType] = [_scores(comparison), Text("")]
+    for difference in comparison["differences"]:
+        for which, found in (("best checkpoint", difference["best"]), ("end", difference["final"])):
+            if found is not None:
+                line = f"{difference['run']} against {difference['against']} at the {which}: "
+                parts.append(Text(line).append(describe_interval(found), style="bold"))
+    parts.append(Text(""))
+    names = [run["run"] for run in comparison["runs"]]
+    for title, rows in (("spec", comparison["spec"]), ("knobs at the end", comparison["knobs"])):
+        if rows:
+            parts += [_table(title, names, [(row["field"], row["values"]) for row in rows]), Text("")]
+        else:
+            parts.append(Text(f"{title}: no difference"))
+    moves = comparison["decisions"]
+    shown = [
+        (
+            str(row["step"]),
+            {run: "; ".join(f"{d['source']}: {d['action']}" for d in told) for run, told in row["runs"].items()},
+        )
+        for row in moves[:MOVES_TOLD]
+    ]
+    more = f" (the first {MOVES_TOLD} of {len(moves)}, all with --json)" if len(moves) > MOVES_TOLD else ""
+    parts.append(_table(f"decisions before step{more}", names, shown) if shown else Text("decisions: no difference"))
+    return Group(*parts)
+
+
+def _scores(comparison: Mapping[str, Any]) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    names = [
+        run["run"] if run["status"] == "finished" else f"{run['run']} ({run['status']})" for run in comparison["runs"]
+    ]
+    table.add_column("run", min_width=max(map(len, names)))
+    for column in ("policy", "seed", "steps", "start", "best", "last", "no signal", "dev"):
+        table.add_column(column, overflow="fold")
+    for name, run in zip(names, comparison["runs"], strict=True):
+        held = run["heldout"]
+        scores = ["-" if held[which] is None else f"{held[which]:.3f}" for which in ("baseline", "best", "final")]
+        signal = "-" if run["signal"] is None else f"{run['signal']:.0%}"
+        spark = compute_sparkline(list(run["dev"]["by_step"].values()), 16, 0.0, 1.0)
+        cells = (name, run["policy"], run["seed"], run["steps"], *scores, signal, spark)
+        table.add_row(*(Text(clean(str(cell))) for cell in cells))
+    return table
+
+
+def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> RenderableType:
+    table = Table(title=title, title_justify="left")
+    for column in ("", *names):
+        table.add_column(Text(column), overflow="fold")
+    for first, values in rows:
+        table.add_row(Text(clean(first)), *(Text(clean(format_value(values[name]))) for name in names))
+    return table
+
+
+def format_value(value: Any) -> str:
+    """A value of a spec in a cell."""
+    return (
+        "-"
+        if value in (None, "")
+        else value
+        if isinstance(value, str)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )

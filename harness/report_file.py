@@ -1,0 +1,84 @@
+"""Reports as files: from the record of runs, and of what the pool says of their groups, to a page on disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from harness.compare import build_comparison
+from harness.errors import InputError
+from harness.reader import RunReader
+from harness.snapshot import load_course, load_history
+from pools.view import RATE_BINS, SeenGroup, compute_windows
+
+FILE = "report.html"
+"""In a run's folder, written when the run ends."""
+WINDOWS = 24
+"""Columns of the pool's heat map, at most."""
+LIMIT_S = 120.0
+"""After which the report at the end of a run is given up: a report is no reason to wait."""
+
+
+def write_report(store: RunReader, name: str, file: Path, *, where: str = "") -> None:
+    """The morning report of a run. Raises InputError."""
+    check_file(file)
+    history = load_history(store, name, whole_run=False)
+    course = load_course(store, history.run.id)
+    groups = (SeenGroup(*group) for group in course.groups)
+    pool_size = history.manifest.get("split_sizes", {}).get("train", 0)
+    windows = compute_windows(groups, pool_size=pool_size, count=WINDOWS)
+    from harness.page import render_report
+
+    _write(file, render_report(history, course, [asdict(window) for window in windows], RATE_BINS, where=where))
+
+
+def write_comparison(store: RunReader, names: Sequence[str], file: Path) -> None:
+    """The page of ``grpo compare``. Raises InputError."""
+    check_file(file)
+    histories = [load_history(store, name, whole_run=False) for name in names]
+    specs = [store.load_run(history.run.id)["spec"] for history in histories]
+    from harness.page import render_comparison
+
+    _write(file, render_comparison(build_comparison(histories, specs), histories))
+
+
+def write_report_apart(url: str, name: str, file: Path) -> str:
+    """The morning report, written by another process, so that nothing it does can hurt this one. Returns what went
+    wrong, empty when nothing did."""
+    command = [sys.executable, "-m", "harness", "review", name, "--html", str(file), "--db", url]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {LIMIT_S:g} s"
+    except OSError as error:
+        return str(error)
+    said = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else (said[-1] if said else f"exit code {done.returncode}")
+
+
+def check_file(file: Path) -> None:
+    """Raises InputError when it cannot be written."""
+    if file.is_dir():
+        raise InputError(f"--html: {file} is a folder; name a file")
+    if not file.absolute().parent.is_dir():
+        raise InputError(f"--html: there is no folder {file.absolute().parent}")
+
+
+def _write(file: Path, page: str) -> None:
+    """Whole or not at all: who has it open sees the old one or the new one."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        raise InputError(f"--html: cannot write {file}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
