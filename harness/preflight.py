@@ -4,9 +4,9 @@ Every check passes, warns or fails, with the offending row, text and reward. Whe
 lowest reward of the range (or 0 where penalties go below).
 
     ground truth  no row is refused by the reward itself (one that a constant program solves, one that cannot be read)
-    gold          the reference answer of every row has full marks (harness/references.py)
     errors        no answer makes the reward fail: an exception, None, NaN, a bool, a value out of range
     constant      not everything has the same reward
+    gold          the reference answer of every row has full marks (harness/references.py)
     silence       nothing for empty, blank and meaningless texts and for empty tags
     echo          nothing for the prompt repeated (by chance on a few rows)
     tricks        no more than half for several answers, a denied one, or one that is taken back
@@ -53,6 +53,8 @@ PARTIAL = 0.6
 """Of the range: what honest partial credit goes up to (rewards/function_call.py)."""
 COMMON, ALWAYS = 0.3, 0.9
 """Share of rows for which one constant answer is right: worth a word, and no task any more."""
+TOLD = 2
+"""Failed checks of which an error message says more than the name."""
 SILENT = {
     "nothing": "",
     "white space": " \n\t \n",
@@ -141,9 +143,9 @@ def run_preflight(rows: Sequence[Prompt], reward: Reward) -> Report:
     return Report(
         (
             _check_truths(rows, reward),
-            _check_gold(references, len(rows), reward),
             _check_errors(probes, references),
             _check_constant(probes, references),
+            _check_gold(references, len(rows)),
             _check_silence(probes, reward),
             _check_echo(probes, reward),
             _check_tricks(probes, reward),
@@ -211,9 +213,9 @@ def _tricks(row: Reference, others: Sequence[Reference]) -> dict[str, str]:
         return {}
     gold, wrong = row.text, others[0].text
     found = {"the right answer, then a wrong one": f"{gold}\n\n{wrong}"}
-    if row.write is None:
-        return found
     truth, false = row.prompt.ground_truth, others[0].prompt.ground_truth
+    if row.write is None or truth.lstrip().startswith("{"):  # calls, programs: words around them say nothing
+        return found
     listed = ", ".join(sorted({truth, *(other.prompt.ground_truth for other in others)}))
     for name, text in {
         "several answers": f"{wrong}\n{gold}\n{others[-1].text}",
@@ -243,7 +245,7 @@ def _check_truths(rows: Sequence[Prompt], reward: Reward) -> Outcome:
     return Outcome("ground truth", "pass", f"{len(rows):,} rows can be judged")
 
 
-def _check_gold(references: Sequence[Reference], rows: int, reward: Reward) -> Outcome:
+def _check_gold(references: Sequence[Reference], rows: int) -> Outcome:
     if not references:
         said = "no right answer is known in a form that the reward accepts: give rows a demonstration"
         return Outcome("gold", "warn", said)
@@ -418,7 +420,8 @@ def _short(text: str) -> str:
 def describe(report: Report) -> str:
     """What is wrong, in one line for an error message."""
     failed = [outcome for outcome in report.outcomes if outcome.level == "fail"]
-    return "; ".join(f"{f.check}: {f.said}{_place(f)}" for f in failed)
+    more = [f"and {', '.join(f.check for f in failed[TOLD:])} (grpo preflight tells)"] if failed[TOLD:] else []
+    return "; ".join([f"{f.check}: {f.said}{_place(f)}" for f in failed[:TOLD]] + more)
 
 
 def _place(outcome: Outcome) -> str:
