@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.decision_cost
 
-Prints JSON: milliseconds of CPU time (median and 95th percentile of 300), with an experiment open in each. The rules are
+Prints JSON: milliseconds of CPU time (median and 95th percentile of 300), with an experiment open. The rules are
 measured on the healthy log of tests/assets, repeated to 200 steps with noise, 50 decisions and 64 looks at dev.
 """
 
