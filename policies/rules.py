@@ -18,7 +18,7 @@ from policies.view import View
 COOL_DOWN = 6
 """Steps that a knob rests after a change."""
 URGENT_REST = 2
-"""The same where the finding cannot wait."""
+"""The same for an answer that need not wait; after a severe finding it need not rest at all."""
 MEASURED_AFTER = 6
 """Steps in which a change is measured; only an urgent answer may follow sooner."""
 UNCLEAR_REST = 20
@@ -92,17 +92,19 @@ class Case(NamedTuple):
         self, finding: Finding, knob: str, wanted: float, hypothesis: str, expected: str, *, urgent: bool = False
     ) -> Decision | None:
         """The knob moved to ``wanted``, within its bounds; None when it may not move (pinned, resting, in vain)."""
-        urgent = urgent or finding.severity == "severe"
-        value = self._allowed(knob, wanted, urgent=urgent)
+        rest = 1 if finding.severity == "severe" else URGENT_REST if urgent else COOL_DOWN
+        value = self._allowed(knob, wanted, rest)
         if value is None:
             return None
         kind: Literal["focus", "set"] = "focus" if knob == "focus" else "set"
         return Decision(Action(kind, {knob: value}), "rules", tell(finding), hypothesis, expected)
 
-    def _allowed(self, knob: str, wanted: float, *, urgent: bool) -> KnobValue:
-        view = self.view
+    def _allowed(self, knob: str, wanted: float, rest: int) -> KnobValue:
+        view, urgent = self.view, rest < COOL_DOWN
         now = getattr(view.knobs, knob)
-        if knob in view.snapshot.pins or not self._rested(knob, urgent=urgent):
+        if knob in view.snapshot.pins or view.next_step - view.changed_at.get(knob, -rest) < rest:
+            return None
+        if not urgent and self._being_measured():
             return None
         old = FRONTIER if now is None else now
         for record in reversed(view.changes):
@@ -116,12 +118,10 @@ class Case(NamedTuple):
         value = _within(wanted, view.snapshot.bounds[knob], whole=knob in WHOLE_NUMBERS)
         return None if value == now else value
 
-    def _rested(self, knob: str, *, urgent: bool) -> bool:
-        view = self.view
-        since_change = view.next_step - view.changed_at.get(knob, -COOL_DOWN)
-        since_any = view.next_step - max((d.step for d in view.changes), default=-MEASURED_AFTER)
-        measured = not view.changes or view.changes[-1].verdict is not None or since_any >= MEASURED_AFTER
-        return since_change >= URGENT_REST if urgent else since_change >= COOL_DOWN and measured
+    def _being_measured(self) -> bool:
+        """Whether the newest change has neither a verdict nor had the steps for one."""
+        last = self.view.changes[-1] if self.view.changes else None
+        return last is not None and last.verdict is None and self.view.next_step - last.step < MEASURED_AFTER
 
     def scaled(self, knob: str, factor: float) -> float:
         """The knob times ``factor``, which the verdict on the last change in that direction makes larger or smaller."""
@@ -208,8 +208,8 @@ def look_at_dev(case: Case) -> Decision | None:
 
 def slow_down(case: Case) -> Decision | None:
     """Updates are too large: a smaller learning rate, and where that may not move a temperature nearer to 1."""
-    severe = case.first("not_finite", *DRIFT, severe=True)
-    finding = severe or case.first("kl_spike", "length_inflation", "oscillation", "gradient_spike")
+    severe = case.first(*DRIFT, severe=True)
+    finding = severe or case.first("not_finite", "kl_spike", "length_inflation", "oscillation", "gradient_spike")
     if finding is None:
         return None
     wanted = case.scaled("learning_rate", MUCH_SLOWER if severe else SLOWER)

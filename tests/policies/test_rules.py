@@ -53,7 +53,7 @@ def judged(change: DecisionRecord, verdict: str) -> DecisionRecord:
         ("pays_everyone", "stop", {}),
         ("gamed", "stop", {}),
         ("dev_drop", "rollback", {"learning_rate": 5e-5}),
-        ("not_finite", "set", {"learning_rate": 2.5e-5}),
+        ("not_finite", "set", {"learning_rate": 5e-5}),
         ("chaos", "set", {"temperature": 1.0}),
         ("collapse", "set", {"temperature": 1.0}),
         ("kl_spike", "set", {"learning_rate": 5e-5}),
@@ -214,6 +214,12 @@ def test_a_knob_rests_after_its_change(done: int, kind: str) -> None:
     changed = (judged(make_change(10, "focus", 0.5, 0.65), "helped"),)
     snapshot = make_snapshot(make_steps(done, UNSOLVED), knobs=Knobs(focus=0.65), decisions=changed)
     assert decide(snapshot).action.kind == kind
+
+
+def test_numbers_that_overflow_right_after_a_change_are_answered_at_once() -> None:
+    raised = (make_change(4, "learning_rate", 1e-4, 1e-2),)
+    snapshot = replace(FAULTS["not_finite"][0], knobs=Knobs(learning_rate=1e-2), decisions=raised)
+    assert decide(snapshot).action.changes == {"learning_rate": 5e-3}
 
 
 def test_a_change_that_hurt_is_not_made_again_from_the_same_value() -> None:
