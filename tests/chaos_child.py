@@ -42,6 +42,7 @@ MOMENTS = (
 
 class ScriptedPolicy:
     kind = "rules"
+    repeats = False
 
     def decide(self, snapshot: Snapshot) -> Decision:
         action = SCRIPT.get(snapshot.steps_done + 1, Action("continue"))

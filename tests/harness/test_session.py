@@ -181,6 +181,7 @@ def test_the_best_weights_on_dev_are_saved_whenever_they_are_found(session: Sess
 def test_a_failing_policy_costs_a_decision_and_not_the_night(controller: Controller, run: Run) -> None:
     class Broken:
         kind = "fixed"
+        repeats = False
 
         def decide(self, snapshot: Snapshot) -> Decision:
             raise ZeroDivisionError("oops")
