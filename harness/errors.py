@@ -22,7 +22,7 @@ class InputError(HarnessError, ValueError):
 
 
 class RunFailed(HarnessError, RuntimeError):
-    """The run cannot continue; everything up to here is recorded."""
+    """The run cannot continue, or not begin: what is on record stays."""
 
 
 class StoreUnavailable(HarnessError, OSError):

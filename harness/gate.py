@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.errors import InputError
+from harness.errors import InputError, RunFailed
 from harness.inputs import Splits, build_reward, describe_reward, time_limit
 from harness.preflight import Outcome, Report, Reward, describe, run_preflight
 from harness.references import find_writer, judge_references
@@ -60,11 +60,12 @@ class Passage:
 
 
 def pass_gate(spec: RunSpec, splits: Splits, *, force: bool) -> Passage:
-    """Preflight before a run. Raises InputError when it fails and is not forced, or programs cannot be confined."""
+    """Preflight before a run. Raises RunFailed when it fails and is not forced (a broken reward, and nothing is
+    created), InputError where programs cannot be confined."""
     sandbox = check_sandbox(spec, splits)
     report = preflight_spec(spec, splits)
     if report.verdict == "fail" and not force:
-        raise InputError(f"preflight: {describe(report)}; mend the reward or the pool, or go on with --force")
+        raise RunFailed(f"preflight: {describe(report)}; mend the reward or the pool, or go on with --force")
     return Passage(report, sandbox, forced=report.verdict == "fail")
 
 

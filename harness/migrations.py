@@ -122,9 +122,13 @@ def second_schema(c: sqlite3.Connection) -> None:
 
 
 def third_schema(c: sqlite3.Connection) -> None:
-    """Version 3: runs from before pool.sampler drew uniformly, and go on like that."""
+    """Version 3: runs from before pool.sampler drew uniformly, and go on like that. Their hash of the reward was one of
+    its own module alone: it cannot be compared with what is hashed now."""
     missing = "json_extract(spec, '$.pool.sampler') IS NULL"
-    c.execute(f"UPDATE runs SET spec = json_set(spec, '$.pool.sampler', 'uniform') WHERE {missing}")
+    c.execute(
+        "UPDATE runs SET spec = json_set(spec, '$.pool.sampler', 'uniform'), "
+        f"manifest = json_set(manifest, '$.reward_sha256', '') WHERE {missing}"
+    )
 
 
 def fourth_schema(c: sqlite3.Connection) -> None:

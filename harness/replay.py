@@ -83,7 +83,7 @@ def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, 
 def check_same(first: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
     """Raises InputError when the data or the reward are no longer those of the run whose row is ``first``."""
     for what, key in (("prompts or ground truths of the pool", "data_sha256"), ("code of the reward", "reward_sha256")):
-        if first["manifest"].get(key) != manifest[key]:
+        if first["manifest"].get(key) and first["manifest"][key] != manifest[key]:  # "": not known
             raise InputError(f"the {what} changed since {first['name']} ran; put back what was there then to replay it")
 
 

@@ -143,7 +143,7 @@ def test_a_broken_reward_stops_the_run_before_it_trains(program: Program) -> Non
         "def reward(prompts, completions, **columns):\n    raise KeyError('no such column')\n"
     )
     words = ["run", "mini.toml", "--name", "bad", "--set", "reward.function=bad.py:reward"]
-    refused = program.run(*words, code=2)
+    refused = program.run(*words, code=1)
     assert "preflight: errors: the reward failed on" in refused.stderr
     assert not (program.folder / "runs").exists(), "nothing is created"
     done = program.run(*words, "--force", code=1)

@@ -249,7 +249,7 @@ def test_the_command_refuses_and_names_the_mend(program: Program) -> None:
         (["--accept", "everything"], "--accept takes reward or data"),
     ):
         assert said in program.run("resume", "r", *flags, code=2).stderr
-    stopped = program.run("resume", "r", "--steps", "4", "--accept", "reward", code=2)
+    stopped = program.run("resume", "r", "--steps", "4", "--accept", "reward", code=1)
     assert "preflight: constant: every one of" in stopped.stderr
     done = program.run("resume", "r", "--steps", "4", "--accept", "reward", "--force", "--json")
     document = json.loads(done.stdout)

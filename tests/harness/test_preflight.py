@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import InputError
+from harness.errors import InputError, RunFailed
 from harness.gate import check_spec, pass_gate, preflight_spec
 from harness.inputs import build_splits
 from harness.preflight import Report, Reward, describe, run_preflight
@@ -185,7 +185,7 @@ def gate(spec: RunSpec, *, force: bool = False) -> Any:
 
 def test_what_preflight_finds_stops_a_run_unless_it_is_forced(spec_of: Any) -> None:
     spec = spec_of("def judge(completion, ground_truth):\n    return float(ground_truth in completion)\n")
-    with pytest.raises(InputError, match=r"^preflight: .*tricks.*; mend .* --force$"):
+    with pytest.raises(RunFailed, match=r"^preflight: .*tricks.*; mend .* --force$"):
         gate(spec)
     passage = gate(spec, force=True)
     assert passage.forced
