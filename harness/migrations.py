@@ -127,7 +127,7 @@ def third_schema(c: sqlite3.Connection) -> None:
     missing = "json_extract(spec, '$.pool.sampler') IS NULL"
     c.execute(
         "UPDATE runs SET spec = json_set(spec, '$.pool.sampler', 'uniform'), "
-        f"manifest = json_set(manifest, '$.reward_sha256', '') WHERE {missing}"
+        f"manifest = json_replace(manifest, '$.reward_sha256', '') WHERE {missing}"
     )
 
 
