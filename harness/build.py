@@ -25,7 +25,16 @@ from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
 from harness.gate import Passage
-from harness.inputs import Splits, api_key, build_reward, check_inputs, check_policy, hash_reward, keep_splits
+from harness.inputs import (
+    Splits,
+    api_key,
+    build_reward,
+    check_inputs,
+    check_policy,
+    choose_demonstrations,
+    hash_reward,
+    keep_splits,
+)
 from harness.manifest import collect_manifest
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
@@ -262,9 +271,8 @@ class Run:
         if newest is None:
             store.supersede_after(self.run_id, -1, 0, live=[])
             if spec.warmstart.steps:
-                warm_start(
-                    parts.loaded, parts.splits["train"], spec.warmstart, seed=spec.seed, progress=self._warming_up
-                )
+                shown = choose_demonstrations(spec, parts.splits["train"])
+                warm_start(parts.loaded, shown, spec.warmstart, seed=spec.seed, progress=self._warming_up)
         else:  # the start is what KL is measured against, so it comes first
             load_weights(parts.loaded.model, Path(checkpoints.find(0).path))
         trainer = StepTrainer(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import random
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ from harness.errors import InputError
 from harness.hub import hub_answers
 from harness.places import refuse_running
 from harness.reader import RunReader
+from harness.seeds import derive_seed
 from harness.spec import REPLAY, RunSpec, check_policy_kind
+from harness.types import Prompt
 from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
@@ -116,6 +119,13 @@ def _assigned_path(spec: RunSpec) -> Path:
     source = identify_source(spec.pool.source, base=folder)
     readable = re.sub(r"[^A-Za-z0-9]+", "-", source.partition("?")[0]).strip("-")[:40]
     return folder / "splits" / f"{readable}-{hashlib.sha256(source.encode()).hexdigest()[:8]}.json"
+
+
+def choose_demonstrations(spec: RunSpec, train: PromptTable) -> list[Prompt]:
+    """The train prompts that the warm start shows. That there are so many was checked with the other inputs."""
+    places = train.column("demonstration").is_valid().to_numpy().nonzero()[0]
+    chosen = random.Random(derive_seed(spec.seed, "warmstart")).sample(range(len(places)), spec.warmstart.examples)
+    return [train[int(places[i])] for i in chosen]
 
 
 def build_pool(spec: RunSpec, train: PromptTable) -> PromptPool:

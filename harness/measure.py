@@ -13,7 +13,7 @@ from harness.checkpoints import Checkpoints
 from harness.errors import InputError, Refused
 from harness.evaluate import compute_proportions, score_texts, summarise
 from harness.generate import generate_texts
-from harness.inputs import build_reward, build_splits
+from harness.inputs import build_reward, build_splits, choose_demonstrations
 from harness.models import LoadedModel, load_model, load_weights
 from harness.process import prepare_process
 from harness.seeds import derive_seed
@@ -77,7 +77,8 @@ def load_start(spec: RunSpec, progress: Progress) -> Target:
     prepare_process(spec.model.threads)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     if spec.warmstart.steps:
-        warm_start(loaded, build_splits(spec)["train"], spec.warmstart, seed=spec.seed, progress=progress)
+        shown = choose_demonstrations(spec, build_splits(spec)["train"])
+        warm_start(loaded, shown, spec.warmstart, seed=spec.seed, progress=progress)
     return Target(spec.model.name, spec, loaded)
 
 

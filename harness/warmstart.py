@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -28,15 +27,10 @@ class _Report(TrainerCallback):  # type: ignore[misc]
 
 
 def warm_start(
-    loaded: LoadedModel, train: Sequence[Prompt], spec: WarmstartSpec, *, seed: int, progress: Progress
+    loaded: LoadedModel, shown: Sequence[Prompt], spec: WarmstartSpec, *, seed: int, progress: Progress
 ) -> None:
-    """Train ``loaded`` in place on ``spec.examples`` demonstrations for ``spec.steps`` steps.
-
-    That there are so many was checked with the other inputs (harness.inputs).
-    """
-    shown = [prompt for prompt in train if prompt.demonstration is not None]
-    chosen = random.Random(derive_seed(seed, "warmstart")).sample(shown, spec.examples)
-    rows = [_row(loaded, prompt) for prompt in chosen]
+    """Train ``loaded`` in place on the demonstrations of the prompts ``shown`` for ``spec.steps`` steps."""
+    rows = [_row(loaded, prompt) for prompt in shown]
     progress("warm start", 0, spec.steps)
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(

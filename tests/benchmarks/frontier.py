@@ -40,10 +40,11 @@ from trl import GRPOConfig, GRPOTrainer
 
 from harness.evaluate import score_texts
 from harness.generate import generate_texts
+from harness.inputs import choose_demonstrations
 from harness.models import LoadedModel, load_model, load_weights, save_weights
 from harness.process import prepare_process, quiet_training
 from harness.seeds import derive_seed
-from harness.spec import LoraSpec, ModelSpec, TrainerSpec, WarmstartSpec
+from harness.spec import LoraSpec, ModelSpec, RunSpec, TrainerSpec, WarmstartSpec
 from harness.trainer import StepTrainer
 from harness.types import Knobs, Prompt, Sampler, Score, no_progress
 from harness.warmstart import warm_start
@@ -95,7 +96,8 @@ def load_start(folder: Path, seed: int) -> LoadedModel:
     kept = folder / f"start-{seed}"
     if not kept.exists():
         train = make_table(list(generate(size=4000, digits=3, slips=0.6)))
-        warm_start(loaded, train, WARM_START, seed=seed, progress=no_progress)
+        shown = choose_demonstrations(RunSpec(seed=seed, warmstart=WARM_START), train)
+        warm_start(loaded, shown, WARM_START, seed=seed, progress=no_progress)
         kept.mkdir()
         save_weights(loaded.model, kept)
     load_weights(loaded.model, kept)
@@ -349,6 +351,45 @@ def describe_arm(curves: dict[int, Curve], uniform: dict[int, Curve], targets: d
     }
 
 
+# ---------------------------------------------------------------- picture
+
+WIDTH, HEIGHT, LEFT, TOP = 260, 170, 44, 34
+COLOURS = {"uniform": "#8a8a8a", "frontier": "#2266cc", "dynamic": "#7a3fb0", "trl": "#d2711c"}
+
+
+def draw_curves(folder: Path) -> str:
+    """SVG: the mean score over the seeds by rollouts, a panel for each pool, the seeds as thin lines."""
+    parts = []
+    panels = [pool for pool in POOLS if load_curves(folder, pool, "uniform")]
+    for column, pool in enumerate(panels):
+        arms = {arm: curves for arm in ARMS if (curves := load_curves(folder, pool, arm))}
+        right = max(row["rollouts"] for row in next(iter(arms["uniform"].values())).rows)
+        x0 = LEFT + column * (WIDTH + LEFT)
+
+        def place(rollouts: float, score: float, x0: int = x0, right: float = right) -> str:
+            return f"{x0 + WIDTH * rollouts / right:.1f},{TOP + HEIGHT * (0.9 - score) / 0.7:.1f}"
+
+        parts.append(f'<text x="{x0}" y="{TOP - 14}" font-weight="bold">{pool}</text>')
+        for tick in (0.2, 0.4, 0.6, 0.8):
+            y = place(0, tick).split(",")[1]
+            parts.append(f'<path d="M{x0},{y}h{WIDTH}" stroke="#8884" /><text x="{x0 - 30}" y="{y}">{tick}</text>')
+        parts.append(f'<text x="{x0 + WIDTH}" y="{TOP + HEIGHT + 16}" text-anchor="end">{right:,.0f} rollouts</text>')
+        for row, (arm, curves) in enumerate(arms.items()):
+            style = f'fill="none" stroke="{COLOURS[arm]}"'
+            for curve in curves.values():
+                points = (place(r["rollouts"], s) for r, s in zip(curve.rows, curve.smooth, strict=True))
+                parts.append(f'<polyline points="{" ".join(points)}" {style} stroke-width="1" opacity="0.3" />')
+            looks = list(zip(*(c.smooth for c in curves.values()), strict=True))
+            spent = [r["rollouts"] for r in next(iter(curves.values())).rows]
+            points = (place(n, fmean(scores)) for n, scores in zip(spent, looks, strict=True))
+            parts.append(f'<polyline points="{" ".join(points)}" {style} stroke-width="2.5" />')
+            y = TOP + HEIGHT - 12 - 14 * row
+            parts.append(f'<text x="{x0 + WIDTH - 6}" y="{y}" text-anchor="end" fill="{COLOURS[arm]}">{arm}</text>')
+    size = f'width="{LEFT + len(panels) * (WIDTH + LEFT)}" height="{TOP + HEIGHT + 28}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
+    return "\n".join([head, '<rect width="100%" height="100%" fill="white" />', *parts, "</svg>", ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -356,9 +397,12 @@ def main() -> None:
     parser.add_argument("--pools", nargs="+", default=list(POOLS), choices=list(POOLS))
     parser.add_argument("--arms", nargs="+", default=["uniform", "frontier", "trl"], choices=ARMS)
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     if asked.report:
         print(json.dumps(list(report(asked.out)), indent=1))
+        if asked.plot is not None:
+            asked.plot.write_text(draw_curves(asked.out))
         return
     asked.out.mkdir(parents=True, exist_ok=True)
     prepare_process(1)
