@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, replace
 
@@ -24,8 +25,8 @@ DEFAULT_BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Lowest and highest value of each knob unless the spec's [bounds] says otherwise."""
 
-LARGEST = 1e15
-"""No bound lies beyond it; a whole number of four hundred digits is no float."""
+LARGEST = sys.float_info.max
+"""A whole number of four hundred digits is no float."""
 FOCUS_STEP = 0.15
 FOCUS_START = 0.5
 

@@ -17,7 +17,7 @@ GENEROUS = 1.5
     "cases",
     [
         [{"steps": 10, "prompts": 1000}, {"steps": 5000, "prompts": 1000}],
-        [{"steps": 10, "prompts": 100, "focus": 0.5}, {"steps": 10, "prompts": 20_000, "focus": 0.5}],
+        [{"steps": 10, "prompts": 4000, "focus": 0.5}, {"steps": 10, "prompts": 20_000, "focus": 0.5}],
     ],
     ids=["recorded steps", "prompts in the pool"],
 )

@@ -80,7 +80,7 @@ def test_killed_during_the_warm_start_it_starts_that_again(program: Program, uni
 
 
 def test_a_person_acts_from_a_second_terminal(program: Program) -> None:
-    process = program.start("run", "mini.toml", "--name", "live", "--steps", "5000")
+    process = program.start("run", "mini.toml", "--name", "live", "--steps", "5000", "--policy", "fixed")
     program.wait_for(lambda: program.last_step("live") >= 2)
 
     applied = program.run("act", "live", "set", "temperature=0.9", "--note", "calmer")

@@ -28,7 +28,7 @@ def easy(program: Program) -> Program:
     text = (
         text.replace("steps = 40", "steps = 0")
         .replace("size=600", "size=200")
-        .replace("every = 4", "every = 4\nbatch = 16")
+        .replace("every = 4", "every = 4\nbatch = 4")
     )
     (program.folder / "mini.toml").write_text(text + '\n[reward]\nfunction = "sometimes.py"\n')
     return program

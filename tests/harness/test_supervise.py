@@ -103,8 +103,9 @@ def test_detached_it_lives_in_a_session_of_its_own(program: Program) -> None:
     pid = found["pid"]
     assert os.getsid(pid) != os.getsid(0)
     os.kill(pid, signal.SIGHUP)  # nobody is there to hang up on it, but someone may still send one
-    program.wait_for(lambda: program.store().find_run("away").status == "stopped")
-    assert "grpo resume away" in (program.folder / "runs" / "away.out").read_text()
+    said = program.folder / "runs" / "away.out"
+    program.wait_for(lambda: "grpo resume away" in said.read_text())
+    assert program.store().find_run("away").status == "stopped"
 
     done = program.run("resume", "away", "--detach", "--supervise")
     assert "grpo watch away" in done.stdout

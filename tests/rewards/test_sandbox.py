@@ -697,7 +697,7 @@ def test_an_interrupt_in_the_middle_of_a_program_does_not_mix_up_answers() -> No
         judge("def f(x): return 2 * x")
         threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
-            judge("import time\\ndef f(x):\\n    time.sleep(0.5)\\n    return 2 * x")
+            judge("import time\\ndef f(x):\\n    time.sleep(5)\\n    return 2 * x")
         except KeyboardInterrupt:
             print(judge("def f(x): return 2 * x").reward, judge("def f(x): return 4").reward)
         """
