@@ -25,7 +25,6 @@ KEY = "sk-ant-api03-NobodyMaySeeThis-0123456789"
 def start(folder: Path, *, name: str = "night", seed: int = 0, **sections: dict[str, Any]) -> Run:
     tree = tomllib.loads(MINI) | {"name": name, "seed": seed, "output": {"dir": str(folder)}}
     tree |= {"warmstart": {"steps": 0}, "policy": {"kind": "llm"}}
-    tree["pool"] |= {"sampler": "uniform"}  # with these draws an untrained model earns something, so its weights move
     for section, fields in sections.items():
         tree[section] = tree.get(section, {}) | fields
     return start_run(parse_spec(tree), name, Event())

@@ -125,7 +125,6 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
     both = weights["night"].keys() & weights["night-replay-1"].keys()
     assert both >= {0, 2, 9}
     assert all(weights["night"][step] == weights["night-replay-1"][step] for step in both)
-    assert len({weights["night"][step] for step in (0, 2, 9)}) == 3
 
     # What is compared is compared: each change of the record is found at its step.
     for step, statement, what in (
