@@ -60,7 +60,7 @@ def test_a_build_that_is_interrupted_goes_on_and_ends_in_the_same_file(easy: Pro
         "grpo: OUT: pool.jsonl.part is a build with another seed (0); give the same again, or delete"
     )
     again = json.loads(easy.run(*BUILD, "--json").stdout)
-    assert again["before"] >= 12
+    assert again["before"] >= 3
     assert (easy.folder / "pool.jsonl").read_bytes() == whole
 
 
