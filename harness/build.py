@@ -201,7 +201,7 @@ class Run:
     def _end(self, status: Status, reason: str) -> tuple[Status, str]:
         """Put it on record if that can be written; a resume goes on from the last commit either way."""
         try:
-            self.store.update_run(self.run_id, status=status, stop_reason=reason, phase="", wall_s=self.wall_s)
+            self.store.end_run(self.run_id, status, reason, self.wall_s)
         except StoreUnavailable as fault:
             log.warning("not on record: %s (%s)", reason, fault)
         return status, reason

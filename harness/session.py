@@ -78,7 +78,7 @@ class Session:
         return self.snapshot()
 
     def tell(self, *decisions: Decision, logged: bool = False) -> None:
-        """Carry out the decisions for the next step, then take it unless paused or stopped.
+        """Carry out the decisions for the next step, then take it unless paused or stopped. Paused, ``step`` takes one.
 
         ``logged`` decisions come from the record (a resume) and are applied verbatim, without a second row.
         Raises RunFailed when the reward is broken.
@@ -97,7 +97,8 @@ class Session:
                 log.info("step=%d decision by %s: %s | %s", step, decision.source, what, decision.evidence)
             if refused is None:
                 self._carry_out(decision, step)
-        if not self.state.paused and self.stopped is None:
+        once = any(decision.action.kind == "step" and refused is None for decision, _, refused in judged)
+        if (once or not self.state.paused) and self.stopped is None:
             self._step(step)
 
     def _carry_out(self, decision: Decision, step: int) -> None:
@@ -248,7 +249,7 @@ class Session:
 
     def finish(self, status: Status, reason: str) -> None:
         """Record how the run ended."""
-        self.store.update_run(self.run_id, status=status, stop_reason=reason, wall_s=self.wall_s, phase="")
+        self.store.end_run(self.run_id, status, reason, self.wall_s)
         self._note("error" if status == "failed" else "info", f"{status}: {reason}")
 
     # ------------------------------------------------------------ looks

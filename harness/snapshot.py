@@ -14,9 +14,11 @@ from typing import Any
 
 from harness.places import is_alive_run
 from harness.reader import (
-    DECISION_FIELDS,
+    COMMANDS,
+    DECISION_COLUMNS,
     RUN_FIELDS,
     RunReader,
+    command_record,
     count_waiting,
     decision_record,
     load_checkpoints,
@@ -27,6 +29,7 @@ from harness.reader import (
 from harness.types import (
     Bucket,
     CheckpointRecord,
+    CommandRecord,
     DecisionRecord,
     EvaluationRecord,
     EventRecord,
@@ -41,6 +44,7 @@ STEPS_SHOWN = 200
 DECISIONS_SHOWN = 50
 EVALUATIONS_SHOWN = 64
 EVENTS_SHOWN = 20
+COMMANDS_SHOWN = 20
 NEWEST_STEPS = 20
 """Steps of which a review sees every metric."""
 
@@ -53,7 +57,7 @@ SELECT step, parent, knobs, metrics FROM steps
 WHERE run_id = ? AND state = 'live' AND step > ? ORDER BY step DESC LIMIT ?
 """
 REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
-DECISIONS = f"SELECT {', '.join(DECISION_FIELDS)} FROM decisions WHERE run_id = ?"
+DECISIONS = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE run_id = ?"
 ACTED = "action != 'continue'"
 # Without the answers prompt by prompt, which no snapshot shows.
 EVALUATIONS = """
@@ -116,6 +120,7 @@ class SnapshotReader:
                 samples=self._samples(c) if whole_run else (),
                 events=self._events(c) if whole_run else (),
                 buckets=_buckets(c, self.run_id) if whole_run else {},
+                commands=self._commands(c) if whole_run else (),
                 commands_waiting=count_waiting(c, self.run_id) if whole_run else 0,
             )
 
@@ -156,6 +161,10 @@ class SnapshotReader:
     def _events(self, c: sqlite3.Connection) -> tuple[EventRecord, ...]:
         rows = c.execute(f"{EVENTS} DESC LIMIT {EVENTS_SHOWN}", (self.run_id,)).fetchall()
         return tuple(EventRecord(*row) for row in reversed(rows))
+
+    def _commands(self, c: sqlite3.Connection) -> tuple[CommandRecord, ...]:
+        rows = c.execute(f"{COMMANDS} WHERE run_id = ? ORDER BY id DESC LIMIT {COMMANDS_SHOWN}", (self.run_id,))
+        return tuple(command_record(row) for row in reversed(rows.fetchall()))
 
 
 def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> History:

@@ -19,17 +19,30 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    create_engine,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from harness.buckets import fold, rebuild
 from harness.errors import InputError
-from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, refuse_running
+from harness.knobs import describe
+from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, is_alive, refuse_running
 from harness.reader import LOCK_WAIT_S, RunReader, connect
 from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.signal import compute_kind
 from harness.types import (
+    ONLY_NOW,
     Action,
     CheckpointRecord,
     Decision,
@@ -188,8 +201,17 @@ class RunStore(RunReader):
         refuse_running(run["name"], run["status"], run["pid"], run["host"], run["process"])
         adopted = {"status": "running", "stop_reason": "", **_this_process(), **_heartbeat()}
         c.execute(update(RUN).where(RUN.c.id == run_id).values(**adopted | values))
+        old = COMMAND.c.state.in_(("waiting", "taken")) & COMMAND.c.action.in_(ONLY_NOW)
+        _expire(c, run_id, old, "the run was resumed after it was asked")
         if era is not None:
             _begin_era(c, run_id, era)
+
+    @transaction
+    def end_run(self, c: Connection, run_id: int, status: Status, reason: str, wall_s: float) -> None:
+        """How and why it ended. A person's actions that no boundary came for expire."""
+        ended = {"status": status, "stop_reason": reason, "phase": "", "wall_s": wall_s}
+        c.execute(update(RUN).where(RUN.c.id == run_id).values(**ended))
+        _expire(c, run_id, COMMAND.c.state == "waiting", "the run ended before its next step")
 
     def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None:
         """What the process is doing, for those who look from elsewhere.
@@ -369,7 +391,11 @@ class RunStore(RunReader):
     # ------------------------------------------------------------ commands
 
     @transaction
-    def add_command(self, c: Connection, run_id: int, action: Action, *, note: str = "") -> int:
+    def add_command(self, c: Connection, run_id: int, action: Action, *, note: str = "", later: bool = False) -> int:
+        """A person's action for the next boundary, in the order asked. Raises InputError when no process drives the
+        run, unless it may come ``later``: when the run is resumed."""
+        run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
+        _refuse_idle(run, action, later)
         row = c.execute(
             insert(COMMAND).values(
                 run_id=run_id,
@@ -387,8 +413,23 @@ class RunStore(RunReader):
 
     @transaction
     def finish_command(self, c: Connection, command_id: int, state: str, result: str) -> None:
+        """What came of it: ``state`` applied or refused."""
         finished = {"state": state, "result": result, "applied_at": time.time()}
         c.execute(update(COMMAND).where(COMMAND.c.id == command_id).values(**finished))
+        _bump(c, c.execute(select(COMMAND.c.run_id).where(COMMAND.c.id == command_id)).scalar_one())
+
+
+def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
+    name = run["name"]
+    ended = run["status"] in ("finished", "stopped", "failed")
+    if not ended and is_alive(run["pid"], run["host"], run["process"]):
+        return
+    why = run["stop_reason"] or run["status"]
+    gone = f"{name} has ended ({why})" if ended else f"the process of {name} is gone"
+    if action.kind in ONLY_NOW:
+        raise InputError(f"{gone}: there is nothing to {action.kind}; to go on: grpo resume {name}")
+    if not later:
+        raise InputError(f"{gone}: nothing would apply the action; first: grpo resume {name} (or queue it: --no-wait)")
 
 
 # ---------------------------------------------------------------- opening
@@ -525,6 +566,17 @@ def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord, ha
 def _bump(c: Connection, run_id: int) -> None:
     """Tell readers that decisions, evaluations or checkpoints changed."""
     c.execute(update(RUN).where(RUN.c.id == run_id).values(version=RUN.c.version + 1))
+
+
+def _expire(c: Connection, run_id: int, which: ColumnElement[bool], why: str) -> None:
+    """The commands ``which`` will not be applied: said to those who asked, and an event of the run."""
+    last_step = c.execute(select(RUN.c.last_step).where(RUN.c.id == run_id)).scalar_one()
+    found = select(COMMAND).where(COMMAND.c.run_id == run_id, which).order_by(COMMAND.c.id)
+    for row in c.execute(found).mappings().all():
+        c.execute(update(COMMAND).where(COMMAND.c.id == row["id"]).values(state="expired", result=why))
+        action = describe(Action(row["action"], row["changes"], row["argument"]))
+        text = f"expired: {action}, asked by {row['who']}: {why}"
+        c.execute(insert(EVENT).values(run_id=run_id, step=last_step, at=time.time(), level="warning", text=text))
 
 
 def _begin_era(c: Connection, run_id: int, era: Mapping[str, Any]) -> None:
