@@ -10,7 +10,7 @@ from statistics import median
 
 from rich.text import Text
 
-from harness.marks import VERDICT_STYLE, Lines, Point, Steps, draw_plot, draw_sparkline, draw_stack, title
+from harness.marks import VERDICT_STYLE, Lines, Point, Steps, draw_plot, draw_sparkline, draw_stack, paint, title
 from harness.types import Bucket, Snapshot
 
 SIGNAL_PARTS = (
@@ -48,7 +48,7 @@ def over_time(s: Snapshot, width: int, plot_rows: int, signal_rows: int) -> Line
 
 
 def _gutter(width: int) -> int:
-    return GUTTER_WITH_LIMITS if width >= 64 else GUTTER
+    return GUTTER_WITH_LIMITS if width >= 64 else min(GUTTER, width - 2)
 
 
 def _learning(s: Snapshot, steps: Steps, gutter: int, room: int, rows: int) -> Lines:
@@ -79,7 +79,7 @@ def _changes(s: Snapshot, steps: Steps, room: int) -> Text:
         if d.refused is None and (d.changes or d.action == "rollback"):
             mark = "↩" if d.action == "rollback" else SOURCE_MARK[d.source]
             cells[steps.column(d.step, room)] = (mark, f"bold {VERDICT_STYLE.get(d.verdict or '', 'yellow')}")
-    return Text.assemble(*cells)
+    return paint(cells)
 
 
 def _signal(s: Snapshot, steps: Steps, room: int) -> list[tuple[str, str, Sequence[float]]]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from harness.curves import metrics, over_time
 from harness.feeds import decisions, feed, samples
 from harness.headline import format_decision
-from harness.marks import Lines, beside, compute_sparkline, fit
+from harness.marks import Lines, beside, compute_sparkline, cut, fit
 from harness.panes import (
     Machine,
     budget,
@@ -49,7 +50,7 @@ green helped, red hurt, yellow not judged. Groups: only mixed ones teach. Adjust
 minus what was expected of the prompts drawn, so harder prompts do not lower it.
 Colours of KL, entropy, cut (at max_tokens), length and grad(ient norm): yellow !, red ‼ beyond their limits.
 """
-WIDE, TALL = 100, 30
+NARROW, WIDE, TALL = 70, 100, 30
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,21 @@ class Look:
 NOW = Look()
 
 
+@dataclass(frozen=True)
+class Frame:
+    """Lines that fit the terminal; rich has nothing left to wrap."""
+
+    lines: tuple[Text, ...]
+
+    @property
+    def plain(self) -> str:
+        return "\n".join(line.plain for line in self.lines)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for i, line in enumerate(self.lines):
+            yield from line.render(console, end="\n" if i + 1 < len(self.lines) else "")
+
+
 def render(
     snapshot: Snapshot,
     *,
@@ -79,7 +95,7 @@ def render(
     look: Look = NOW,
     machine: Machine | None = None,
     now: float | None = None,
-) -> Text:
+) -> Frame:
     """One frame, at most ``height`` lines. ``age`` is that of the heartbeat in seconds, ``now`` epoch seconds."""
     now = time.time() if now is None else now
     lines = headline(snapshot, age, alive, width, look.at)
@@ -95,12 +111,7 @@ def render(
             lines += _run(snapshot, width, room, now, machine)
         case _:
             lines += _overview(snapshot, width, room, look, now, machine)
-    lines = [*fit(lines, height - 1), _footer(look, width)]
-    for line in lines:
-        line.truncate(width, overflow="ellipsis")
-    frame = Text("\n", no_wrap=True, overflow="crop").join(lines)
-    frame.no_wrap, frame.overflow = True, "crop"
-    return frame
+    return Frame(tuple(cut(line, width) for line in (*fit(lines, height - 1), _footer(look, width))))
 
 
 def scroll_limit(snapshot: Snapshot, look: Look) -> int:
@@ -112,6 +123,8 @@ def scroll_limit(snapshot: Snapshot, look: Look) -> int:
 
 def _overview(s: Snapshot, width: int, room: int, look: Look, now: float, machine: Machine | None) -> Lines:
     """Curves on the left, the state on the right, below them what was decided, done by hand and sampled."""
+    if width < NARROW:
+        return over_time(s, width, 4, 2) + metrics(s, width) + decisions(s, width, 6, words=look.words, skip=look.skip)
     tall = room >= TALL - 6
     right = 60 if width >= 160 else 50 if width >= WIDE else 31
     left = width - right - 3

@@ -1,6 +1,4 @@
-"""What the dashboard lists: decisions with what went wrong among them, and samples. Pure functions of a snapshot; texts
-of a model or of a person are data, and shown without the characters that a terminal obeys.
-"""
+"""What the dashboard lists: decisions with what went wrong among them, and samples. Pure functions of a snapshot."""
 
 from __future__ import annotations
 
@@ -8,7 +6,6 @@ from rich.text import Text
 
 from harness.headline import format_decision
 from harness.marks import VERDICT_STYLE, Lines, title, wrap
-from harness.text import clean
 from harness.types import DecisionRecord, EventRecord, SampleRecord, Snapshot
 
 
@@ -23,7 +20,7 @@ def feed(s: Snapshot, words: str) -> list[DecisionRecord | EventRecord]:
 def decisions(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int = 0, full: bool = False) -> Lines:
     """The feed, a line each, or ``full`` with everything that is known of each."""
     found = feed(s, words)
-    lines = [title("decisions", width, f"/{clean(words)}" if words else "")]
+    lines = [title("decisions", width, f"/{words}" if words else "")]
     for item in found[skip:]:
         if len(lines) >= rows:
             break
@@ -35,9 +32,7 @@ def decisions(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int 
 
 def _event(e: EventRecord) -> Lines:
     return [
-        Text(f"{e.step:>5} ", "dim")
-        .append(f"{e.level:<8}", "red" if e.level == "error" else "yellow")
-        .append(clean(e.text))
+        Text(f"{e.step:>5} ", "dim").append(f"{e.level:<8}", "red" if e.level == "error" else "yellow").append(e.text)
     ]
 
 
@@ -48,9 +43,9 @@ def _decision(d: DecisionRecord, width: int, full: bool) -> Lines:
         line.append(f"  {d.verdict}", VERDICT_STYLE.get(d.verdict, "bold"))
     cost = cost_of(d)
     line.append(f"  ${cost:.4f}" if cost else "", "yellow")
-    line.append(f"  refused: {clean(d.refused)}" if d.refused else "", "red")
+    line.append(f"  refused: {d.refused}" if d.refused else "", "red")
     if not full:
-        return [line.append(f"  {clean(d.evidence)}", "dim")]
+        return [line.append(f"  {d.evidence}", "dim")]
     lines = [line]
     asked = "" if d.who is None or d.asked_at is None else f"{d.who}, applied {max(0.0, d.at - d.asked_at):.1f} s later"
     for name, text in (
@@ -58,7 +53,7 @@ def _decision(d: DecisionRecord, width: int, full: bool) -> Lines:
         ("expected", d.expected), ("measured", d.measured or ""), ("result", d.result or ""),
     ):  # fmt: skip
         if text:
-            first, *rest = wrap(clean(text), width, " " * 25, "")
+            first, *rest = wrap(text, width, " " * 25, "")
             lines += [Text(f"{name:>23}  ", "dim").append(first.plain.strip()), *rest]
     return lines
 
@@ -68,19 +63,19 @@ def samples(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int = 
     found = [x for x in s.samples if x.kind != "fixed"] or list(s.samples)
     found = [x for x in found if words.lower() in f"{x.prompt} {x.completion} {x.reason}".lower()]
     step = f"step {found[0].step}" if found else ""
-    lines = [title("samples", width, f"{step} /{clean(words)}" if words else step)]
+    lines = [title("samples", width, f"{step} /{words}" if words else step)]
     groups: dict[str, list[SampleRecord]] = {}
     for sample in found:
         groups.setdefault(sample.prompt, []).append(sample)
     for prompt, group in list(groups.items())[skip:]:
         if len(lines) >= rows:
             break
-        wanted = f"wanted {clean(group[0].ground_truth)}"
+        wanted = f"wanted {group[0].ground_truth}"
         if full:
-            lines += wrap(clean(prompt), width, "", "bold")
+            lines += wrap(prompt, width, "", "bold")
             lines.append(Text(f"  {wanted}", "dim"))
         else:
-            lines.append(Text(clean(prompt)[: width // 2], "bold").append(f"  {wanted[: width // 3]}", "dim"))
+            lines.append(Text(prompt[: width // 2], "bold").append(f"  {wanted[: width // 3]}", "dim"))
         for sample in group:
             lines += _sample(sample, width, full)
     return lines[:rows] if found else [*lines, Text("none yet", "dim")]
@@ -89,10 +84,10 @@ def samples(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int = 
 def _sample(x: SampleRecord, width: int, full: bool) -> Lines:
     reward = "error" if x.reward is None else f"{x.reward:.2f}"
     line = Text("  ✓ " if x.correct else "  ✗ ", "green" if x.correct else "red").append(f"{x.kind:<5} {reward:>5} ")
-    line.append(f"{clean(x.reason):<14}", "green" if x.correct else "red")
+    line.append(f"{x.reason:<14}", "green" if x.correct else "red")
     if not full:
-        return [line.append(clean(x.completion))]
-    return [line, *wrap(clean(x.completion), width, " " * 6, "")]
+        return [line.append(x.completion)]
+    return [line, *wrap(x.completion, width, " " * 6, "")]
 
 
 def cost_of(d: DecisionRecord) -> float | None:

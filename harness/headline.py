@@ -146,7 +146,8 @@ class Effect:
     def word(self) -> str:
         if not self.wanted:
             return "not judged"
-        moved = "rises" if self.after > self.before else "falls"
+        still = math.isclose(self.before, self.after, abs_tol=1e-6)
+        moved = "stays" if still else "rises" if self.after > self.before else "falls"
         return "as expected" if moved == self.wanted else "not as expected"
 
     @property

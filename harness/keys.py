@@ -11,6 +11,7 @@ import select
 import termios
 import threading
 import tty
+from contextlib import suppress
 from typing import Self
 
 NAMES = {
@@ -70,8 +71,9 @@ class Keyboard:
         atexit.unregister(self.give_back)
 
     def give_back(self) -> None:
-        """The terminal as it was."""
-        termios.tcsetattr(self.fd, termios.TCSADRAIN, self._before)
+        """The terminal as it was, if it is still there."""
+        with suppress(termios.error):
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, self._before)
 
     def get(self, timeout: float) -> str | None:
         """The next key: a character, or a name such as ``up`` or ``enter``; None after ``timeout`` seconds. What

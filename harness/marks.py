@@ -8,11 +8,14 @@ which light and dark themes both keep legible.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from rich.text import Text
 
+from harness.text import clean
 from harness.types import Bucket
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -55,7 +58,7 @@ class Steps:
 
 def compute_sparkline(values: Sequence[float], width: int, low: float | None, high: float | None) -> str:
     """The newest values as blocks, the range taken from the data where ``low`` or ``high`` is None."""
-    shown = [value for value in values[-width:] if not math.isnan(value)]
+    shown = [value for value in values[-width:] if math.isfinite(value)]
     if not shown:
         return ""
     bottom = min(shown) if low is None else low
@@ -66,19 +69,15 @@ def compute_sparkline(values: Sequence[float], width: int, low: float | None, hi
 def draw_sparkline(values: Sequence[float], low: float | None, style_of: Callable[[float], str]) -> Text:
     """One cell for each of ``values``, in the style of the band that the value lies in."""
     real = [value for value in values if math.isfinite(value)]
-    line = Text()
     bottom, top = (min(real) if low is None else low, max(real)) if real else (0.0, 0.0)
-    for value in values:
-        if math.isfinite(value):
-            line.append(_block(value, bottom, top), style=style_of(value))
-        else:
-            line.append(" ")
-    return line
+    return paint(
+        (_block(value, bottom, top), style_of(value)) if math.isfinite(value) else (" ", "") for value in values
+    )
 
 
 def _block(value: float, bottom: float, top: float) -> str:
     share = (value - bottom) / (top - bottom) if top > bottom else 0.0
-    return BLOCKS[min(7, max(0, int(share * 8)))]
+    return BLOCKS[min(7, int(8 * min(1.0, max(0.0, share))))]
 
 
 def draw_shares(shares: Sequence[tuple[str, str, float]], width: int) -> Text:
@@ -92,6 +91,12 @@ def draw_shares(shares: Sequence[tuple[str, str, float]], width: int) -> Text:
         bar.append(glyph * (until - used), style=style)
         used = until
     return bar
+
+
+def paint(cells: Iterable[tuple[str, str]]) -> Text:
+    """Glyphs with their styles; neighbours of one style are one span, which is what a frame's cost depends on."""
+    runs = groupby(cells, key=itemgetter(1))
+    return Text.assemble(*(("".join(glyph for glyph, _ in run), style) for style, run in runs))
 
 
 # ---------------------------------------------------------------- several lines
@@ -134,19 +139,19 @@ def draw_plot(
             cells[y][point.column] = ("│", style)
     for point in points:  # after all intervals, so that none hides a value
         cells[_row(point.value, low, high, height)][point.column] = (point.glyph, f"bold {style}")
-    return [Text.assemble(*row) for row in cells]
+    return [paint(row) for row in cells]
 
 
 def _row(value: float, low: float, high: float, rows: int) -> int:
     """From the top, of ``rows``."""
     share = (value - low) / (high - low) if high > low else 0.0
-    return min(rows - 1, max(0, int((1 - share) * rows)))
+    return min(rows - 1, int((1 - min(1.0, max(0.0, share))) * rows))
 
 
 def draw_stack(parts: Sequence[tuple[str, str, Sequence[float]]], height: int) -> Lines:
     """Columns stacked from (glyph, style, share of each column); the shares of a column add up to 1, or it is empty."""
     width = len(parts[0][2])
-    rows: list[list[str | tuple[str, str]]] = [[] for _ in range(height)]
+    rows: list[list[tuple[str, str]]] = [[] for _ in range(height)]
     for x in range(width):
         shares = [part[2][x] for part in parts]
         for y, row in enumerate(rows):
@@ -157,8 +162,8 @@ def draw_stack(parts: Sequence[tuple[str, str, Sequence[float]]], height: int) -
                     row.append((glyph, style))
                     break
             else:
-                row.append(" ")
-    return [Text.assemble(*row) for row in rows]
+                row.append((" ", ""))
+    return [paint(row) for row in rows]
 
 
 # ---------------------------------------------------------------- layout
@@ -181,12 +186,19 @@ def beside(left: Sequence[Text], right: Sequence[Text], left_width: int, width: 
     rows = max(len(left), len(right))
     joined = []
     for one, other in zip(fit(left, rows), fit(right, rows), strict=True):
-        line = one.copy()
-        line.truncate(left_width, overflow="ellipsis", pad=True)
-        rest = other.copy()
-        rest.truncate(width - left_width - 3, overflow="ellipsis")
-        joined.append(line.append(" │ ", "dim").append_text(rest))
+        line = cut(one, left_width, pad=True).append(" │ ", "dim")
+        joined.append(line.append_text(cut(other, width - left_width - 3)))
     return joined
+
+
+def cut(line: Text, width: int, *, pad: bool = False) -> Text:
+    """The line in ``width`` cells, without characters that a terminal would obey: every line of a frame comes through
+    here, and texts of a model or a person are only data."""
+    shown = line.copy()
+    if not shown.plain.isprintable():
+        shown.plain = clean(shown.plain)
+    shown.truncate(width, overflow="ellipsis", pad=pad)
+    return shown
 
 
 def wrap(text: str, width: int, indent: str, style: str, rows: int | None = None) -> Lines:

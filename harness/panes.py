@@ -13,7 +13,7 @@ from harness.feeds import cost_of
 from harness.headline import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck
 from harness.knobs import describe
 from harness.marks import VERDICT_STYLE, Lines, draw_shares, title, wrap
-from harness.text import clean, format_bytes, format_duration, format_knob
+from harness.text import format_bytes, format_duration, format_knob
 from harness.types import CommandRecord, DecisionRecord, Snapshot
 
 STYLES = {"good": "bold green", "warn": "bold yellow", "bad": "bold red", "plain": "bold"}
@@ -50,7 +50,7 @@ class Machine:
 
 def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | None) -> Lines:
     run = s.run
-    first = Text(f"{clean(run.name)} ", "bold reverse")
+    first = Text(f"{run.name} ", "bold reverse")
     first.append(" ")
     gone = run.status in ("running", "paused") and not alive
     first.append("process gone" if gone else run.status, "bold red" if gone else STATUS_STYLE[run.status])
@@ -64,7 +64,7 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
         ("changed?", did_it_help(s)),
     ):
         line = Text(f"{question:<10}", "dim").append(f"{answer.word}  ", STYLES[answer.style])
-        lines.append(line.append(clean(answer.text)))
+        lines.append(line.append(answer.text))
     if played is not None:
         lines.append(Text(f"played back: as it was after step {played}", "bold reverse"))
     elif gone:
@@ -72,7 +72,7 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
     elif run.status in ("running", "paused"):
         lines.append(phase(s, age, width))
     else:
-        lines.append(Text(f"{'ended':<10}{clean(run.stop_reason)}", "bold" if run.status != "failed" else "bold red"))
+        lines.append(Text(f"{'ended':<10}{run.stop_reason}", "bold" if run.status != "failed" else "bold red"))
     return lines
 
 
@@ -80,6 +80,8 @@ def phase(s: Snapshot, age: float, width: int) -> Text:
     """What it does now, how far it is, how fast, and when it was heard last."""
     run = s.run
     share = run.phase_done / run.phase_total if run.phase_total else 0.0
+    if run.status == "paused":
+        return Text("paused    ", "bold yellow").append("p goes on, n takes one step", "bold")
     line = Text(f"{run.phase or 'starting'}  ", "bold")
     if run.phase_total:
         room = max(6, min(30, width - 64))
@@ -90,8 +92,7 @@ def phase(s: Snapshot, age: float, width: int) -> Text:
     if seconds > 0 and run.phase == "sampling":
         line.append(f"  {last['completion/tokens'] / seconds:,.0f} tokens/s", "dim")
         line.append(f"  {format_duration(seconds * (1 - share))} left", "dim")
-    silent = age > SILENT_S and run.status == "running"
-    return line.append(f"  heard {age:.0f} s ago", "bold red" if silent else "dim")
+    return line.append(f"  heard {age:.0f} s ago", "bold red" if age > SILENT_S else "dim")
 
 
 def _time_left(s: Snapshot) -> str:
@@ -143,9 +144,9 @@ def experiment(s: Snapshot, width: int) -> Lines:
     taken = sum(step.step >= d.step for step in s.steps)
     lines.append(Text(f"{format_decision(d)}", "bold").append(f" since step {d.step}, {taken} steps", "dim"))
     if d.hypothesis:
-        lines += wrap(clean(d.hypothesis), width, "because ", "", rows=2)[:1]
+        lines += wrap(d.hypothesis, width, "because ", "", rows=2)[:1]
     if d.expected:
-        lines.append(Text(f"expects {clean(d.expected)}"))
+        lines.append(Text(f"expects {d.expected}"))
     effect = compute_effect(s, d)
     return [*lines, Text(f"so far  {effect.text}")] if effect else lines
 
@@ -158,10 +159,11 @@ def pool(s: Snapshot, width: int) -> Lines:
     if any(math.isnan(share) for *_, share in shares):
         return [*lines, Text("not known yet", "dim")]
     lines.append(draw_shares([(glyph, style, share) for _, glyph, style, share in shares], width))
-    legend = Text()
-    for name, glyph, style, share in shares:
-        legend.append(f"{glyph} ", style).append(f"{name} {share:.0%}  ")
-    lines.append(legend)
+    for some in (shares[:2], shares[2:]) if width < 56 else (shares,):
+        legend = Text()
+        for name, glyph, style, share in some:
+            legend.append(f"{glyph} ", style).append(f"{name} {share:.0%}  ")
+        lines.append(legend)
     expected = last.get("pool/mixed_expected", math.nan)
     if math.isfinite(expected):
         lines.append(Text(f"expected of the prompts drawn: {expected:.0%} mixed", "dim"))
@@ -178,7 +180,7 @@ def checkpoints(s: Snapshot, width: int, rows: int) -> Lines:
     for c in sorted(s.checkpoints, key=lambda c: (c.best, c.step), reverse=True)[: max(1, rows - 1)]:
         line = Text("★ " if c.best else "  ", "magenta").append(f"step {c.step:<5}", "bold" if c.best else "")
         line.append(f" dev {dev[c.step]:.3f}" if c.step in dev else " " * 10)
-        line.append(f"  {clean(c.name)}" if c.name else "", "cyan")
+        line.append(f"  {c.name}" if c.name else "", "cyan")
         lines.append(line.append("  rollback point" if c.best else "", "dim"))
     return lines if s.checkpoints else [*lines, Text("none yet", "dim")]
 
@@ -196,7 +198,7 @@ def budget(s: Snapshot, width: int, machine: Machine | None) -> Lines:
     if times:
         lines.append(Text(", ".join(f"{part} {seconds:.2f} s" for part, seconds in parts if math.isfinite(seconds))))
     if machine is None:
-        lines.append(Text(f"process {run.pid} on {clean(run.host)}", "dim"))
+        lines.append(Text(f"process {run.pid} on {run.host}", "dim"))
     else:
         lines.append(Text(f"{machine.cpu:.0%} CPU, {format_bytes(machine.memory)} of memory"))
         free = f"free: {format_bytes(machine.free_memory)}, disk {format_bytes(machine.free_disk)}"
@@ -226,11 +228,11 @@ def _command(c: CommandRecord, now: float) -> Text:
     elif c.state == "applied":
         line.append(f" applied before step {c.step}", "green")
     else:
-        line.append(f" {c.state}: {clean(c.result)}" if c.result else f" {c.state}", style)
-    return line.append(f"  {clean(c.who)}" + (f": {clean(c.note)}" if c.note else ""), "dim")
+        line.append(f" {c.state}: {c.result}" if c.result else f" {c.state}", style)
+    return line.append(f"  {c.who}" + (f": {c.note}" if c.note else ""), "dim")
 
 
 def describe_command(c: CommandRecord) -> str:
     """As it was typed, near enough."""
     verb = "set " if c.action.kind == "set" else "focus " if c.action.kind == "focus" and c.action.changes else ""
-    return clean(f"{verb}{describe(c.action)}")
+    return f"{verb}{describe(c.action)}"

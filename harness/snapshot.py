@@ -74,6 +74,12 @@ SELECT step FROM completions WHERE id IN (
 )
 """
 EVENTS = "SELECT step, level, text, at FROM events WHERE run_id = ? ORDER BY id"
+FIRST_BUCKETS = "SELECT first FROM buckets WHERE run_id = :run AND metric = 'reward/mean' ORDER BY first LIMIT 2"
+NEXT_METRIC = "SELECT metric FROM buckets WHERE run_id = ? AND metric > ? ORDER BY metric LIMIT 1"
+GROWN_BUCKETS = """
+SELECT first, n, low, total / n, high FROM buckets
+WHERE run_id = :run AND metric = :metric AND first >= :first ORDER BY first
+"""
 BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
 
 
@@ -90,6 +96,8 @@ class SnapshotReader:
         self._looks: tuple[EvaluationRecord, ...] = ()
         self._saved: tuple[CheckpointRecord, ...] = ()
         self._faults: tuple[EventRecord, ...] = ()
+        self._buckets: dict[str, list[Bucket]] = {}
+        self._folded: tuple[int, ...] = ()
 
     def read(self, *, whole_run: bool = False) -> Snapshot:
         """The run as it stands. ``whole_run`` adds the buckets, samples and events that only people look at.
@@ -119,7 +127,7 @@ class SnapshotReader:
                 faults=self._faults,
                 samples=self._samples(c) if whole_run else (),
                 events=self._events(c) if whole_run else (),
-                buckets=_buckets(c, self.run_id) if whole_run else {},
+                buckets=self._read_buckets(c) if whole_run else {},
                 commands=self._commands(c) if whole_run else (),
                 commands_waiting=count_waiting(c, self.run_id) if whole_run else 0,
             )
@@ -148,6 +156,19 @@ class SnapshotReader:
         )
         rows = {row["id"]: row for query in queries for row in c.execute(query, {"run": self.run_id})}
         return tuple(evaluation_record(row) for row in sorted(rows.values(), key=lambda row: (row["step"], row["id"])))
+
+    def _read_buckets(self, c: sqlite3.Connection) -> dict[str, tuple[Bucket, ...]]:
+        """The last one known of each metric and those after it; all of them when they were folded anew."""
+        folded = (self._lineage, *(first for (first,) in _tuples(c, FIRST_BUCKETS, {"run": self.run_id})))
+        if folded != self._folded:  # other steps are live, or neighbours were merged
+            self._buckets, self._folded = {}, folded
+        metric = ""
+        while found := c.execute(NEXT_METRIC, (self.run_id, metric)).fetchone():
+            metric = found["metric"]
+            known = self._buckets.setdefault(metric, [])
+            grown = {"run": self.run_id, "metric": metric, "first": known.pop().first if known else 0}
+            known.extend(Bucket(*values) for values in _tuples(c, GROWN_BUCKETS, grown))
+        return {metric: tuple(parts) for metric, parts in self._buckets.items()}
 
     def _samples(self, c: sqlite3.Connection) -> tuple[SampleRecord, ...]:
         """The samples of the newest step, and the newest look at the fixed prompts."""

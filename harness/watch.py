@@ -21,9 +21,8 @@ from typing import Any
 import psutil
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
-from harness.dashboard import Look, render
+from harness.dashboard import Frame, Look, render
 from harness.errors import InputError, StoreUnavailable
 from harness.hands import Hands
 from harness.keys import Keyboard
@@ -70,7 +69,7 @@ class Dashboard:
         self._process: psutil.Process | None = None
 
     def run(self) -> None:
-        """Until the person leaves; the terminal is then as it was. Raises KeyboardInterrupt at Ctrl-C."""
+        """Until the person leaves; the terminal is then as it was."""
         fd = sys.stdin.fileno() if sys.stdin.isatty() else -1
         keyboard = Keyboard(fd) if fd >= 0 and in_foreground(fd) else None
         with self._signals(keyboard):
@@ -138,7 +137,7 @@ class Dashboard:
             return read_back(self.store, seen, at)
         return seen
 
-    def _frame(self, snapshot: Snapshot, keys: bool) -> Text:
+    def _frame(self, snapshot: Snapshot, keys: bool) -> Frame:
         width, height = self.console.size
         run, alive = snapshot.run, is_alive_run(snapshot.run)
         look = self.hands.look if keys else Look(keys=False)
@@ -173,7 +172,8 @@ class Dashboard:
 
     @contextmanager
     def _signals(self, keyboard: Keyboard | None) -> Iterator[None]:
-        """A resize redraws, an end of the terminal or of us gives it back; Ctrl-C belongs to the run beside us."""
+        """A resize redraws, an end of the terminal or of us gives it back, in the middle of no frame. Ctrl-C leaves,
+        or belongs to the run beside us."""
 
         def tell(key: str) -> None:
             if keyboard is not None:
@@ -195,7 +195,7 @@ class Dashboard:
             signal.SIGTTIN: signal.SIG_IGN,  # in the background these would stop the run beside us as well
             signal.SIGTTOU: signal.SIG_IGN,
             **({signal.SIGTSTP: lambda *_: tell("suspend")} if keyboard is not None else {}),
-            **({signal.SIGINT: interrupt} if self.beside else {}),
+            signal.SIGINT: interrupt if self.beside else leave,
         }
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
