@@ -52,16 +52,20 @@ class Beside:
 
     def _show(self) -> None:
         before = termios.tcgetattr(0) if os.isatty(0) else None
-        held, ours = io.StringIO(), (sys.stdout, sys.stderr)
-        words = [sys.executable, "-m", "harness.beside", self.store.url, str(self.run_id)]
-        child = subprocess.Popen(words)
+        theirs, ours = os.pipe()
+        told, streams = Told(ours), (sys.stdout, sys.stderr)
+        words = [sys.executable, "-m", "harness.beside", self.store.url, str(self.run_id), str(theirs)]
+        child = subprocess.Popen(words, pass_fds=[theirs])
+        os.close(theirs)
         try:
-            sys.stdout = sys.stderr = held  # what libraries print would tear the frame
+            sys.stdout = sys.stderr = told  # in the middle of a frame it would tear that
             while child.poll() is None and not self._done.wait(POLL_S):
                 pass
         finally:
             code = _end(child)
-            sys.stdout, sys.stderr = ours
+            sys.stdout, sys.stderr = streams
+            told.fd = -1
+            os.close(ours)
             self.drawn = False
             if code != 0:  # it could not do this itself
                 self.console.set_alt_screen(True)
@@ -70,10 +74,24 @@ class Beside:
                 if before is not None:
                     with suppress(termios.error):
                         termios.tcsetattr(0, termios.TCSADRAIN, before)
-            print(held.getvalue(), end="", file=sys.stderr)
+            print(told.getvalue(), end="", file=sys.stderr)
         if not self._done.is_set():
             self.console.print("the dashboard has gone; the run goes on, and grpo watch shows it again", markup=False)
             self._tell()
+
+
+class Told(io.StringIO):
+    """What this process prints while the dashboard has the terminal: shown there at once, and kept for afterwards."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self.fd = fd
+        os.set_blocking(fd, False)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):  # the dashboard has gone, or is behind: nothing waits for it
+            os.write(self.fd, text.encode())
+        return super().write(text)
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:
@@ -86,14 +104,23 @@ def _end(child: subprocess.Popen[bytes]) -> int:
 
 
 def main() -> None:
-    """``python -m harness.beside URL RUN_ID``"""
+    """``python -m harness.beside URL RUN_ID FD``; from the last one comes what the run's process prints."""
     from harness.watch import Dashboard
 
     os.nice(NICE)
-    url, run_id = sys.argv[1:]
+    url, run_id, fd = sys.argv[1:]
     store = find_reader(url)
-    if store is not None:
-        Dashboard(store, int(run_id), Console(), beside=True).run()
+    if store is None:
+        return
+    dashboard = Dashboard(store, int(run_id), Console(), beside=True)
+
+    def listen() -> None:
+        with open(int(fd), encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+            for line in lines:
+                dashboard.say(line.strip())
+
+    Thread(target=listen, daemon=True).start()
+    dashboard.run()
 
 
 if __name__ == "__main__":

@@ -371,7 +371,7 @@ def resume_run(
 
 
 def _say(text: str) -> None:
-    """To the person at the terminal, if there is one; the live view prints it above itself."""
+    """To the person at the terminal, if there is one; the dashboard shows it as its last line."""
     with suppress(OSError):
         print(f"grpo: {text}", file=sys.stderr, flush=True)
 

@@ -81,6 +81,11 @@ class Dashboard:
                 while not in_foreground(fd):
                     time.sleep(REFRESH_S)
 
+    def say(self, text: str) -> None:
+        """Show a line, from the next frame on until a key is pressed; from any thread."""
+        if text:
+            self.hands.look = replace(self.hands.look, message=text)
+
     def _draw(self, keyboard: Keyboard | None) -> bool:
         """Frames until the person leaves (False) or suspends it (True)."""
         with keyboard or nullcontext(), Live(console=self.console, screen=True, auto_refresh=False) as live:
@@ -184,8 +189,7 @@ class Dashboard:
             tell("redraw")
 
         def interrupt(_number: int, _frame: FrameType | None) -> None:
-            text = "Ctrl-C: the run finishes this step, then saves; once more to abandon the step"
-            self.hands.look = replace(self.hands.look, message=text)
+            self.say("Ctrl-C: the run finishes this step, then saves; once more to abandon the step")
             tell("redraw")
 
         handlers: dict[signal.Signals, Any] = {

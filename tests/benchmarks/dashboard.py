@@ -4,9 +4,9 @@
 
 Prints JSON. ``frame``: milliseconds of CPU (median of 20) to render a frame of each size, to read a snapshot after one
 more step, and to write the frame to a terminal. ``share``: of a core, taken by ``grpo watch`` on a terminal of 200 by
-60 while the run takes a step every 0.3 s, after its start. ``step``: milliseconds of a step (median) while the dashboard
-draws as it does beside ``grpo run`` (its own process, low priority), and while that process is stopped; the two take
-turns. The run is that of tests.benchmarks.step_cost: all is real but the trainer, which answers at once.
+60 while the run takes a step every 0.3 s, after its start. ``step``: milliseconds of a step (median) while the
+dashboard draws as it does beside ``grpo run`` (its own process, low priority), and while that process is stopped; the
+two take turns. The run is that of tests.benchmarks.step_cost: all is real but the trainer, which answers at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -65,14 +65,14 @@ def measure_frames(bench: Bench) -> dict[str, Any]:
 
 
 @contextmanager
-def dashboard(*words: str) -> Iterator[psutil.Process]:
+def dashboard(*words: str, pass_fds: Sequence[int] = ()) -> Iterator[psutil.Process]:
     """``python -m words`` on a terminal of 200 by 60 whose output is read and dropped."""
     ours, theirs = pty.openpty()
     os.set_blocking(ours, True)
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "200", "LINES": "60"}
     process = subprocess.Popen(
         [sys.executable, "-m", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
-        start_new_session=True,
+        start_new_session=True, pass_fds=pass_fds,
     )  # fmt: skip
     os.close(theirs)
 
@@ -109,7 +109,9 @@ def measure_share(bench: Bench, seconds: float) -> float:
 def measure_steps(bench: Bench, seconds: float) -> dict[str, float]:
     """Steps one after the other, a second with the dashboard and a second without."""
     seen: dict[bool, list[float]] = {True: [], False: []}
-    with dashboard("harness.beside", bench.store.url, str(bench.run_id)) as process:
+    nothing_said, _ = os.pipe()
+    words = ("harness.beside", bench.store.url, str(bench.run_id), str(nothing_said))
+    with dashboard(*words, pass_fds=[nothing_said]) as process:
         time.sleep(WARM_S)
         started, drawing = time.monotonic(), True
         while time.monotonic() - started < seconds:

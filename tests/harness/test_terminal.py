@@ -32,14 +32,14 @@ def terminal(program: Program) -> Iterator[Open]:
 
 @pytest.fixture
 def finished(program: Program) -> Path:
-    """A recorded run of 30 steps that nothing drives."""
+    """A recorded run of 12 steps that nothing drives."""
     folder = program.folder / "runs"
     folder.mkdir()
     store = make_store(folder)
     run_id = create_run(store, "old")
-    for step in range(1, 31):
-        record_step(store, run_id, step, {"reward/mean": step / 30})
-    store.end_run(run_id, "finished", "budget of 30 steps spent", 12.0)
+    for step in range(1, 13):
+        record_step(store, run_id, step, {"reward/mean": step / 12})
+    store.end_run(run_id, "finished", "budget of 12 steps spent", 12.0)
     store.close()
     return folder
 
@@ -147,12 +147,12 @@ def test_a_killed_run_does_not_keep_the_terminal(program: Program, terminal: Ope
 
 def test_a_finished_run_is_played_back(terminal: Open, finished: Path) -> None:
     watch = terminal("watch", "old", "--out", str(finished))
-    watch.wait_for("budget of 30 steps spent")
+    watch.wait_for("budget of 12 steps spent")
     watch.press("\x1b[D")
-    watch.wait_for("as it was after step 29")
+    watch.wait_for("as it was after step 11")
     watch.press("\x1b[H ")
     watch.wait_for("as it was after step")
-    watch.wait_for("ended     budget of 30 steps spent")
+    watch.wait_for("ended     budget of 12 steps spent")
     watch.press("q")
     assert watch.wait_for_end() == 0
     assert watch.is_restored
@@ -200,14 +200,14 @@ def test_a_terminal_that_cannot_draw_gets_plain_lines(
 ) -> None:
     watch = terminal("watch", "old", "--out", str(finished), **environment)
     assert watch.wait_for_end() == 0
-    assert "step   30  reward 1.000" in watch.text
+    assert "step   12  reward 1.000" in watch.text
     assert b"\x1b" not in watch.sent
 
 
 def test_a_pipe_gets_plain_lines(program: Program, finished: Path) -> None:
     lines = program.run("watch", "old", "--out", str(finished)).stdout.splitlines()
-    assert len(lines) == 30
-    assert lines[-1].startswith("step   30  reward 1.000")
+    assert len(lines) == 12
+    assert lines[-1].startswith("step   12  reward 1.000")
 
 
 def test_without_colours_there_are_none(terminal: Open, finished: Path) -> None:
