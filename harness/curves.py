@@ -10,7 +10,7 @@ from statistics import median
 
 from rich.text import Text
 
-from harness.marks import VERDICT_STYLE, Lines, Point, Steps, draw_plot, draw_sparkline, draw_stack, paint, title
+from harness.marks import VERDICT_STYLE, Lines, Point, Steps, cut, draw_plot, draw_sparkline, draw_stack, paint, title
 from harness.types import Bucket, Snapshot
 
 SIGNAL_PARTS = (
@@ -21,7 +21,7 @@ SIGNAL_PARTS = (
     ("errored", "completion/errored_rate", "!", "magenta"),
 )
 SOURCE_MARK = {"rules": "r", "llm": "l", "manual": "m", "experiment": "e", "agent": "a", "fixed": "f"}
-GUTTER, GUTTER_WITH_LIMITS = 16, 24
+GUTTER, GUTTER_WITH_LIMITS = 16, 25
 """Cells left of everything that is drawn over time, for names and values."""
 LOW_ENTROPY, NO_ENTROPY = 0.25, 0.1
 """Shares of the first entropy under which there is little, and hardly any, left to explore with."""
@@ -36,14 +36,14 @@ def over_time(s: Snapshot, width: int, plot_rows: int, signal_rows: int) -> Line
     steps = Steps(1, max(2, s.steps_done))
     lines = [title("learning", width, "●┤ dev with interval, ★ best  ⠒⠒ adjusted reward")]
     lines += _learning(s, steps, gutter, room, plot_rows)
-    lines.append(Text(f"{'changes':<{gutter}}", "dim").append_text(_changes(s, steps, room)))
+    lines.append(Text().append(f"{'changes':<{gutter}}", "dim").append_text(_changes(s, steps, room)))
     signal = _signal(s, steps, room)
     lines.append(_signal_legend(s, width))
     for i, row in enumerate(draw_stack(signal, signal_rows)):
         label = "100%" if i == 0 else "0%" if i == signal_rows - 1 else ""
-        lines.append(Text(f"{label:>{gutter - 1}} ", "dim").append_text(row))
+        lines.append(Text().append(f"{label:>{gutter - 1}} ", "dim").append_text(row))
     last = f"step {s.steps_done}"
-    lines.append(Text(" " * gutter + "step 1" + f"{last:>{max(1, room - 6)}}", "dim"))
+    lines.append(Text().append(" " * gutter + "step 1" + f"{last:>{max(1, room - 6)}}", "dim"))
     return lines
 
 
@@ -69,7 +69,29 @@ def _learning(s: Snapshot, steps: Steps, gutter: int, room: int, rows: int) -> L
     labels = {0: f"{high:.2f}", rows - 1: f"{low:.2f}"}
     if low < 0 < high:
         labels.setdefault(min(rows - 1, int(high / (high - low) * rows)), "0")
-    return [Text(f"{labels.get(i, ''):>{gutter - 1}} ", "dim").append_text(row) for i, row in enumerate(drawn)]
+    notes = _notes(s)
+    lines = []
+    for i, row in enumerate(drawn):
+        words, style = notes[i] if i < len(notes) else ("", "")
+        if gutter < GUTTER_WITH_LIMITS:
+            words = " ".join(words.split(" ")[:2])
+        line = cut(Text().append(words, style), gutter - 7, pad=True)
+        lines.append(line.append(f"{labels.get(i, ''):>6} ", "dim").append_text(row))
+    return lines
+
+
+def _notes(s: Snapshot) -> list[tuple[str, str]]:
+    """The numbers to the plot, in the order of what matters."""
+    notes = []
+    if s.dev:
+        last, best = s.dev[-1], max(s.dev, key=lambda look: look.accuracy)
+        notes = [(f"● {last.accuracy:.3f} dev", "bold magenta"), (f"★ {best.accuracy:.3f} best", "magenta")]
+    adjusted = s.steps[-1].metrics.get("reward/adjusted", math.nan) if s.steps else math.nan
+    if math.isfinite(adjusted):
+        notes.append((f"⠒ {adjusted:+.3f} adjusted", "cyan"))
+    if s.dev:
+        notes.append((f"  {last.ci95[0]:.2f} to {last.ci95[1]:.2f}", "dim"))
+    return notes
 
 
 def _changes(s: Snapshot, steps: Steps, room: int) -> Text:
@@ -92,7 +114,7 @@ def _signal(s: Snapshot, steps: Steps, room: int) -> list[tuple[str, str, Sequen
 
 def _signal_legend(s: Snapshot, width: int) -> Text:
     last = s.steps[-1].metrics if s.steps else {}
-    line = Text("─ ", "dim").append("groups", "bold")
+    line = Text().append("─ ", "dim").append("groups", "bold")
     for name, metric, glyph, style in SIGNAL_PARTS:
         if name != "errored" or last.get(metric):
             line.append(f"  {glyph} ", style).append(f"{name} {last.get(metric, math.nan):.0%}" if last else name)
@@ -110,7 +132,7 @@ def metrics(s: Snapshot, width: int) -> Lines:
         ("KL", "kl/mean", ".3f", (0.5, 1.5)),
         ("entropy", "entropy/mean", ".3f", (LOW_ENTROPY * start, NO_ENTROPY * start)),
         ("cut", "completion/truncated_rate", ".0%", (0.1, 0.3)),
-        ("length", "completion/tokens_mean", ".1f", (0.8 * s.knobs.max_tokens, 0.95 * s.knobs.max_tokens)),
+        ("length", "completion/tokens_mean", ".1f", (0.9 * s.knobs.max_tokens, 0.97 * s.knobs.max_tokens)),
         ("grad", "grad/norm", ".3f", (HIGH_GRADIENT * usual, WILD_GRADIENT * usual)),
     )
     lines = []
@@ -126,9 +148,9 @@ def metrics(s: Snapshot, width: int) -> Lines:
         mark = {"bold red": "‼", "yellow": "!"}.get(style, " ")
         low = None if metric in ("entropy/mean", "completion/tokens_mean") else 0.0
         columns = steps.columns(s.buckets.get(metric, ()), room)
-        line = Text(f"{name:<8}", "dim").append(f"{value:>6{form}}{mark}" if s.steps else f"{'-':>6} ", style)
+        line = Text().append(f"{name:<8}", "dim").append(f"{value:>6{form}}{mark}" if s.steps else f"{'-':>6} ", style)
         if gutter == GUTTER_WITH_LIMITS:
-            line.append(f" {'<' if falling else '>'}{warn:{form}}" if math.isfinite(warn) else "", "dim")
+            line.append(f" ok{'>' if falling else '<'}{warn:.2g}" if math.isfinite(warn) else "", "dim")
         line.truncate(gutter, pad=True)
         lines.append(line.append_text(draw_sparkline(columns, low, style_of)))
     return lines

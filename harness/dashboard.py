@@ -102,7 +102,7 @@ def render(
     room = height - len(lines) - 1
     match look.screen:
         case "help":
-            lines += [Text(line) for line in ["", *HELP.splitlines()]]
+            lines += [Text().append(line) for line in ["", *HELP.splitlines()]]
         case "decisions":
             lines += decisions(snapshot, width, room, words=look.words, skip=look.skip, full=True)
         case "samples":
@@ -128,8 +128,8 @@ def _overview(s: Snapshot, width: int, room: int, look: Look, now: float, machin
     tall = room >= TALL - 6
     right = 60 if width >= 160 else 50 if width >= WIDE else 31
     left = width - right - 3
-    signal_rows = 6 if room >= 45 else 4 if tall else 2
-    plot_rows = 14 if room >= 45 else 8 if room >= 32 else 6 if tall else 4
+    signal_rows = 8 if room >= 45 else 4 if tall else 2
+    plot_rows = room - 35 if room >= 45 else 8 if room >= 32 else 6 if tall else 4
     curves = over_time(s, left, plot_rows, signal_rows) + metrics(s, left)
     state = knobs(s, right) + experiment(s, right)
     if tall:
@@ -152,17 +152,17 @@ def _run(s: Snapshot, width: int, room: int, now: float, machine: Machine | None
     half = (width - 3) // 2
     left = knobs(s, half) + experiment(s, half) + pool(s, half)
     right = budget(s, width - half - 3, machine) + checkpoints(s, width - half - 3, 8)
-    upper = beside(left, right, half, width)
+    upper = beside(left, right, half, width)[: max(0, room - 4)]
     return upper + by_hand(s, width, max(2, room - len(upper)), now)
 
 
 def _footer(look: Look, width: int) -> Text:
     if look.prompt:
-        return Text(look.prompt, "bold")
+        return Text().append(look.prompt, "bold")
     if look.message:
-        return Text(look.message, "bold yellow")
+        return Text().append(look.message, "bold yellow")
     if not look.keys:
         return Text()
     places = "  ".join(f"{i} {name}" for i, name in enumerate(SCREENS, 1))
     acts = "p pause  s set  f focus  b back  Q stop  Space play back" if width >= WIDE else "p s f b Q act"
-    return Text(f"{places}  {acts}  ? keys  q leave", "dim")
+    return Text().append(f"{places}  {acts}  ? keys  q leave", "dim")

@@ -26,18 +26,21 @@ def decisions(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int 
             break
         lines += _event(item) if isinstance(item, EventRecord) else _decision(item, width, full)
     if not found:
-        lines.append(Text("nothing like that" if words else "no change yet", "dim"))
+        lines.append(Text().append("nothing like that" if words else "no change yet", "dim"))
     return lines[:rows]
 
 
 def _event(e: EventRecord) -> Lines:
     return [
-        Text(f"{e.step:>5} ", "dim").append(f"{e.level:<8}", "red" if e.level == "error" else "yellow").append(e.text)
+        Text()
+        .append(f"{e.step:>5} ", "dim")
+        .append(f"{e.level:<8}", "red" if e.level == "error" else "yellow")
+        .append(e.text)
     ]
 
 
 def _decision(d: DecisionRecord, width: int, full: bool) -> Lines:
-    line = Text(f"{d.step:>5} ", "dim").append(f"{d.source:<8}", "cyan" if d.source == "manual" else "")
+    line = Text().append(f"{d.step:>5} ", "dim").append(f"{d.source:<8}", "cyan" if d.source == "manual" else "")
     line.append(format_decision(d), "red strike" if d.refused else "bold")
     if d.verdict:
         line.append(f"  {d.verdict}", VERDICT_STYLE.get(d.verdict, "bold"))
@@ -54,7 +57,7 @@ def _decision(d: DecisionRecord, width: int, full: bool) -> Lines:
     ):  # fmt: skip
         if text:
             first, *rest = wrap(text, width, " " * 25, "")
-            lines += [Text(f"{name:>23}  ", "dim").append(first.plain.strip()), *rest]
+            lines += [Text().append(f"{name:>23}  ", "dim").append(first.plain.strip()), *rest]
     return lines
 
 
@@ -73,17 +76,21 @@ def samples(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int = 
         wanted = f"wanted {group[0].ground_truth}"
         if full:
             lines += wrap(prompt, width, "", "bold")
-            lines.append(Text(f"  {wanted}", "dim"))
+            lines.append(Text().append(f"  {wanted}", "dim"))
         else:
-            lines.append(Text(prompt[: width // 2], "bold").append(f"  {wanted[: width // 3]}", "dim"))
+            lines.append(Text().append(prompt[: width // 2], "bold").append(f"  {wanted[: width // 3]}", "dim"))
         for sample in group:
             lines += _sample(sample, width, full)
-    return lines[:rows] if found else [*lines, Text("none yet", "dim")]
+    return lines[:rows] if found else [*lines, Text().append("none yet", "dim")]
 
 
 def _sample(x: SampleRecord, width: int, full: bool) -> Lines:
     reward = "error" if x.reward is None else f"{x.reward:.2f}"
-    line = Text("  ✓ " if x.correct else "  ✗ ", "green" if x.correct else "red").append(f"{x.kind:<5} {reward:>5} ")
+    line = (
+        Text()
+        .append("  ✓ " if x.correct else "  ✗ ", "green" if x.correct else "red")
+        .append(f"{x.kind:<5} {reward:>5} ")
+    )
     line.append(f"{x.reason:<14}", "green" if x.correct else "red")
     if not full:
         return [line.append(x.completion)]

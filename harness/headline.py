@@ -20,6 +20,8 @@ AROUND = 10
 """Steps before and after a change that are compared while nobody has judged it, at most."""
 GOOD_MIXED, POOR_MIXED = 0.4, 0.2
 """Shares of mixed groups from which on a step has enough to learn from, and below which it has hardly anything."""
+MUCH = 0.2
+"""Share of groups, or of completions cut, from which on it is said what that means."""
 EXPECTED = re.compile(r"\b([a-z]+/[a-z_]+) (rises|falls)\b")
 WHY_NO_SIGNAL = {
     "group/all_zero_rate": "too hard",
@@ -82,20 +84,20 @@ def is_it_stuck(s: Snapshot) -> Answer:
         return Answer("NO STEP YET", "plain", "")
     mixed = _mean(steps, "group/mixed_rate")
     shares = {name: _mean(steps, name) for name in WHY_NO_SIGNAL}
-    rest = ", ".join(f"{_short(name)} {share:.0%}" for name, share in shares.items() if share >= 0.005)
-    told = f"{mixed:.0%} of groups mixed in {len(steps)} steps" + (f"; {rest}" if rest else "")
+    rest = [
+        f"{_short(name)} {share:.0%}" + (f" ({WHY_NO_SIGNAL[name]})" if mixed < GOOD_MIXED and share >= MUCH else "")
+        for name, share in shares.items()
+        if share >= 0.005
+    ]
+    told = f"{mixed:.0%} of groups mixed in {len(steps)} steps" + (f"; {', '.join(rest)}" if rest else "")
     errored = _mean(steps, "completion/errored_rate")
     if errored > 0.02:
         return Answer("REWARD FAILS", "bad", f"on {errored:.0%} of the completions; {told}")
     if mixed >= GOOD_MIXED:
         return Answer("HAS SIGNAL", "good", told)
-    largest = max(shares, key=lambda name: shares[name])
-    why, cut = WHY_NO_SIGNAL[largest], _mean(steps, "completion/truncated_rate")
-    if largest != "group/all_one_rate" and cut > 0.3:
-        why = f"{cut:.0%} of the completions are cut at max_tokens"
-    if mixed >= POOR_MIXED:
-        return Answer("LITTLE SIGNAL", "warn", f"{told}: {why}")
-    return Answer("STUCK", "bad", f"{told}: {why}")
+    cut = _mean(steps, "completion/truncated_rate")
+    told += f"; {cut:.0%} of completions are cut at max_tokens" if cut > MUCH else ""
+    return Answer("LITTLE SIGNAL", "warn", told) if mixed >= POOR_MIXED else Answer("STUCK", "bad", told)
 
 
 def _mean(steps: Sequence[StepRecord], metric: str) -> float:

@@ -171,7 +171,7 @@ def draw_stack(parts: Sequence[tuple[str, str, Sequence[float]]], height: int) -
 
 def title(name: str, width: int, note: str = "") -> Text:
     """``─ name ─────── note ─``"""
-    line = Text("─ ", "dim").append(name, "bold").append(" ", "dim")
+    line = Text().append("─ ", "dim").append(name, "bold").append(" ", "dim")
     end = f" {note} ─" if note else ""
     return line.append("─" * max(0, width - len(name) - 3 - len(end)) + end, "dim")
 
@@ -213,4 +213,4 @@ def wrap(text: str, width: int, indent: str, style: str, rows: int | None = None
             lines[-1:] = [lines[-1][:room], lines[-1][room:]]
     if rows is not None and len(lines) > rows:
         lines = [*lines[: rows - 1], f"{lines[rows - 1][: room - 1]}…"]
-    return [Text(indent + line, style) for line in lines]
+    return [Text().append(indent + line, style) for line in lines]

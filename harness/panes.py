@@ -50,7 +50,7 @@ class Machine:
 
 def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | None) -> Lines:
     run = s.run
-    first = Text(f"{run.name} ", "bold reverse")
+    first = Text().append(f"{run.name} ", "bold reverse")
     first.append(" ")
     gone = run.status in ("running", "paused") and not alive
     first.append("process gone" if gone else run.status, "bold red" if gone else STATUS_STYLE[run.status])
@@ -63,16 +63,16 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
         ("stuck?", is_it_stuck(s)),
         ("changed?", did_it_help(s)),
     ):
-        line = Text(f"{question:<10}", "dim").append(f"{answer.word}  ", STYLES[answer.style])
+        line = Text().append(f"{question:<10}", "dim").append(f"{answer.word}  ", STYLES[answer.style])
         lines.append(line.append(answer.text))
     if played is not None:
-        lines.append(Text(f"played back: as it was after step {played}", "bold reverse"))
+        lines.append(Text().append(f"played back: as it was after step {played}", "bold reverse"))
     elif gone:
-        lines.append(Text(f"its process is gone; to go on: grpo resume {run.name}", "bold red"))
+        lines.append(Text().append(f"its process is gone; to go on: grpo resume {run.name}", "bold red"))
     elif run.status in ("running", "paused"):
         lines.append(phase(s, age, width))
     else:
-        lines.append(Text(f"{'ended':<10}{run.stop_reason}", "bold" if run.status != "failed" else "bold red"))
+        lines.append(Text().append(f"{'ended':<10}{run.stop_reason}", "bold" if run.status != "failed" else "bold red"))
     return lines
 
 
@@ -81,8 +81,8 @@ def phase(s: Snapshot, age: float, width: int) -> Text:
     run = s.run
     share = run.phase_done / run.phase_total if run.phase_total else 0.0
     if run.status == "paused":
-        return Text("paused    ", "bold yellow").append("p goes on, n takes one step", "bold")
-    line = Text(f"{run.phase or 'starting'}  ", "bold")
+        return Text().append("paused    ", "bold yellow").append("p goes on, n takes one step", "bold")
+    line = Text().append(f"{run.phase or 'starting'}  ", "bold")
     if run.phase_total:
         room = max(6, min(30, width - 64))
         line.append("━" * round(room * share), "green").append("━" * (room - round(room * share)), "dim")
@@ -114,24 +114,25 @@ def knobs(s: Snapshot, width: int) -> Lines:
     changes = {name: d for d in s.decisions if d.refused is None for name in d.changes}
     lines = [title("knobs", width)]
     for name, value in asdict(s.knobs).items():
-        line = Text(f"{name:<16}").append(f"{format_knob(value):>8}", "bold")
+        line = Text().append(f"{name:<16}").append(f"{format_knob(value):>8}", "bold")
         line.append(" ⚑" if name in s.pins else "  ", "bold yellow")
         if name in changes:
             d = changes[name]
             line.append(
                 f" was {format_knob(d.changes[name]['from'])} @{d.step}" if width >= 40 else f"@{d.step}", "dim"
             )
-            line.append_text(_effect(s, d))
+            line.append_text(_effect(s, d, width))
         lines.append(line)
     return lines
 
 
-def _effect(s: Snapshot, d: DecisionRecord) -> Text:
-    """The verdict, or with a question mark what it looks like so far."""
+def _effect(s: Snapshot, d: DecisionRecord, width: int) -> Text:
+    """The verdict, else whether it goes as the change expected."""
     if d.verdict:
-        return Text(f" {d.verdict}", VERDICT_STYLE.get(d.verdict, ""))
-    effect = compute_effect(s, d)
-    return Text(f" {effect.word}" if effect and effect.wanted else "", "dim")
+        mark = {"helped": "✓", "hurt": "✗"}.get(d.verdict, "~")
+        return Text().append(f" {d.verdict if width >= 40 else mark}", VERDICT_STYLE.get(d.verdict, ""))
+    effect = compute_effect(s, d) if width >= 40 else None
+    return Text().append(f" {effect.word}" if effect and effect.wanted else "", "dim")
 
 
 def experiment(s: Snapshot, width: int) -> Lines:
@@ -139,16 +140,16 @@ def experiment(s: Snapshot, width: int) -> Lines:
     opened = [d for d in s.decisions if d.changes and d.refused is None and d.verdict is None]
     lines = [title("open experiment", width)]
     if not opened:
-        return [*lines, Text("none", "dim")]
+        return [*lines, Text().append("none", "dim")]
     d = opened[-1]
     taken = sum(step.step >= d.step for step in s.steps)
-    lines.append(Text(f"{format_decision(d)}", "bold").append(f" since step {d.step}, {taken} steps", "dim"))
+    lines.append(Text().append(f"{format_decision(d)}", "bold").append(f" since step {d.step}, {taken} steps", "dim"))
     if d.hypothesis:
         lines += wrap(d.hypothesis, width, "because ", "", rows=2)[:1]
     if d.expected:
-        lines.append(Text(f"expects {d.expected}"))
+        lines.append(Text().append(f"expects {d.expected}"))
     effect = compute_effect(s, d)
-    return [*lines, Text(f"so far  {effect.text}")] if effect else lines
+    return [*lines, Text().append(f"so far  {effect.text}")] if effect else lines
 
 
 def pool(s: Snapshot, width: int) -> Lines:
@@ -157,7 +158,7 @@ def pool(s: Snapshot, width: int) -> Lines:
     shares = [(name, glyph, style, last.get(f"pool/{name}_rate", math.nan)) for name, glyph, style in POOL_PARTS]
     lines = [title("pool", width)]
     if any(math.isnan(share) for *_, share in shares):
-        return [*lines, Text("not known yet", "dim")]
+        return [*lines, Text().append("not known yet", "dim")]
     lines.append(draw_shares([(glyph, style, share) for _, glyph, style, share in shares], width))
     for some in (shares[:2], shares[2:]) if width < 56 else (shares,):
         legend = Text()
@@ -166,7 +167,7 @@ def pool(s: Snapshot, width: int) -> Lines:
         lines.append(legend)
     expected = last.get("pool/mixed_expected", math.nan)
     if math.isfinite(expected):
-        lines.append(Text(f"expected of the prompts drawn: {expected:.0%} mixed", "dim"))
+        lines.append(Text().append(f"expected of the prompts drawn: {expected:.0%} mixed", "dim"))
     return lines
 
 
@@ -178,18 +179,18 @@ def checkpoints(s: Snapshot, width: int, rows: int) -> Lines:
     lines = [title("checkpoints", width, f"b goes back to step {best.step}" if best else "")]
     dev = {look.step: look.accuracy for look in s.dev}
     for c in sorted(s.checkpoints, key=lambda c: (c.best, c.step), reverse=True)[: max(1, rows - 1)]:
-        line = Text("★ " if c.best else "  ", "magenta").append(f"step {c.step:<5}", "bold" if c.best else "")
+        line = Text().append("★ " if c.best else "  ", "magenta").append(f"step {c.step:<5}", "bold" if c.best else "")
         line.append(f" dev {dev[c.step]:.3f}" if c.step in dev else " " * 10)
         line.append(f"  {c.name}" if c.name else "", "cyan")
         lines.append(line.append("  rollback point" if c.best else "", "dim"))
-    return lines if s.checkpoints else [*lines, Text("none yet", "dim")]
+    return lines if s.checkpoints else [*lines, Text().append("none yet", "dim")]
 
 
 def budget(s: Snapshot, width: int, machine: Machine | None) -> Lines:
     run = s.run
     steps = f"{s.steps_done} of {run.budget_steps} steps"
     hours = f", {run.wall_s / 3600:.2f} of {run.budget_hours:g} h" if run.budget_hours is not None else ""
-    lines = [title("budget and machine", width), Text(f"{steps}{hours}, {run.rollouts:,} completions")]
+    lines = [title("budget and machine", width), Text().append(f"{steps}{hours}, {run.rollouts:,} completions")]
     cost = sum(cost_of(d) or 0.0 for d in s.decisions)
     if cost:
         lines[-1].append(f", LLM ${cost:.2f}")
@@ -198,11 +199,11 @@ def budget(s: Snapshot, width: int, machine: Machine | None) -> Lines:
     if times:
         lines.append(Text(", ".join(f"{part} {seconds:.2f} s" for part, seconds in parts if math.isfinite(seconds))))
     if machine is None:
-        lines.append(Text(f"process {run.pid} on {run.host}", "dim"))
+        lines.append(Text().append(f"process {run.pid} on {run.host}", "dim"))
     else:
-        lines.append(Text(f"{machine.cpu:.0%} CPU, {format_bytes(machine.memory)} of memory"))
+        lines.append(Text().append(f"{machine.cpu:.0%} CPU, {format_bytes(machine.memory)} of memory"))
         free = f"free: {format_bytes(machine.free_memory)}, disk {format_bytes(machine.free_disk)}"
-        lines.append(Text(f"load {machine.load:.1f} on {machine.cores} cores; {free}", "dim"))
+        lines.append(Text().append(f"load {machine.load:.1f} on {machine.cores} cores; {free}", "dim"))
     return lines
 
 
@@ -211,7 +212,7 @@ def by_hand(s: Snapshot, width: int, rows: int, now: float) -> Lines:
     lines = [title("by hand", width, f"{s.commands_waiting} waiting" if s.commands_waiting else "")]
     for c in reversed(s.commands[-max(1, rows - 1) :]):
         lines.append(_command(c, now))
-    return lines if s.commands else [*lines, Text("nothing asked yet; ? tells the keys", "dim")]
+    return lines if s.commands else [*lines, Text().append("nothing asked yet; ? tells the keys", "dim")]
 
 
 def _command(c: CommandRecord, now: float) -> Text:
@@ -222,7 +223,7 @@ def _command(c: CommandRecord, now: float) -> Text:
         "refused": ("✗", "red"),
         "expired": ("✗", "red"),
     }[c.state]
-    line = Text(f"{glyph} ", style).append(describe_command(c), "bold")
+    line = Text().append(f"{glyph} ", style).append(describe_command(c), "bold")
     if c.state == "waiting":
         line.append(f" waits for the next step, asked {format_duration(max(0.0, now - c.asked_at))} ago", "yellow")
     elif c.state == "applied":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import socket
 import sqlite3
 import time
@@ -78,6 +79,11 @@ UPDATE runs SET phase = :phase, phase_done = :done, phase_total = :total, wall_s
 heartbeat = :heartbeat, heartbeat_boot = :heartbeat_boot WHERE id = :run
 """
 BEAT_WAIT_MS = 50
+LET_IN_S = 0.005
+"""After each action that was queued: a program that queues many would take the lock again before anybody else, the
+run among them, sees it free."""
+MOMENTS = random.Random()
+"""Not the generator that steps are seeded with."""
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
 
 P = ParamSpec("P")
@@ -123,7 +129,7 @@ class RunStore(RunReader):
             if connection is None:
                 connection = self._own.writing = self.engine.connect()
             sqlite = driver(connection)
-            sqlite.execute("BEGIN IMMEDIATE")
+            _begin(sqlite)
             try:
                 yield connection
                 sqlite.execute("COMMIT")
@@ -390,10 +396,15 @@ class RunStore(RunReader):
 
     # ------------------------------------------------------------ commands
 
-    @transaction
-    def add_command(self, c: Connection, run_id: int, action: Action, *, note: str = "", later: bool = False) -> int:
+    def add_command(self, run_id: int, action: Action, *, note: str = "", later: bool = False) -> int:
         """A person's action for the next boundary, in the order asked. Raises InputError when no process drives the
         run, unless it may come ``later``: when the run is resumed."""
+        command_id = self._add_command(run_id, action, note, later)
+        time.sleep(LET_IN_S)
+        return command_id
+
+    @transaction
+    def _add_command(self, c: Connection, run_id: int, action: Action, note: str, later: bool) -> int:
         run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
         _refuse_idle(run, action, later)
         row = c.execute(
@@ -430,6 +441,21 @@ def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
         raise InputError(f"{gone}: there is nothing to {action.kind}; to go on: grpo resume {name}")
     if not later:
         raise InputError(f"{gone}: nothing would apply the action; first: grpo resume {name} (or queue it: --no-wait)")
+
+
+def _begin(sqlite: sqlite3.Connection) -> None:
+    """Take the lock, trying for LOCK_WAIT_S. SQLite's own wait looks ever more seldom, so that who waits beside several
+    busy writers may never see the moment between two of them; this looks often, and at random moments."""
+    sqlite.execute("PRAGMA busy_timeout = 0")
+    until = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            sqlite.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(MOMENTS.uniform(0.001, 0.01))
 
 
 # ---------------------------------------------------------------- opening

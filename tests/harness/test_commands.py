@@ -8,10 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from harness.errors import InputError
+from harness.patience import Patience
 from harness.report import build_review
 from harness.snapshot import SnapshotReader, load_history
 from harness.store import RunStore
@@ -49,6 +51,7 @@ def states(store: RunStore, run_id: int) -> dict[str, tuple[str, str]]:
 def test_a_thousand_actions_of_four_people_at_a_running_run_apply_once_each(tmp_path: Path) -> None:
     """As fast as four processes can, at a run whose controller, session and record are real."""
     bench = build(tmp_path, steps=0, prompts=100)
+    bench.store.patience = Patience(Event(), say=print, note=print)  # as the process of a run has it
     people = [
         subprocess.Popen([sys.executable, "-c", FIRE, f"person{i}", bench.store.url], stdout=subprocess.DEVNULL)
         for i in range(OPERATORS)
