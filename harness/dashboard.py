@@ -150,8 +150,9 @@ def _overview(s: Snapshot, width: int, room: int, look: Look, now: float, machin
 
 def _run(s: Snapshot, width: int, room: int, now: float, machine: Machine | None) -> Lines:
     half = (width - 3) // 2
-    left = knobs(s, half) + experiment(s, half) + pool(s, half)
-    right = budget(s, width - half - 3, machine) + checkpoints(s, width - half - 3, 8)
+    other = width - half - 3
+    left = knobs(s, half) + experiment(s, half)
+    right = budget(s, other, machine) + pool(s, other) + checkpoints(s, other, 8)
     upper = beside(left, right, half, width)[: max(0, room - 4)]
     return upper + by_hand(s, width, max(2, room - len(upper)), now)
 

@@ -57,7 +57,7 @@ def in_foreground(fd: int) -> bool:
 
 class Dashboard:
     """One terminal that shows one run. ``beside`` is set for the one that belongs to ``grpo run``: it goes when the
-    run has ended, and Ctrl-C is the run's to answer."""
+    run has ended or died, and Ctrl-C is the run's to answer."""
 
     def __init__(self, store: RunReader, run_id: int, console: Console, *, beside: bool = False) -> None:
         self.store = store
@@ -67,6 +67,12 @@ class Dashboard:
         self.beside = beside
         self.hands = Hands(self._queue)
         self._process: psutil.Process | None = None
+        self._parent = os.getppid()
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the process that started this one is gone: then the terminal is the shell's again."""
+        return os.getppid() != self._parent
 
     def run(self) -> None:
         """Until the person leaves; the terminal is then as it was."""
@@ -98,7 +104,7 @@ class Dashboard:
                 if seen is not None:
                     shown = self._shown(seen)
                     live.update(self._frame(shown, keyboard is not None), refresh=True)
-                    if self.beside and seen.run.status in ENDED:
+                    if self.beside and (seen.run.status in ENDED or self.orphaned):
                         return False
                 if started >= due:
                     due = started + max(REFRESH_S, (time.process_time() - spent) / SHARE)

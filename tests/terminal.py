@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import termios
 import time
@@ -18,15 +19,20 @@ SLOW_S = 240.0
 
 
 class Terminal:
-    """``grpo words`` in ``folder``, on a screen of its own."""
+    """``grpo words`` in ``folder``, on a screen of its own; with ``shell`` as the first command of a shell."""
 
-    def __init__(self, folder: Path, *words: str, width: int = 120, height: int = 40, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *words: str, width: int = 120, height: int = 40, shell: bool = False, **environment: str
+    ) -> None:
         inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
         self.screen = pyte.Screen(width, height)
         self._stream = pyte.Stream(self.screen)
+        command = [sys.executable, "-m", "harness", *words]
+        if shell:
+            command = ["sh", "-c", f"{shlex.join(command)}; sleep 600"]
         self.process = pexpect.spawn(
-            sys.executable,
-            ["-m", "harness", *words],
+            command[0],
+            command[1:],
             cwd=str(folder),
             dimensions=(height, width),
             env=inherited | {"TERM": "xterm-256color", "USER": "ann"} | environment,
