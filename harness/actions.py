@@ -14,6 +14,7 @@ USAGE = {
     "release": "release knob",
     "pause": "pause",
     "resume": "resume",
+    "step": "step (one, while paused)",
     "stop": "stop",
     "save": "save NAME (not a number, best or final)",
     "sample": "sample",
@@ -44,7 +45,7 @@ def parse_action(words: Sequence[str]) -> Action:
                 return Action("rollback", argument=step if step == "best" else int(step))
             case "policy", [kind]:
                 return Action("policy", argument=kind)
-            case (("pause" | "resume" | "stop" | "sample" | "evaluate"), []):
+            case (("pause" | "resume" | "step" | "stop" | "sample" | "evaluate"), []):
                 return Action(verb)
     except Refused as refusal:
         raise InputError(str(refusal)) from None

@@ -228,7 +228,7 @@ class Run:
     def _end(self, status: Status, reason: str) -> tuple[Status, str]:
         """Put it on record if that can be written; a resume goes on from the last commit either way."""
         try:
-            self.store.update_run(self.run_id, status=status, stop_reason=reason, phase="", wall_s=self.wall_s)
+            self.store.end_run(self.run_id, status, reason, self.wall_s)
         except StoreUnavailable as fault:
             log.warning("not on record: %s (%s)", reason, fault)
         return status, reason
@@ -493,7 +493,7 @@ def resume_run(
 
 
 def _say(text: str) -> None:
-    """To the person at the terminal, if there is one; the live view prints it above itself."""
+    """To the person at the terminal, if there is one; the dashboard shows it as its last line."""
     with suppress(OSError):
         print(f"grpo: {text}", file=sys.stderr, flush=True)
 

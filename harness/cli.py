@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -45,6 +45,7 @@ from harness.places import database_url, is_alive_run
 from harness.text import clean, format_duration
 
 if TYPE_CHECKING:
+    from harness.beside import Beside
     from harness.build import Run
     from harness.types import Status
 
@@ -290,25 +291,13 @@ def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
 
 def drive(run: Run, interrupted: Event, console: Console, *, plain: bool) -> tuple[Status, str]:
     """Run to the end with a view beside it. Returns how and why it ended."""
-    from harness.dashboard import follow
-    from harness.snapshot import SnapshotReader
+    from harness.beside import Beside
 
-    plain = plain or not console.is_terminal or console.is_dumb_terminal
     console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
-    done = Event()
-    view = Thread(
-        target=follow,
-        args=(SnapshotReader(run.store, run.run_id), console),
-        kwargs={"plain": plain, "done": done},
-        daemon=True,
-    )
-    _catch_signals(interrupted)
-    view.start()
-    try:
+    view = Beside(run.store, run.run_id, console, plain=plain)
+    _catch_signals(interrupted, view)
+    with view:
         status, reason = run.drive()
-    finally:
-        done.set()
-        view.join(timeout=5)
     if reason.startswith("interrupted"):
         print(f"interrupted; to go on: grpo resume {run.name}{_where(run.store.url)}", file=sys.stderr)
     return status, reason
@@ -319,13 +308,15 @@ def _where(url: str) -> str:
     return "" if url == "sqlite:///runs/harness.db" else f" --db {url}"
 
 
-def _catch_signals(interrupted: Event) -> None:
+def _catch_signals(interrupted: Event, view: Beside) -> None:
     """The first one ends the run after the step in progress, the second one abandons that step."""
 
     def handle(_number: int, _frame: Any) -> None:
         if interrupted.is_set():
             raise KeyboardInterrupt
         interrupted.set()
+        if view.drawn:  # it says so itself
+            return
         with suppress(OSError):  # after a dropped connection there is no terminal to tell
             os.write(2, b"\nfinishing this step, then saving; once more to abandon the step\n")
 
@@ -345,13 +336,16 @@ def act(
 ) -> None:
     """Act on a running run; it applies the action before its next step. A knob set by hand stays yours until released.
 
+    Actions apply in the order asked, whoever asked. Those that still wait when a run ends expire. With --no-wait a run
+    that nothing drives takes actions too: they apply when it is resumed; pause, resume, step and stop never do.
+
     Examples:
 
       grpo act latest set temperature=0.9
 
       grpo act latest focus harder --note "too many solved"
 
-      grpo act latest pause | resume | stop | sample | evaluate
+      grpo act latest pause | resume | step | stop | sample | evaluate
 
       grpo act latest save before-lunch
 
@@ -364,17 +358,9 @@ def act(
     action = parse_action(words)
     store = open_store_of(db, out, run)
     record = store.find_run(run)
-    if record.status in ("finished", "stopped", "failed"):
-        raise InputError(
-            f"{record.name} has ended ({record.stop_reason or record.status}); nothing would apply the action"
-        )
-    if wait and not is_alive_run(record):
-        raise InputError(
-            f"the process of {record.name} is gone; first: grpo resume {record.name} (or queue it with --no-wait)"
-        )
-    command_id = store.add_command(record.id, action, note=note)
+    command_id = store.add_command(record.id, action, note=note, later=not wait)
     if not wait:
-        print(f"queued as command {command_id}")
+        print(f"queued as command {command_id}" + ("" if is_alive_run(record) else ": it applies on grpo resume"))
         return
     until = time.monotonic() + timeout
     while time.monotonic() < until:
@@ -382,9 +368,13 @@ def act(
         if state in ("applied", "refused"):
             print(f"{state} before step {step}: {result}")
             raise typer.Exit(0 if state == "applied" else 1)
+        if state == "expired":
+            _complain(f"expired: {result}", 1)
         record = store.find_run(record.name)
         if record.status in ("finished", "stopped", "failed"):
-            _complain(f"{record.name} ended before it applied the action", 1)
+            _complain(f"{record.name} ended in the middle of the action ({record.stop_reason or record.status})", 1)
+        if not is_alive_run(record):
+            _complain(f"the process of {record.name} is gone; the action waits for: grpo resume {record.name}", 1)
         time.sleep(0.1)
     _complain(f"command {command_id} still waits after {timeout:g} s; it applies before the next step", 1)
 
@@ -394,18 +384,24 @@ def act(
 
 @app.command()
 def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
-    """Show a run live from another terminal. Ctrl-C leaves the run alone."""
-    from harness.dashboard import follow
+    """Show a run live from any terminal, act on it with keys (? tells them), or play it back.
+
+    q or Ctrl-C leaves the run alone. In a pipe, or with --plain, a line for each step until the run ends.
+    """
+    from harness.plain import follow
     from harness.snapshot import SnapshotReader
+    from harness.watch import Dashboard, draws
 
     store = open_reader(db, out, run)
     record = store.find_run(run)
     console = Console()
-    plain = plain or not console.is_terminal or console.is_dumb_terminal
-    try:
-        follow(SnapshotReader(store, record.id), console, plain=plain)
-    except KeyboardInterrupt:
-        print(f"\nleft {record.name}; it goes on", file=sys.stderr)
+    with suppress(KeyboardInterrupt):
+        if plain or not draws(console):
+            follow(SnapshotReader(store, record.id), console)
+        else:
+            Dashboard(store, record.id, console).run()
+    if record.status in ("running", "paused") and is_alive_run(record):
+        print(f"left {record.name}; it goes on", file=sys.stderr)
 
 
 @app.command()

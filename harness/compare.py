@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.dashboard import compute_sparkline, format_decision
 from harness.difference import compute_difference, describe_interval
+from harness.headline import format_decision
+from harness.marks import compute_sparkline
 from harness.report import build_review
 from harness.text import clean
 from harness.types import DecisionRecord, EvaluationRecord, History

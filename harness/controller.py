@@ -11,6 +11,7 @@ from threading import Event
 from harness.errors import Diverged, RunFailed
 from harness.session import Session
 from harness.types import (
+    ONLY_NOW,
     Action,
     Decision,
     DecisionPolicy,
@@ -75,7 +76,7 @@ class Controller:
         if logged and not session.state.paused:
             session.ask()  # its looks are part of the record
             # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop.
-            again = [d for d in logged if d.refused is None and d.action.kind not in ("pause", "resume", "stop")]
+            again = [d for d in logged if d.refused is None and d.action.kind not in ONLY_NOW]
             session.tell(*again, logged=True)
             return
         commands = self.store.load_waiting(self.run_id)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or 'latest'.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")]
+PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")
 ]

@@ -25,8 +25,8 @@ from plotly.offline import get_plotlyjs
 
 from harness import __version__
 from harness.compare import MOVES_TOLD, format_value
-from harness.dashboard import format_decision
 from harness.difference import VERDICTS, describe_interval
+from harness.headline import format_decision
 from harness.plots import (
     compute_knob_moves,
     plot_health,

@@ -16,7 +16,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from harness.dashboard import format_decision
+from harness.headline import format_decision
 from harness.text import clean, format_knob
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, Knobs
 

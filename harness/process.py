@@ -70,7 +70,7 @@ def keep_freed_memory() -> None:
 
 
 def quiet_libraries() -> None:
-    """Their bars and warnings would tear the live view; warnings go to the run's log."""
+    """Their bars and warnings would tear the dashboard; warnings go to the run's log."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()

@@ -23,6 +23,7 @@ from harness.types import (
     Action,
     CheckpointRecord,
     Command,
+    CommandRecord,
     Decision,
     DecisionRecord,
     Knobs,
@@ -45,7 +46,13 @@ PASSING = {
 }
 """Faults of the place and not of the statement: later the same statement may work."""
 RUN_FIELDS = tuple(name for name in RunRecord.__dataclass_fields__ if not name.startswith("budget_"))
-DECISION_FIELDS = tuple(DecisionRecord.__dataclass_fields__)
+OF_COMMANDS = ("who", "asked_at", "result")
+DECISION_COLUMNS = ", ".join(
+    f"(SELECT {name} FROM commands WHERE commands.id = command_id)" if name in OF_COMMANDS else name
+    for name in DecisionRecord.__dataclass_fields__
+)
+"""The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
+COMMANDS = "SELECT id, action, changes, argument, who, note, asked_at, state, step, applied_at, result FROM commands"
 SAMPLE_FIELDS = tuple(SampleRecord.__dataclass_fields__)
 
 P = ParamSpec("P")
@@ -185,13 +192,8 @@ class RunReader:
 
     @reading
     def load_waiting(self, c: sqlite3.Connection, run_id: int) -> list[Command]:
-        rows = c.execute("SELECT * FROM commands WHERE run_id = ? AND state = 'waiting' ORDER BY id", (run_id,))
-        return [
-            Command(
-                row["id"], Action(row["action"], load_json(row["changes"]), load_json(row["argument"])), row["note"]
-            )
-            for row in rows
-        ]
+        rows = c.execute(f"{COMMANDS} WHERE run_id = ? AND state = 'waiting' ORDER BY id", (run_id,))
+        return [Command(found.id, found.action, found.note) for found in map(command_record, rows)]
 
     @reading
     def load_command(self, c: sqlite3.Connection, command_id: int) -> tuple[str, int | None, str]:
@@ -346,9 +348,15 @@ def run_record(row: sqlite3.Row) -> RunRecord:
 
 
 def decision_record(row: sqlite3.Row) -> DecisionRecord:
-    """Of DECISION_FIELDS in their order."""
+    """Of DECISION_COLUMNS."""
     step, source, action, argument, changes, *words = row
     return DecisionRecord(step, source, action, load_json(argument), load_json(changes), *words)
+
+
+def command_record(row: sqlite3.Row) -> CommandRecord:
+    """Of COMMANDS."""
+    number, kind, changes, argument, *rest = row
+    return CommandRecord(number, Action(kind, load_json(changes), load_json(argument)), *rest)
 
 
 def _decision(row: Mapping[str, Any]) -> Decision:

@@ -144,7 +144,8 @@ class DecisionRow(SQLModel, table=True):
 
 
 class CommandRow(SQLModel, table=True):
-    """A person's action. ``state`` is waiting, taken (commit 1), then applied or refused with its ``result``."""
+    """A person's action. ``state`` is waiting, taken (commit 1), then applied or refused with its ``result``; expired
+    when no boundary came for it (RunStore.end_run, adopt_run)."""
 
     __tablename__ = "commands"
     __table_args__ = (Index("commands_by_run", "run_id", "state"),)

@@ -13,8 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.dashboard import compute_sparkline, format_decision
 from harness.difference import VERDICTS, compute_difference, describe_interval
+from harness.headline import format_decision
+from harness.marks import compute_sparkline
 from harness.places import best_link
 from harness.text import clean, format_changes, format_duration
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, RunRecord, SampleRecord

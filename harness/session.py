@@ -80,11 +80,10 @@ class Session:
         return self.snapshot()
 
     def tell(self, *decisions: Decision, logged: bool = False, verdicts: Sequence[Verdict] = ()) -> None:
-        """Carry out the decisions for the next step, then take it unless paused or stopped.
+        """Carry out the decisions for the next step, then take it unless paused or stopped. Paused, ``step`` takes one.
 
-        ``logged`` decisions come from the record (a resume) and are applied verbatim, without a second row.
-        ``verdicts`` on earlier decisions are recorded with those that rest on them.
-        Raises RunFailed when the reward is broken.
+        ``logged`` decisions come from the record (a resume) and are applied verbatim, without a second row. The
+        ``verdicts`` on earlier ones are recorded with them. Raises RunFailed when the reward is broken.
         """
         step = self.state.last_step + 1
         judged: list[tuple[Decision, dict[str, dict[str, KnobValue]], str | None]] = []
@@ -101,7 +100,8 @@ class Session:
                 log.info("step=%d decision by %s: %s | %s", step, decision.source, what, decision.evidence)
             if refused is None:
                 self._carry_out(decision, step)
-        if not self.state.paused and self.stopped is None:
+        once = any(decision.action.kind == "step" and refused is None for decision, _, refused in judged)
+        if (once or not self.state.paused) and self.stopped is None:
             self._step(step)
 
     def _carry_out(self, decision: Decision, step: int) -> None:
@@ -250,7 +250,7 @@ class Session:
 
     def finish(self, status: Status, reason: str) -> None:
         """Record how the run ended."""
-        self.store.update_run(self.run_id, status=status, stop_reason=reason, wall_s=self.wall_s, phase="")
+        self.store.end_run(self.run_id, status, reason, self.wall_s)
         self._note("error" if status == "failed" else "info", f"{status}: {reason}")
 
     # ------------------------------------------------------------ looks

@@ -14,9 +14,11 @@ from typing import Any
 
 from harness.places import is_alive_run
 from harness.reader import (
-    DECISION_FIELDS,
+    COMMANDS,
+    DECISION_COLUMNS,
     RUN_FIELDS,
     RunReader,
+    command_record,
     count_waiting,
     decision_record,
     load_checkpoints,
@@ -28,6 +30,7 @@ from harness.types import (
     Asked,
     Bucket,
     CheckpointRecord,
+    CommandRecord,
     Course,
     DecisionRecord,
     EvaluationRecord,
@@ -46,6 +49,7 @@ EVALUATIONS_SHOWN = 64
 LOOKS_PAIRED = 16
 """Looks at dev of which a snapshot reads the answers prompt by prompt, besides the best."""
 EVENTS_SHOWN = 20
+COMMANDS_SHOWN = 20
 NEWEST_STEPS = 20
 """Steps of which a review sees every metric."""
 
@@ -61,7 +65,7 @@ FIRST_LIVE_STEPS = """
 SELECT metrics FROM steps WHERE run_id = ? AND state = 'live' ORDER BY step LIMIT ?
 """
 REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
-DECISIONS = f"SELECT {', '.join(DECISION_FIELDS)} FROM decisions WHERE run_id = ?"
+DECISIONS = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE run_id = ?"
 ACTED = "action != 'continue'"
 ASKED = """
 SELECT count(*), coalesce(max(step), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
@@ -105,6 +109,12 @@ GROUPS = """
 SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id
 WHERE run_id = :run AND state = 'live' AND (:last - step) % :every = 0 ORDER BY step, groups.id
 """
+FIRST_BUCKETS = "SELECT first FROM buckets WHERE run_id = :run AND metric = 'reward/mean' ORDER BY first LIMIT 2"
+NEXT_METRIC = "SELECT metric FROM buckets WHERE run_id = ? AND metric > ? ORDER BY metric LIMIT 1"
+GROWN_BUCKETS = """
+SELECT first, n, low, total / n, high FROM buckets
+WHERE run_id = :run AND metric = :metric AND first >= :first ORDER BY first
+"""
 BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
 
 
@@ -124,6 +134,8 @@ class SnapshotReader:
         self._saved: tuple[CheckpointRecord, ...] = ()
         self._faults: tuple[EventRecord, ...] = ()
         self._asked = Asked()
+        self._buckets: dict[str, list[Bucket]] = {}
+        self._folded: tuple[int, ...] = ()
 
     def read(self, *, whole_run: bool = False) -> Snapshot:
         """The run as it stands. ``whole_run`` adds the buckets, samples and events that only people look at.
@@ -157,7 +169,8 @@ class SnapshotReader:
                 asked=self._asked,
                 samples=self._samples(c) if whole_run else (),
                 events=self._events(c) if whole_run else (),
-                buckets=_buckets(c, self.run_id) if whole_run else {},
+                buckets=self._read_buckets(c) if whole_run else {},
+                commands=self._commands(c) if whole_run else (),
                 commands_waiting=count_waiting(c, self.run_id) if whole_run else 0,
             )
 
@@ -209,6 +222,19 @@ class SnapshotReader:
             for row, before in zip(chosen, earlier, strict=False)
         )
 
+    def _read_buckets(self, c: sqlite3.Connection) -> dict[str, tuple[Bucket, ...]]:
+        """The last one known of each metric and those after it; all of them when they were folded anew."""
+        folded = (self._lineage, *(first for (first,) in _tuples(c, FIRST_BUCKETS, {"run": self.run_id})))
+        if folded != self._folded:  # other steps are live, or neighbours were merged
+            self._buckets, self._folded = {}, folded
+        metric = ""
+        while found := c.execute(NEXT_METRIC, (self.run_id, metric)).fetchone():
+            metric = found["metric"]
+            known = self._buckets.setdefault(metric, [])
+            grown = {"run": self.run_id, "metric": metric, "first": known.pop().first if known else 0}
+            known.extend(Bucket(*values) for values in _tuples(c, GROWN_BUCKETS, grown))
+        return {metric: tuple(parts) for metric, parts in self._buckets.items()}
+
     def _samples(self, c: sqlite3.Connection) -> tuple[SampleRecord, ...]:
         """The samples of the newest step, and the newest look at the fixed prompts."""
         found = []
@@ -221,6 +247,10 @@ class SnapshotReader:
     def _events(self, c: sqlite3.Connection) -> tuple[EventRecord, ...]:
         rows = c.execute(f"{EVENTS} DESC LIMIT {EVENTS_SHOWN}", (self.run_id,)).fetchall()
         return tuple(EventRecord(*row) for row in reversed(rows))
+
+    def _commands(self, c: sqlite3.Connection) -> tuple[CommandRecord, ...]:
+        rows = c.execute(f"{COMMANDS} WHERE run_id = ? ORDER BY id DESC LIMIT {COMMANDS_SHOWN}", (self.run_id,))
+        return tuple(command_record(row) for row in reversed(rows.fetchall()))
 
 
 def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> History:

@@ -100,10 +100,10 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
             state.policy = str(action.argument)
         case "pause":
             state.paused = True
-        case "resume":
+        case "resume" | "step":
             if not state.paused:
                 raise Refused("the run is not paused")
-            state.paused = False
+            state.paused = action.kind == "step"
         case _:
             pass
     return {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import socket
 import sqlite3
 import time
@@ -19,17 +20,30 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    create_engine,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from harness.buckets import fold, rebuild
 from harness.errors import InputError
-from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, refuse_running
+from harness.knobs import describe
+from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, is_alive, refuse_running
 from harness.reader import LOCK_WAIT_S, RunReader, connect
 from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.signal import compute_kind
 from harness.types import (
+    ONLY_NOW,
     Action,
     CheckpointRecord,
     Decision,
@@ -68,6 +82,11 @@ UPDATE runs SET phase = :phase, phase_done = :done, phase_total = :total, wall_s
 heartbeat = :heartbeat, heartbeat_boot = :heartbeat_boot WHERE id = :run
 """
 BEAT_WAIT_MS = 50
+LET_IN_S = 0.005
+"""After each action that was queued: a program that queues many would take the lock again before anybody else, the
+run among them, sees it free."""
+MOMENTS = random.Random()
+"""Not the generator that steps are seeded with."""
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
 
 P = ParamSpec("P")
@@ -113,7 +132,7 @@ class RunStore(RunReader):
             if connection is None:
                 connection = self._own.writing = self.engine.connect()
             sqlite = driver(connection)
-            sqlite.execute("BEGIN IMMEDIATE")
+            _begin(sqlite)
             try:
                 yield connection
                 sqlite.execute("COMMIT")
@@ -191,8 +210,17 @@ class RunStore(RunReader):
         refuse_running(run["name"], run["status"], run["pid"], run["host"], run["process"])
         adopted = {"status": "running", "stop_reason": "", **_this_process(), **_heartbeat()}
         c.execute(update(RUN).where(RUN.c.id == run_id).values(**adopted | values))
+        old = COMMAND.c.state.in_(("waiting", "taken")) & COMMAND.c.action.in_(ONLY_NOW)
+        _expire(c, run_id, old, "the run was resumed after it was asked")
         if era is not None:
             _begin_era(c, run_id, era)
+
+    @transaction
+    def end_run(self, c: Connection, run_id: int, status: Status, reason: str, wall_s: float) -> None:
+        """How and why it ended. A person's actions that no boundary came for expire."""
+        ended = {"status": status, "stop_reason": reason, "phase": "", "wall_s": wall_s}
+        c.execute(update(RUN).where(RUN.c.id == run_id).values(**ended))
+        _expire(c, run_id, COMMAND.c.state == "waiting", "the run ended before its next step")
 
     def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None:
         """What the process is doing, for those who look from elsewhere.
@@ -380,8 +408,17 @@ class RunStore(RunReader):
 
     # ------------------------------------------------------------ commands
 
+    def add_command(self, run_id: int, action: Action, *, note: str = "", later: bool = False) -> int:
+        """A person's action for the next boundary, in the order asked. Raises InputError when no process drives the
+        run, unless it may come ``later``: when the run is resumed."""
+        command_id = self._add_command(run_id, action, note, later)
+        time.sleep(LET_IN_S)
+        return command_id
+
     @transaction
-    def add_command(self, c: Connection, run_id: int, action: Action, *, note: str = "") -> int:
+    def _add_command(self, c: Connection, run_id: int, action: Action, note: str, later: bool) -> int:
+        run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
+        _refuse_idle(run, action, later)
         row = c.execute(
             insert(COMMAND).values(
                 run_id=run_id,
@@ -399,8 +436,38 @@ class RunStore(RunReader):
 
     @transaction
     def finish_command(self, c: Connection, command_id: int, state: str, result: str) -> None:
+        """What came of it: ``state`` applied or refused."""
         finished = {"state": state, "result": result, "applied_at": time.time()}
         c.execute(update(COMMAND).where(COMMAND.c.id == command_id).values(**finished))
+        _bump(c, c.execute(select(COMMAND.c.run_id).where(COMMAND.c.id == command_id)).scalar_one())
+
+
+def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
+    name = run["name"]
+    ended = run["status"] in ("finished", "stopped", "failed")
+    if not ended and is_alive(run["pid"], run["host"], run["process"]):
+        return
+    why = run["stop_reason"] or run["status"]
+    gone = f"{name} has ended ({why})" if ended else f"the process of {name} is gone"
+    if action.kind in ONLY_NOW:
+        raise InputError(f"{gone}: there is nothing to {action.kind}; to go on: grpo resume {name}")
+    if not later:
+        raise InputError(f"{gone}: nothing would apply the action; first: grpo resume {name} (or queue it: --no-wait)")
+
+
+def _begin(sqlite: sqlite3.Connection) -> None:
+    """Take the lock, trying for LOCK_WAIT_S. SQLite's own wait looks ever more seldom, so that who waits beside several
+    busy writers may never see the moment between two of them; this looks often, and at random moments."""
+    sqlite.execute("PRAGMA busy_timeout = 0")
+    until = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            sqlite.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(MOMENTS.uniform(0.001, 0.01))
 
 
 # ---------------------------------------------------------------- opening
@@ -537,6 +604,17 @@ def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord, ha
 def _bump(c: Connection, run_id: int) -> None:
     """Tell readers that decisions, evaluations or checkpoints changed."""
     c.execute(update(RUN).where(RUN.c.id == run_id).values(version=RUN.c.version + 1))
+
+
+def _expire(c: Connection, run_id: int, which: ColumnElement[bool], why: str) -> None:
+    """The commands ``which`` will not be applied: said to those who asked, and an event of the run."""
+    last_step = c.execute(select(RUN.c.last_step).where(RUN.c.id == run_id)).scalar_one()
+    found = select(COMMAND).where(COMMAND.c.run_id == run_id, which).order_by(COMMAND.c.id)
+    for row in c.execute(found).mappings().all():
+        c.execute(update(COMMAND).where(COMMAND.c.id == row["id"]).values(state="expired", result=why))
+        action = describe(Action(row["action"], row["changes"], row["argument"]))
+        text = f"expired: {action}, asked by {row['who']}: {why}"
+        c.execute(insert(EVENT).values(run_id=run_id, step=last_step, at=time.time(), level="warning", text=text))
 
 
 def _begin_era(c: Connection, run_id: int, era: Mapping[str, Any]) -> None:

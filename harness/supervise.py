@@ -126,7 +126,7 @@ class Supervisor:
         with suppress(HarnessError):
             store = find_store(self.url)
             if record is not None and store is not None:
-                store.update_run(record.id, status="failed", stop_reason=f"the process {why}", phase="")
+                store.end_run(record.id, "failed", f"the process {why}", record.wall_s)
                 store.close()
         return 1
 

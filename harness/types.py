@@ -26,9 +26,12 @@ ActionKind = Literal[
     "stop",
     # a person's alone:
     "resume",
+    "step",
     "release",
     "policy",
 ]
+ONLY_NOW: frozenset[ActionKind] = frozenset({"pause", "resume", "step", "stop"})
+"""Actions about the process at work: a resume applies none of them again, and none that still waits."""
 Status = Literal["running", "paused", "finished", "stopped", "failed"]
 Sampler = Literal["frontier", "uniform", "curriculum", "dynamic"]
 PROMPT_COLUMNS = ("prompt", "ground_truth", "label", "demonstration")
@@ -223,8 +226,9 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """A recorded decision. ``step`` is the step it governs; ``refused`` says why it was not carried out. What asking
-    an LLM took is as in Decision."""
+    """A recorded decision. ``step`` is the step it governs, ``at`` when it was applied (epoch seconds); ``refused``
+    says why it was not carried out. What asking an LLM took is as in Decision. Of a person's action: ``who`` asked,
+    ``asked_at`` when, and the ``result`` they were told; the note is its evidence."""
 
     step: int
     source: Source
@@ -243,6 +247,25 @@ class DecisionRecord:
     cost_usd: float | None = None
     at: float = 0.0
     id: int = 0
+    who: str | None = None
+    asked_at: float | None = None
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRecord:
+    """A person's action on its way: ``state`` is waiting, taken (decided, not done yet), applied, refused or expired.
+    ``step`` is the step it was applied before, ``result`` what came of it."""
+
+    id: int
+    action: Action
+    who: str
+    note: str
+    asked_at: float
+    state: str
+    step: int | None
+    applied_at: float | None
+    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +378,7 @@ class Asked:
 class Snapshot:
     """A bounded view of a run: its size does not grow with the number of steps. Steps and evaluations are those of
     the present era, ``paired_dev`` compares the newest look at dev with the best one and those shortly before;
-    ``faults`` are the newest events of level error."""
+    ``faults`` are the newest events of level error, ``commands`` a person's newest actions."""
 
     run: RunRecord
     step: int
@@ -372,6 +395,7 @@ class Snapshot:
     events: tuple[EventRecord, ...] = ()
     faults: tuple[EventRecord, ...] = ()
     buckets: Mapping[str, tuple[Bucket, ...]] = field(default_factory=dict)
+    commands: tuple[CommandRecord, ...] = ()
     commands_waiting: int = 0
     asked: Asked = Asked()
 
@@ -607,3 +631,5 @@ class Store(Protocol):
     def load_waiting(self, run_id: int) -> list[Command]: ...
 
     def finish_command(self, command_id: int, state: str, result: str) -> None: ...
+
+    def end_run(self, run_id: int, status: Status, reason: str, wall_s: float) -> None: ...

@@ -1,4 +1,4 @@
-"""Exports a frame of the live view as SVG: python -m tests.picture RUN docs/live.svg [--size 120x40]"""
+"""Exports a frame of the dashboard as SVG: python -m tests.picture RUN docs/live.svg [--size 120x40] [--step 40]"""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.dashboard import render
+from harness.dashboard import Look, render
 from harness.places import database_url
+from harness.playback import read_back
 from harness.snapshot import SnapshotReader
 from harness.store import open_store
 
@@ -19,13 +20,18 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("svg", type=Path)
     parser.add_argument("--size", default="120x40")
+    parser.add_argument("--step", type=int, help="as it was after that step")
+    parser.add_argument("--screen", default="overview")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     store = open_store(database_url("runs", None))
     run = store.find_run(arguments.run)
     snapshot = SnapshotReader(store, run.id).read(whole_run=True)
+    if arguments.step:
+        snapshot = read_back(store, snapshot, arguments.step)
     console = Console(record=True, width=width, height=height, file=io.StringIO(), force_terminal=True)
-    console.print(render(snapshot, age=0.0, width=width, height=height))
+    look = Look(screen=arguments.screen, at=arguments.step)
+    console.print(render(snapshot, age=0.0, width=width, height=height, look=look))
     arguments.svg.write_text(console.export_svg(title=f"grpo watch {run.name}"), encoding="utf-8")
 
 

@@ -22,9 +22,9 @@ import harness.reader
 import harness.store
 from harness.checkpoints import is_intact, write_folder
 from harness.cli import main
-from harness.dashboard import follow
 from harness.errors import StoreUnavailable
 from harness.patience import Patience
+from harness.plain import follow
 from harness.report import build_review
 from harness.snapshot import SnapshotReader, load_history
 from tests.benchmarks.step_cost import Bench, build
@@ -159,7 +159,7 @@ def test_a_view_outlives_a_database_that_is_not_there_for_a_while(tmp_path: Path
     with pytest.raises(StoreUnavailable, match="cannot be read: unable to open database file"):
         reader.read()
     threading.Timer(0.3, elsewhere.rename, (store.path,)).start()
-    follow(reader, Console(quiet=True), plain=True)  # ends, since the run has
+    follow(reader, Console(quiet=True))  # ends, since the run has
     store.close()
 
 

@@ -130,6 +130,9 @@ def test_every_decision_is_told_continue_among_them(night: RunStore) -> None:
         "tokens_in": None,
         "tokens_out": None,
         "cost_usd": None,
+        "who": None,
+        "asked_at": None,
+        "result": None,
     }
     assert (third["source"], third["argument"], third["refused"]) == ("manual", 9, "no checkpoint 9")
 

@@ -1,0 +1,195 @@
+"""The three things one wants to know first: is it learning, is it stuck, what was changed last and did it help.
+
+Pure functions of a snapshot, in words; whoever wants more looks at the curves below them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from harness.text import format_knob
+from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
+
+RECENT = 8
+"""Steps that say how it is now."""
+AROUND = 10
+"""Steps before and after a change that are compared while nobody has judged it, at most."""
+GOOD_MIXED, POOR_MIXED = 0.4, 0.2
+"""Shares of mixed groups from which on a step has enough to learn from, and below which it has hardly anything."""
+MUCH = 0.2
+"""Share of groups, or of completions cut, from which on it is said what that means."""
+EXPECTED = re.compile(r"\b([a-z]+/[a-z_]+) (rises|falls)\b")
+WHY_NO_SIGNAL = {
+    "group/all_zero_rate": "too hard",
+    "group/all_one_rate": "too easy",
+    "group/flat_rate": "only the form is paid",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One word in the style ``good``, ``warn``, ``bad`` or ``plain``, and the numbers behind it."""
+
+    word: str
+    style: str
+    text: str
+
+
+# ---------------------------------------------------------------- is it learning?
+
+
+def is_it_learning(s: Snapshot) -> Answer:
+    """By dev, against the noise of two such looks (95%)."""
+    looks = s.dev
+    if not looks:
+        return Answer("NOT MEASURED", "plain", "no look at dev yet")
+    first, last = looks[0], looks[-1]
+    best = max(looks, key=lambda look: look.accuracy)
+    if len(looks) == 1:
+        return Answer("TOO EARLY", "plain", f"dev {last.accuracy:.3f} at step {last.step}, the next look will tell")
+    course = f"dev {first.accuracy:.3f} -> {last.accuracy:.3f}"
+    if best.accuracy - last.accuracy > compute_noise(best, last):
+        return Answer("FALLING", "bad", f"{course}; its best was {best.accuracy:.3f} at step {best.step}")
+    gain, noise = last.accuracy - first.accuracy, compute_noise(first, last)
+    if gain <= noise:
+        style = "warn" if len(looks) > 3 else "plain"
+        return Answer("NOT YET", style, f"{course}: {gain:+.3f} is within the noise of two looks, {noise:.3f}")
+    told = f"{course} ({gain:+.3f}), best {best.accuracy:.3f} at step {best.step}"
+    level = next(look for i, look in enumerate(looks) if all(_alike(look, later) for later in looks[i:]))
+    if len([look for look in looks if look.step >= level.step]) > 3 and last.step - level.step > last.step / 3:
+        return Answer("LEARNED", "good", f"{told}; level since step {level.step}")
+    return Answer("LEARNING", "good", told)
+
+
+def compute_noise(one: EvaluationRecord, other: EvaluationRecord) -> float:
+    """1.96 standard errors of the difference of two accuracies, as if of different prompts: rather too wide."""
+    return 1.96 * math.sqrt(sum(look.accuracy * (1 - look.accuracy) / max(1, look.n) for look in (one, other)))
+
+
+def _alike(one: EvaluationRecord, other: EvaluationRecord) -> bool:
+    return abs(one.accuracy - other.accuracy) <= compute_noise(one, other)
+
+
+# ---------------------------------------------------------------- is it stuck?
+
+
+def is_it_stuck(s: Snapshot) -> Answer:
+    """By the groups of the newest steps: only mixed ones teach."""
+    steps = s.steps[-RECENT:]
+    if not steps:
+        return Answer("NO STEP YET", "plain", "")
+    mixed = _mean(steps, "group/mixed_rate")
+    shares = {name: _mean(steps, name) for name in WHY_NO_SIGNAL}
+    rest = [
+        f"{_short(name)} {share:.0%}" + (f" ({WHY_NO_SIGNAL[name]})" if mixed < GOOD_MIXED and share >= MUCH else "")
+        for name, share in shares.items()
+        if share >= 0.005
+    ]
+    told = f"{mixed:.0%} of groups mixed in {len(steps)} steps" + (f"; {', '.join(rest)}" if rest else "")
+    errored = _mean(steps, "completion/errored_rate")
+    if errored > 0.02:
+        return Answer("REWARD FAILS", "bad", f"on {errored:.0%} of the completions; {told}")
+    if mixed >= GOOD_MIXED:
+        return Answer("HAS SIGNAL", "good", told)
+    cut = _mean(steps, "completion/truncated_rate")
+    told += f"; {cut:.0%} of completions are cut at max_tokens" if cut > MUCH else ""
+    return Answer("LITTLE SIGNAL", "warn", told) if mixed >= POOR_MIXED else Answer("STUCK", "bad", told)
+
+
+def _mean(steps: Sequence[StepRecord], metric: str) -> float:
+    values = [value for step in steps if math.isfinite(value := step.metrics.get(metric, math.nan))]
+    return fmean(values) if values else 0.0
+
+
+def _short(metric: str) -> str:
+    """``group/all_zero_rate`` as ``all-zero``."""
+    return metric.partition("/")[2].removesuffix("_rate").replace("_", "-")
+
+
+# ---------------------------------------------------------------- what was changed last, and did it help?
+
+
+def last_change(s: Snapshot) -> DecisionRecord | None:
+    """The newest decision that changed a knob or the weights, refused ones left out."""
+    return next((d for d in reversed(s.decisions) if d.refused is None and (d.changes or d.action == "rollback")), None)
+
+
+def did_it_help(s: Snapshot) -> Answer:
+    """The verdict on the last change, or until there is one what was measured so far."""
+    change = last_change(s)
+    if change is None:
+        return Answer("NO CHANGE YET", "plain", "the knobs are as the run began")
+    told, by = format_decision(change), f"step {change.step} by {change.source}"
+    if change.verdict:
+        style = {"helped": "good", "hurt": "bad"}.get(change.verdict, "plain")
+        return Answer(change.verdict.upper(), style, f"{told}: {change.measured or 'not measured'}; {by}")
+    effect = compute_effect(s, change)
+    if effect is None:
+        return Answer("NOT KNOWN YET", "plain", f"{told}; {by}")
+    word = f"{effect.word.upper()} SO FAR" if effect.wanted else "NOT JUDGED YET"
+    return Answer(word, effect.style, f"{told}: {effect.text}; {by}")
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Means of a metric before and after a change, and which way it should go if the change said so. This compares
+    and does not judge: nothing here knows how much of it is noise."""
+
+    metric: str
+    before: float
+    after: float
+    wanted: str = ""
+
+    @property
+    def word(self) -> str:
+        if not self.wanted:
+            return "not judged"
+        still = math.isclose(self.before, self.after, abs_tol=1e-6)
+        moved = "stays" if still else "rises" if self.after > self.before else "falls"
+        return "as expected" if moved == self.wanted else "not as expected"
+
+    @property
+    def style(self) -> str:
+        return {"not judged": "plain", "as expected": "good"}.get(self.word, "warn")
+
+    @property
+    def text(self) -> str:
+        """``truncated 47% -> 2%``, ``adjusted -0.012 -> +0.041``."""
+        if self.metric.endswith("_rate"):
+            return f"{_short(self.metric)} {self.before:.0%} -> {self.after:.0%}"
+        if self.metric == "reward/adjusted":
+            return f"adjusted {self.before:+.3f} -> {self.after:+.3f}"
+        return f"{self.metric} {self.before:.3g} -> {self.after:.3g}"
+
+
+def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
+    """Of what the change itself expects to move, else of the adjusted reward. None while one side has no step."""
+    found = EXPECTED.search(change.expected)
+    metric, wanted = found.groups() if found else ("reward/adjusted", "")
+    if not any(metric in step.metrics for step in s.steps[-1:]):
+        metric, wanted = "reward/adjusted", ""
+    others = [d.step for d in s.decisions if d.refused is None and d.changes and d.step != change.step]
+    start = max((step for step in others if step < change.step), default=0)
+    end = min((step for step in others if step > change.step), default=math.inf)
+    before = [step for step in s.steps if start <= step.step < change.step][-AROUND:]
+    after = [step for step in s.steps if change.step <= step.step < end][:AROUND]
+    if not before or not after:
+        return None
+    return Effect(metric, _mean(before, metric), _mean(after, metric), wanted)
+
+
+def format_decision(decision: DecisionRecord) -> str:
+    """``max_tokens 20 -> 30``, the verb, or for a rollback both."""
+    moves = ", ".join(
+        f"{knob} {format_knob(change['from'])} -> {format_knob(change['to'])}"
+        for knob, change in decision.changes.items()
+        if decision.action != "rollback" or change["from"] != change["to"]
+    )
+    if decision.changes and decision.action != "rollback":
+        return moves
+    verb = decision.action if decision.argument is None else f"{decision.action} {decision.argument}"
+    return f"{verb}, {moves}" if moves else verb

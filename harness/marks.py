@@ -1,0 +1,216 @@
+"""The marks of the dashboard: sparklines, a plot of dots, stacked columns, lines side by side. Pure text, no snapshot.
+
+Everything over time is drawn on columns of the same steps, so what stands above each other happened together. Shapes
+differ as well as colours: a frame reads without them (NO_COLOR). Only the terminal's own sixteen colours are used,
+which light and dark themes both keep legible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+
+from rich.text import Text
+
+from harness.text import clean
+from harness.types import Bucket
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""Bits of a braille character's dots, by row from the top and by column."""
+VERDICT_STYLE = {"helped": "green", "hurt": "red"}
+Lines = list[Text]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps ``first`` to ``last``, drawn on columns."""
+
+    first: int
+    last: int
+
+    def column(self, step: float, width: int) -> int:
+        """Where ``step`` stands among ``width`` columns."""
+        place = (step - self.first) / max(1, self.last - self.first + 1)
+        return min(width - 1, max(0, int(place * width)))
+
+    def columns(self, buckets: Sequence[Bucket], width: int) -> list[float]:
+        """The mean of each of ``width`` columns; a column without a bucket of its own shows the one before, NaN if
+        there is none."""
+        totals, counts = [0.0] * width, [0] * width
+        for bucket in buckets:
+            if self.first <= bucket.first <= self.last:
+                x = self.column(bucket.first, width)
+                totals[x] += bucket.mean * bucket.n
+                counts[x] += bucket.n
+        shown, before = [], math.nan
+        for total, count in zip(totals, counts, strict=True):
+            before = total / count if count else before
+            shown.append(before)
+        return shown
+
+
+# ---------------------------------------------------------------- one line
+
+
+def compute_sparkline(values: Sequence[float], width: int, low: float | None, high: float | None) -> str:
+    """The newest values as blocks, the range taken from the data where ``low`` or ``high`` is None."""
+    shown = [value for value in values[-width:] if math.isfinite(value)]
+    if not shown:
+        return ""
+    bottom = min(shown) if low is None else low
+    top = max(shown) if high is None else high
+    return "".join(_block(value, bottom, top) for value in shown)
+
+
+def draw_sparkline(values: Sequence[float], low: float | None, style_of: Callable[[float], str]) -> Text:
+    """One cell for each of ``values``, in the style of the band that the value lies in."""
+    real = [value for value in values if math.isfinite(value)]
+    bottom, top = (min(real) if low is None else low, max(real)) if real else (0.0, 0.0)
+    return paint(
+        (_block(value, bottom, top), style_of(value)) if math.isfinite(value) else (" ", "") for value in values
+    )
+
+
+def _block(value: float, bottom: float, top: float) -> str:
+    share = (value - bottom) / (top - bottom) if top > bottom else 0.0
+    return BLOCKS[min(7, int(8 * min(1.0, max(0.0, share))))]
+
+
+def draw_shares(shares: Sequence[tuple[str, str, float]], width: int) -> Text:
+    """(glyph, style, share) as one bar of ``width`` cells, the last part taking what rounding leaves."""
+    bar, used = Text(), 0
+    total = sum(share for _, _, share in shares)
+    reached = 0.0
+    for glyph, style, share in shares:
+        reached += share
+        until = round(width * reached / total) if total else 0
+        bar.append(glyph * (until - used), style=style)
+        used = until
+    return bar
+
+
+def paint(cells: Iterable[tuple[str, str]]) -> Text:
+    """Glyphs with their styles; neighbours of one style are one span, which is what a frame's cost depends on."""
+    runs = groupby(cells, key=itemgetter(1))
+    return Text.assemble(*(("".join(glyph for glyph, _ in run), style) for style, run in runs))
+
+
+# ---------------------------------------------------------------- several lines
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A measured value with its interval, at a column."""
+
+    column: int
+    low: float
+    value: float
+    high: float
+    glyph: str
+
+
+def draw_plot(
+    line: Sequence[float], points: Sequence[Point], height: int, low: float, high: float, *, line_style: str, style: str
+) -> Lines:
+    """``line`` (two values for each cell) as dots and ``points`` with their intervals, on one axis from low to high."""
+    width = len(line) // 2
+    bits = [[0] * width for _ in range(height)]
+    before: int | None = None
+    for x, value in enumerate(line[: 2 * width]):
+        if not math.isfinite(value):
+            before = None
+            continue
+        y = _row(value, low, high, 4 * height)
+        start = y if before is None else before + (y > before) - (y < before)  # a line without gaps
+        for dot in range(min(start, y), max(start, y) + 1):
+            bits[dot // 4][x // 2] |= BRAILLE[dot % 4][x % 2]
+        before = y
+    cells = [[(chr(0x2800 + b), line_style) if b else (" ", "") for b in row] for row in bits]
+    if low < 0 < high:
+        zero = cells[_row(0.0, low, high, height)]
+        zero[:] = [("╌", "dim") if glyph == " " else (glyph, cell) for glyph, cell in zero]
+    for point in points:
+        top, bottom = (_row(value, low, high, height) for value in (point.high, point.low))
+        for y in range(top, bottom + 1):
+            cells[y][point.column] = ("│", style)
+    for point in points:  # after all intervals, so that none hides a value
+        cells[_row(point.value, low, high, height)][point.column] = (point.glyph, f"bold {style}")
+    return [paint(row) for row in cells]
+
+
+def _row(value: float, low: float, high: float, rows: int) -> int:
+    """From the top, of ``rows``."""
+    share = (value - low) / (high - low) if high > low else 0.0
+    return min(rows - 1, int((1 - min(1.0, max(0.0, share))) * rows))
+
+
+def draw_stack(parts: Sequence[tuple[str, str, Sequence[float]]], height: int) -> Lines:
+    """Columns stacked from (glyph, style, share of each column); the shares of a column add up to 1, or it is empty."""
+    width = len(parts[0][2])
+    rows: list[list[tuple[str, str]]] = [[] for _ in range(height)]
+    for x in range(width):
+        shares = [part[2][x] for part in parts]
+        for y, row in enumerate(rows):
+            middle, reached = (height - y - 0.5) / height, 0.0
+            for (glyph, style, _), share in zip(parts, shares, strict=True):
+                reached += share if math.isfinite(share) else 0.0
+                if middle <= reached:
+                    row.append((glyph, style))
+                    break
+            else:
+                row.append((" ", ""))
+    return [paint(row) for row in rows]
+
+
+# ---------------------------------------------------------------- layout
+
+
+def title(name: str, width: int, note: str = "") -> Text:
+    """``─ name ─────── note ─``"""
+    line = Text().append("─ ", "dim").append(name, "bold").append(" ", "dim")
+    end = f" {note} ─" if note else ""
+    return line.append("─" * max(0, width - len(name) - 3 - len(end)) + end, "dim")
+
+
+def fit(lines: Sequence[Text], height: int) -> Lines:
+    """Exactly ``height`` lines."""
+    return [*lines[:height], *(Text() for _ in range(height - len(lines)))]
+
+
+def beside(left: Sequence[Text], right: Sequence[Text], left_width: int, width: int) -> Lines:
+    """Two columns of lines, ``left_width`` of ``width`` for the left one, a rule between them."""
+    rows = max(len(left), len(right))
+    joined = []
+    for one, other in zip(fit(left, rows), fit(right, rows), strict=True):
+        line = cut(one, left_width, pad=True).append(" │ ", "dim")
+        joined.append(line.append_text(cut(other, width - left_width - 3)))
+    return joined
+
+
+def cut(line: Text, width: int, *, pad: bool = False) -> Text:
+    """The line in ``width`` cells, without characters that a terminal would obey: every line of a frame comes through
+    here, and texts of a model or a person are only data."""
+    shown = line.copy()
+    if not shown.plain.isprintable():
+        shown.plain = clean(shown.plain)
+    shown.truncate(width, overflow="ellipsis", pad=pad)
+    return shown
+
+
+def wrap(text: str, width: int, indent: str, style: str, rows: int | None = None) -> Lines:
+    """``text`` on as many lines as it needs, or the first ``rows`` of them."""
+    room = max(8, width - len(indent))
+    lines, words = [""], text.split(" ")
+    for word in words:
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip() if lines[-1] else word
+        while len(lines[-1]) > room:
+            lines[-1:] = [lines[-1][:room], lines[-1][room:]]
+    if rows is not None and len(lines) > rows:
+        lines = [*lines[: rows - 1], f"{lines[rows - 1][: room - 1]}…"]
+    return [Text().append(indent + line, style) for line in lines]

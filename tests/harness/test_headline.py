@@ -1,0 +1,98 @@
+"""A stranger's three questions, answered from numbers where the answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.headline import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck
+from harness.types import EvaluationRecord
+from tests.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
+
+
+def looks(*accuracies: float, every: int = 10) -> tuple[EvaluationRecord, ...]:
+    return tuple(make_look(every * i, accuracy) for i, accuracy in enumerate(accuracies))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "word"),
+    [
+        ((), "NOT MEASURED"),
+        ((0.4,), "TOO EARLY"),
+        ((0.40, 0.42), "NOT YET"),
+        ((0.40, 0.60), "LEARNING"),
+        ((0.40, 0.55, 0.70, 0.80, 0.92), "LEARNING"),
+        ((0.40, 0.90, 0.91, 0.90, 0.91, 0.90), "LEARNED"),
+        ((0.40, 0.90, 0.70), "FALLING"),
+    ],
+)
+def test_whether_it_learns_is_told_by_dev_against_its_noise(accuracies: tuple[float, ...], word: str) -> None:
+    snapshot = make_snapshot(make_steps(10 * len(accuracies)), evaluations=looks(*accuracies))
+    assert is_it_learning(snapshot).word == word
+
+
+@pytest.mark.parametrize(
+    ("metrics", "word", "why"),
+    [
+        ({}, "HAS SIGNAL", "all-one 10%"),
+        ({"group/mixed_rate": 0.3, "group/all_zero_rate": 0.6}, "LITTLE SIGNAL", "too hard"),
+        ({"group/mixed_rate": 0.05, "group/all_one_rate": 0.95, "group/all_zero_rate": 0.0}, "STUCK", "too easy"),
+        ({"group/mixed_rate": 0.0, "group/flat_rate": 0.9}, "STUCK", "only the form is paid"),
+        ({"group/mixed_rate": 0.0, "group/all_zero_rate": 1.0, "completion/truncated_rate": 1.0}, "STUCK", "are cut"),
+        ({"completion/errored_rate": 0.05}, "REWARD FAILS", "on 5% of the completions"),
+    ],
+)
+def test_whether_it_is_stuck_is_told_by_its_groups_with_the_reason(
+    metrics: dict[str, float], word: str, why: str
+) -> None:
+    answer = is_it_stuck(make_snapshot(make_steps(10, metrics)))
+    assert answer.word == word
+    assert why in answer.text
+
+
+def test_a_verdict_on_record_is_what_is_told() -> None:
+    change = replace(make_change(5, "max_tokens", 20, 30), verdict="helped", measured="truncated 50% -> 2%")
+    answer = did_it_help(make_snapshot(make_steps(9), decisions=(change,)))
+    assert (answer.word, answer.text) == ("HELPED", "max_tokens 20 -> 30: truncated 50% -> 2%; step 5 by rules")
+
+
+def test_until_there_is_a_verdict_what_the_change_expects_is_measured() -> None:
+    cut = {"completion/truncated_rate": 0.5}
+    steps = (*make_steps(4, cut), *make_steps(4, first=5))
+    change = replace(make_change(5, "max_tokens", 20, 30), expected="completion/truncated_rate falls")
+    answer = did_it_help(make_snapshot(steps, decisions=(change,)))
+    assert answer.word == "AS EXPECTED SO FAR"
+    assert "truncated 50% -> 2%" in answer.text
+    worse = did_it_help(make_snapshot(steps, decisions=(replace(change, expected="completion/truncated_rate rises"),)))
+    assert worse.word == "NOT AS EXPECTED SO FAR"
+
+
+def test_a_change_that_expects_nothing_in_particular_is_not_judged_by_eye() -> None:
+    steps = (*make_steps(4), make_step(5, {"reward/adjusted": 0.05}))
+    answer = did_it_help(make_snapshot(steps, decisions=(make_change(5, "temperature"),)))
+    assert answer.word == "NOT JUDGED YET"
+    assert "adjusted +0.010 -> +0.050" in answer.text
+
+
+def test_what_a_change_did_is_measured_between_its_neighbours() -> None:
+    steps = tuple(make_step(step, {"reward/adjusted": float(step)}) for step in range(1, 10))
+    first, second, third = (make_change(step, "temperature") for step in (3, 6, 8))
+    effect = compute_effect(make_snapshot(steps, decisions=(first, second, third)), second)
+    assert effect is not None
+    assert (effect.before, effect.after) == (4.0, 6.5)
+
+
+@pytest.mark.parametrize(
+    "decisions", [(), (make_decision_record(3, "evaluate"),), (replace(make_change(3, "beta"), refused="no"),)]
+)
+def test_looks_and_refusals_are_no_changes(decisions: tuple[object, ...]) -> None:
+    assert did_it_help(make_snapshot(make_steps(5), decisions=decisions)).word == "NO CHANGE YET"
+
+
+def test_decisions_are_told_as_changes_or_verbs() -> None:
+    assert format_decision(make_change(1, "focus", None, 0.65)) == "focus uniform -> 0.65"
+    assert format_decision(make_decision_record(1, "rollback", argument=40)) == "rollback 40"
+    assert format_decision(make_decision_record(1, "evaluate")) == "evaluate"
+    back = make_decision_record(1, "rollback", argument=4, changes={"beta": {"from": 0.1, "to": 0.0}})
+    assert format_decision(back) == "rollback 4, beta 0.1 -> 0"
