@@ -68,6 +68,8 @@ P = 0.01
 UNSOLVED = 0.6
 SOLVED = 0.75
 FLAT = 0.5
+FLAT_RIGHT = 0.1
+"""Right completions from which on more than the format is paid."""
 TRUNCATED = 0.3
 TRUNCATED_BEFORE = 0.1
 """Completions that the same limit cut this seldom at first are not too long for it, but grew."""
@@ -81,6 +83,8 @@ ALL_PAID = 0.995
 CUT_AND_PAID = 0.05
 CREDIT_RISE, CREDIT_JUMP = 0.08, 0.2
 """Rise of the mean reward of wrong completions, as a trend, and beyond doubt."""
+PAID_APART = 0.05
+"""How far rewards and right completions part where dev has fallen; well-formed wrong answers part them by less."""
 
 KL_SPIKE = 0.5
 KL_SPIKE_FACTOR = 6.0
@@ -206,7 +210,38 @@ def _sampling(knobs: Knobs) -> tuple[float, int, float | None]:
 
 
 def find_gamed(view: View) -> Finding | None:
-    """The reward of wrong completions rises while fewer are right: the model learns to be paid for being wrong."""
+    """The model learns to be paid for being wrong: dev falls while rewards do not, or in the steps alone the reward of
+    wrong completions rises while fewer are right."""
+    return _gamed_by_dev(view) or _gamed_by_trend(view)
+
+
+def _gamed_by_dev(view: View) -> Finding | None:
+    """Dev fell below its best, rewards on the same prompts did not fall with it, and fewer completions are right than
+    rewards say. Spoilt weights lose rewards and dev together."""
+    pair, newest = view.paired_with_best(), view.newest_look
+    if pair is None or newest is None or pair.after != newest.step or compute_paired_p(pair.gained, pair.lost) >= P:
+        return None
+    # Nothing was expected of any prompt before the first step.
+    steps = [step for step in view.since if step.step > max(1, pair.before)]
+    if len(steps) < 2 * MIN_STEPS - 2:
+        return None
+    adjusted = fmean(view.values("reward/adjusted", steps))
+    half = len(steps) // 2
+    more_paid, more_right = (
+        fmean(values[half:]) - fmean(values[:half])
+        for values in (view.values(metric, steps) for metric in ("reward/mean", "completion/correct_rate"))
+    )
+    if adjusted < 0 or more_right > 0 or more_paid - more_right < PAID_APART:
+        return None
+    evidence = (
+        f"dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts from step {pair.before} to {pair.after} while "
+        f"reward/adjusted is {adjusted:+.2f}: rewards moved by {more_paid:+.2f} and completion/correct_rate by "
+        f"{more_right:+.2f} from the first to the second half of these steps"
+    )
+    return _found("gamed", "severe", evidence, 0.9, steps)
+
+
+def _gamed_by_trend(view: View) -> Finding | None:
     steps = [step for step in view.since[-TREND_STEPS:] if step.metrics.get("completion/correct_rate", 1.0) < PAID]
     if len(steps) < 2 * MIN_STEPS:
         return None
@@ -218,15 +253,11 @@ def find_gamed(view: View) -> Finding | None:
     rises = rise >= CREDIT_JUMP or (credit_trend.p_rises < P and rise >= CREDIT_RISE)
     if not rises or right_trend.p_rises < 0.05 or more_right > 0.5 * rise:
         return None
-    pair = view.paired_with_best()
-    dev_lost = pair is not None and compute_paired_p(pair.gained, pair.lost) < P
     evidence = (
         f"the mean reward of wrong completions rises by {rise:.2f} while completion/correct_rate moves by "
         f"{more_right:+.2f} over steps {steps[0].step}-{steps[-1].step}"
     )
-    if pair is not None and dev_lost:
-        evidence += f", dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts since step {pair.before}"
-    severe = dev_lost or more_right <= -CREDIT_RISE or right_trend.p_falls < P
+    severe = more_right <= -CREDIT_RISE or right_trend.p_falls < P
     return _found("gamed", "severe" if severe else "warning", evidence, 0.9 if severe else 0.6, steps)
 
 
@@ -331,13 +362,18 @@ def _early(view: View, metric: str) -> float:
     return compute_median(view.values(metric, list(islice(alike, MIN_STEPS))))
 
 
+def _rambles(view: View) -> bool:
+    """Hot samples of which nearly no two are alike."""
+    return view.knobs.temperature >= HOT and _varied(view) >= VARIED
+
+
 def find_chaos(view: View) -> Finding | None:
     """Noise instead of answers: the temperature is too high, or the weights are spoilt."""
-    varied, unsolved = _varied(view), view.mean("group/unsolved_rate")
+    unsolved = view.mean("group/unsolved_rate")
     entropy, early = view.mean("entropy/mean"), _early(view, "entropy/mean")
     evidence = view.evidence("completion/distinct_rate", "group/unsolved_rate", "completion/correct_rate")
     confidence = confidence_above(view.values("group/unsolved_rate", view.window), 0.3, RATE_NOISE)
-    if view.knobs.temperature >= HOT and varied >= VARIED and unsolved >= 0.3:
+    if _rambles(view) and unsolved >= 0.3:
         return _found(
             "chaos", "warning", f"temperature {view.knobs.temperature:g}, {evidence}", confidence, view.window
         )
@@ -371,9 +407,10 @@ def _cut_at_first(view: View) -> float:
 
 
 def find_truncation(view: View) -> Finding | None:
-    """The limit cuts answers: from the first step on, or because they grew and earn by it."""
+    """The limit cuts answers: from the first step on, or because they grew and earn by it. Noise has no end at any
+    limit."""
     cut, unsolved = view.mean("completion/truncated_rate"), view.mean("group/unsolved_rate")
-    if cut < TRUNCATED or unsolved < TRUNCATED:
+    if cut < TRUNCATED or unsolved < TRUNCATED or _rambles(view):
         return None
     if _cut_at_first(view) < TRUNCATED_BEFORE and view.mean("reward/adjusted") <= 0:
         return None
@@ -424,7 +461,10 @@ def find_solved(view: View) -> Finding | None:
 
 
 def find_flat(view: View) -> Finding | None:
-    """Equal rewards between the ends: only the format is paid, so there is nothing to learn from."""
+    """Equal rewards between the ends: only the format is paid, so there is nothing to learn from. Where some completions
+    are right it is a matter of the prompts."""
+    if view.mean("completion/correct_rate") >= FLAT_RIGHT:
+        return None
     return _rate(view, "flat", "group/flat_rate", FLAT, "completion/correct_rate", "completion/distinct_rate")
 
 
@@ -527,7 +567,7 @@ def find_slow_sampling(view: View) -> Finding | None:
 DETECTORS: tuple[Detector, ...] = (
     Detector("errored", 1, find_errored),
     Detector("pays_everyone", 1, find_pays_everyone),
-    Detector("gamed", 2 * MIN_STEPS, find_gamed),
+    Detector("gamed", 2 * MIN_STEPS - 2, find_gamed),
     Detector("dev_drop", 0, find_dev_drop),
     Detector("not_finite", 0, find_not_finite),
     Detector("truncation", 2, find_truncation),

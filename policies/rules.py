@@ -33,7 +33,7 @@ FRESH_LOOK = 3
 """Steps after which a look at dev is too old to decide on."""
 MORE_TOKENS, MANY_MORE_TOKENS, NEARLY_ALL_CUT = 1.5, 2.0, 0.9
 SLOWER, MUCH_SLOWER = 0.5, 0.25
-FASTER_AT_MOST, USEFUL_KL = 10.0, 1e-3
+FASTER_AT_MOST, USEFUL_KL = 100.0, 1e-3
 WARMER = 1.25
 WEAKER_BETA = 0.1
 WHOLE_NUMBERS = ("max_tokens", "group_size")

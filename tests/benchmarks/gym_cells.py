@@ -29,7 +29,7 @@ from tests.benchmarks import gym_rewards
 from tests.benchmarks.frontier import carries
 from tests.builders import make_table
 
-STEPS = 40
+STEPS, STEPS_TO_STOP = 40, 30
 WARM_START = WarmstartSpec(examples=2000, steps=400, batch=32, learning_rate=3e-3)
 SLIPS, CAREFUL = 0.6, 0.3
 """Share of carries that the demonstrator forgets: a model of 0.6 answers without carries when it is greedy, one of 0.3
@@ -70,7 +70,8 @@ def _knobs(right: Sequence[str], **values: float) -> Fault:
 def _reward(name: str, right: Sequence[str], **more: Any) -> Fault:
     reward = {"function": f"{Path(gym_rewards.__file__)}:{name}"}
     # The limit is raised so that it is the decision policy that stops, not the session at more than a tenth.
-    return Fault({"reward": reward | {"errored_limit": 0.5}}, frozenset(right), stops=True, **more)
+    changes = {"reward": reward | {"errored_limit": 0.5}, "budget": {"steps": STEPS_TO_STOP}}
+    return Fault(changes, frozenset(right), stops=True, **more)
 
 
 FAULTS: dict[str, Fault] = {

@@ -90,7 +90,7 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
         "warning",
     ),
     "unsolved": (make_snapshot(make_steps(4, UNSOLVED)), "warning"),
-    "flat": (make_snapshot(series(4, group__flat_rate=0.8)), "warning"),
+    "flat": (make_snapshot(series(4, group__flat_rate=0.8, completion__correct_rate=0.02)), "warning"),
     "solved": (make_snapshot(series(4, group__solved_rate=0.9)), "warning"),
     "anchored": (at(Knobs(beta=0.5), make_steps(4)), "warning"),
     "no_op_learning_rate": (make_snapshot(series(STILL_STEPS, kl__mean=1e-7)), "warning"),
@@ -191,6 +191,34 @@ def test_a_format_that_is_being_learned_is_not_gamed() -> None:
     assert "gamed" not in found(make_snapshot(both))
     sideways = series(14, completion__correct_rate=0.21, reward__mean=lambda s: 0.3 + 0.01 * s)
     assert found(make_snapshot(sideways))["gamed"].severity == "warning"
+
+
+def test_wrong_answers_in_form_beside_right_ones_are_not_a_reward_that_pays_the_format_only() -> None:
+    assert "flat" not in found(make_snapshot(series(4, group__flat_rate=0.6, completion__correct_rate=0.3)))
+
+
+def make_fall_of_dev(paid: float) -> Snapshot:
+    """Dev falls within five steps, fewer are right, and rewards move by ``paid`` a step."""
+    steps = series(
+        5, completion__correct_rate=lambda s: 0.6 - 0.04 * s, reward__mean=lambda s: 0.6 + paid * s,
+        reward__adjusted=paid,
+    )  # fmt: skip
+    looks = (make_look(0, 0.7), make_look(5, 0.5))
+    return make_snapshot(steps, evaluations=looks, paired_dev=(PairedLook(0, 5, 100, 2, 22),))
+
+
+def test_dev_that_falls_while_rewards_do_not_is_gamed_and_with_them_is_harm() -> None:
+    paid, lost = found(make_fall_of_dev(0.0)), found(make_fall_of_dev(-0.04))
+    assert paid["gamed"].severity == "severe"
+    assert "dev lost 22 and gained 2 of 100 prompts" in paid["gamed"].evidence
+    assert "gamed" not in lost
+    assert lost["dev_drop"].severity == "severe"
+
+
+def test_noise_that_is_cut_is_no_short_limit() -> None:
+    hot = series(3, completion__distinct_rate=1.0, group__unsolved_rate=0.8, completion__truncated_rate=0.6)
+    assert set(found(at(Knobs(temperature=2.5), hot))) == {"chaos"}
+    assert "truncation" in found(make_snapshot(hot))
 
 
 def test_one_high_kl_is_a_note() -> None:

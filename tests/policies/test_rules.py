@@ -31,7 +31,9 @@ WIDE = DEFAULT_BOUNDS | {"temperature": (0.05, 3.0)}
 UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05, "completion/distinct_rate": 0.5}
 CUT = UNSOLVED | {"completion/truncated_rate": 0.5}
 SOLVED = {"group/solved_rate": 0.9, "group/mixed_rate": 0.1}
-FLAT = {"group/flat_rate": 0.8, "group/mixed_rate": 0.1, "group/unsolved_rate": 0.9}
+FLAT = {
+    "group/flat_rate": 0.8, "group/mixed_rate": 0.1, "group/unsolved_rate": 0.9, "completion/correct_rate": 0.02,
+}  # fmt: skip
 CHECKPOINTS = tuple(make_checkpoint(step) for step in (0, 10))
 
 
@@ -65,7 +67,7 @@ def judged(change: DecisionRecord, verdict: str) -> DecisionRecord:
         ("flat", "set", {"temperature": 1.25}),
         ("solved", "evaluate", {}),
         ("anchored", "set", {"beta": 0.05}),
-        ("no_op_learning_rate", "set", {"learning_rate": 1e-3}),
+        ("no_op_learning_rate", "set", {"learning_rate": 1e-2}),
         ("small_groups", "set", {"group_size": 4}),
         ("plateau", "set", {"learning_rate": 5e-5}),
         ("poor_prompts", "continue", {}),
