@@ -29,7 +29,7 @@ from tests.benchmarks import gym_rewards
 from tests.benchmarks.frontier import carries
 from tests.builders import make_table
 
-STEPS, STEPS_TO_STOP = 40, 30
+STEPS = 40
 WARM_START = WarmstartSpec(examples=2000, steps=400, batch=32, learning_rate=3e-3)
 SLIPS, CAREFUL = 0.6, 0.3
 """Share of carries that the demonstrator forgets: a model of 0.6 answers without carries when it is greedy, one of 0.3
@@ -70,7 +70,7 @@ def _knobs(right: Sequence[str], **values: float) -> Fault:
 def _reward(name: str, right: Sequence[str], **more: Any) -> Fault:
     reward = {"function": f"{Path(gym_rewards.__file__)}:{name}"}
     # The limit is raised so that it is the decision policy that stops, not the session at more than a tenth.
-    changes = {"reward": reward | {"errored_limit": 0.5}, "budget": {"steps": STEPS_TO_STOP}}
+    changes = {"reward": reward | {"errored_limit": 0.5}}
     return Fault(changes, frozenset(right), stops=True, **more)
 
 
