@@ -21,7 +21,7 @@ from pathlib import Path
 from harness.process import prepare_process
 from tests.benchmarks.gym_cells import FAULTS, HEALTHY, Cell, run_cell
 from tests.benchmarks.gym_llm import answer
-from tests.benchmarks.gym_report import write_report
+from tests.benchmarks.gym_report import write_logs, write_report
 from tests.messages_server import Server
 
 POLICIES = ("fixed", "rules", "llm")
@@ -34,7 +34,11 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
     parser.add_argument("--faults", nargs="+", default=[HEALTHY, *FAULTS], choices=[HEALTHY, *FAULTS])
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--logs", type=Path, help="write the small logs that the tests read")
     asked = parser.parse_args()
+    if asked.logs:
+        write_logs(asked.out, asked.logs)
+        return
     if asked.report:
         print(write_report(asked.out, asked.seeds))
         return

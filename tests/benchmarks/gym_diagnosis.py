@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,19 @@ def load_snapshots(database: Path) -> list[Snapshot]:
         )
         for i, step in enumerate(steps)
     ]  # fmt: skip
+
+
+def shorten(snapshot: Snapshot, steps: int) -> dict[str, Any]:
+    """The last ``steps`` steps of a snapshot with its looks, small enough to be kept among the tests' assets."""
+    return {
+        "knobs": asdict(snapshot.knobs),
+        "steps": {
+            step.step: {name: float(f"{x:.4g}") for name, x in step.metrics.items() if not name.startswith("time/")}
+            for step in snapshot.steps[-steps:]
+        },
+        "dev": [asdict(look) for look in snapshot.dev],
+        "paired": [asdict(pair) for pair in snapshot.paired_dev],
+    }
 
 
 def to_trl(snapshot: Snapshot) -> list[dict[str, float]]:

@@ -16,13 +16,15 @@ from scipy import special
 
 from harness.types import Snapshot
 from tests.benchmarks.gym_cells import FAULTS, HEALTHY, Cell
-from tests.benchmarks.gym_diagnosis import OTHERS, Judge, Seen, ask_ours, load_snapshots
+from tests.benchmarks.gym_diagnosis import OTHERS, Judge, Seen, ask_ours, load_snapshots, shorten
 from tests.benchmarks.gym_rewards import BREAKS_AT
 
 OURS = "this harness"
 NEAR = 0.95
 HEALTHY_SEEDS = range(5)
 WITHIN = 3
+DONE = 0.03
+"""Dev accuracy below its last from which on a run has arrived: what then says that nothing more comes is right."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,10 @@ def tell_diagnosis(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
         rows.append(row)
     healthy = [cells[cell] for seed in HEALTHY_SEEDS if (cell := Cell(HEALTHY, seed, "fixed")) in cells]
     steps = sum(len(done.snapshots) for done in healthy)
-    alarms = {who: [seen for done in healthy for seen in judge.ask(done.snapshots)] for who, judge in asked.items()}
+    alarms = {
+        who: [seen for done in healthy for seen in judge.ask(done.snapshots) if is_false(seen, done)]
+        for who, judge in asked.items()
+    }
     yield "**Diagnosis** of the `fixed` runs: step of the first right finding, by seed, and the finding.\n"
     yield from table(["fault", "cells", *asked], rows)
     yield from table(
@@ -143,6 +148,13 @@ def find_first(seen: Iterator[Seen], right: set[str], fault: str) -> Seen | None
     """A reward that breaks at a step cannot be known before."""
     earliest = BREAKS_AT if fault in ("raises", "pays-all") else 1
     return next((s for s in seen if s.step >= earliest and s.kind in right), None)
+
+
+def is_false(seen: Seen, done: Done) -> bool:
+    """Of an unfaulted run everything is, but that nothing more comes once dev is where it ends."""
+    end = done.result["dev"][-1]
+    arrived = next(look.step for look in done.snapshots[-1].dev if look.accuracy >= end - DONE)
+    return seen.kind not in ("plateau", "solved") or seen.step < arrived
 
 
 def count_kinds(seen: Sequence[Seen]) -> str:
@@ -297,3 +309,19 @@ def tell_healthy(cells: Cells) -> Iterator[str]:
         ]
         rows.append(["all", "", "", "", str(compute_mean([d.final - f.final for f, d in pairs]))])
         yield from table(["seed", "before", "fixed", policy, "difference"], rows)
+
+
+# ---------------------------------------------------------------- for the tests
+
+
+def write_logs(folder: Path, target: Path) -> None:
+    """Of seed 0 the log of each faulted run as it was when its fault was first found, and that of the unfaulted run:
+    the asset of tests/policies/test_fault_logs.py."""
+    cells, judge, kept = load_cells(folder), judges()[OURS], {}
+    for fault in FAULTS:
+        snapshots = cells[Cell(fault, 0, "fixed")].snapshots
+        first = find_first(judge.ask(snapshots), judge.right[fault], fault)
+        if first is not None:
+            kept[fault] = shorten(snapshots[first.step - 1], 12)
+    kept[HEALTHY] = shorten(cells[Cell(HEALTHY, 0, "fixed")].snapshots[-1], 40)
+    target.write_text(json.dumps(kept, separators=(",", ":")) + "\n")

@@ -83,6 +83,12 @@ def test_a_fault_is_answered_as_the_table_says(kind: str, action: str, changes: 
         assert any(finding.evidence in decision.evidence for finding in detect(FAULTS[kind][0]) if finding.kind == kind)
 
 
+def test_where_nothing_is_left_of_what_was_learned_the_rollback_slows_down_much_more() -> None:
+    snapshot = FAULTS["dev_drop"][0]
+    looks = (*snapshot.evaluations[:-1], make_look(20, 0.35))
+    assert dict(decide(replace(snapshot, evaluations=looks)).action.changes) == {"learning_rate": 2.5e-5}
+
+
 def test_a_stop_says_what_is_wrong_with_the_reward() -> None:
     assert "the verifier pays everyone" in decide(FAULTS["pays_everyone"][0]).evidence
     assert "exploited" in decide(FAULTS["gamed"][0]).hypothesis
