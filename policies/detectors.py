@@ -234,8 +234,8 @@ def _gamed_by_dev(view: View) -> Finding | None:
     if adjusted < 0 or more_right > 0 or more_paid - more_right < PAID_APART:
         return None
     evidence = (
-        f"dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts from step {pair.before} to {pair.after} while "
-        f"reward/adjusted is {adjusted:+.2f}: rewards moved by {more_paid:+.2f} and completion/correct_rate by "
+        f"dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts from step {pair.before} to {pair.after} "
+        f"while reward/adjusted is {adjusted:+.2f}: rewards moved by {more_paid:+.2f} and completion/correct_rate by "
         f"{more_right:+.2f} from the first to the second half of these steps"
     )
     return _found("gamed", "severe", evidence, 0.9, steps)
@@ -461,8 +461,8 @@ def find_solved(view: View) -> Finding | None:
 
 
 def find_flat(view: View) -> Finding | None:
-    """Equal rewards between the ends: only the format is paid, so there is nothing to learn from. Where some completions
-    are right it is a matter of the prompts."""
+    """Equal rewards between the ends: only the format is paid, so there is nothing to learn from. Where some
+    completions are right it is a matter of the prompts."""
     if view.mean("completion/correct_rate") >= FLAT_RIGHT:
         return None
     return _rate(view, "flat", "group/flat_rate", FLAT, "completion/correct_rate", "completion/distinct_rate")

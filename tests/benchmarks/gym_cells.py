@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 from harness.build import start_run
 from harness.inputs import choose_demonstrations
 from harness.models import load_model, save_weights
-from harness.process import prepare_process
 from harness.seeds import derive_seed
 from harness.spec import LoraSpec, ModelSpec, RunSpec, WarmstartSpec, parse_spec
 from harness.types import Prompt, Snapshot, Verdict, no_progress

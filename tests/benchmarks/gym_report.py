@@ -15,6 +15,7 @@ from typing import Any
 from scipy import special
 
 from harness.types import Snapshot
+from policies.stats import compute_paired_p
 from tests.benchmarks.gym_cells import FAULTS, HEALTHY, Cell
 from tests.benchmarks.gym_diagnosis import OTHERS, Judge, Seen, ask_ours, load_snapshots, shorten
 from tests.benchmarks.gym_rewards import BREAKS_AT
@@ -254,9 +255,13 @@ def find_sign(fault: str, fixed: Done) -> int | None:
 
 
 def find_exploit(fixed: Done) -> int | None:
-    """The first step at which, over the groups of it and the two before, wrong completions earn more than in the first
-    three steps and fewer are right, both by two standard errors of a difference of means over groups. The reader knows
-    which completions were wrong, which the decision policies do not."""
+    """The first look at dev that is worse than the best before, prompt by prompt (p < 0.01), or the first step at which
+    over the groups of it and the two before wrong completions earn more than in the first three steps and fewer are
+    right, both by two standard errors. This reader knows which completions were wrong and paid, the policies do not."""
+    steps = fixed.snapshots
+    worse = next(
+        (s.steps_done for s in steps if any(compute_paired_p(p.gained, p.lost) < 0.01 for p in s.paired_dev)), None
+    )
     with closing(sqlite3.connect(fixed.place / "harness.db")) as c:
         rows = c.execute(
             "SELECT step, rewards, correct FROM steps JOIN groups ON groups.step_id = steps.id WHERE state = 'live'"
@@ -275,8 +280,8 @@ def find_exploit(fixed: Done) -> int | None:
     for step in sorted(right)[2 * WITHIN - 1 :]:
         now, start = step - WITHIN + 1, min(right)
         if is_above(over(credit, now), over(credit, start)) and is_above(over(right, start), over(right, now)):
-            return step
-    return None
+            return step if worse is None else min(step, worse)
+    return worse
 
 
 def is_above(a: Sequence[float], b: Sequence[float]) -> bool:
