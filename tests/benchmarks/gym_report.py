@@ -15,6 +15,7 @@ from typing import Any
 from scipy import special
 
 from harness.types import Snapshot
+from policies.rules import RulesPolicy
 from policies.stats import compute_paired_p
 from tests.benchmarks.gym_cells import FAULTS, HEALTHY, Cell
 from tests.benchmarks.gym_diagnosis import OTHERS, Judge, Seen, ask_ours, load_snapshots, shorten
@@ -320,13 +321,11 @@ def tell_healthy(cells: Cells) -> Iterator[str]:
 
 
 def write_logs(folder: Path, target: Path) -> None:
-    """Of seed 0 the log of each faulted run as it was when its fault was first found, and that of the unfaulted run:
-    the asset of tests/policies/test_fault_logs.py."""
-    cells, judge, kept = load_cells(folder), judges()[OURS], {}
+    """Of seed 0 the log of each faulted `fixed` run up to the step after which the rules would act, and that of the
+    unfaulted run: the asset of tests/policies/test_fault_logs.py."""
+    cells, rules = load_cells(folder), RulesPolicy()
+    kept = {HEALTHY: shorten(cells[Cell(HEALTHY, 0, "fixed")].snapshots[-1], 40)}
     for fault in FAULTS:
         snapshots = cells[Cell(fault, 0, "fixed")].snapshots
-        first = find_first(judge.ask(snapshots), judge.right[fault], fault)
-        if first is not None:
-            kept[fault] = shorten(snapshots[first.step - 1], 12)
-    kept[HEALTHY] = shorten(cells[Cell(HEALTHY, 0, "fixed")].snapshots[-1], 40)
+        kept[fault] = shorten(next(s for s in snapshots if rules.decide(s).action.kind != "continue"), 12)
     target.write_text(json.dumps(kept, separators=(",", ":")) + "\n")

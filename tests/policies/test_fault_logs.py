@@ -1,6 +1,8 @@
-"""Logs of real runs of the fault gym (seed 0, `fixed`), cut where their fault was first found: it must still be found
-there, and the unfaulted run must raise no alarm. ``python -m tests.benchmarks.fault_gym --out FOLDER --logs FILE``
-writes them."""
+"""Logs of real runs of the fault gym (seed 0, decision policy `fixed`), cut where the rules first would act: the fault
+must still be named and answered there, and the unfaulted run must raise no alarm.
+
+``python -m tests.benchmarks.fault_gym --out FOLDER --logs tests/assets/fault-gym.json`` writes them.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,20 @@ def alarms(snapshot: Snapshot) -> set[str]:
     return {finding.kind for finding in detect(snapshot) if finding.severity in ("warning", "severe")}
 
 
-CASES: dict[str, tuple[set[str], Action]] = {}
+CASES: dict[str, tuple[set[str], Action]] = {
+    "lr-x10": ({"dev_drop"}, Action("rollback", {"learning_rate": 2.5e-4}, 0)),
+    "lr-by-100": ({"no_op_learning_rate"}, Action("set", {"learning_rate": 6.22e-5})),
+    "max-tokens": ({"truncation"}, Action("set", {"max_tokens": 40})),
+    "cold": ({"collapse"}, Action("set", {"temperature": 1.0})),
+    "hot": ({"chaos"}, Action("set", {"temperature": 1.0})),
+    "all-hard": ({"poor_prompts"}, Action("focus", {"focus": 0.5})),
+    "all-easy": ({"poor_prompts"}, Action("focus", {"focus": 0.5})),
+    "group-2": ({"small_groups"}, Action("set", {"group_size": 4})),
+    "beta": ({"anchored"}, Action("set", {"beta": 0.05})),
+    "raises": ({"errored"}, Action("stop")),
+    "exploited": ({"gamed"}, Action("stop")),
+    "pays-all": ({"pays_everyone"}, Action("stop")),
+}
 
 
 @pytest.mark.parametrize("fault", CASES)
@@ -53,7 +68,8 @@ def test_a_fault_of_a_real_run_is_named_and_answered(fault: str) -> None:
     snapshot = load_snapshot(fault)
     assert alarms(snapshot) & kinds
     decided = RulesPolicy().decide(snapshot).action
-    assert (decided.kind, set(decided.changes)) == (action.kind, set(action.changes))
+    assert (decided.kind, decided.argument) == (action.kind, action.argument)
+    assert dict(decided.changes) == pytest.approx(dict(action.changes), rel=0.05)
 
 
 def test_a_healthy_run_raises_no_alarm_at_any_step() -> None:
