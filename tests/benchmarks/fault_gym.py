@@ -6,8 +6,8 @@
 A cell is a run of the embedded model under a fault, a seed and a decision policy (gym_cells.py); ``none`` is the
 unfaulted run. A cell whose result is in FOLDER is not run again, so the gym may be stopped and started; delete the
 ``*.rules`` folders after a change of detectors or rules. ``llm`` is answered by a scripted server (gym_llm.py). The
-report is Markdown, for docs/decisions.md. Its part on rldoctor and rlprobe needs ``pip install rldoctor==0.2.0
-rlprobe==0.1.0``, which are no dependencies of the project.
+report is Markdown, for docs/decisions.md. It asks rldoctor and rlprobe too (``pip install --no-deps rldoctor==0.2.0
+rlprobe==0.1.0``), which are no dependencies of the project.
 
 Scores are accuracies on 300 test prompts, greedy, of the weights that the run ended with.
 """

@@ -17,7 +17,7 @@ from harness.snapshot import EVALUATIONS, SnapshotReader, compute_paired_look, e
 from harness.types import EventRecord, PairedLook, Snapshot, StepRecord
 from policies.detectors import detect
 
-INSTALL = "pip install rldoctor==0.2.0 rlprobe==0.1.0"
+INSTALL = "the report asks rldoctor and rlprobe too: pip install --no-deps rldoctor==0.2.0 rlprobe==0.1.0"
 
 TRL_NAMES = {
     "reward": "reward/mean",
@@ -150,8 +150,10 @@ def ask_ours(snapshots: Sequence[Snapshot]) -> Iterator[Seen]:
 
 def ask_rldoctor(snapshots: Sequence[Snapshot]) -> Iterator[Seen]:
     """From the eighth step on, the fewest its live monitor may be asked after (by default it waits for sixty)."""
-    from rl_doctor import Severity, diagnose, run_from_records
-
+    try:
+        from rl_doctor import Severity, diagnose, run_from_records
+    except ImportError:
+        raise SystemExit(INSTALL) from None
     for snapshot in snapshots[7:]:
         knobs = snapshot.knobs
         config: Mapping[str, Any] = {
@@ -165,12 +167,14 @@ def ask_rldoctor(snapshots: Sequence[Snapshot]) -> Iterator[Seen]:
 
 def ask_rlprobe(snapshots: Sequence[Snapshot]) -> Iterator[Seen]:
     """Its detectors say nothing of fewer than thirty steps."""
-    from rlprobe.doctor.engine import diagnose_view
-    from rlprobe.doctor.runview import RunView
-    from rlprobe.integrations.trl import _map_logs
-    from rlprobe.schemas import RunManifest
-    from rlprobe.schemas import StepRecord as Record
-
+    try:
+        from rlprobe.doctor.engine import diagnose_view
+        from rlprobe.doctor.runview import RunView
+        from rlprobe.integrations.trl import _map_logs
+        from rlprobe.schemas import RunManifest
+        from rlprobe.schemas import StepRecord as Record
+    except ImportError:
+        raise SystemExit(INSTALL) from None
     manifest = RunManifest(run_id="cell", created_at="", algorithm="grpo")
     for snapshot in snapshots:
         records = [Record(step=int(row["step"]), **_map_logs(row)) for row in to_trl(snapshot)]
