@@ -83,8 +83,6 @@ ALL_PAID = 0.995
 CUT_AND_PAID = 0.05
 CREDIT_RISE, CREDIT_JUMP = 0.08, 0.2
 """Rise of the mean reward of wrong completions, as a trend, and beyond doubt."""
-PAID_APART = 0.05
-"""How far rewards and right completions part where dev has fallen; well-formed wrong answers part them by less."""
 
 KL_SPIKE = 0.5
 KL_SPIKE_FACTOR = 6.0
@@ -210,35 +208,24 @@ def _sampling(knobs: Knobs) -> tuple[float, int, float | None]:
 
 
 def find_gamed(view: View) -> Finding | None:
-    """The model learns to be paid for being wrong: dev falls while rewards do not, or in the steps alone the reward of
+    """The model learns to be paid for being wrong: dev falls while its rewards do not, or in the steps the reward of
     wrong completions rises while fewer are right."""
     return _gamed_by_dev(view) or _gamed_by_trend(view)
 
 
 def _gamed_by_dev(view: View) -> Finding | None:
-    """Dev fell below its best, rewards on the same prompts did not fall with it, and fewer completions are right than
-    rewards say. Spoilt weights lose rewards and dev together."""
-    pair, newest = view.paired_with_best(), view.newest_look
-    if pair is None or newest is None or pair.after != newest.step or compute_paired_p(pair.gained, pair.lost) >= P:
+    """Dev fell below its best, prompt by prompt, and its rewards did not: spoilt weights lose both."""
+    pair, best, newest = view.paired_with_best(), view.best_look, view.newest_look
+    if pair is None or best is None or newest is None or pair.after != newest.step or newest.reward < best.reward:
         return None
-    # Nothing was expected of any prompt before the first step.
-    steps = [step for step in view.since if step.step > max(1, pair.before)]
-    if len(steps) < 2 * MIN_STEPS - 2:
-        return None
-    adjusted = fmean(view.values("reward/adjusted", steps))
-    half = len(steps) // 2
-    more_paid, more_right = (
-        fmean(values[half:]) - fmean(values[:half])
-        for values in (view.values(metric, steps) for metric in ("reward/mean", "completion/correct_rate"))
-    )
-    if adjusted < 0 or more_right > 0 or more_paid - more_right < PAID_APART:
+    p = compute_paired_p(pair.gained, pair.lost)
+    if p >= P:
         return None
     evidence = (
         f"dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts from step {pair.before} to {pair.after} "
-        f"while reward/adjusted is {adjusted:+.2f}: rewards moved by {more_paid:+.2f} and completion/correct_rate by "
-        f"{more_right:+.2f} from the first to the second half of these steps"
+        f"while its rewards went from {best.reward:.3f} to {newest.reward:.3f}"
     )
-    return _found("gamed", "severe", evidence, 0.9, steps)
+    return Finding("gamed", "severe", evidence, 1 - p, pair.before, pair.after)
 
 
 def _gamed_by_trend(view: View) -> Finding | None:
@@ -567,7 +554,7 @@ def find_slow_sampling(view: View) -> Finding | None:
 DETECTORS: tuple[Detector, ...] = (
     Detector("errored", 1, find_errored),
     Detector("pays_everyone", 1, find_pays_everyone),
-    Detector("gamed", 2 * MIN_STEPS - 2, find_gamed),
+    Detector("gamed", MIN_STEPS, find_gamed),
     Detector("dev_drop", 0, find_dev_drop),
     Detector("not_finite", 0, find_not_finite),
     Detector("truncation", 2, find_truncation),

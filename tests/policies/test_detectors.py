@@ -197,22 +197,14 @@ def test_wrong_answers_in_form_beside_right_ones_are_not_a_reward_that_pays_the_
     assert "flat" not in found(make_snapshot(series(4, group__flat_rate=0.6, completion__correct_rate=0.3)))
 
 
-def make_fall_of_dev(paid: float) -> Snapshot:
-    """Dev falls within five steps, fewer are right, and rewards move by ``paid`` a step."""
-    steps = series(
-        5, completion__correct_rate=lambda s: 0.6 - 0.04 * s, reward__mean=lambda s: 0.6 + paid * s,
-        reward__adjusted=paid,
-    )  # fmt: skip
-    looks = (make_look(0, 0.7), make_look(5, 0.5))
-    return make_snapshot(steps, evaluations=looks, paired_dev=(PairedLook(0, 5, 100, 2, 22),))
-
-
-def test_dev_that_falls_while_rewards_do_not_is_gamed_and_with_them_is_harm() -> None:
-    paid, lost = found(make_fall_of_dev(0.0)), found(make_fall_of_dev(-0.04))
-    assert paid["gamed"].severity == "severe"
-    assert "dev lost 22 and gained 2 of 100 prompts" in paid["gamed"].evidence
-    assert "gamed" not in lost
-    assert lost["dev_drop"].severity == "severe"
+def test_dev_that_falls_while_its_rewards_do_not_is_gamed_and_with_them_is_harm() -> None:
+    looks, pair = (make_look(0, 0.7), make_look(5, 0.5)), (PairedLook(0, 5, 100, 2, 22),)
+    harmed = make_snapshot(make_steps(5), evaluations=looks, paired_dev=pair)
+    paid = replace(harmed, evaluations=(looks[0], replace(looks[1], reward=0.72)))
+    assert "gamed" not in found(harmed)
+    assert found(paid)["gamed"].severity == "severe"
+    assert "lost 22 and gained 2 of 100 prompts" in found(paid)["gamed"].evidence
+    assert "dev_drop" in found(harmed)
 
 
 def test_noise_that_is_cut_is_no_short_limit() -> None:
