@@ -83,10 +83,10 @@ def test_a_fault_is_answered_as_the_table_says(kind: str, action: str, changes: 
         assert any(finding.evidence in decision.evidence for finding in detect(FAULTS[kind][0]) if finding.kind == kind)
 
 
-def test_where_nothing_is_left_of_what_was_learned_the_rollback_slows_down_much_more() -> None:
-    snapshot = FAULTS["dev_drop"][0]
-    looks = (*snapshot.evaluations[:-1], make_look(20, 0.35))
-    assert dict(decide(replace(snapshot, evaluations=looks)).action.changes) == {"learning_rate": 2.5e-5}
+def test_where_nothing_was_ever_better_than_the_start_the_rollback_slows_down_by_an_order_of_magnitude() -> None:
+    looks, pairs = (make_look(0, 0.5), make_look(10, 0.3)), (PairedLook(0, 10, 200, 2, 42),)
+    decision = decide(make_snapshot(make_steps(10), evaluations=looks, paired_dev=pairs))
+    assert (decision.action.argument, decision.action.changes) == (0, {"learning_rate": 1e-5})
 
 
 def test_a_stop_says_what_is_wrong_with_the_reward() -> None:
