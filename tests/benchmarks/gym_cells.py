@@ -49,7 +49,7 @@ BASE: dict[str, Any] = {
     "budget": {"steps": STEPS},
     "model": {"chat": False, "threads": 1},
 }
-"""The healthy run: from about 0.4 of the test prompts right to about 0.75."""
+"""The healthy run: from 0.40 of the test prompts right to 0.67 to 0.79, most of it within ten steps."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rewards.solution import FORM, compute_reward
 STEP_FILE = "GYM_STEP_FILE"
 BREAKS_AT = 21
 RAISES_ON = 12
-"""One completion in so many makes the broken reward raise: few enough for the run's own errored_limit."""
+"""One text in so many makes the broken reward raise."""
 ANSWER = 0.4
 """Of the reward with partial credit: what is paid for the answer, the rest is for the working."""
 
