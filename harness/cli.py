@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 
 from harness import __version__
 from harness.actions import parse_action
+from harness.cli_branch import branch
 from harness.cli_pool import app as pool_app
 from harness.cli_replay import replay
 from harness.cli_reward import COMMANDS as REWARD_COMMANDS
@@ -60,6 +61,7 @@ app = typer.Typer(
 app.add_typer(pool_app)
 for command in REWARD_COMMANDS:
     app.command()(command)
+app.command()(branch)
 app.command()(replay)
 
 EXIT_BY_STATUS: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 1}
