@@ -90,8 +90,10 @@ class Supervisor:
                 self.child.wait(POLL_S)
                 return ""
             record = self._record()
-            # On this process's own clock: the time a machine sleeps is nobody's silence.
-            if record is None or record.heartbeat != last or not is_alive_run(record):
+            # On this process's own clock: the time a machine sleeps is nobody's silence. After its end a run still
+            # writes its report, without a heartbeat.
+            ended = record is not None and record.status not in ("running", "paused")
+            if record is None or ended or record.heartbeat != last or not is_alive_run(record):
                 last, since = record.heartbeat if record else 0.0, time.monotonic()
             elif time.monotonic() - since > self.silent_s:
                 reason = f"was silent for {time.monotonic() - since:.0f} s in phase {record.phase or 'none'}"
