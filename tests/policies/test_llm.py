@@ -192,7 +192,7 @@ UNUSABLE = {
     "no expectation": (call({k: v for k, v in GOOD.items() if k != "expected"}), "set needs expected"),
     "no such checkpoint": (good(action="rollback", argument=7), "no checkpoint 7; there are: 0, 10, 15"),
     "a long branch": (good(action="branch", argument=13, changes={"beta": 0.01}), "at most 12 steps"),
-    "a branch without a setting": (good(action="branch", argument=6, changes={}), "such as temperature=0.9, not with 0"),
+    "a branch without a setting": (good(action="branch", argument=6, changes={}), "temperature=0.9, not with 0"),
     "worse weights": (good(action="rollback", argument=0), "dev was 0.500 at step 0 and 0.600 at step 19"),
     "weights never measured": (good(action="rollback", argument=15), "dev was not measured at step 15"),
     "stop": (good(action="stop"), "stop only where the rules propose it"),
