@@ -38,6 +38,7 @@ from harness.inputs import (
 from harness.manifest import collect_manifest
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
+from harness.names import REPLAY
 from harness.patience import Patience
 from harness.places import database_url
 from harness.process import prepare_process
@@ -48,7 +49,7 @@ from harness.report_file import write_report_apart
 from harness.seeds import derive_seed
 from harness.session import Session
 from harness.snapshot import SnapshotReader
-from harness.spec import REPLAY, PolicySpec, RunSpec
+from harness.spec import PolicySpec, RunSpec
 from harness.state import Settings, State
 from harness.store import RunStore, check_place, find_store, free_name, open_store, refuse_taken
 from harness.text import format_changes
@@ -324,12 +325,12 @@ class Run:
 
     def _check_policy(self, kind: str) -> None:
         """Raises Refused for a kind that a person cannot switch to."""
-        if kind == f"{REPLAY}latest":
-            raise Refused(f"{kind}: give the run's own name")
         try:
-            check_policy(kind, self.store)
+            found = check_policy(kind, self.store)
         except InputError as error:
             raise Refused(str(error)) from None
+        if found != kind:  # the log must say which run is meant, whatever other runs there will be
+            raise Refused(f"{kind}: give the run's own name, {found}")
 
     def _forecast(self, trainer: StepTrainer) -> None:
         self.progress("forecasting", 0, 1)

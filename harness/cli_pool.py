@@ -17,7 +17,7 @@ from harness.options import (
     OutOption,
     RunName,
     SetOption,
-    check_model,
+    match_model,
     open_reader,
 )
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.store import RunStore
     from harness.types import Progress
 
-app = typer.Typer(name="pool", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -106,7 +106,9 @@ def build(
     check_place(out_file)
     checked, _ = load_spec(spec, set_ or [])
     check_inputs(checked)
-    store = None if model is None else check_model(model, db, out)
+    store = None
+    if model is not None:
+        model, store = match_model(model, db, out)
     from harness.pool_build import build_pool_file
 
     with _bar() as bar:
@@ -145,8 +147,7 @@ def show(
     from harness.pool_report import load_pool_view, render_pool, to_json
     from harness.spec import parse_spec
 
-    reader = open_reader(db, out, run)
-    found = reader.find_run(run)
+    reader, found = open_reader(db, out, run)
     train = build_splits(parse_spec(reader.load_run(found.id)["spec"]))["train"]
     view = load_pool_view(reader, found, train, n=n)
     if as_json:
@@ -176,8 +177,7 @@ def export(
     from pools.rows import encode, name_columns
 
     check_place(out_file)
-    reader = open_reader(db, out, run)
-    found = reader.find_run(run)
+    reader, found = open_reader(db, out, run)
     spec = parse_spec(reader.load_run(found.id)["spec"])
     standings = load_standings(reader, found.id)
     chosen, rates = select_seen(build_splits(spec)["train"], standings, below=0.5 if failed else None)

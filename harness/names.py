@@ -1,0 +1,25 @@
+"""The names that a spec takes: recipes, models, decision policies. Apart from harness.spec, which needs pydantic, since
+the shell asks for them at every Tab."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+TINY = "tiny"
+SMOLLM2 = "smollm2-135m"
+KNOWN_MODELS = (TINY, SMOLLM2)
+"""Models that need no hub: embedded (harness/tiny.py), fetched once (harness/smollm2.py)."""
+POLICY_KINDS = ("rules", "fixed", "llm")
+REPLAY = "replay:"
+"""Before the name of a run: the decision policy that repeats its decisions."""
+
+
+def recipe_folder() -> Path:
+    """Where the recipes lie: beside the packages in a checkout, inside ``harness`` in a wheel."""
+    inside = Path(str(resources.files("harness"))) / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "runs" / "recipes"
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
