@@ -92,6 +92,14 @@ def _options(
     """Tune a language model by single GRPO steps, with a decision after each and a log that explains it.
 
     Start with: grpo run
+
+    Examples:
+
+      grpo run
+
+      grpo watch latest
+
+      grpo review latest --html report.html
     """
     del version
     if context.invoked_subcommand is None:

@@ -79,6 +79,12 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
     """Show a run live from any terminal, act on it with keys (? tells them), or play it back.
 
     q or Ctrl-C leaves the run alone. In a pipe, or with --plain, a line for each step until the run ends.
+
+    Examples:
+
+      grpo watch
+
+      grpo watch night-1 --plain | grep warning
     """
     from harness.plain import follow
     from harness.snapshot import SnapshotReader

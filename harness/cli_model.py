@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from harness.completion import complete_spec
 from harness.errors import InputError
 from harness.options import (
     DbOption,
@@ -32,7 +33,11 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split of the pool: test, dev, probe, train or one of its own.")] = "test",
     checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
     spec: Annotated[
-        str | None, typer.Option(help="Of a model: recipe or file that gives pool and reward; an export has its own.")
+        str | None,
+        typer.Option(
+            help="Of a model: recipe or file that gives pool and reward; an export has its own.",
+            autocompletion=complete_spec,
+        ),
     ] = None,
     output_file: Annotated[Path | None, typer.Option(help="CSV with one row per example.")] = None,
     as_json: JsonFlag = False,
@@ -82,14 +87,21 @@ def sample(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
-    spec: Annotated[str | None, typer.Option(help="Of a model: recipe or file that gives pool and reward.")] = None,
+    spec: Annotated[
+        str | None,
+        typer.Option(help="Of a model: recipe or file that gives pool and reward.", autocompletion=complete_spec),
+    ] = None,
     as_json: JsonFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
     """Completions to read.
 
-    Example: grpo sample latest --prompt "12+34=" -n 4 --temperature 1
+    Examples:
+
+      grpo sample
+
+      grpo sample latest --prompt "12+34=" -n 4 --temperature 1
     """
     model, store = match_model(model, db, out)
     from harness.measure import load_target, take_samples

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -15,49 +17,63 @@ from harness.completion import complete_run
 from harness.errors import InputError
 from harness.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, open_reader
 from harness.places import database_url, is_alive_run
-from harness.text import format_duration
+from harness.text import format_ago, format_duration
+
+if TYPE_CHECKING:
+    from harness.types import RunRecord
 
 
 def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
-    """List all runs."""
+    """List all runs, the oldest first.
+
+    Examples:
+
+      grpo runs
+
+      grpo runs --json --out elsewhere
+    """
     from harness.reader import find_reader
 
-    store = find_reader(database_url(out, db))
-    rows = []
-    for record in store.list_runs() if store else ():
-        best = store.best_step(record.id) if store else None
-        gone = record.status in ("running", "paused") and not is_alive_run(record)
-        rows.append(
-            {
-                "run": record.name,
-                "status": record.status,
-                "alive": record.status in ("running", "paused") and not gone,
-                "stop_reason": record.stop_reason,
-                "policy": record.policy,
-                "seed": record.seed,
-                "steps": record.last_step,
-                "rollouts": record.rollouts,
-                "wall_s": round(record.wall_s, 1),
-                "best_step": best,
-                "created": record.created,
-            }
-        )
+    reader = find_reader(database_url(out, db))
+    found = [to_row(record, reader.best_step(record.id)) for record in reader.list_runs()] if reader else []
     if as_json:
-        print(json.dumps(rows))
-        return
-    if not rows:
+        print(json.dumps(found))
+    elif found:
+        Console().print(render_runs(found, now=time.time()))
+    else:
         print("no runs yet; start one with: grpo run")
-        return
+
+
+def to_row(record: RunRecord, best_step: int | None) -> dict[str, Any]:
+    """A run as ``grpo runs --json`` tells it. ``created`` is in seconds since 1970."""
+    return {
+        "run": record.name,
+        "status": record.status,
+        "alive": record.status in ("running", "paused") and is_alive_run(record),
+        "stop_reason": record.stop_reason,
+        "policy": record.policy,
+        "seed": record.seed,
+        "steps": record.last_step,
+        "rollouts": record.rollouts,
+        "wall_s": round(record.wall_s, 1),
+        "best_step": best_step,
+        "created": record.created,
+    }
+
+
+def render_runs(rows: Sequence[dict[str, Any]], *, now: float) -> Table:
     table = Table(box=None)
-    for column in ("run", "status", "policy", "seed", "steps", "best step", "time", "why it ended"):
-        table.add_column(column, overflow="fold")
+    for column in ("run", "status", "policy", "seed", "steps", "best step", "time", "began", "why it ended"):
+        justify: Literal["left", "right"] = "right" if column in ("seed", "steps", "best step", "time") else "left"
+        table.add_column(column, overflow="fold", justify=justify, no_wrap=column not in ("run", "why it ended"))
     for row in rows:
-        process_gone = row["status"] in ("running", "paused") and not row["alive"]
-        why = f"process gone: grpo resume {row['run']}" if process_gone else str(row["stop_reason"])
-        best_step = "-" if row["best_step"] is None else str(row["best_step"])
-        cells = (row["run"], row["status"], row["policy"], row["seed"], row["steps"], best_step)
-        table.add_row(*(Text(str(cell)) for cell in cells), format_duration(float(str(row["wall_s"]))), Text(why))
-    Console().print(table)
+        gone = row["status"] in ("running", "paused") and not row["alive"]
+        why = f"process gone: grpo resume {row['run']}" if gone else row["stop_reason"]
+        best = "-" if row["best_step"] is None else row["best_step"]
+        cells = [row["run"], row["status"], row["policy"], row["seed"], row["steps"], best]
+        cells += [format_duration(row["wall_s"]), format_ago(now - row["created"]), why]
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
 
 
 def review(

@@ -13,7 +13,14 @@ from harness.options import DbOption, JsonFlag, OutOption
 
 
 def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
-    """What this machine offers: versions, cores, memory, GPU, disk, the database."""
+    """What this machine offers: versions, cores, memory, GPU, disk, the database.
+
+    Examples:
+
+      grpo doctor
+
+      grpo doctor --json
+    """
     from harness.doctor import examine
 
     findings = examine(db, out)
