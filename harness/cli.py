@@ -22,7 +22,7 @@ from harness.cli_replay import replay
 from harness.cli_review import compare, review, runs
 from harness.cli_reward import check, preflight
 from harness.cli_run import resume, run
-from harness.cli_setup import doctor
+from harness.cli_setup import alert_test, doctor
 from harness.errors import HarnessError, InputError
 from harness.options import complain
 
@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "preflight": preflight,
     "probe": probe,
     "doctor": doctor,
+    "alert-test": alert_test,
 }
 """In the order of ``grpo --help``."""
 GROUPS: Mapping[str, typer.Typer] = {"pool": pool}

@@ -34,9 +34,11 @@ def replay(
       grpo replay night-1 --name night-1-again
     """
     from harness.replay import find_changes, find_difference, plan_replay
+    from harness.spec import AlertsSpec
 
     store, record = open_store_of(db, out, run)
     record, spec = plan_replay(store, record.name, name or "")  # what is wrong shows before torch is loaded
+    spec = spec.model_copy(update={"alerts": AlertsSpec()})  # whoever is asked to look was told of the run itself
     first = store.load_run(record.id)
     from harness.build import start_run
 

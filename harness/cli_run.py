@@ -90,6 +90,7 @@ def run(
     interrupted = Event()
     say("checking pool, reward and model ...", as_json)
     from harness.gate import pass_gate
+    from harness.hooks import build_hooks
     from harness.inputs import check_inputs, check_policy
     from harness.store import check_place, find_store
 
@@ -97,6 +98,7 @@ def run(
     url = database_url(checked.output.dir, checked.output.db)
     check_place(url, checked.name)
     check_policy(checked.policy.kind, find_store(url))
+    build_hooks(checked.alerts.webhook, checked.alerts.command)
     if detach or supervise:
         from harness.store import free_name
 
@@ -141,6 +143,7 @@ def resume(
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
     from harness.eras import ACCEPTABLE, plan_resume
+    from harness.hooks import build_hooks
     from harness.inputs import check_policy
 
     flags = {"budget.steps": steps, "budget.hours": hours}
@@ -151,6 +154,7 @@ def resume(
     store, record = open_store_of(db, out, run)
     record, spec, changes = plan_resume(store, record.name, given)  # what is wrong shows before torch is loaded
     check_policy(record.policy, store)
+    build_hooks(spec.alerts.webhook, spec.alerts.command)
     if detach or supervise:
         _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
     interrupted = Event()

@@ -1,10 +1,14 @@
-"""The names that a spec takes: recipes, models, decision policies. Apart from harness.spec, which needs pydantic, since
-the shell asks for them at every Tab."""
+"""The names that a spec takes: recipes, models, decision policies, alerts, environment variables.
+
+Apart from harness.spec, which needs pydantic, since the shell asks for some of them at every Tab.
+"""
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
+from typing import Literal, get_args
 
 TINY = "tiny"
 SMOLLM2 = "smollm2-135m"
@@ -13,6 +17,11 @@ KNOWN_MODELS = (TINY, SMOLLM2)
 POLICY_KINDS = ("rules", "fixed", "llm")
 REPLAY = "replay:"
 """Before the name of a run: the decision policy that repeats its decisions."""
+
+AlertKind = Literal["finished", "stopped", "failed", "waiting", "stuck", "dev_fell", "silent"]
+ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""``${NAME}``: what the environment variable holds, which is not kept with the run."""
 
 
 def recipe_folder() -> Path:

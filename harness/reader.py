@@ -27,6 +27,7 @@ from harness.types import (
     CommandRecord,
     Decision,
     DecisionRecord,
+    EventRecord,
     Knobs,
     RunRecord,
     SampleRecord,
@@ -222,6 +223,12 @@ class RunReader:
     @reading
     def count_waiting(self, c: sqlite3.Connection, run_id: int) -> int:
         return count_waiting(c, run_id)
+
+    @reading
+    def load_events(self, c: sqlite3.Connection, run_id: int, beginning: str) -> list[EventRecord]:
+        """The events whose text begins so, oldest first."""
+        found = "SELECT step, level, text, at FROM events WHERE run_id = ? AND substr(text, 1, ?) = ? ORDER BY id"
+        return [EventRecord(*row) for row in c.execute(found, (run_id, len(beginning), beginning))]
 
     # ------------------------------------------------------------ prompts
 

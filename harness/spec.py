@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.errors import InputError
 from harness.knobs import DEFAULT_BOUNDS, KNOB_NAMES
-from harness.names import POLICY_KINDS, REPLAY, TINY, recipe_folder, recipe_names
+from harness.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind, recipe_folder, recipe_names
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
 
 DEFAULT_RECIPE = "arithmetic"
@@ -276,6 +276,29 @@ class BudgetSpec(Section):
     usd: PositiveFloat | None = None
 
 
+class AlertsSpec(Section):
+    """Who is told of what (harness/alerts.py), by a POST of JSON, by a program, or both.
+
+    ``webhook`` is an address that an environment variable gives, wholly or in part: "${GRPO_WEBHOOK}". ``command`` is
+    a program and its words, run without a shell; it gets the JSON on its stdin and {text} replaced in its words. It
+    inherits the environment, where its secrets belong.
+    """
+
+    webhook: str | None = None
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    on: list[AlertKind] = list(ALERT_KINDS)
+
+    @field_validator("webhook")
+    @classmethod
+    def _keeps_its_secret(cls, webhook: str | None) -> str | None:
+        if webhook and not VARIABLE.search(webhook):
+            raise ValueError(
+                "whoever has the address can post there, and a spec is stored and shown: "
+                'export GRPO_WEBHOOK with the address, and write webhook = "${GRPO_WEBHOOK}"'
+            )
+        return webhook
+
+
 class OutputSpec(Section):
     """``dir`` holds what a run leaves; ``db`` is a SQLite URL, unset ``dir``/harness.db."""
 
@@ -303,6 +326,7 @@ class RunSpec(Section):
     sample: SampleSpec = SampleSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
     budget: BudgetSpec = BudgetSpec()
+    alerts: AlertsSpec = AlertsSpec()
     output: OutputSpec = OutputSpec()
 
     @field_validator("name")
