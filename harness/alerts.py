@@ -67,7 +67,8 @@ def _ending(s: Snapshot, *, alive: bool) -> Alert | None:
         gone = f"its process ({run.pid}) is gone; to go on: grpo resume {run.name}"
         return None if alive else Alert("failed", run.last_step, gone)
     asked = next((d for d in reversed(s.decisions) if d.action == "stop" and d.refused is None), None)
-    if run.status == "stopped" and asked is not None and asked.source != "manual" and asked.evidence == run.stop_reason:
+    reasons = () if asked is None or asked.source == "manual" else (asked.evidence, f"stopped by {asked.source}")
+    if run.status == "stopped" and asked is not None and run.stop_reason in reasons:
         return Alert("waiting", run.last_step, f"{asked.source} stopped it: {run.stop_reason}")
     return Alert(run.status, run.last_step, run.stop_reason)
 
@@ -95,9 +96,10 @@ def _lasting(s: Snapshot, told: Sequence[EventRecord], kind: AlertKind) -> Itera
 
 
 def _is_stuck(s: Snapshot) -> str:
-    """Why, empty when it is not; the first few steps say nothing yet."""
-    answer = is_it_stuck(s)
-    return f"{answer.word.lower()}, {answer.text}" if answer.style == "bad" and len(s.steps) >= RECENT else ""
+    """Why, empty when it is not. It must have been so for long enough that the decision policy had its turn."""
+    answer, before = is_it_stuck(s), is_it_stuck(replace(s, steps=s.steps[:-RECENT]))
+    lasts = answer.style == before.style == "bad" and len(s.steps) >= 2 * RECENT
+    return f"{answer.word.lower()}, {answer.text}" if lasts else ""
 
 
 def _had_signal_since(s: Snapshot, step: int) -> bool:
@@ -172,5 +174,5 @@ def compute_figures(s: Snapshot) -> dict[str, Any]:
 
 def make_inert(text: str) -> str:
     """One line in which nothing is a mention or a link of a chat: reasons may hold what a model or a reward wrote."""
-    shown = clean(text).replace("@", "@\u200b").replace("<", "‹").replace(">", "›")
+    shown = clean(text).replace("@", "@\u200b").replace("<", "‹")
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from urllib import error, request
 from urllib.parse import urlsplit
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential
 
 from harness import __version__
 from harness.errors import InputError
@@ -75,7 +75,7 @@ def deliver(hook: Hook, message: Message) -> str:
     retrying = Retrying(
         retry=retry_if_exception(lambda fault: isinstance(fault, Undelivered) and fault.passing),
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(LIMIT_S),
-        wait=wait_exponential_jitter(initial=PAUSE_S, max=16 * PAUSE_S, jitter=PAUSE_S / 2),
+        wait=wait_exponential(multiplier=PAUSE_S),
         reraise=True,
     )
     try:
