@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.alerts import build_test_message
 from harness.errors import InputError
 from harness.options import DbOption, JsonFlag, OutOption, SetOption, SpecName
 
@@ -50,6 +49,7 @@ def alert_test(spec: SpecName = None, set_: SetOption = None, as_json: JsonFlag 
 
       grpo alert-test --set 'alerts.command=["notify-send", "{title}", "{text}"]'
     """
+    from harness.alerts import build_test_message
     from harness.hooks import build_hooks, deliver
     from harness.spec import load_spec
 

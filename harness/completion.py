@@ -13,7 +13,6 @@ from harness.actions import USAGE
 from harness.knobs import KNOB_NAMES
 from harness.names import KNOWN_MODELS, POLICY_KINDS, REPLAY, recipe_names
 from harness.places import database_url
-from harness.reader import list_runs_to_offer
 
 POLICIES = (*POLICY_KINDS, REPLAY)
 SPEC_ENDINGS = (".toml", ".json")
@@ -31,6 +30,8 @@ Offer = list[tuple[str, str]]
 
 def complete_run(ctx: typer.Context, incomplete: str) -> Offer:
     """Names of runs, the newest first, in the database that ``--db`` or ``--out`` names so far."""
+    from harness.reader import list_runs_to_offer
+
     url = database_url(ctx.params.get("out") or "runs", ctx.params.get("db"))
     found = list_runs_to_offer(url)
     offer: Offer = [(name, f"{status}, step {step}") for name, status, step in found if name.startswith(incomplete)]

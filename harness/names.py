@@ -1,6 +1,6 @@
 """The names that a spec takes: recipes, models, decision policies, alerts, environment variables.
 
-Apart from harness.spec, which needs pydantic, since the shell asks for some of them at every Tab.
+Apart from harness.spec, which takes a while to import, since the shell asks for some of them at every Tab.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ ModelName = Annotated[
 ]
 SpecName = Annotated[
     str | None,
-    typer.Argument(metavar="[SPEC]", help="Recipe, .toml or .json; default arithmetic.", autocompletion=complete_spec),
+    typer.Argument(metavar="SPEC", help="Recipe, .toml or .json; default arithmetic.", autocompletion=complete_spec),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard.")]

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def test_what_flickers_around_its_threshold_is_told_once_and_again_after_it_was_
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.35, 0.6, 0.9]), min_size=1, max_size=80))
 def test_between_two_alerts_there_was_signal(mixed: list[float]) -> None:
     told, snapshot = live(mixed)
-    for one, next_ in zip(told, told[1:], strict=False):
+    for one, next_ in pairwise(told):
         between = [step for step in snapshot.steps if one.step < step.step <= next_.step]
         windows = [between[i : i + RECENT] for i in range(len(between) - RECENT + 1)]
         assert any(is_it_stuck(make_snapshot(tuple(w))).text for w in windows)

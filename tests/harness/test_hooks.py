@@ -141,7 +141,7 @@ def test_a_wrong_address_is_refused_without_repeating_it(
 
 
 def test_an_address_in_the_spec_is_refused_without_repeating_it() -> None:
-    with pytest.raises(InputError, match="alerts.webhook: whoever has the address can post there") as refusal:
+    with pytest.raises(InputError, match=r"alerts\.webhook: whoever has the address can post there") as refusal:
         parse_spec({"alerts": {"webhook": f"https://hooks.example.com/{SECRET}"}})
     assert SECRET not in str(refusal.value)
 
@@ -211,7 +211,7 @@ def _lives(pid: int) -> bool:
 
 
 def test_a_program_that_is_not_there_is_refused_before_a_run() -> None:
-    with pytest.raises(InputError, match="alerts.command: there is no program nosuchprogram"):
+    with pytest.raises(InputError, match=r"alerts\.command: there is no program nosuchprogram"):
         build_hooks(None, ["nosuchprogram"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -49,49 +48,37 @@ def wait_for(condition: Any, seconds: float = 60.0) -> None:
 # ---------------------------------------------------------------- whole runs
 
 
-def test_a_run_tells_its_end_once_through_faults_and_a_resume_and_keeps_its_secret(
+def test_a_run_tells_its_end_through_faults_then_its_death_and_keeps_its_secret(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = program.folder / "mini.toml"
-    spec.write_text(spec.read_text().replace("steps = 14", "steps = 3") + ALERTS)
+    spec.write_text(spec.read_text() + ALERTS)
     with Server([BROKEN, BROKEN, OK]) as server:
         monkeypatch.setenv("TEST_HOOK", f"{server.url}/services/{SECRET}")
-        done = program.run("run", "mini.toml", "--name", "night", "--plain")
-        first = list(server.requests)
-        again = program.run("resume", "night", "--steps", "4", "--plain")
-        assert kinds(server) == ["finished"] * 4  # twice in vain, once for each end
-    assert [body["step"] for _, body in server.requests] == [3, 3, 3, 4]
-    assert first[-1][1]["figures"]["dev"]["first"] == pytest.approx(program.review("night")["dev"]["by_step"]["0"])
+        done = program.run(
+            "run", "mini.toml", "--name", "night", "--steps", "3", "--plain", "--set", "warmstart.steps=0"
+        )
+        assert kinds(server) == ["finished"] * 3  # twice in vain
+        assert events(program) == ["alert finished: budget of 3 steps spent (sent)"]
+        process = program.start("resume", "night", "--steps", "5000", "--plain")
+        program.wait_for(lambda: program.last_step("night") >= 4)
+        program.kill(process)
+        program.wait_for(lambda: len(events(program)) == 2)
+        assert kinds(server)[3:] == ["failed"]
+        assert f"its process ({process.pid}) is gone" in events(program)[1]
+    review = program.review("night")
+    assert server.requests[2][1]["figures"]["dev"]["first"] == review["dev"]["by_step"]["0"]
     assert len((program.folder / "told.jsonl").read_text().splitlines()) == 2
-    assert [event for event in program.review("night")["events"] if event["text"].startswith("alert ")][0]["text"] == (
-        "alert finished: budget of 3 steps spent (sent)"
-    )
     assert program.store().load_run(1)["spec"]["alerts"]["webhook"] == "${TEST_HOOK}"
     kept = [path for path in (program.folder / "runs").rglob("*") if path.is_file()]
     assert len(kept) > 5
     for path in kept:
         assert SECRET.encode() not in path.read_bytes(), path
-    assert SECRET not in done.stdout + done.stderr + again.stdout + again.stderr
+    assert SECRET not in done.stdout + done.stderr
 
 
-def test_a_run_that_is_killed_is_told_and_one_that_is_stopped_by_hand_too(
-    program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = program.folder / "mini.toml"
-    spec.write_text(spec.read_text() + ALERTS)
-    with Server([OK]) as server:
-        monkeypatch.setenv("TEST_HOOK", server.url)
-        process = program.start("run", "mini.toml", "--name", "night", "--steps", "5000", "--plain")
-        program.wait_for(lambda: program.last_step("night") >= 1)
-        program.kill(process)
-        program.wait_for(lambda: kinds(server) == ["failed"])
-        assert f"its process ({process.pid}) is gone" in server.requests[0][1]["reason"]
-        process = program.start("resume", "night", "--plain")
-        program.wait_for(lambda: program.last_step("night") >= 3)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        assert kinds(server) == ["failed", "stopped"]
-    assert "interrupted" in server.requests[1][1]["reason"]
+def events(program: Program) -> list[str]:
+    return [text for _, text in alert_events(program.store(), 1)]
 
 
 def test_what_cannot_work_is_refused_before_anything_is_created(program: Program) -> None:
