@@ -57,7 +57,9 @@ def find_alerts(s: Snapshot, told: Sequence[EventRecord], *, alive: bool, age: f
     if ending is not None:
         found = [ending]
     else:
-        found = [*_pause(s), *_silence(s, age), *_lasting(s, told, "stuck"), *_lasting(s, told, "dev_fell")]
+        found = [*_pause(s), *_silence(s, age)]
+        if not _is_in_branch(s):  # whose arms are there to fail
+            found += [*_lasting(s, told, "stuck"), *_lasting(s, told, "dev_fell")]
     return [a for a in found if not any(e.step == a.step and e.text.startswith(a.text) for e in told)]
 
 
@@ -86,6 +88,12 @@ def _silence(s: Snapshot, age: float) -> Iterator[Alert]:
         yield Alert("silent", s.run.last_step, f"no sign of life for {SILENT_S / 60:.0f} min {phase}")
 
 
+def _is_in_branch(s: Snapshot) -> bool:
+    moves = (d for d in reversed(s.decisions) if d.action in ("branch", "rollback") and d.refused is None)
+    last = next(moves, None)
+    return last is not None and last.action == "branch" and not str(last.argument).startswith("keep")
+
+
 def _lasting(s: Snapshot, told: Sequence[EventRecord], kind: AlertKind) -> Iterator[Alert]:
     """The alert of a state that has begun: it is bad now, and was good at some time since it was told last."""
     is_bad, was_good_since = STATES[kind]
@@ -108,15 +116,23 @@ def _had_signal_since(s: Snapshot, step: int) -> bool:
     return any(is_it_stuck(replace(s, steps=window)).style == "good" for window in windows)
 
 
+def _live_looks(s: Snapshot) -> Snapshot:
+    """Without looks at weights that a rollback or a branch has left: those are not what the run has now."""
+    live = {step.step for step in s.steps}
+    kept = (e for e in s.evaluations if e.step in live or e.step < min(live, default=0))
+    return replace(s, evaluations=tuple(kept))
+
+
 def _has_fallen(s: Snapshot) -> str:
-    answer = is_it_learning(s)
+    answer = is_it_learning(_live_looks(s))
     return answer.text if answer.word == "FALLING" else ""
 
 
 def _was_near_its_best_since(s: Snapshot, step: int) -> bool:
     """Within half the noise that makes a fall."""
-    best = max(s.dev, key=lambda look: look.accuracy)
-    later = (look for look in s.dev if look.step > step)
+    looks = _live_looks(s).dev
+    best = max(looks, key=lambda look: look.accuracy)
+    later = (look for look in looks if look.step > step)
     return any(best.accuracy - look.accuracy <= compute_noise(best, look) / 2 for look in later)
 
 

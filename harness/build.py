@@ -412,6 +412,7 @@ def _settings(
         checkpoint_every=spec.checkpoint.every,
         checkpoint_keep=spec.checkpoint.keep,
         check_policy=check_policy,
+        budget_steps=spec.budget.steps,
         era=len(eras),
         era_start=era["weights_step"],
         era_last_step=era["last_step"],

@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from harness import __version__
+from harness.cli_branch import branch
 from harness.cli_drive import INTERRUPTED
 from harness.cli_live import act, watch
 from harness.cli_model import evaluate, export, probe, sample
@@ -30,6 +31,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run,
     "resume": resume,
     "replay": replay,
+    "branch": branch,
     "act": act,
     "watch": watch,
     "runs": runs,

@@ -183,13 +183,13 @@ def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
 
 
 def format_decision(decision: DecisionRecord) -> str:
-    """``max_tokens 20 -> 30``, the verb, or for a rollback both."""
+    """``max_tokens 20 -> 30``, the verb, or for a rollback and an arm of a branch both."""
     moves = ", ".join(
         f"{knob} {format_knob(change['from'])} -> {format_knob(change['to'])}"
         for knob, change in decision.changes.items()
-        if decision.action != "rollback" or change["from"] != change["to"]
+        if decision.action in ("set", "focus") or change["from"] != change["to"]
     )
-    if decision.changes and decision.action != "rollback":
+    if decision.changes and decision.action in ("set", "focus"):
         return moves
     verb = decision.action if decision.argument is None else f"{decision.action} {decision.argument}"
     return f"{verb}, {moves}" if moves else verb

@@ -262,12 +262,28 @@ class RunReader:
             samples.setdefault(record.prompt, []).append(replace(record, correct=bool(record.correct)))
         return samples
 
+    @reading
+    def load_drawn(self, c: sqlite3.Connection, run_id: int, step: int) -> list[str]:
+        """Ids of the prompts that a step drew, in order."""
+        found = (
+            "SELECT prompt_id FROM steps JOIN groups ON groups.step_id = steps.id "
+            "WHERE run_id = ? AND step = ? AND state != 'superseded' ORDER BY groups.id"
+        )
+        return [prompt_id for (prompt_id,) in c.execute(found, (run_id, step))]
+
     # ------------------------------------------------------------ looks, checkpoints, lineage
 
     @reading
     def has_evaluation(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> bool:
         found = "SELECT 1 FROM evaluations WHERE run_id = ? AND step = ? AND split = ?"
         return c.execute(found, (run_id, step, split)).fetchone() is not None
+
+    @reading
+    def load_answers(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> dict[str, int]:
+        """1 or 0 by prompt id, of the newest look at ``split``; empty when there was none."""
+        found = "SELECT correct FROM evaluations WHERE run_id = ? AND step = ? AND split = ? ORDER BY id DESC"
+        row = c.execute(found, (run_id, step, split)).fetchone()
+        return dict(load_json(row["correct"])) if row else {}
 
     @reading
     def has_samples(self, c: sqlite3.Connection, run_id: int, step: int) -> bool:

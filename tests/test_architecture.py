@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("harness", "policies", "rewards", "pools")
 
 CORE = {"harness.types", "harness.errors", "harness.knobs", "harness.signal", "harness.seeds", "harness.state"}
+SESSION = CORE | {"harness.branch", "harness.checkpoints"}
 ALLOWED = {
     "harness.types": set(),
     "harness.errors": set(),
@@ -18,11 +19,13 @@ ALLOWED = {
     "harness.signal": {"harness.types"},
     "harness.text": {"harness.types"},
     "harness.knobs": {"harness.types", "harness.errors", "harness.text"},
-    "harness.state": {"harness.types", "harness.errors", "harness.knobs"},
+    "harness.branch": {"harness.types", "harness.errors", "harness.difference", "harness.knobs", "harness.text"},
+    "harness.state": {"harness.types", "harness.errors", "harness.branch", "harness.knobs"},
     "harness.places": {"harness.types", "harness.errors"},
     "harness.checkpoints": {"harness.types", "harness.errors", "harness.places"},
-    "harness.session": CORE | {"harness.checkpoints"},
-    "harness.controller": {"harness.types", "harness.errors", "harness.session"},
+    "harness.verbs": SESSION,
+    "harness.session": SESSION | {"harness.verbs"},
+    "harness.controller": {"harness.types", "harness.errors", "harness.branch", "harness.session"},
     "harness.patience": {"harness.errors"},
     "harness.records": set(),
     "harness.migrations": {"harness.errors"},
@@ -125,6 +128,7 @@ TORCH_FREE = {
     "gate",
     "preflight",
     "references",
+    "cli_branch",
     "cli_replay",
     "convert",
     "inputs",

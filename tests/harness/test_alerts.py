@@ -148,6 +148,23 @@ def test_a_fall_on_dev_is_told_again_only_after_it_was_near_its_best() -> None:
     assert again.step == 40
 
 
+def test_what_a_rollback_has_left_is_no_fall() -> None:
+    steps = (*make_steps(10), *make_steps(5, first=21))  # 11 to 20 were left
+    looks = (make_look(0, 0.4), make_look(10, 0.9), make_look(20, 0.6))
+    assert alerts(make_snapshot(steps, evaluations=looks, run=make_run_record(last_step=25))) == []
+    (alert,) = alerts(make_snapshot(make_steps(20), evaluations=looks, run=make_run_record(last_step=20)))
+    assert alert.kind == "dev_fell"
+
+
+def test_the_arms_of_a_branch_may_fail() -> None:
+    bad = make_steps(40, {"group/mixed_rate": 0.0})
+    opened, kept = (make_decision_record(20, "branch", argument=text) for text in ("6 temperature=0.9", "keep 0"))
+    assert kinds(make_snapshot(bad, decisions=(opened,))) == []
+    assert kinds(make_snapshot(bad, decisions=(opened, kept))) == ["stuck"]
+    gave_up = make_decision_record(25, "rollback", argument=20)
+    assert kinds(make_snapshot(bad, decisions=(opened, gave_up))) == ["stuck"]
+
+
 # ---------------------------------------------------------------- the message
 
 
