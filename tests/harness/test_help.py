@@ -74,7 +74,7 @@ def test_help_and_wrong_words_load_nothing_heavy() -> None:
         "from harness.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {{'torch', 'numpy', 'sqlalchemy', 'harness.spec', 'pyarrow', 'anthropic', 'plotly'}} & set(sys.modules)\n"
+        "heavy = {{'torch', 'numpy', 'sqlalchemy', 'harness.spec', 'pyarrow', 'plotly'}} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     for words in (["--help"], ["run", "--help"], ["frobnicate"], ["act", "latest", "dance"], ["watch", "nosuch"]):
