@@ -31,6 +31,8 @@ LEAVE_S = 60.0
 """How long a run that has ended waits for its last alerts: one delivery with all its attempts."""
 PATIENT_S = 2.0
 """After which it says what it waits for."""
+ALONE_S = 86_400.0
+"""How long it stays at most after the run's process has left: a supervisor may take its time."""
 NICE = 10
 
 
@@ -89,6 +91,26 @@ class Lookout:
 # ---------------------------------------------------------------- the other process
 
 
+class Stdin:
+    """From which nothing comes but its end, when the run's process has left."""
+
+    def __init__(self) -> None:
+        self._ended_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._ended_at is not None
+
+    def wait(self) -> bool:
+        """A moment, or until the end. False when that is so long ago that there will be no more on record."""
+        if self._ended_at is not None:
+            time.sleep(POLL_S)
+            return time.monotonic() - self._ended_at < ALONE_S
+        if select.select([sys.stdin], [], [], POLL_S)[0]:
+            self._ended_at = time.monotonic()
+        return True
+
+
 class Watch:
     """Looks at one run until it has ended, is gone, or is driven by another process, which has a lookout of its own."""
 
@@ -104,16 +126,11 @@ class Watch:
         self.supervisor = int(os.environ.get(SUPERVISOR, "0"))
         self.supervisor_process = identify(self.supervisor)
 
-    def run(self) -> None:
-        left = False
-        while True:
-            if left:
-                time.sleep(POLL_S)
-            else:
-                left = bool(select.select([sys.stdin], [], [], POLL_S)[0])
+    def run(self, stdin: Stdin) -> None:
+        while stdin.wait():
             with suppress(StoreUnavailable):
                 self._write()
-                if self._is_over(self.look.read(), left):
+                if self._is_over(self.look.read(), stdin.ended):
                     return
 
     def _is_over(self, s: Snapshot, left: bool) -> bool:
@@ -168,8 +185,15 @@ def main() -> None:
     reader = find_reader(url)
     if reader is None:
         return
-    alerts = reader.load_run(run_id)["spec"]["alerts"]
-    Watch(reader, run_id, build_hooks(alerts["webhook"], alerts["command"]), alerts["on"]).run()
+    stdin = Stdin()
+    while stdin.wait():
+        with suppress(StoreUnavailable):
+            alerts = reader.load_run(run_id)["spec"]["alerts"]
+            watch = Watch(reader, run_id, build_hooks(alerts["webhook"], alerts["command"]), alerts["on"])
+            break
+    else:
+        return
+    watch.run(stdin)
 
 
 if __name__ == "__main__":
