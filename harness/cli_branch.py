@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from harness.actions import parse_action
+from harness.cli_drive import INTERRUPTED, drive
 from harness.errors import HarnessError, InputError
 from harness.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, open_store_of
 from harness.places import is_alive_run
@@ -39,12 +40,9 @@ def branch(
 
       grpo branch night-1 learning_rate=5e-5,beta=0.01 --note "too fast?"
     """
-    from harness.cli import INTERRUPTED, drive  # which imports this module
-
     action = parse_action(["branch", str(steps), *settings])
     first = [parse_action(["rollback", at])] if at is not None else []
-    store = open_store_of(db, out, run)
-    record = store.find_run(run)
+    store, record = open_store_of(db, out, run)
     if is_alive_run(record):
         for asked in (*first, action):
             store.add_command(record.id, asked, note=note)

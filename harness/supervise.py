@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from threading import Event
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.places import is_alive_run
+from harness.places import SUPERVISOR, is_alive_run
 from harness.reader import find_reader
 from harness.store import find_store
 from harness.types import RunRecord
@@ -60,7 +61,7 @@ class Supervisor:
         while True:
             kills_before = count_memory_kills()
             # A process group of its own, so that Ctrl-C reaches it once: from here.
-            self.child = grpo(words, process_group=0)
+            self.child = grpo(words, process_group=0, env=os.environ | {SUPERVISOR: str(os.getpid())})
             hung = self._wait()
             code, record = self.child.returncode, self._record()
             # Exit code 1 with a run that still counts as running: it could not even begin, e.g. for a lock.
