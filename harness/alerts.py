@@ -107,7 +107,8 @@ def _is_stuck(s: Snapshot) -> str:
     """Why, empty when it is not. It must have been so for long enough that the decision policy had its turn."""
     answer, before = is_it_stuck(s), is_it_stuck(replace(s, steps=s.steps[:-RECENT]))
     lasts = answer.style == before.style == "bad" and len(s.steps) >= 2 * RECENT
-    return f"{answer.word.lower()}, {answer.text}" if lasts else ""
+    told = answer.text if answer.word == "YES" else f"{answer.word.lower()} {answer.text}"
+    return told if lasts else ""
 
 
 def _had_signal_since(s: Snapshot, step: int) -> bool:
