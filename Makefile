@@ -2,6 +2,7 @@
 # make test    the same set-up, then lint, types and the whole test suite
 # make bench   a step against TRL's own, and what the harness itself costs (about half an hour, JSON)
 # make chaos   kill -9 at random moments, resume, compare bit for bit (about ten minutes)
+# make docs    docs/cli.md from the program
 # make clean   removes .venv and caches, keeps runs
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint types unit bench chaos clean
+.PHONY: run test lint types unit bench chaos docs clean
 
 run: $(READY)
 	$(BIN)/grpo run
@@ -34,6 +35,9 @@ bench: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos
+
+docs: $(READY)
+	$(BIN)/python -m tests.cli_doc
 
 # pip shows what it downloads, so the first minutes are not silent.
 $(READY): pyproject.toml constraints.txt

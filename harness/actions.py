@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.branch import check_branch, parse_branch
 from harness.errors import InputError, Refused
 from harness.knobs import KNOB_NAMES, apply_action, compute_focus, parse_assignments
 from harness.types import Action, Snapshot
@@ -20,6 +21,7 @@ USAGE = {
     "sample": "sample",
     "evaluate": "evaluate",
     "rollback": "rollback STEP | best",
+    "branch": "branch STEPS knob=value,... [knob=value,...]",
     "policy": "policy rules | fixed | llm | replay:RUN",
 }
 
@@ -43,6 +45,9 @@ def parse_action(words: Sequence[str]) -> Action:
                 return Action("save", argument=name)
             case "rollback", [step] if step == "best" or step.isdecimal():
                 return Action("rollback", argument=step if step == "best" else int(step))
+            case "branch", [_, _, *_]:
+                parse_branch(" ".join(rest))
+                return Action("branch", argument=" ".join(rest))
             case "policy", [kind]:
                 return Action("policy", argument=kind)
             case (("pause" | "resume" | "step" | "stop" | "sample" | "evaluate"), []):
@@ -51,7 +56,7 @@ def parse_action(words: Sequence[str]) -> Action:
         raise InputError(str(refusal)) from None
     raise InputError(
         f"usage: grpo act RUN {USAGE[verb]}"
-        + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release") else "")
+        + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release", "branch") else "")
     )
 
 
@@ -64,6 +69,9 @@ def check_action(words: Sequence[str], snapshot: Snapshot) -> Action:
     action = parse_action(words)
     if action.kind in ("set", "focus"):
         apply_action(snapshot.knobs, action, snapshot.bounds, snapshot.pins)
+    elif action.kind == "branch":
+        left = snapshot.run.budget_steps - snapshot.steps_done
+        check_branch(action, snapshot.knobs, snapshot.bounds, snapshot.pins, steps_left=left)
     elif action.kind == "rollback":
         steps = [checkpoint.step for checkpoint in snapshot.checkpoints]
         if action.argument not in steps and not (

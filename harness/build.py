@@ -25,6 +25,7 @@ from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
 from harness.gate import Passage
+from harness.hooks import build_hooks
 from harness.inputs import (
     Splits,
     api_key,
@@ -35,9 +36,11 @@ from harness.inputs import (
     hash_reward,
     keep_splits,
 )
+from harness.lookout import Lookout
 from harness.manifest import collect_manifest
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
+from harness.names import REPLAY
 from harness.patience import Patience
 from harness.places import database_url
 from harness.process import prepare_process
@@ -48,7 +51,7 @@ from harness.report_file import write_report_apart
 from harness.seeds import derive_seed
 from harness.session import Session
 from harness.snapshot import SnapshotReader
-from harness.spec import REPLAY, PolicySpec, RunSpec
+from harness.spec import PolicySpec, RunSpec
 from harness.state import Settings, State
 from harness.store import RunStore, check_place, find_store, free_name, open_store, refuse_taken
 from harness.text import format_changes
@@ -198,13 +201,22 @@ class Run:
         self.folder = Path(row["folder"])
         self._wall_before = float(row["wall_s"])
         self._started = time.monotonic()
+        alerts = parts.spec.alerts
+        self.lookout = Lookout(
+            store.url,
+            run_id,
+            wanted=bool(alerts.webhook or alerts.command),
+            say=_say,
+            note=self._note_in_passing,
+        )
         self.progress = Pulse(store, run_id, wall_s=lambda: self.wall_s, note=self._note)
 
     def drive(self) -> tuple[Status, str]:
         """Warm start, forecast, steps, end, report. Returns how and why it ended; raises nothing but
         KeyboardInterrupt."""
-        ended = self._drive()
-        self._write_report()
+        with self.lookout:
+            ended = self._drive()
+            self._write_report()
         return ended
 
     def _drive(self) -> tuple[Status, str]:
@@ -241,12 +253,16 @@ class Run:
         except KeyboardInterrupt:
             fault = "interrupted"
         if fault:
-            log.warning("no report: %s", fault)
-            with suppress(StoreUnavailable):
-                self._note(f"no {REPORT}: {fault}; to write it: grpo review {self.name} --html FILE")
+            self._note_in_passing(f"no {REPORT}: {fault}; to write it: grpo review {self.name} --html FILE")
 
     def _note(self, text: str) -> None:
         self.store.record_event(self.run_id, self.store.load_run(self.run_id)["last_step"], "warning", text)
+
+    def _note_in_passing(self, text: str) -> None:
+        """Of what is beside the run: where it cannot be put on record, the log has it."""
+        log.warning(text)
+        with suppress(StoreUnavailable):
+            self._note(text)
 
     @property
     def wall_s(self) -> float:
@@ -324,12 +340,12 @@ class Run:
 
     def _check_policy(self, kind: str) -> None:
         """Raises Refused for a kind that a person cannot switch to."""
-        if kind == f"{REPLAY}latest":
-            raise Refused(f"{kind}: give the run's own name")
         try:
-            check_policy(kind, self.store)
+            found = check_policy(kind, self.store)
         except InputError as error:
             raise Refused(str(error)) from None
+        if found != kind:  # the log must say which run is meant, whatever other runs there will be
+            raise Refused(f"{kind}: give the run's own name, {found}")
 
     def _forecast(self, trainer: StepTrainer) -> None:
         self.progress("forecasting", 0, 1)
@@ -396,6 +412,7 @@ def _settings(
         checkpoint_every=spec.checkpoint.every,
         checkpoint_keep=spec.checkpoint.keep,
         check_policy=check_policy,
+        budget_steps=spec.budget.steps,
         era=len(eras),
         era_start=era["weights_step"],
         era_last_step=era["last_step"],
@@ -418,6 +435,7 @@ def start_run(
     url = database_url(spec.output.dir, spec.output.db)
     check_place(url, spec.name)
     kind = check_policy(spec.policy.kind, find_store(url))
+    build_hooks(spec.alerts.webhook, spec.alerts.command)
     spec = spec.model_copy(update={"policy": PolicySpec(kind=kind)})
     parts = build_parts(spec)
     if replay_of is not None:
@@ -465,6 +483,7 @@ def resume_run(
     """
     record, spec, changes = plan_resume(store, name, overrides)
     check_policy(record.policy, store)
+    build_hooks(spec.alerts.webhook, spec.alerts.command)
     row = store.load_run(record.id)
     parts = build_parts(spec)
     changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,10 @@ class Checkpoints:
             damaged.append(checkpoint.step)
         return None, damaged
 
-    def prune(self) -> None:
-        """Keep the start (the reference), the newest few, the best by dev and the named ones."""
+    def prune(self, held: Set[int]) -> None:
+        """Keep the start (the reference), the newest few, the best by dev, the named ones and those ``held``."""
         checkpoints = [checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id)]
-        kept = {0, *self.wanted, *(checkpoint.step for checkpoint in checkpoints[-self.keep :])}
+        kept = {0, *held, *self.wanted, *(checkpoint.step for checkpoint in checkpoints[-self.keep :])}
         for checkpoint in checkpoints:
             if not (checkpoint.step in kept or checkpoint.best or checkpoint.name):
                 self.store.drop_checkpoint(self.run_id, checkpoint.step)  # the row first: none names a lost folder

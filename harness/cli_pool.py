@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.completion import complete_model, complete_spec
 from harness.errors import InputError
 from harness.options import (
     DbOption,
@@ -17,7 +18,7 @@ from harness.options import (
     OutOption,
     RunName,
     SetOption,
-    check_model,
+    match_model,
     open_reader,
 )
 
@@ -29,12 +30,19 @@ if TYPE_CHECKING:
     from harness.store import RunStore
     from harness.types import Progress
 
-app = typer.Typer(name="pool", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
 def _options(context: typer.Context) -> None:
-    """Prompts: make a pool, see how a run went through it, take out what still fails."""
+    """Prompts: make a pool, see how a run went through it, take out what still fails.
+
+    Examples:
+
+      grpo pool show latest
+
+      grpo pool build frontier.jsonl --spec my.toml
+    """
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -43,7 +51,10 @@ def _options(context: typer.Context) -> None:
 def convert(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Any source of prompts, as in pool.source.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="A new file for the rows that are kept.")],
-    spec: Annotated[str, typer.Option(help="Recipe or file that gives the reward, columns and template.")],
+    spec: Annotated[
+        str,
+        typer.Option(help="Recipe or file that gives the reward, columns and template.", autocompletion=complete_spec),
+    ],
     reference: Annotated[
         str, typer.Option(metavar="COLUMN", help="Column with a full solution, as a model should write it.")
     ],
@@ -77,9 +88,16 @@ def convert(
 @app.command()
 def build(
     out_file: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="A new file for the prompts that are kept.")],
-    spec: Annotated[str, typer.Option(help="Recipe or file that gives the source, reward and knobs.")],
+    spec: Annotated[
+        str, typer.Option(help="Recipe or file that gives the source, reward and knobs.", autocompletion=complete_spec)
+    ],
     model: Annotated[
-        str | None, typer.Option(metavar="RUN|MODEL", help="A run, a model folder or a hub id; default the spec's own.")
+        str | None,
+        typer.Option(
+            metavar="RUN|MODEL",
+            help="A run, a model folder or a hub id; default the spec's own.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
     n: Annotated[int, typer.Option("-n", min=2, help="Completions per prompt.")] = 8,
@@ -106,7 +124,9 @@ def build(
     check_place(out_file)
     checked, _ = load_spec(spec, set_ or [])
     check_inputs(checked)
-    store = None if model is None else check_model(model, db, out)
+    store = None
+    if model is not None:
+        model, store = match_model(model, db, out)
     from harness.pool_build import build_pool_file
 
     with _bar() as bar:
@@ -137,7 +157,11 @@ def show(
 ) -> None:
     """How a run goes through its prompts: unseen, frontier, solved, hopeless, pass rates over time, extremes.
 
-    Example: grpo pool show latest -n 10
+    Examples:
+
+      grpo pool show
+
+      grpo pool show night-1 -n 10
     """
     from rich.console import Console
 
@@ -145,8 +169,7 @@ def show(
     from harness.pool_report import load_pool_view, render_pool, to_json
     from harness.spec import parse_spec
 
-    reader = open_reader(db, out, run)
-    found = reader.find_run(run)
+    reader, found = open_reader(db, out, run)
     train = build_splits(parse_spec(reader.load_run(found.id)["spec"]))["train"]
     view = load_pool_view(reader, found, train, n=n)
     if as_json:
@@ -167,7 +190,11 @@ def export(
 ) -> None:
     """The prompts that a run has seen, as a new source, each with its pass_rate.
 
-    Example: grpo pool export night-1 failing.jsonl --failed
+    Examples:
+
+      grpo pool export latest seen.jsonl
+
+      grpo pool export night-1 failing.jsonl --failed
     """
     from harness.inputs import build_splits
     from harness.jsonl import check_place, write_lines
@@ -176,8 +203,7 @@ def export(
     from pools.rows import encode, name_columns
 
     check_place(out_file)
-    reader = open_reader(db, out, run)
-    found = reader.find_run(run)
+    reader, found = open_reader(db, out, run)
     spec = parse_spec(reader.load_run(found.id)["spec"])
     standings = load_standings(reader, found.id)
     chosen, rates = select_seen(build_splits(spec)["train"], standings, below=0.5 if failed else None)

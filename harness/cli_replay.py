@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from harness.cli_drive import INTERRUPTED, drive
 from harness.errors import HarnessError
 from harness.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, open_store_of
 
@@ -32,11 +33,12 @@ def replay(
 
       grpo replay night-1 --name night-1-again
     """
-    from harness.cli import INTERRUPTED, drive  # which imports this module
     from harness.replay import find_changes, find_difference, plan_replay
+    from harness.spec import AlertsSpec
 
-    store = open_store_of(db, out, run)
-    record, spec = plan_replay(store, run, name or "")  # what is wrong shows before torch is loaded
+    store, record = open_store_of(db, out, run)
+    record, spec = plan_replay(store, record.name, name or "")  # what is wrong shows before torch is loaded
+    spec = spec.model_copy(update={"alerts": AlertsSpec()})  # whoever is asked to look was told of the run itself
     first = store.load_run(record.id)
     from harness.build import start_run
 

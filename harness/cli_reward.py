@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.options import JsonFlag, SetOption, UnsafeFlag
+from harness.options import JsonFlag, SetOption, SpecName, UnsafeFlag
 from harness.text import clean
-
-Spec = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="Recipe, .toml or .json; default arithmetic.")]
 
 
 def check(
-    spec: Spec = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
+    spec: SpecName = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
 ) -> None:
     """Whether the reference answer of every row has full marks under the spec's reward; exit code 1 otherwise.
 
@@ -54,7 +50,7 @@ def check(
 
 
 def preflight(
-    spec: Spec = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
+    spec: SpecName = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
 ) -> None:
     """Whether a reward is worth a night: right answers paid, tricks and silence not, the same every time.
 
@@ -85,6 +81,3 @@ def preflight(
         Console().print(table)
         print(f"preflight: {report.verdict}")
     raise typer.Exit(1 if report.verdict == "fail" else 0)
-
-
-COMMANDS: tuple[Callable[..., None], ...] = (check, preflight)

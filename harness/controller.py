@@ -6,9 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
-from harness.errors import Diverged, RunFailed
+from harness.branch import Move, next_move
+from harness.errors import Diverged, Refused, RunFailed
 from harness.session import Session
 from harness.types import (
     ONLY_NOW,
@@ -60,6 +62,7 @@ class Controller:
             while session.stopped is None:
                 spent = self._spent()
                 if spent is not None:
+                    self._close_branch()
                     return self._end("finished", spent)
                 if self.interrupted.is_set():
                     return self._end("stopped", "interrupted", score=False)
@@ -81,10 +84,10 @@ class Controller:
             return
         commands = self.store.load_waiting(self.run_id)
         if commands:
-            session.ask()
-            session.tell(
-                *[Decision(c.action, "manual", c.note or "asked by a person", command_id=c.id) for c in commands]
-            )
+            move = self._find_move(session.ask())
+            due = [move.decision] if move and move.decision.action.kind == "branch" else []
+            asked = [Decision(c.action, "manual", c.note or "asked by a person", command_id=c.id) for c in commands]
+            session.tell(*due, *asked, verdicts=move.verdicts if move else ())
         elif session.state.paused:
             self.store.beat(self.run_id, "paused", 0, 0, session.wall_s)
             time.sleep(POLL_S)
@@ -92,7 +95,13 @@ class Controller:
             self._decide(session.ask())
 
     def _decide(self, snapshot: Snapshot) -> None:
-        """First what earlier changes did: one that hurt is undone, and else the policy decides knowing it."""
+        """First what earlier changes did: one that hurt is undone, and else the policy decides knowing it. An open
+        branch goes on by itself."""
+        move = self._find_move(snapshot)
+        if move is not None:
+            repeated = self.policy.decide(snapshot) if self.policy.repeats else move.decision
+            self.session.tell(*_several(repeated), verdicts=move.verdicts)
+            return
         verdicts = self._advice("effect judge", lambda: self.judge.judge(snapshot)) or ()
         # What a replay repeats has its reverts among it.
         reverts = [] if self.policy.repeats else [v.revert for v in verdicts if v.revert is not None]
@@ -101,7 +110,20 @@ class Controller:
         if decided is None:
             failed = "the decision policy failed; its traceback is in the log"
             decided = Decision(Action("continue"), "fixed", failed)
-        self.session.tell(*([decided] if isinstance(decided, Decision) else decided), verdicts=verdicts)
+        self.session.tell(*_several(decided), verdicts=verdicts)
+
+    def _find_move(self, snapshot: Snapshot) -> Move | None:
+        """What an open branch does next, None without one."""
+        state = self.session.state
+        if state.branch is None:
+            return None
+        return next_move(
+            state.branch,
+            last_step=state.last_step,
+            weights_step=state.weights_step,
+            load_answers=lambda step: self.store.load_answers(self.run_id, step, "dev"),
+            decisions=snapshot.decisions,
+        )
 
     def _advice(self, who: str, ask: Callable[[], R]) -> R | None:
         """What it says, None when it fails: that costs a decision, not the night."""
@@ -118,17 +140,48 @@ class Controller:
             return f"budget of {self.budget_hours:g} hours spent"
         return None
 
+    def _close_branch(self) -> None:
+        """One that has had all its steps is closed even where the budget has no step left after it."""
+        move = self._find_move(self.session.ask())
+        if move is not None and move.closes:
+            self.session.tell(move.decision, verdicts=move.verdicts, take_step=False)
+
     def _end(self, status: Status, reason: str, *, score: bool = True) -> tuple[Status, str]:
         session = self.session
         if status != "failed":
             session.save()
         if score:
             try:
-                session.score_the_end()
+                self._score()
             except Diverged as error:
                 log.error("step=%d no scores at the end: %s", session.state.last_step, error)
         session.finish(status, reason)
         return status, reason
+
+    def _score(self) -> None:
+        """Test score and samples of the last weights, then the test score of the best ones. The last act: nothing may
+        step from the weights in memory afterwards. Raises Diverged."""
+        session = self.session
+        session.look()
+        last, best = session.state.weights_step, self.store.best_step(self.run_id)
+        if not self.store.has_evaluation(self.run_id, last, "test"):
+            session.evaluate("test")
+        if not self.store.has_samples(self.run_id, last):
+            session.sample()
+        if best is None or self.store.has_evaluation(self.run_id, best, "test"):
+            return
+        try:
+            session.trainer.load(Path(session.checkpoints.find(best).path))
+        except Refused as refusal:
+            session.note("warning", f"the best checkpoint has no test score: {refusal}")
+            return
+        session.state.weights_step = best
+        session.evaluate("test")
+        session.state.weights_step = last
+
+
+def _several(decided: Decision | Sequence[Decision]) -> Sequence[Decision]:
+    return [decided] if isinstance(decided, Decision) else decided
 
 
 def show_verdicts(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Snapshot:

@@ -90,7 +90,7 @@ def _notes(s: Snapshot) -> list[tuple[str, str]]:
     if math.isfinite(adjusted):
         notes.append((f"⠒ {adjusted:+.3f} adjusted", "cyan"))
     if s.dev:
-        notes.append((f"  {last.ci95[0]:.2f} to {last.ci95[1]:.2f}", "dim"))
+        notes.append((f"  95% in {last.ci95[0]:.2f}-{last.ci95[1]:.2f}", "dim"))
     return notes
 
 
@@ -150,7 +150,8 @@ def metrics(s: Snapshot, width: int) -> Lines:
         columns = steps.columns(s.buckets.get(metric, ()), room)
         line = Text().append(f"{name:<8}", "dim").append(f"{value:>6{form}}{mark}" if s.steps else f"{'-':>6} ", style)
         if gutter == GUTTER_WITH_LIMITS:
-            line.append(f" ok{'>' if falling else '<'}{warn:.2g}" if math.isfinite(warn) else "", "dim")
+            limit = f"{warn:.0%}" if metric.endswith("_rate") else f"{warn:.2g}"
+            line.append(f" ok{'>' if falling else '<'}{limit}" if math.isfinite(warn) else "", "dim")
         line.truncate(gutter, pad=True)
         lines.append(line.append_text(draw_sparkline(columns, low, style_of)))
     return lines

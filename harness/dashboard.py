@@ -48,6 +48,7 @@ minus what was expected of the prompts drawn, so harder prompts do not lower it.
 Colours of KL, entropy, cut (at max_tokens), length and grad(ient norm): yellow !, red ‼ beyond their limits.
 """
 NARROW, WIDE, TALL = 70, 100, 30
+ENDED = ("finished", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,12 @@ def render(
             lines += _run(snapshot, width, room, now, machine)
         case _:
             lines += _overview(snapshot, width, room, look, now, machine)
-    return Frame(tuple(cut(line, width) for line in (*fit(lines, height - 1), _footer(look, width))))
+    return Frame(
+        tuple(
+            cut(line, width)
+            for line in (*fit(lines, height - 1), _footer(look, width, ended=snapshot.run.status in ENDED))
+        )
+    )
 
 
 def scroll_limit(snapshot: Snapshot, look: Look) -> int:
@@ -154,7 +160,7 @@ def _run(s: Snapshot, width: int, room: int, now: float, machine: Machine | None
     return upper + by_hand(s, width, max(2, room - len(upper)), now)
 
 
-def _footer(look: Look, width: int) -> Text:
+def _footer(look: Look, width: int, *, ended: bool) -> Text:
     if look.prompt:
         return Text().append(look.prompt, "bold")
     if look.message:
@@ -163,4 +169,4 @@ def _footer(look: Look, width: int) -> Text:
         return Text()
     places = "  ".join(f"{i} {name}" for i, name in enumerate(SCREENS, 1))
     acts = "p pause  s set  f focus  b back  Q stop  Space play back" if width >= WIDE else "p s f b Q act"
-    return Text().append(f"{places}  {acts}  ? keys  q leave", "dim")
+    return Text().append(f"{places}  {'Space play back' if ended else acts}  ? keys  q leave", "dim")

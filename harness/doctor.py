@@ -12,8 +12,8 @@ from pathlib import Path
 from harness.errors import InputError
 from harness.inputs import api_key
 from harness.manifest import PACKAGES, default_threads, gpu_name, installed_version
+from harness.names import recipe_names
 from harness.places import database_path, database_url, existing_parent
-from harness.spec import recipe_names
 from harness.store import open_store
 from harness.text import format_bytes
 from rewards.isolation import UNSAFE, probe_sandbox

@@ -23,6 +23,7 @@ GOOD_MIXED, POOR_MIXED = 0.4, 0.2
 MUCH = 0.2
 """Share of groups, or of completions cut, from which on it is said what that means."""
 EXPECTED = re.compile(r"\b([a-z]+/[a-z_]+) (rises|falls)\b")
+MOVED = re.compile(r"([a-z]+/[a-z_]+) (\S+) -> (\S+),")
 WHY_NO_SIGNAL = {
     "group/all_zero_rate": "too hard",
     "group/all_one_rate": "too easy",
@@ -58,11 +59,21 @@ def is_it_learning(s: Snapshot) -> Answer:
     if gain <= noise:
         style = "warn" if len(looks) > 3 else "plain"
         return Answer("NOT YET", style, f"{course}: {gain:+.3f} is within the noise of two looks, {noise:.3f}")
-    told = f"{course} ({gain:+.3f}), best {best.accuracy:.3f} at step {best.step}"
-    level = next(look for i, look in enumerate(looks) if all(_alike(look, later) for later in looks[i:]))
-    if len([look for look in looks if look.step >= level.step]) > 3 and last.step - level.step > last.step / 3:
-        return Answer("LEARNED", "good", f"{told}; level since step {level.step}")
-    return Answer("LEARNING", "good", told)
+    since = flat_since(looks)
+    peak = f"best {best.accuracy:.3f} at step {best.step}"
+    if since is not None:
+        return Answer("LEARNED", "good", f"{course} ({gain:+.3f}), flat since step {since}; {peak}")
+    return Answer("LEARNING", "good", f"{course} ({gain:+.3f}), {peak}")
+
+
+def flat_since(looks: Sequence[EvaluationRecord]) -> int | None:
+    """The step from which on no two looks differ by more than their noise, if that is the last third of the run and
+    more than three looks; None while that cannot be said."""
+    if not looks:
+        return None
+    level = next(look.step for i, look in enumerate(looks) if all(_alike(look, later) for later in looks[i:]))
+    last = looks[-1].step
+    return level if len([look for look in looks if look.step >= level]) > 3 and last - level > last / 3 else None
 
 
 def compute_noise(one: EvaluationRecord, other: EvaluationRecord) -> float:
@@ -89,15 +100,15 @@ def is_it_stuck(s: Snapshot) -> Answer:
         for name, share in shares.items()
         if share >= 0.005
     ]
-    told = f"{mixed:.0%} of groups mixed in {len(steps)} steps" + (f"; {', '.join(rest)}" if rest else "")
+    told = f"{mixed:.0%} of groups teach (mixed), last {len(steps)} steps" + (f"; {', '.join(rest)}" if rest else "")
     errored = _mean(steps, "completion/errored_rate")
     if errored > 0.02:
         return Answer("REWARD FAILS", "bad", f"on {errored:.0%} of the completions; {told}")
     if mixed >= GOOD_MIXED:
-        return Answer("HAS SIGNAL", "good", told)
+        return Answer("NO", "good", told)
     cut = _mean(steps, "completion/truncated_rate")
     told += f"; {cut:.0%} of completions are cut at max_tokens" if cut > MUCH else ""
-    return Answer("LITTLE SIGNAL", "warn", told) if mixed >= POOR_MIXED else Answer("STUCK", "bad", told)
+    return Answer("PARTLY", "warn", told) if mixed >= POOR_MIXED else Answer("YES", "bad", told)
 
 
 def _mean(steps: Sequence[StepRecord], metric: str) -> float:
@@ -123,15 +134,28 @@ def did_it_help(s: Snapshot) -> Answer:
     change = last_change(s)
     if change is None:
         return Answer("NO CHANGE YET", "plain", "the knobs are as the run began")
-    told, by = format_decision(change), f"step {change.step} by {change.source}"
+    told = f"{format_decision(change)} at step {change.step} by {change.source}"
     if change.verdict:
         style = {"helped": "good", "hurt": "bad"}.get(change.verdict, "plain")
-        return Answer(change.verdict.upper(), style, f"{told}: {change.measured or 'not measured'}; {by}")
+        return Answer(change.verdict.upper(), style, f"{told}; {shorten(change.measured or 'not measured')}")
     effect = compute_effect(s, change)
     if effect is None:
-        return Answer("NOT KNOWN YET", "plain", f"{told}; {by}")
+        return Answer("NOT KNOWN YET", "plain", told)
     word = f"{effect.word.upper()} SO FAR" if effect.wanted else "NOT JUDGED YET"
-    return Answer(word, effect.style, f"{told}: {effect.text}; {by}")
+    return Answer(word, effect.style, f"{told}; {effect.text}")
+
+
+def shorten(measured: str) -> str:
+    """What was measured of a change, without intervals and windows: ``truncated 84% -> 13%, dev +0.12``."""
+    parts = []
+    for part in measured.split("; "):
+        moved = MOVED.match(part)
+        try:
+            text = Effect(moved[1], float(moved[2]), float(moved[3])).text if moved else part
+        except ValueError:
+            text = part
+        parts.append(text.partition(" [")[0] if part.startswith("dev ") else text)
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +207,13 @@ def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
 
 
 def format_decision(decision: DecisionRecord) -> str:
-    """``max_tokens 20 -> 30``, the verb, or for a rollback both."""
+    """``max_tokens 20 -> 30``, the verb, or for a rollback and an arm of a branch both."""
     moves = ", ".join(
         f"{knob} {format_knob(change['from'])} -> {format_knob(change['to'])}"
         for knob, change in decision.changes.items()
-        if decision.action != "rollback" or change["from"] != change["to"]
+        if decision.action in ("set", "focus") or change["from"] != change["to"]
     )
-    if decision.changes and decision.action != "rollback":
+    if decision.changes and decision.action in ("set", "focus"):
         return moves
     verb = decision.action if decision.argument is None else f"{decision.action} {decision.argument}"
     return f"{verb}, {moves}" if moves else verb

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from harness.errors import InputError
 from harness.hub import hub_answers
+from harness.names import REPLAY
 from harness.places import refuse_running
 from harness.reader import RunReader
 from harness.seeds import derive_seed
-from harness.spec import REPLAY, RunSpec, check_policy_kind
+from harness.spec import RunSpec, check_policy_kind
 from harness.types import Prompt
 from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts
@@ -47,7 +48,7 @@ def check_policy(kind: str, store: RunReader | None) -> str:
     name = kind.removeprefix(REPLAY)
     if store is None:
         raise InputError(f"policy.kind: no run named {name} to replay: there is no database yet")
-    run = store.find_run(name)
+    run = store.match_run(name)
     refuse_running(run.name, run.status, run.pid, run.host, run.process)
     return f"{REPLAY}{run.name}"
 

@@ -35,8 +35,9 @@ from harness.errors import InputError
 from harness.gguf import load_gguf
 from harness.hub import hub_answers
 from harness.memory import check_weights_fit
+from harness.names import SMOLLM2, TINY
 from harness.smollm2 import fetch_smollm2
-from harness.spec import SMOLLM2, TINY, LoraSpec, ModelSpec
+from harness.spec import LoraSpec, ModelSpec
 from harness.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_tokenizer
 from harness.types import Prompt
 

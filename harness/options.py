@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+from harness.completion import complete_model, complete_run, complete_spec
 from harness.errors import InputError
+from harness.names import KNOWN_MODELS
 from harness.places import database_url
 
 if TYPE_CHECKING:
     from harness.reader import RunReader
     from harness.store import RunStore
+    from harness.types import RunRecord
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or 'latest'.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Name of a run, its beginning, or 'latest'.", autocompletion=complete_run),
+]
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="RUN|MODEL", help="A run, a model folder or a hub id.", autocompletion=complete_model),
+]
+SpecName = Annotated[
+    str | None,
+    typer.Argument(metavar="SPEC", help="Recipe, .toml or .json; default arithmetic.", autocompletion=complete_spec),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard.")]
 SetOption = Annotated[
@@ -49,25 +64,25 @@ UnsafeFlag = Annotated[
 ]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Go on though preflight fails; recorded.")]
 
-S = TypeVar("S")
+S = TypeVar("S", bound="RunReader")
 
 
-def open_reader(db: str | None, out: str, run: str) -> RunReader:
-    """The database that should hold ``run``, to look only: that needs no SQLAlchemy, so it comes at once."""
+def open_reader(db: str | None, out: str, run: str) -> tuple[RunReader, RunRecord]:
+    """The database and the run that is meant, to look only: that needs no SQLAlchemy, so it comes at once."""
     from harness.reader import find_reader
 
-    return _there(find_reader(database_url(out, db)), db, out, run)
+    return _match(find_reader(database_url(out, db)), db, out, run)
 
 
-def open_store_of(db: str | None, out: str, run: str) -> RunStore:
-    """The database that should hold ``run``; created by nothing but a run."""
-    return _there(open_store_if_any(db, out), db, out, run)
+def open_store_of(db: str | None, out: str, run: str) -> tuple[RunStore, RunRecord]:
+    """The same to write; a database is created by nothing but a run."""
+    return _match(open_store_if_any(db, out), db, out, run)
 
 
-def _there(store: S | None, db: str | None, out: str, run: str) -> S:
+def _match(store: S | None, db: str | None, out: str, run: str) -> tuple[S, RunRecord]:
     if store is None:
         raise InputError(f"no run named {run}: there is no database at {database_url(out, db)} yet")
-    return store
+    return store, store.match_run(run)
 
 
 def open_store_if_any(db: str | None, out: str) -> RunStore | None:
@@ -76,20 +91,33 @@ def open_store_if_any(db: str | None, out: str) -> RunStore | None:
     return find_store(database_url(out, db))
 
 
-def check_model(name: str, db: str | None, out: str) -> RunStore | None:
-    """The database if there is one. Raises InputError, before torch is loaded, when ``name`` is no run and no model."""
-    from harness.spec import KNOWN_MODELS
-
+def match_model(name: str, db: str | None, out: str) -> tuple[str, RunStore | None]:
+    """The run or model that is meant, and the database if there is one. A run's whole name comes first, then models,
+    then the beginning of a run's name. Raises InputError, before torch is loaded, when it is none of them."""
     store = open_store_if_any(db, out)
     known = {run.name for run in store.list_runs()} if store else set()
-    if name in known or (name == "latest" and known) or name in KNOWN_MODELS or name.endswith(".gguf"):
-        return store
+    if name in known or name in KNOWN_MODELS or name.endswith(".gguf"):
+        return name, store
     folder = Path(name)
     if folder.is_dir():
         if not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):
             raise InputError(f"{name} holds no model: a config.json or adapter_config.json is missing")
-    elif "/" not in name:
+        return name, store
+    if store and ((name == "latest" and known) or any(run.startswith(name) for run in known)):
+        return store.match_run(name).name, store
+    if "/" not in name:
         raise InputError(
             f"no run named {name}, and no model folder of that name; models by name: {', '.join(KNOWN_MODELS)}"
         )
-    return store
+    return name, store
+
+
+def complain(message: str, code: int) -> NoReturn:
+    """One line on stderr, and the end with exit code ``code``."""
+    print(f"grpo: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def say(text: str, as_json: bool) -> None:
+    """To the person who waits; stdout stays clean for a JSON document."""
+    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)

@@ -26,7 +26,7 @@ from plotly.offline import get_plotlyjs
 from harness import __version__
 from harness.compare import MOVES_TOLD, format_value
 from harness.difference import VERDICTS, describe_interval
-from harness.headline import format_decision
+from harness.headline import format_decision, shorten
 from harness.plots import (
     compute_knob_moves,
     plot_health,
@@ -43,6 +43,8 @@ from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, Hist
 
 ROWS = 1000
 """Decisions in the table, at most: the newest."""
+CHANGED = 6
+"""Changes at the head of the page, at most: the newest."""
 PROMPTS = 20
 """Prompts with samples before and after, at most."""
 CHARACTERS = 4000
@@ -98,6 +100,10 @@ def render_report(
         scores=_scores(test, history, best_step),
         where=where,
         knob_moves=moves,
+        changed=[
+            {**asdict(d), "what": format_decision(d), "brief": shorten(d.measured) if d.measured else ""}
+            for d in [d for d in acted if d.refused is None and (d.changes or d.action == "rollback")][-CHANGED:]
+        ],
         decided=_decided(acted, history),
         facts=_facts(review, history),
         health=[(name, f"health-{i}") for i, name in enumerate(health)],

@@ -54,7 +54,7 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
     gone = run.status in ("running", "paused") and not alive
     first.append("process gone" if gone else run.status, "bold red" if gone else STATUS_STYLE[run.status])
     first.append(f"  step {s.steps_done} of {run.budget_steps}", "bold")
-    first.append(f"  policy {run.policy}  seed {run.seed}  {format_duration(run.wall_s)}", "dim")
+    first.append(f"  decided by {run.policy}  seed {run.seed}  {format_duration(run.wall_s)}", "dim")
     first.append(f"  {_time_left(s)}", "dim")
     lines = [first]
     for question, answer in (
@@ -71,7 +71,11 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
     elif run.status in ("running", "paused"):
         lines.append(phase(s, age, width))
     else:
-        lines.append(Text().append(f"{'ended':<10}{run.stop_reason}", "bold" if run.status != "failed" else "bold red"))
+        style = "bold red" if run.status == "failed" else "bold"
+        better = any(c.best and c.step > 0 for c in s.checkpoints)
+        command = f"export {run.name} --checkpoint best" if better else f"review {run.name}"
+        line = Text().append(f"{'ended':<10}", "dim").append(run.stop_reason, style)
+        lines.append(line.append(f"; next: grpo {command}"))
     return lines
 
 

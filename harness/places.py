@@ -12,6 +12,8 @@ from harness.errors import InputError
 from harness.types import RunRecord, Status
 
 PREFIX = "sqlite:///"
+SUPERVISOR = "GRPO_SUPERVISOR"
+"""The environment variable with the number of the process that starts a run again when it dies."""
 
 
 def database_url(folder: str, url: str | None) -> str:

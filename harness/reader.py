@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -26,6 +27,7 @@ from harness.types import (
     CommandRecord,
     Decision,
     DecisionRecord,
+    EventRecord,
     Knobs,
     RunRecord,
     SampleRecord,
@@ -52,6 +54,9 @@ DECISION_COLUMNS = ", ".join(
     for name in DecisionRecord.__dataclass_fields__
 )
 """The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
+RUNS_OFFERED = 200
+RUNS_NAMED = 5
+"""Of those that a beginning of a name may mean, at most."""
 COMMANDS = "SELECT id, action, changes, argument, who, note, asked_at, state, step, applied_at, result FROM commands"
 SAMPLE_FIELDS = tuple(SampleRecord.__dataclass_fields__)
 
@@ -162,6 +167,20 @@ class RunReader:
             raise InputError(f"no run named {name}" if name != "latest" else "no run yet")
         return run_record(row)
 
+    def match_run(self, name: str) -> RunRecord:
+        """A run by name, by ``latest``, or by the beginning of its name when no other begins so. Raises InputError."""
+        names = [run.name for run in self.list_runs()]
+        if name in names or name == "latest":
+            return self.find_run(name)
+        found = [known for known in names if known.startswith(name)]
+        if len(found) == 1:
+            return self.find_run(found[0])
+        if not found:
+            near = difflib.get_close_matches(name, names, 1)
+            raise InputError(f"no run named {name}" + (f", did you mean {near[0]}?" if near else ""))
+        shown = ", ".join(found[-RUNS_NAMED:]) + (", ..." if len(found) > RUNS_NAMED else "")
+        raise InputError(f"{len(found)} runs begin with {name}: {shown}; type more of the name")
+
     @reading
     def list_runs(self, c: sqlite3.Connection) -> list[RunRecord]:
         return [run_record(row) for row in c.execute("SELECT * FROM runs ORDER BY id")]
@@ -205,6 +224,12 @@ class RunReader:
     def count_waiting(self, c: sqlite3.Connection, run_id: int) -> int:
         return count_waiting(c, run_id)
 
+    @reading
+    def load_events(self, c: sqlite3.Connection, run_id: int, beginning: str) -> list[EventRecord]:
+        """The events whose text begins so, oldest first."""
+        found = "SELECT step, level, text, at FROM events WHERE run_id = ? AND substr(text, 1, ?) = ? ORDER BY id"
+        return [EventRecord(*row) for row in c.execute(found, (run_id, len(beginning), beginning))]
+
     # ------------------------------------------------------------ prompts
 
     @reading
@@ -237,12 +262,28 @@ class RunReader:
             samples.setdefault(record.prompt, []).append(replace(record, correct=bool(record.correct)))
         return samples
 
+    @reading
+    def load_drawn(self, c: sqlite3.Connection, run_id: int, step: int) -> list[str]:
+        """Ids of the prompts that a step drew, in order."""
+        found = (
+            "SELECT prompt_id FROM steps JOIN groups ON groups.step_id = steps.id "
+            "WHERE run_id = ? AND step = ? AND state != 'superseded' ORDER BY groups.id"
+        )
+        return [prompt_id for (prompt_id,) in c.execute(found, (run_id, step))]
+
     # ------------------------------------------------------------ looks, checkpoints, lineage
 
     @reading
     def has_evaluation(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> bool:
         found = "SELECT 1 FROM evaluations WHERE run_id = ? AND step = ? AND split = ?"
         return c.execute(found, (run_id, step, split)).fetchone() is not None
+
+    @reading
+    def load_answers(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> dict[str, int]:
+        """1 or 0 by prompt id, of the newest look at ``split``; empty when there was none."""
+        found = "SELECT correct FROM evaluations WHERE run_id = ? AND step = ? AND split = ? ORDER BY id DESC"
+        row = c.execute(found, (run_id, step, split)).fetchone()
+        return dict(load_json(row["correct"])) if row else {}
 
     @reading
     def has_samples(self, c: sqlite3.Connection, run_id: int, step: int) -> bool:
@@ -287,6 +328,18 @@ def find_reader(url: str) -> RunReader | None:
         return None
     reader.bring_up_to_date("read")
     return reader
+
+
+def list_runs_to_offer(url: str) -> list[tuple[str, str, int]]:
+    """Name, status and last step of the newest runs, newest first; none where there is trouble. For a shell's Tab:
+    it neither waits for a lock nor brings an older database up to date."""
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(database_path(url).absolute()))}?mode=ro", uri=True, timeout=0)
+        with closing(connection):
+            found = "SELECT name, status, last_step FROM runs ORDER BY id DESC LIMIT ?"
+            return [tuple(row) for row in connection.execute(found, (RUNS_OFFERED,))]
+    except sqlite3.Error:
+        return []
 
 
 # ---------------------------------------------------------------- within one view

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.names import REPLAY
 from harness.places import refuse_running
 from harness.reader import RunReader, load_json
-from harness.spec import REPLAY, RunSpec, parse_spec
+from harness.spec import RunSpec, parse_spec
 from harness.types import Decision, RunRecord
 
 NOT_REPEATED = ("pause", "resume", "policy")

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.difference import VERDICTS, compute_difference, describe_interval
-from harness.headline import format_decision
+from harness.headline import flat_since, format_decision
 from harness.marks import compute_sparkline
 from harness.places import best_link
 from harness.text import clean, format_changes, format_duration
@@ -229,7 +229,10 @@ def find_next_steps(
     if bottleneck and verdict != "better":
         say(bottleneck.mend)
     best = max(dev, key=lambda look: look.accuracy, default=None)
-    if best is not None and best is dev[-1] and len(dev) > 1 and run.stop_reason.startswith("budget of"):
+    flat = flat_since(dev)
+    if flat is not None and run.stop_reason.startswith("budget of"):
+        say(f"Dev has been flat since step {flat}: more steps of the same would add little; harder prompts might.")
+    elif best is not None and best is dev[-1] and len(dev) > 1 and run.stop_reason.startswith("budget of"):
         say("Dev was at its best at the last look: more steps may help.", f"grpo resume {run.name}{_more(run)}")
     elif change and verdict == "unclear" and not bottleneck:
         say("The difference is within noise: more test prompts or another seed would tell.")

@@ -12,7 +12,6 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,23 +19,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.errors import InputError
 from harness.knobs import DEFAULT_BOUNDS, KNOB_NAMES
+from harness.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind, recipe_folder, recipe_names
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
 
 DEFAULT_RECIPE = "arithmetic"
 DEFAULT_GROUP_SIZE = 8
-TINY = "tiny"
-SMOLLM2 = "smollm2-135m"
-KNOWN_MODELS = (TINY, SMOLLM2)
-"""Models that need no hub: embedded (harness/tiny.py), fetched once (harness/smollm2.py)."""
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scheduler = Literal["constant", "linear", "cosine", "constant_with_warmup"]
 LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
-POLICY_KINDS = ("rules", "fixed", "llm")
-REPLAY = "replay:"
-"""Before the name of a run: the decision policy that repeats its decisions."""
 DEFAULT_SPLITS: dict[str, int | float] = {"probe": 100, "dev": 200, "test": 300}
 
 
@@ -283,6 +276,29 @@ class BudgetSpec(Section):
     usd: PositiveFloat | None = None
 
 
+class AlertsSpec(Section):
+    """Who is told of what (harness/alerts.py), by a POST of JSON, by a program, or both.
+
+    ``webhook`` is an address that an environment variable gives, wholly or in part: "${GRPO_WEBHOOK}". ``command`` is
+    a program and its words, run without a shell; it gets the JSON on its stdin and {text} replaced in its words. It
+    inherits the environment, where its secrets belong.
+    """
+
+    webhook: str | None = None
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    on: list[AlertKind] = list(ALERT_KINDS)
+
+    @field_validator("webhook")
+    @classmethod
+    def _keeps_its_secret(cls, webhook: str | None) -> str | None:
+        if webhook and not VARIABLE.search(webhook):
+            raise ValueError(
+                "whoever has the address can post there, and a spec is stored and shown: "
+                'export GRPO_WEBHOOK with the address, and write webhook = "${GRPO_WEBHOOK}"'
+            )
+        return webhook
+
+
 class OutputSpec(Section):
     """``dir`` holds what a run leaves; ``db`` is a SQLite URL, unset ``dir``/harness.db."""
 
@@ -310,6 +326,7 @@ class RunSpec(Section):
     sample: SampleSpec = SampleSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
     budget: BudgetSpec = BudgetSpec()
+    alerts: AlertsSpec = AlertsSpec()
     output: OutputSpec = OutputSpec()
 
     @field_validator("name")
@@ -367,16 +384,6 @@ class RunSpec(Section):
 
 
 # ---------------------------------------------------------------- reading
-
-
-def recipe_folder() -> Path:
-    """Where the recipes lie: beside the packages in a checkout, inside ``harness`` in a wheel."""
-    inside = Path(str(resources.files("harness"))) / "recipes"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "runs" / "recipes"
-
-
-def recipe_names() -> list[str]:
-    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
 
 
 def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpec, str]:

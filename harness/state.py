@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.branch import Branch, check_branch
 from harness.errors import Refused
 from harness.knobs import apply_action
 from harness.types import Decision, Knobs, KnobValue
@@ -27,6 +28,7 @@ class Settings:
     checkpoint_every: int
     checkpoint_keep: int
     check_policy: Callable[[str], None]
+    budget_steps: int
     era: int = 0
     era_start: int = 0
     era_last_step: int = 0
@@ -41,6 +43,7 @@ class State:
     last_step: int = 0
     weights_step: int = 0
     pins: set[str] = field(default_factory=set)
+    branch: Branch | None = None
     paused: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -50,6 +53,7 @@ class State:
             "last_step": self.last_step,
             "weights_step": self.weights_step,
             "pins": sorted(self.pins),
+            "branch": asdict(self.branch) if self.branch else None,
         }
 
     def in_force(self) -> dict[str, Any]:
@@ -57,12 +61,17 @@ class State:
         status = "paused" if self.paused else "running"
         return {"knobs": self.knobs, "pins": sorted(self.pins), "policy": self.policy, "status": status}
 
+    def held(self) -> set[int]:
+        """Steps whose checkpoints must stay."""
+        return self.branch.targets() if self.branch else set()
+
     def load_json(self, saved: Mapping[str, Any]) -> None:
         self.knobs = Knobs(**saved["knobs"])
         self.policy = saved["policy"]
         self.last_step = saved["last_step"]
         self.weights_step = saved["weights_step"]
         self.pins = set(saved["pins"])
+        self.branch = Branch.load(saved.get("branch"))
 
     def restore_knobs(self, saved: Mapping[str, Any], changes: Mapping[str, KnobValue]) -> None:
         """The knobs of a checkpoint with the ``changes`` of the rollback; a pinned one stays as the person set it."""
@@ -73,13 +82,15 @@ class State:
 def apply_decision(state: State, decision: Decision, settings: Settings) -> dict[str, dict[str, KnobValue]]:
     """Change ``state`` as the decision says and return ``{knob: {"from": ..., "to": ...}}``.
 
-    The verbs that touch the model (evaluate, sample, save, rollback, stop) change nothing here.
+    The verbs that touch the model (evaluate, sample, save, rollback, branch, stop) change nothing here.
     Raises Refused, and then nothing was changed.
     """
     if decision.refused is not None:  # so says the record that is replayed
         raise Refused(decision.refused)
     action = decision.action
     match action.kind:
+        case "set" | "focus" if state.branch is not None:
+            raise Refused(f"a branch compares settings; rollback {state.branch.start} gives it up")
         case "set" | "focus":
             by_person = decision.source == "manual"
             pinned = frozenset() if by_person else state.pins
@@ -90,6 +101,13 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
         case "rollback":
             # In force once it has gone back.
             return apply_action(state.knobs, action, settings.bounds, state.pins)[1]
+        case "branch" if state.branch is not None:
+            _, arm = state.branch.finish(state.weights_step, state.last_step).target(action)
+            now, then = asdict(state.knobs), state.branch.knobs_of(arm)
+            return {name: {"from": now[name], "to": then[name]} for name in now if now[name] != then[name]}
+        case "branch":
+            left = settings.budget_steps - state.last_step
+            check_branch(action, state.knobs, settings.bounds, state.pins, steps_left=left)
         case "release":
             if action.argument not in state.pins:
                 pins = ", ".join(sorted(state.pins)) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from threading import Event
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.places import is_alive_run
+from harness.places import SUPERVISOR, is_alive_run
 from harness.reader import find_reader
 from harness.store import find_store
 from harness.types import RunRecord
@@ -60,7 +61,7 @@ class Supervisor:
         while True:
             kills_before = count_memory_kills()
             # A process group of its own, so that Ctrl-C reaches it once: from here.
-            self.child = grpo(words, process_group=0)
+            self.child = grpo(words, process_group=0, env=os.environ | {SUPERVISOR: str(os.getpid())})
             hung = self._wait()
             code, record = self.child.returncode, self._record()
             # Exit code 1 with a run that still counts as running: it could not even begin, e.g. for a lock.
@@ -90,8 +91,10 @@ class Supervisor:
                 self.child.wait(POLL_S)
                 return ""
             record = self._record()
-            # On this process's own clock: the time a machine sleeps is nobody's silence.
-            if record is None or record.heartbeat != last or not is_alive_run(record):
+            # On this process's own clock: the time a machine sleeps is nobody's silence. After its end a run still
+            # writes its report, without a heartbeat.
+            ended = record is not None and record.status not in ("running", "paused")
+            if record is None or ended or record.heartbeat != last or not is_alive_run(record):
                 last, since = record.heartbeat if record else 0.0, time.monotonic()
             elif time.monotonic() - since > self.silent_s:
                 reason = f"was silent for {time.monotonic() - since:.0f} s in phase {record.phase or 'none'}"

@@ -30,6 +30,16 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def format_ago(seconds: float) -> str:
+    """``3 min ago``, ``5 h ago``, ``2 days ago``: the largest unit that fits, rounded down. After a clock was set back
+    it is ``just now``."""
+    for unit, length in (("day", 86_400), ("h", 3600), ("min", 60)):
+        count = int(seconds // length)
+        if count >= 1:
+            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
+    return "just now"
+
+
 def format_bytes(size: float) -> str:
     """``538 MiB`` or ``2.1 GiB``."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"

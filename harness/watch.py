@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.live import Live
 
-from harness.dashboard import Frame, Look, render
+from harness.dashboard import ENDED, Frame, Look, render
 from harness.errors import InputError, StoreUnavailable
 from harness.hands import Hands
 from harness.keys import Keyboard
@@ -39,7 +39,6 @@ PLAY_S = 0.25
 """Between two frames of a playback."""
 PLAYED_S = 30.0
 """How long the playback of a whole run takes, at most."""
-ENDED = ("finished", "stopped", "failed")
 
 
 def draws(console: Console) -> bool:

@@ -93,7 +93,7 @@ def find_due(snapshot: Snapshot) -> list[Experiment]:
     starts = sorted({d.step for d in changes})
     due = []
     for change in changes:
-        if change.verdict is not None:
+        if change.verdict is not None or change.action == "branch":  # which compares by itself
             continue
         earlier = max((step for step in starts if step < change.step), default=0)
         later = min((step for step in starts if step > change.step), default=None)

@@ -19,7 +19,7 @@ from jsonschema.exceptions import best_match
 from harness.errors import InputError, Refused
 from harness.types import Action, Decision, Finding, Progress, SampleRecord, Snapshot, no_progress
 from policies.messages_api import Fault, MessagesApi, Reply
-from policies.question import SYSTEM, build_question, build_tool, quote
+from policies.question import MOST_BRANCH_STEPS, SYSTEM, build_question, build_tool, quote
 
 log = logging.getLogger("grpo")
 REST = 4
@@ -179,6 +179,8 @@ class LlmPolicy:
             raise Unusable("the knobs have these values already; choose another action or continue")
         if kind == "rollback":
             _check_rollback(action, snapshot)
+        if kind == "branch" and int(str(action.argument).split()[0]) > MOST_BRANCH_STEPS:
+            raise Unusable(f"an arm of a branch takes at most {MOST_BRANCH_STEPS} steps")
         return action
 
 
@@ -206,8 +208,11 @@ def _check_form(answer: object, schema: Mapping[str, Any]) -> None:
 
 def _words(kind: str, answer: Mapping[str, Any]) -> list[str]:
     """The answer as a person would type it after ``grpo act RUN``."""
+    changes = [f"{knob}={_number(value)}" for knob, value in answer.get("changes", {}).items()]
     if kind == "set":
-        return [kind, *(f"{knob}={_number(value)}" for knob, value in answer.get("changes", {}).items())]
+        return [kind, *changes]
+    if kind == "branch":
+        return [kind, _number(answer.get("argument", "")), ",".join(changes)]
     takes_one = kind in ("focus", "rollback", "save")
     return [kind, _number(answer["argument"])] if takes_one and "argument" in answer else [kind]
 

@@ -37,6 +37,7 @@ METRICS = {
 """Metrics of the table of steps, and their names in its head."""
 DEV = "dev accuracy"
 
+MOST_BRANCH_STEPS = 12
 ACTIONS = {
     "abstain": "take the first candidate of the rules, or go on if there is none",
     "continue": "change nothing",
@@ -46,6 +47,8 @@ ACTIONS = {
     "sample": "completions of the fixed prompts now, for people",
     "save": "a checkpoint under the name in argument",
     "rollback": "weights, optimizer and knobs of a checkpoint that measured better on dev: argument its step, or best",
+    "branch": "from the present weights the present knobs and those in changes side by side, with the same prompts; "
+    f"what is better on dev is kept: argument the steps of each, at most {MOST_BRANCH_STEPS}",
     "stop": "end the run; only where the rules propose it too",
 }
 """What an LLM may answer. ``pause`` is not among them: at night nobody would resume."""
@@ -85,7 +88,11 @@ def build_tool(snapshot: Snapshot) -> dict[str, Any]:
     }
     properties = {
         "action": {"type": "string", "enum": list(ACTIONS), "description": _lines(ACTIONS)},
-        "changes": {"type": "object", "properties": knobs, "description": "of set: knobs and their new values"},
+        "changes": {
+            "type": "object",
+            "properties": knobs,
+            "description": "of set, branch: knobs, their new values",
+        },
         "argument": {"type": ["string", "integer", "number"], "maxLength": 80},
         "evidence": text | {"description": "the numbers that this rests on"},
         "hypothesis": text | {"description": "why it should help"},

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from harness.types import Action, Decision, Finding, KnobValue, Snapshot
+from harness.types import Action, Decision, DecisionRecord, Finding, KnobValue, Snapshot
 from policies.detectors import detect_in
 from policies.view import View
 
@@ -22,7 +22,10 @@ URGENT_REST = 2
 MEASURED_AFTER = 6
 """Steps in which a change is measured; only an urgent answer may follow sooner."""
 UNCLEAR_REST = 20
-"""Steps that a knob rests in the direction that was judged unclear."""
+"""Steps that a knob rests in the direction that was judged unclear, unless a branch can tell."""
+BRANCH_STEPS = 6
+BRANCH_SHARE = 0.1
+"""Of the steps that are left, what the arm of a branch that is not kept may take at most."""
 SAME_VALUE = 1.25
 """Values of a knob within this factor are the same situation."""
 STRIDE = {"helped": 1.5, "unclear": 0.5, "hurt": 0.5}
@@ -96,8 +99,33 @@ class Case(NamedTuple):
         value = self._allowed(knob, wanted, rest)
         if value is None:
             return None
+        unclear = None if rest < COOL_DOWN else self._unclear(knob, wanted)
+        if unclear is not None:
+            return None if unclear.action == "branch" else self._branch(finding, knob, value, unclear)
         kind: Literal["focus", "set"] = "focus" if knob == "focus" else "set"
         return Decision(Action(kind, {knob: value}), "rules", tell(finding), hypothesis, expected)
+
+    def _unclear(self, knob: str, wanted: float) -> DecisionRecord | None:
+        """The change of late in the same direction of which nobody could say what it did."""
+        now = getattr(self.view.knobs, knob)
+        for record in reversed(self.view.changes):
+            change = record.changes.get(knob)
+            if change is None or not _same_direction(change, FRONTIER if now is None else now, wanted):
+                continue
+            if record.verdict == "unclear" and self.view.next_step - record.step < UNCLEAR_REST:
+                return record
+        return None
+
+    def _branch(self, finding: Finding, knob: str, value: KnobValue, unclear: DecisionRecord) -> Decision | None:
+        """Both settings from the same weights, with the same seeds and prompts, which tells what steps one after the
+        other could not; None where the budget does not allow it."""
+        snapshot = self.view.snapshot
+        left = snapshot.run.budget_steps - snapshot.steps_done
+        if BRANCH_SHARE * left < BRANCH_STEPS or not snapshot.dev:
+            return None
+        hypothesis = f"step {unclear.step} left it unclear what this does; side by side dev tells"
+        action = Action("branch", argument=f"{BRANCH_STEPS} {knob}={value!r}")
+        return Decision(action, "rules", tell(finding), hypothesis, "dev rises")
 
     def _allowed(self, knob: str, wanted: float, rest: int) -> KnobValue:
         view, urgent = self.view, rest < COOL_DOWN
@@ -112,8 +140,6 @@ class Case(NamedTuple):
             if change is None or not _same_direction(change, old, wanted):
                 continue
             if record.verdict == "hurt" and _same_value(change["from"], now) and not urgent:
-                return None
-            if record.verdict == "unclear" and view.next_step - record.step < UNCLEAR_REST and not urgent:
                 return None
         value = _within(wanted, view.snapshot.bounds[knob], whole=knob in WHOLE_NUMBERS)
         return None if value == now else value

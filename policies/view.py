@@ -49,8 +49,9 @@ class View:
 
     @property
     def last_rollback(self) -> int:
-        """The step that the newest rollback governs, 0 without one."""
-        return max((d.step for d in self.changes if d.action == "rollback"), default=0)
+        """The step that the newest rollback governs, that to an arm of a branch included; 0 without one."""
+        back = (d.step for d in self.snapshot.decisions if d.action in ("rollback", "branch") and d.refused is None)
+        return max(back, default=0)
 
     @property
     def newest_look(self) -> EvaluationRecord | None:

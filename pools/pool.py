@@ -76,6 +76,11 @@ class PromptPool:
         places = draw_frontier(self.history, rng, more, focus=focus, group_size=group_size, excluded=excluded)
         return [self.prompts[int(place)] for place in places]
 
+    def find(self, prompt_ids: Sequence[str]) -> list[Prompt]:
+        """The prompts with these ids, in their order; one that is not of this pool is left out."""
+        places = [self._find(prompt_id) for prompt_id in prompt_ids]
+        return [self.prompts[place] for place in places if place is not None]
+
     # ------------------------------------------------------------ what is known
 
     def expected_rewards(self, prompts: Sequence[Prompt]) -> dict[str, float]:

@@ -148,5 +148,3 @@ def test_a_name_that_is_taken_or_a_run_that_is_unknown(program: Program) -> None
 def test_help_and_version(program: Program) -> None:
     assert program.run("--version").stdout.startswith("grpo 0.")
     assert "Start with: grpo run" in program.run().stdout
-    for command in ("run", "resume", "act", "eval", "sample"):
-        assert "Example" in program.run(command, "--help").stdout

@@ -93,10 +93,10 @@ def test_a_frame_fits_the_terminal_and_answers_the_three_questions(width: int, h
     assert max(len(line) for line in lines) <= width
     assert len(lines) == height
     for words in (
-        "night", "running", "step 200 of 400", "policy rules",
+        "night", "running", "step 200 of 400", "decided by rules",
         "learning? LEARNING  dev 0.300 -> 0.750 (+0.450), best 0.800 at step 100",
-        "stuck?    HAS SIGNAL  80% of groups mixed",
-        "changed?  NOT AS EXPECTED SO FAR  max_tokens 20 -> 30: truncated 2% -> 2%",
+        "stuck?    NO  80% of groups teach (mixed)",
+        "changed?  NOT AS EXPECTED SO FAR  max_tokens 20 -> 30 at step",
         "12 of 128", "5,000 tokens/s", "heard 2 s ago",
         "─ learning", "★", "█ mixed 80%", "KL ", "entropy", "cut", "length", "grad",
         "─ knobs", "⚑", "@120", "─ open experiment", "─ decisions", "save lunch",

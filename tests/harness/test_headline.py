@@ -10,6 +10,11 @@ from harness.headline import compute_effect, did_it_help, format_decision, is_it
 from harness.types import EvaluationRecord
 from tests.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
 
+MEASURED = (
+    "completion/truncated_rate 0.5 -> 0.02, -0.48 [-0.6, -0.36] against the forecast, steps 5-9 after 1-4; "
+    "dev +0.120 [+0.04, +0.2] from step 0 to 8, 30 of 200 prompts gained and 6 lost"
+)
+
 
 def looks(*accuracies: float, every: int = 10) -> tuple[EvaluationRecord, ...]:
     return tuple(make_look(every * i, accuracy) for i, accuracy in enumerate(accuracies))
@@ -35,11 +40,11 @@ def test_whether_it_learns_is_told_by_dev_against_its_noise(accuracies: tuple[fl
 @pytest.mark.parametrize(
     ("metrics", "word", "why"),
     [
-        ({}, "HAS SIGNAL", "all-one 10%"),
-        ({"group/mixed_rate": 0.3, "group/all_zero_rate": 0.6}, "LITTLE SIGNAL", "too hard"),
-        ({"group/mixed_rate": 0.05, "group/all_one_rate": 0.95, "group/all_zero_rate": 0.0}, "STUCK", "too easy"),
-        ({"group/mixed_rate": 0.0, "group/flat_rate": 0.9}, "STUCK", "only the form is paid"),
-        ({"group/mixed_rate": 0.0, "group/all_zero_rate": 1.0, "completion/truncated_rate": 1.0}, "STUCK", "are cut"),
+        ({}, "NO", "all-one 10%"),
+        ({"group/mixed_rate": 0.3, "group/all_zero_rate": 0.6}, "PARTLY", "too hard"),
+        ({"group/mixed_rate": 0.05, "group/all_one_rate": 0.95, "group/all_zero_rate": 0.0}, "YES", "too easy"),
+        ({"group/mixed_rate": 0.0, "group/flat_rate": 0.9}, "YES", "only the form is paid"),
+        ({"group/mixed_rate": 0.0, "group/all_zero_rate": 1.0, "completion/truncated_rate": 1.0}, "YES", "are cut"),
         ({"completion/errored_rate": 0.05}, "REWARD FAILS", "on 5% of the completions"),
     ],
 )
@@ -52,9 +57,12 @@ def test_whether_it_is_stuck_is_told_by_its_groups_with_the_reason(
 
 
 def test_a_verdict_on_record_is_what_is_told() -> None:
-    change = replace(make_change(5, "max_tokens", 20, 30), verdict="helped", measured="truncated 50% -> 2%")
+    change = replace(make_change(5, "max_tokens", 20, 30), verdict="helped", measured=MEASURED)
     answer = did_it_help(make_snapshot(make_steps(9), decisions=(change,)))
-    assert (answer.word, answer.text) == ("HELPED", "max_tokens 20 -> 30: truncated 50% -> 2%; step 5 by rules")
+    assert (answer.word, answer.text) == (
+        "HELPED",
+        "max_tokens 20 -> 30 at step 5 by rules; truncated 50% -> 2%, dev +0.120",
+    )
 
 
 def test_until_there_is_a_verdict_what_the_change_expects_is_measured() -> None:

@@ -86,7 +86,7 @@ def grpo(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     """The command in this process, where there is no key and no server: exit code, stdout, stderr."""
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("harness.cli._catch_signals", lambda interrupted: None)
+    monkeypatch.setattr("harness.cli_drive._catch_signals", lambda interrupted, view: None)
     monkeypatch.chdir(folder.parent)
 
     def grpo(*words: str) -> tuple[int, str, str]:

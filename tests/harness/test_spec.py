@@ -7,7 +7,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.knobs import DEFAULT_BOUNDS
-from harness.spec import DEFAULT_GROUP_SIZE, RunSpec, load_spec, parse_spec, recipe_names
+from harness.names import recipe_names
+from harness.spec import DEFAULT_GROUP_SIZE, RunSpec, load_spec, parse_spec
 
 
 def test_an_empty_spec_is_all_defaults() -> None:

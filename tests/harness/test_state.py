@@ -27,6 +27,7 @@ SETTINGS = Settings(
     checkpoint_every=10,
     checkpoint_keep=3,
     check_policy=check_policy,
+    budget_steps=50,
 )
 
 

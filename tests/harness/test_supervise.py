@@ -74,8 +74,8 @@ def test_a_run_that_waits_for_the_database_is_not_taken_for_hung(program: Progra
         assert held.pid == before.pid
         assert is_alive(held.pid, held.host, held.process)
         holder.execute("ROLLBACK")
-    supervisor.communicate(timeout=120)
-    assert supervisor.returncode == 0
+    output, _ = supervisor.communicate(timeout=120)
+    assert supervisor.returncode == 0, output
     assert not any("killing it" in text for text in events(program, "held"))
 
 

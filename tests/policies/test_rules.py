@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.knobs import DEFAULT_BOUNDS, apply_changes
-from harness.types import Decision, DecisionRecord, Knobs, PairedLook, Snapshot
+from harness.types import Action, Decision, DecisionRecord, Knobs, PairedLook, Snapshot
 from policies.detectors import detect
 from policies.rules import COOL_DOWN, GOOD_DEV, MEASURED_AFTER, RULES, UNCLEAR_REST, RulesPolicy, propose
 from tests.builders import (
@@ -21,6 +21,7 @@ from tests.builders import (
     make_checkpoint,
     make_decision_record,
     make_look,
+    make_run_record,
     make_snapshot,
     make_step,
     make_steps,
@@ -243,6 +244,22 @@ def test_an_unclear_change_rests_long(rest: int) -> None:
     unclear = (judged(make_change(5, "learning_rate", 1e-5, 1e-4), "unclear"),)
     still = make_snapshot(series(5 + rest - 1, kl__mean=1e-7), decisions=unclear)
     assert decide(still).action.kind == ("set" if rest == UNCLEAR_REST else "continue")
+
+
+def test_an_unclear_change_is_compared_side_by_side_where_the_budget_allows_it_once() -> None:
+    unclear = (judged(make_change(5, "learning_rate", 1e-5, 1e-4), "unclear"),)
+    look = make_look(12, 0.5)
+    long = make_run_record(budget_steps=200)
+    still = make_snapshot(series(12, kl__mean=1e-7), decisions=unclear, evaluations=(look,), run=long)
+    asked = decide(still)
+    assert asked.action == Action("branch", argument="6 learning_rate=0.001")
+    assert "step 5 left it unclear" in asked.hypothesis
+    short = replace(still, run=replace(long, budget_steps=60))
+    assert decide(short).action.kind == "continue", "the arm that is not kept would take too much of what is left"
+    arm = replace(judged(make_change(19, "learning_rate", 1e-4, 1e-3), "unclear"), action="branch", argument="arm 1")
+    back = replace(make_change(25, "learning_rate", 1e-3, 1e-4), action="branch", argument="keep 0")
+    after = replace(still, steps=tuple(series(30, kl__mean=1e-7)), steps_done=30, decisions=(*unclear, arm, back))
+    assert decide(after).action.kind == "continue"
 
 
 def test_steps_grow_after_a_change_that_helped_and_shrink_after_one_that_did_not() -> None:

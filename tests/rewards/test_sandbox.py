@@ -702,7 +702,7 @@ def test_an_interrupt_in_the_middle_of_a_program_does_not_mix_up_answers() -> No
             print(judge("def f(x): return 2 * x").reward, judge("def f(x): return 4").reward)
         """
     )
-    assert result.stdout == "1.0 0.0\n", result.stderr
+    assert result.stdout == "1.0 0.0\n", (result.returncode, result.stderr)
 
 
 def test_it_works_from_an_unguarded_script_and_any_thread(tmp_path: Path) -> None:

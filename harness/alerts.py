@@ -1,0 +1,195 @@
+"""What of a run is worth waking a person for. Pure: a run as it stands and what was told already in, alerts out.
+
+What lasts (no signal, a fall on dev) is told once, and again only after it has been well in between: a state that
+flickers around its threshold is one alert, not twenty. So nothing has to be kept but what was told, and a resumed run
+knows that from its own events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.headline import RECENT, compute_noise, is_it_learning, is_it_stuck
+from harness.names import AlertKind
+from harness.text import clean
+from harness.types import EventRecord, Snapshot
+
+SILENT_S = 300.0
+"""Without any sign of life, after which a run that should be at work counts as silent."""
+LONGEST = 1500
+"""Characters of a sentence; Discord takes 2,000."""
+ENDED = ("finished", "stopped", "failed")
+SAID: dict[str, str] = {
+    "finished": "finished",
+    "stopped": "stopped",
+    "failed": "failed",
+    "waiting": "waits for a person",
+    "stuck": "is stuck",
+    "dev_fell": "gets worse on dev",
+    "silent": "is silent",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something to tell of a run after ``step``; ``kind`` is an AlertKind, or test."""
+
+    kind: str
+    step: int
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """How the run's events begin that tell of it: the same for the same thing."""
+        return f"alert {self.kind}: {clean(self.reason)}"
+
+
+# ---------------------------------------------------------------- what is to be told
+
+
+def find_alerts(s: Snapshot, told: Sequence[EventRecord], *, alive: bool, age: float) -> list[Alert]:
+    """What is to be told now. ``told`` are the run's events of earlier alerts, ``alive`` says whether a process drives
+    it, ``age`` how many seconds ago that gave a sign of life."""
+    ending = _ending(s, alive=alive)
+    if ending is not None:
+        found = [ending]
+    else:
+        found = [*_pause(s), *_silence(s, age)]
+        if not _is_in_branch(s):  # whose arms are there to fail
+            found += [*_lasting(s, told, "stuck"), *_lasting(s, told, "dev_fell")]
+    return [a for a in found if not any(e.step == a.step and e.text.startswith(a.text) for e in told)]
+
+
+def _ending(s: Snapshot, *, alive: bool) -> Alert | None:
+    run = s.run
+    if run.status not in ENDED:
+        gone = f"its process ({run.pid}) is gone; to go on: grpo resume {run.name}"
+        return None if alive else Alert("failed", run.last_step, gone)
+    asked = next((d for d in reversed(s.decisions) if d.action == "stop" and d.refused is None), None)
+    reasons = () if asked is None or asked.source == "manual" else (asked.evidence, f"stopped by {asked.source}")
+    if run.status == "stopped" and asked is not None and run.stop_reason in reasons:
+        return Alert("waiting", run.last_step, f"{asked.source} stopped it: {run.stop_reason}")
+    return Alert(run.status, run.last_step, run.stop_reason)
+
+
+def _pause(s: Snapshot) -> Iterator[Alert]:
+    """One that a person asked for is no news to them."""
+    asked = next((d for d in reversed(s.decisions) if d.action == "pause" and d.refused is None), None)
+    if s.run.status == "paused" and asked is not None and asked.source != "manual":
+        yield Alert("waiting", s.run.last_step, f"{asked.source} paused it: {asked.evidence}")
+
+
+def _silence(s: Snapshot, age: float) -> Iterator[Alert]:
+    if age > SILENT_S:
+        phase = f"in phase {s.run.phase}" if s.run.phase else "since it began"
+        yield Alert("silent", s.run.last_step, f"no sign of life for {SILENT_S / 60:.0f} min {phase}")
+
+
+def _is_in_branch(s: Snapshot) -> bool:
+    moves = (d for d in reversed(s.decisions) if d.action in ("branch", "rollback") and d.refused is None)
+    last = next(moves, None)
+    return last is not None and last.action == "branch" and not str(last.argument).startswith("keep")
+
+
+def _lasting(s: Snapshot, told: Sequence[EventRecord], kind: AlertKind) -> Iterator[Alert]:
+    """The alert of a state that has begun: it is bad now, and was good at some time since it was told last."""
+    is_bad, was_good_since = STATES[kind]
+    reason = is_bad(s)
+    last = next((event.step for event in reversed(told) if event.text.startswith(f"alert {kind}:")), None)
+    if reason and (last is None or was_good_since(s, last)):
+        yield Alert(kind, s.run.last_step, reason)
+
+
+def _is_stuck(s: Snapshot) -> str:
+    """Why, empty when it is not. It must have been so for long enough that the decision policy had its turn."""
+    answer, before = is_it_stuck(s), is_it_stuck(replace(s, steps=s.steps[:-RECENT]))
+    lasts = answer.style == before.style == "bad" and len(s.steps) >= 2 * RECENT
+    told = answer.text if answer.word == "YES" else f"{answer.word.lower()} {answer.text}"
+    return told if lasts else ""
+
+
+def _had_signal_since(s: Snapshot, step: int) -> bool:
+    steps = [taken for taken in s.steps if taken.step > step]
+    windows = (tuple(steps[i : i + RECENT]) for i in range(len(steps) - RECENT + 1))
+    return any(is_it_stuck(replace(s, steps=window)).style == "good" for window in windows)
+
+
+def _live_looks(s: Snapshot) -> Snapshot:
+    """Without looks at weights that a rollback or a branch has left: those are not what the run has now."""
+    live = {step.step for step in s.steps}
+    kept = (e for e in s.evaluations if e.step in live or e.step < min(live, default=0))
+    return replace(s, evaluations=tuple(kept))
+
+
+def _has_fallen(s: Snapshot) -> str:
+    answer = is_it_learning(_live_looks(s))
+    return answer.text if answer.word == "FALLING" else ""
+
+
+def _was_near_its_best_since(s: Snapshot, step: int) -> bool:
+    """Within half the noise that makes a fall."""
+    looks = _live_looks(s).dev
+    best = max(looks, key=lambda look: look.accuracy)
+    later = (look for look in looks if look.step > step)
+    return any(best.accuracy - look.accuracy <= compute_noise(best, look) / 2 for look in later)
+
+
+STATES: dict[str, tuple[Callable[[Snapshot], str], Callable[[Snapshot, int], bool]]] = {
+    "stuck": (_is_stuck, _had_signal_since),
+    "dev_fell": (_has_fallen, _was_near_its_best_since),
+}
+
+
+# ---------------------------------------------------------------- the message
+
+
+def build_message(alert: Alert, s: Snapshot, *, now: float) -> dict[str, Any]:
+    """One JSON body that many receivers take: Slack, Mattermost and Google Chat read ``text``, Discord ``content``,
+    ntfy what its template names (README.md), a program of one's own all of it. ``now`` in seconds since 1970."""
+    figures = compute_figures(s)
+    dev, test = figures.get("dev"), figures.get("test")
+    parts = [f"{s.run.name} {SAID[alert.kind]} at step {alert.step}: {alert.reason}"]
+    if dev is not None:
+        parts.append(f"dev {dev['first']:.3f} -> {dev['last']:.3f}, best {dev['best']:.3f} at step {dev['best_step']}")
+    if test is not None:
+        parts.append(f"test {test['first']:.3f} -> {test['last']:.3f}")
+    said = {"text": ". ".join(parts), "title": f"{s.run.name} {SAID[alert.kind]}"}
+    return _compose(alert, said, run=s.run.name, status=s.run.status, host=s.run.host, figures=figures, now=now)
+
+
+def build_test_message(name: str, *, host: str, now: float) -> dict[str, Any]:
+    """One with the same fields that tells of nothing, to see whether it arrives."""
+    said = {"text": f"{name} would alert you like this: sent by grpo alert-test", "title": f"{name}: a test"}
+    alert = Alert("test", 0, "sent by grpo alert-test")
+    return _compose(alert, said, run=name, status="running", host=host, figures={}, now=now)
+
+
+def _compose(alert: Alert, said: dict[str, str], *, now: float, **facts: Any) -> dict[str, Any]:
+    text = make_inert(said["text"])
+    told = {"event": alert.kind, "step": alert.step, "reason": clean(alert.reason), "at": now}
+    return {"text": text, "content": text, "title": make_inert(said["title"])} | told | facts
+
+
+def compute_figures(s: Snapshot) -> dict[str, Any]:
+    """The headline: accuracies on dev and test, what the newest step earned, what share of its groups had signal."""
+    figures: dict[str, Any] = {"steps": s.run.last_step, "budget_steps": s.run.budget_steps}
+    looks = {"dev": s.dev, "test": tuple(look for look in s.evaluations if look.split == "test")}
+    for split, found in looks.items():
+        if found:
+            best = max(found, key=lambda look: look.accuracy)
+            figures[split] = {"first": found[0].accuracy, "last": found[-1].accuracy}
+            figures[split] |= {"best": best.accuracy, "best_step": best.step}
+    for name, metric in (("reward", "reward/mean"), ("mixed_rate", "group/mixed_rate")):
+        value = s.steps[-1].metrics.get(metric) if s.steps else None
+        if value is not None and math.isfinite(value):
+            figures[name] = value
+    return figures
+
+
+def make_inert(text: str) -> str:
+    """One line in which nothing is a mention or a link of a chat: reasons may hold what a model or a reward wrote."""
+    shown = clean(text).replace("@", "@\u200b").replace("<", "‹")
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"

@@ -1,0 +1,217 @@
+"""A branch: from one checkpoint a few steps under each of several settings, with the same seeds and the same prompts;
+what is best on dev, prompt by prompt, is kept.
+
+Its arms are steps of the run like any others, each arm a lineage of its own from the same weights, so a branch is
+watched, paused, resumed and replayed as the run is. The session takes the steps; while a branch is open the
+controller asks ``next_move`` here instead of the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from harness.difference import compute_paired
+from harness.errors import Refused
+from harness.knobs import apply_changes, parse_assignments
+from harness.text import format_knob
+from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs, KnobValue, Verdict
+
+AS_IT_IS = "as it is"
+LONGEST = 1000
+MOST_ARMS = 8
+
+
+@dataclass(frozen=True)
+class Branch:
+    """An open branch. ``start`` is the step of the checkpoint all arms begin with, ``began`` the last step before the
+    first arm, ``length`` the steps of each; ``arms`` are changes to ``knobs``, the first one none. ``ends`` has the
+    step whose weights each finished arm left, None for one whose weights were lost. ``arm_began`` is the last step
+    before the present arm; ``lost`` says that its weights are."""
+
+    start: int
+    began: int
+    length: int
+    knobs: Mapping[str, KnobValue]
+    arms: tuple[Mapping[str, KnobValue], ...]
+    ends: tuple[int | None, ...]
+    arm_began: int
+    lost: bool = False
+
+    @classmethod
+    def load(cls, saved: Mapping[str, Any] | None) -> Branch | None:
+        """From what ``asdict`` gave, through JSON."""
+        return cls(**{**saved, "arms": tuple(saved["arms"]), "ends": tuple(saved["ends"])}) if saved else None
+
+    @property
+    def arm(self) -> int:
+        return len(self.ends)
+
+    @property
+    def last(self) -> int:
+        """The step the last arm ends with, if none is lost."""
+        return self.began + self.length * len(self.arms)
+
+    def is_over(self, last_step: int) -> bool:
+        """Whether the present arm has had its steps, or can have no more."""
+        return self.lost or last_step - self.arm_began >= self.length
+
+    def finish(self, weights_step: int, last_step: int) -> Branch:
+        """With the present arm at its end, and at the beginning of the next one."""
+        end = None if self.lost else weights_step
+        return replace(self, ends=(*self.ends, end), arm_began=last_step, lost=False)
+
+    def counts_as(self, step: int) -> int:
+        """The step of the first arm that ``step`` of the present one is compared with: its seeds, its prompts."""
+        return self.began + step - self.arm_began
+
+    def draws_alike(self) -> bool:
+        """Whether the present arm takes the prompts of the first one: all do but those that are about the choice."""
+        return self.arm > 0 and not self.arms[self.arm].keys() & {"focus", "prompts_per_step"}
+
+    def target(self, action: Action) -> tuple[int, int]:
+        """Of a move once the present arm is finished: the step it goes back to, and the arm whose knobs hold then.
+        Raises Refused for what is none."""
+        verb, _, which = str(action.argument).partition(" ")
+        if verb == "keep" and which == "none":
+            return self.start, 0
+        arm = int(which) if which.isdecimal() else len(self.arms)
+        step = self.start if verb == "arm" else self.ends[arm] if verb == "keep" and arm < len(self.ends) else None
+        if step is None or arm >= len(self.arms):
+            raise Refused(f"a branch is open from step {self.start}; rollback {self.start} gives it up")
+        return step, arm
+
+    def knobs_of(self, arm: int) -> dict[str, KnobValue]:
+        return {**self.knobs, **self.arms[arm]}
+
+    def name(self, arm: int) -> str:
+        return _describe(self.arms[arm])
+
+    def targets(self) -> set[int]:
+        """Steps whose checkpoints will be gone back to."""
+        return {self.start, *(end for end in self.ends if end is not None)}
+
+
+def _describe(changes: Mapping[str, KnobValue]) -> str:
+    return ", ".join(f"{name} {format_knob(value)}" for name, value in changes.items()) or AS_IT_IS
+
+
+# ---------------------------------------------------------------- opening one
+
+
+def parse_branch(text: str) -> tuple[int, tuple[dict[str, KnobValue], ...]]:
+    """``6 learning_rate=5e-5,beta=0.1 temperature=0.9``: the steps of an arm, and the settings beside the present one.
+    Raises Refused."""
+    steps, *settings = text.split()
+    if not steps.isdecimal() or not 1 <= int(steps) <= LONGEST:
+        raise Refused(f"branch takes the steps of an arm first, 1 to {LONGEST}, not {steps!r:.40}")
+    arms = tuple(parse_assignments(setting.split(",")) for setting in settings)
+    if not 1 <= len(arms) < MOST_ARMS:
+        raise Refused(
+            f"branch compares the present setting with 1 to {MOST_ARMS - 1} others, such as temperature=0.9, "
+            f"not with {len(arms)}"
+        )
+    return int(steps), arms
+
+
+def check_branch(
+    action: Action, knobs: Knobs, bounds: Mapping[str, tuple[float, float]], pins: Collection[str], *, steps_left: int
+) -> None:
+    """Raises Refused: out of bounds, pinned, twice the same setting, or more steps than the budget has."""
+    length, others = parse_branch(str(action.argument))
+    pinned = sorted({name for arm in others for name in arm} & set(pins))
+    if pinned:
+        raise Refused(f"{', '.join(pinned)} is pinned by a person until released")
+    settings = [knobs, *(apply_changes(knobs, arm, bounds)[0] for arm in others)]
+    if any(setting in settings[:i] for i, setting in enumerate(settings)):
+        raise Refused("branch compares different settings, and two of these are the same")
+    needed = length * len(settings)
+    if needed > steps_left:
+        raise Refused(f"{len(settings)} arms of {length} steps are {needed}, and the budget has {steps_left} left")
+
+
+def open_branch(action: Action, *, start: int, last_step: int, knobs: Knobs) -> Branch:
+    """Of an action that ``check_branch`` let pass."""
+    length, others = parse_branch(str(action.argument))
+    return Branch(start, last_step, length, asdict(knobs), ({}, *others), (), last_step)
+
+
+# ---------------------------------------------------------------- going on with it
+
+Answers = Mapping[str, int]
+"""1 or 0 by prompt id."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What happens next in a branch, and the verdicts that close it."""
+
+    decision: Decision
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def closes(self) -> bool:
+        return str(self.decision.action.argument).startswith("keep")
+
+
+def next_move(
+    branch: Branch,
+    *,
+    last_step: int,
+    weights_step: int,
+    load_answers: Callable[[int], Answers],
+    decisions: Sequence[DecisionRecord],
+) -> Move:
+    """A step of the present arm, the next arm, or the end: the best arm is kept. ``load_answers`` gives the answers at
+    dev of a step that was looked at; ``decisions`` are the newest on record."""
+    place = f"branch from step {branch.start}, arm {branch.arm + 1} of {len(branch.arms)} ({branch.name(branch.arm)})"
+    if not branch.is_over(last_step):
+        evidence = f"{place}: step {last_step - branch.arm_began + 1} of {branch.length}"
+        return Move(Decision(Action("continue"), "experiment", evidence))
+    following = branch.arm + 1
+    if following < len(branch.arms):
+        evidence = f"{place} is over; the next arm: {branch.name(following)}"
+        return Move(Decision(Action("branch", argument=f"arm {following}"), "experiment", evidence))
+    return _close(branch.finish(weights_step, last_step), load_answers, decisions)
+
+
+def _close(branch: Branch, load_answers: Callable[[int], Answers], decisions: Sequence[DecisionRecord]) -> Move:
+    answers = [None if end is None else load_answers(end) for end in branch.ends]
+    accuracies = {arm: _accuracy(given) for arm, given in enumerate(answers) if given is not None}
+    best = max(accuracies, key=accuracies.__getitem__, default=None)  # of equal ones the first: the setting as it was
+    compared = [_compare(answers[0], given) for given in answers]
+    told = "; ".join(f"{branch.name(arm)}: {text}" for arm, (_, text) in enumerate(compared))
+    evidence = f"dev after {branch.length} steps from step {branch.start}: {told}"
+    kept = f"step {branch.start} kept" if best is None else f"{branch.name(best)} kept"
+    verdicts = []
+    for d in decisions:
+        if d.action == "branch" and d.step > branch.began and d.refused is None:
+            opened = str(d.argument).removeprefix("arm ")
+            verdict, text = (
+                compared[int(opened)] if opened.isdecimal() else (compared[best][0] if best else "unclear", kept)
+            )
+            verdicts.append(Verdict(d.id, verdict, text))
+    keep = Action("branch", argument=f"keep {'none' if best is None else best}")
+    return Move(Decision(keep, "experiment", evidence, f"{kept}: the best on dev"), tuple(verdicts))
+
+
+def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdict, str]:
+    """An arm against the setting as it was, prompt by prompt."""
+    if other is None:
+        return "hurt", "its weights were lost"
+    accuracy = f"{_accuracy(other):.3f} of {len(other)}"
+    if first is None:
+        return "helped", accuracy
+    if first is other:
+        return "unclear", accuracy
+    both = first.keys() & other.keys()
+    gained, lost = (sum(sign * (other[key] - first[key]) > 0 for key in both) for sign in (1, -1))
+    found = compute_paired(gained, lost, len(both))
+    low, high = found.ci95
+    verdict: EffectVerdict = "helped" if low > 0 else "hurt" if high < 0 else "unclear"
+    return verdict, f"{accuracy}, {found.value:+.3f} [{low:+.3f}, {high:+.3f}], {gained} gained and {lost} lost"
+
+
+def _accuracy(answers: Answers) -> float:
+    return sum(answers.values()) / max(1, len(answers))

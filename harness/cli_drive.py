@@ -1,0 +1,55 @@
+"""What the commands share that drive a run: its view beside it, its signals, and what is said when it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from harness.beside import Beside
+    from harness.build import Run
+    from harness.types import Status
+
+INTERRUPTED = 130
+"""Exit code."""
+
+
+def drive(run: Run, interrupted: Event, console: Console, *, plain: bool) -> tuple[Status, str]:
+    """Run to the end with a view beside it. Returns how and why it ended."""
+    from harness.beside import Beside
+
+    console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
+    view = Beside(run.store, run.run_id, console, plain=plain)
+    _catch_signals(interrupted, view)
+    with view:
+        status, reason = run.drive()
+    if reason.startswith("interrupted"):
+        print(f"interrupted; to go on: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
+    return status, reason
+
+
+def database_flag(url: str) -> str:
+    """The flag that finds a database again, when it is not where grpo looks first."""
+    return "" if url == "sqlite:///runs/harness.db" else f" --db {url}"
+
+
+def _catch_signals(interrupted: Event, view: Beside) -> None:
+    """The first one ends the run after the step in progress, the second one abandons that step."""
+
+    def handle(_number: int, _frame: Any) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        if view.drawn:  # it says so itself
+            return
+        with suppress(OSError):  # after a dropped connection there is no terminal to tell
+            os.write(2, b"\nfinishing this step, then saving; once more to abandon the step\n")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handle)

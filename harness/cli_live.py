@@ -1,0 +1,101 @@
+"""``grpo act`` and ``grpo watch``: a run that lives, from any terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.actions import parse_action
+from harness.completion import complete_action
+from harness.errors import HarnessError
+from harness.options import DbOption, OutOption, PlainFlag, RunName, open_reader, open_store_of
+from harness.places import is_alive_run
+
+
+def act(
+    run: RunName,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="ACTION...", help="What to do, see the examples.", autocompletion=complete_action),
+    ],
+    note: Annotated[str, typer.Option(help="Why, for the decision log.")] = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is applied or refused.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 600.0,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Act on a running run; it applies the action before its next step. A knob set by hand stays yours until released.
+
+    Actions apply in the order asked, whoever asked. Those that still wait when a run ends expire. With --no-wait a run
+    that nothing drives takes actions too: they apply when it is resumed; pause, resume, step and stop never do.
+
+    Examples:
+
+      grpo act latest set temperature=0.9
+
+      grpo act latest focus harder --note "too many solved"
+
+      grpo act latest pause | resume | step | stop | sample | evaluate
+
+      grpo act latest save before-lunch
+
+      grpo act latest rollback 40 | rollback best
+
+      grpo act latest release temperature
+
+      grpo act latest policy fixed | policy llm | policy replay:night-1
+    """
+    action = parse_action(words)
+    store, record = open_store_of(db, out, run)
+    command_id = store.add_command(record.id, action, note=note, later=not wait)
+    if not wait:
+        print(f"queued as command {command_id}" + ("" if is_alive_run(record) else ": it applies on grpo resume"))
+        return
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        state, step, result = store.load_command(command_id)
+        if state in ("applied", "refused"):
+            print(f"{state} before step {step}: {result}")
+            raise typer.Exit(0 if state == "applied" else 1)
+        if state == "expired":
+            raise HarnessError(f"expired: {result}")
+        record = store.find_run(record.name)
+        if record.status in ("finished", "stopped", "failed"):
+            raise HarnessError(
+                f"{record.name} ended in the middle of the action ({record.stop_reason or record.status})"
+            )
+        if not is_alive_run(record):
+            raise HarnessError(f"the process of {record.name} is gone; the action waits for: grpo resume {record.name}")
+        time.sleep(0.1)
+    raise HarnessError(f"command {command_id} still waits after {timeout:g} s; it applies before the next step")
+
+
+def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
+    """Show a run live from any terminal, act on it with keys (? tells them), or play it back.
+
+    q or Ctrl-C leaves the run alone. In a pipe, or with --plain, a line for each step until the run ends.
+
+    Examples:
+
+      grpo watch
+
+      grpo watch night-1 --plain | grep warning
+    """
+    from harness.plain import follow
+    from harness.snapshot import SnapshotReader
+    from harness.watch import Dashboard, draws
+
+    store, record = open_reader(db, out, run)
+    console = Console()
+    with suppress(KeyboardInterrupt):
+        if plain or not draws(console):
+            follow(SnapshotReader(store, record.id), console)
+        else:
+            Dashboard(store, record.id, console).run()
+    if record.status in ("running", "paused") and is_alive_run(record):
+        print(f"left {record.name}; it goes on", file=sys.stderr)

@@ -1,0 +1,82 @@
+"""What the shell offers on Tab. It is asked at every key press, so nothing heavy is imported, and it never complains.
+
+Each function takes the command line as far as it is typed, and returns words, each with a hint that zsh and fish show.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from harness.actions import USAGE
+from harness.knobs import KNOB_NAMES
+from harness.names import KNOWN_MODELS, POLICY_KINDS, REPLAY, recipe_names
+from harness.places import database_url
+
+POLICIES = (*POLICY_KINDS, REPLAY)
+SPEC_ENDINGS = (".toml", ".json")
+NEXT_WORDS = {
+    "set": [f"{knob}=" for knob in KNOB_NAMES],
+    "release": list(KNOB_NAMES),
+    "focus": ["easier", "harder", "uniform"],
+    "rollback": ["best"],
+    "policy": list(POLICIES),
+}
+"""Of an action, after its verb."""
+
+Offer = list[tuple[str, str]]
+
+
+def complete_run(ctx: typer.Context, incomplete: str) -> Offer:
+    """Names of runs, the newest first, in the database that ``--db`` or ``--out`` names so far."""
+    from harness.reader import list_runs_to_offer
+
+    url = database_url(ctx.params.get("out") or "runs", ctx.params.get("db"))
+    found = list_runs_to_offer(url)
+    offer: Offer = [(name, f"{status}, step {step}") for name, status, step in found if name.startswith(incomplete)]
+    if found and "latest".startswith(incomplete):
+        offer.append(("latest", f"the newest, {found[0][0]}"))
+    return offer
+
+
+def complete_model(ctx: typer.Context, incomplete: str) -> Offer:
+    """Runs, models by name and folders."""
+    return [*complete_run(ctx, incomplete), *_starting(KNOWN_MODELS, incomplete), *_files(incomplete, ())]
+
+
+def complete_spec(ctx: typer.Context, incomplete: str) -> Offer:
+    """Recipes, spec files and the folders on the way to them."""
+    del ctx
+    return [*_starting(recipe_names(), incomplete), *_files(incomplete, SPEC_ENDINGS)]
+
+
+def complete_action(ctx: typer.Context, incomplete: str) -> Offer:
+    """The verb of an action, then what goes with it."""
+    words = ctx.params.get("words") or ()
+    if not words:
+        return [(verb, usage) for verb, usage in USAGE.items() if verb.startswith(incomplete)]
+    return _starting(NEXT_WORDS.get(words[0], ()), incomplete)
+
+
+def complete_policy(ctx: typer.Context, incomplete: str) -> Offer:
+    """Kinds of decision policies, and the runs that one can repeat."""
+    if incomplete.startswith(REPLAY):
+        return [(f"{REPLAY}{name}", hint) for name, hint in complete_run(ctx, incomplete.removeprefix(REPLAY))]
+    return _starting(POLICIES, incomplete)
+
+
+def _starting(words: tuple[str, ...] | list[str], incomplete: str) -> Offer:
+    return [(word, "") for word in words if word.startswith(incomplete)]
+
+
+def _files(incomplete: str, endings: tuple[str, ...]) -> Offer:
+    """Files with one of ``endings``, and folders."""
+    folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
+    try:
+        entries = sorted(folder.iterdir()) if incomplete else sorted(Path().iterdir())
+    except OSError:
+        return []
+    found = [f"{path}/" if path.is_dir() else str(path) for path in entries if not path.name.startswith(".")]
+    prefix = "./" if incomplete.startswith("./") else ""
+    return _starting([prefix + name for name in found if name.endswith((*endings, "/"))], incomplete)

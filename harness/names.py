@@ -1,0 +1,34 @@
+"""The names that a spec takes: recipes, models, decision policies, alerts, environment variables.
+
+Apart from harness.spec, which takes a while to import, since the shell asks for some of them at every Tab.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Literal, get_args
+
+TINY = "tiny"
+SMOLLM2 = "smollm2-135m"
+KNOWN_MODELS = (TINY, SMOLLM2)
+"""Models that need no hub: embedded (harness/tiny.py), fetched once (harness/smollm2.py)."""
+POLICY_KINDS = ("rules", "fixed", "llm")
+REPLAY = "replay:"
+"""Before the name of a run: the decision policy that repeats its decisions."""
+
+AlertKind = Literal["finished", "stopped", "failed", "waiting", "stuck", "dev_fell", "silent"]
+ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""``${NAME}``: what the environment variable holds, which is not kept with the run."""
+
+
+def recipe_folder() -> Path:
+    """Where the recipes lie: beside the packages in a checkout, inside ``harness`` in a wheel."""
+    inside = Path(str(resources.files("harness"))) / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "runs" / "recipes"
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
