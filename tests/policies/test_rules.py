@@ -252,7 +252,7 @@ def test_an_unclear_change_is_compared_side_by_side_where_the_budget_allows_it_o
     long = make_run_record(budget_steps=200)
     still = make_snapshot(series(12, kl__mean=1e-7), decisions=unclear, evaluations=(look,), run=long)
     asked = decide(still)
-    assert asked.action == Action("branch", argument="6 learning_rate=0.001")
+    assert asked.action == Action("branch", argument="6 learning_rate=0.01")
     assert "step 5 left it unclear" in asked.hypothesis
     short = replace(still, run=replace(long, budget_steps=60))
     assert decide(short).action.kind == "continue", "the arm that is not kept would take too much of what is left"
