@@ -47,6 +47,7 @@ BASE: dict[str, Any] = {
     "sample": {"every": 1000, "prompts": 1, "per_step": 0},
     "checkpoint": {"every": 5, "keep": 3},
     "budget": {"steps": STEPS},
+    "llm": {"every": 5},
     "model": {"chat": False, "threads": 1},
 }
 """The healthy run: from 0.40 of the test prompts right to 0.67 to 0.79, most of it within ten steps."""
