@@ -27,6 +27,8 @@ def take_first(question: str) -> Turn:
     chosen: dict[str, Any] = WORDS | {"action": kind}
     if kind == "set":
         chosen["changes"] = {knob: float(value) for knob, value in changes.items()}
+    elif kind == "rollback":
+        chosen["argument"] = "best"
     elif words:
         chosen["argument"] = changes.get("focus", words[0])
     return call(chosen | {"expected": {"metric": "reward/adjusted", "direction": "rises"}})
