@@ -182,13 +182,13 @@ def find_pays_everyone(view: View) -> Finding | None:
     if len(steps) < 2 or min(right[-2:]) < PAID:
         return None
     shown = f"completion/correct_rate {right[-2]:.2f}, {right[-1]:.2f} at steps {newest[0].step}, {newest[1].step}"
-    wrong_before = [i for i, rate in enumerate(right) if rate <= PAID - PAID_JUMP]
-    if wrong_before:
-        last, first = steps[wrong_before[-1]], steps[wrong_before[-1] + 1]
-        surprise = first.metrics.get("reward/adjusted", 0.0)
-        if surprise >= PAID_JUMP and _sampling(last.knobs) == _sampling(first.knobs):
+    before = next((i for i in reversed(range(len(steps))) if right[i] < PAID), None)
+    if before is not None and _is_too_good(right[before], steps[before + 1 :], view):
+        last, first = steps[before], steps[before + 1]
+        if _sampling(last.knobs) == _sampling(first.knobs):
+            surprise = first.metrics.get("reward/adjusted", 0.0)
             evidence = (
-                f"{shown} after {right[wrong_before[-1]]:.2f} at step {last.step}, {surprise:.2f} above what was "
+                f"{shown} after {right[before]:.2f} at step {last.step}, {surprise:.2f} above what was "
                 "expected of the same prompts, sampled as before: the verifier pays everyone"
             )
             return _found("pays_everyone", "severe", evidence, 0.95, steps)
@@ -200,6 +200,15 @@ def find_pays_everyone(view: View) -> Finding | None:
         evidence = f"{shown}, from the first step on: the verifier pays everyone, or there is nothing to learn here"
         return _found("pays_everyone", "severe", evidence, 0.7, newest)
     return None
+
+
+def _is_too_good(before: float, since: Sequence[StepRecord], view: View) -> bool:
+    """Whether rewards jumped further above what was expected than learning takes them: at once by much, or by as much
+    in every step while nothing at all is wrong any more."""
+    surprises = view.values("reward/adjusted", since)
+    if before <= PAID - PAID_JUMP:
+        return surprises[0] >= PAID_JUMP
+    return min(view.values("completion/correct_rate", since)) >= ALL_PAID and min(surprises) >= PAID_JUMP
 
 
 def _sampling(knobs: Knobs) -> tuple[float, int, float | None]:
@@ -232,9 +241,17 @@ def _gamed_by_trend(view: View) -> Finding | None:
     steps = [step for step in view.since[-TREND_STEPS:] if step.metrics.get("completion/correct_rate", 1.0) < PAID]
     if len(steps) < 2 * MIN_STEPS:
         return None
-    right = view.values("completion/correct_rate", steps)
-    # Right completions are taken to earn 1, so this is the mean reward of the others.
-    credit = [(reward - r) / (1 - r) for reward, r in zip(view.values("reward/mean", steps), right, strict=True)]
+    # Of those that could be judged. Right ones are taken to earn 1, so credit is the mean reward of the others.
+    right = [
+        min(r / (1 - errored), 1.0) if errored < 1 else 0.0
+        for r, errored in zip(
+            view.values("completion/correct_rate", steps), view.values("completion/errored_rate", steps), strict=True
+        )
+    ]
+    credit = [
+        (reward - r) / (1 - r) if r < 1 else 0.0
+        for reward, r in zip(view.values("reward/mean", steps), right, strict=True)
+    ]
     credit_trend, right_trend = compute_trend(credit), compute_trend(right)
     rise, more_right = _moved(credit), _moved(right)
     rises = rise >= CREDIT_JUMP or (credit_trend.p_rises < P and rise >= CREDIT_RISE)

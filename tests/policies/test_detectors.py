@@ -179,6 +179,20 @@ def test_learning_everything_is_not_a_verifier_that_pays_everyone() -> None:
     assert "pays_everyone" not in found(make_snapshot(longer)), "a longer limit lets answers be seen"
 
 
+@pytest.mark.parametrize(("surprise", "seen"), [(0.3, True), (0.1, False)])
+def test_nothing_wrong_any_more_is_paid_from_higher_up_too_if_every_step_surprises(surprise: float, seen: bool) -> None:
+    steps = series(12, completion__correct_rate=from_step(11, 1.0, 0.75), reward__adjusted=from_step(11, surprise, 0.1))
+    assert ("pays_everyone" in found(make_snapshot(steps))) == seen
+
+
+def test_completions_that_could_not_be_judged_are_no_wrong_ones_that_are_paid() -> None:
+    errored = series(
+        16, completion__errored_rate=from_step(9, 0.1, 0.0), completion__correct_rate=from_step(9, 0.54, 0.6),
+        reward__mean=0.6,
+    )  # fmt: skip
+    assert "gamed" not in found(make_snapshot(errored))
+
+
 @pytest.mark.parametrize("cut", [0.0, 0.4])
 def test_everything_paid_from_the_first_step_on_is_found_at_the_second(cut: float) -> None:
     steps = series(2, completion__correct_rate=1.0, completion__truncated_rate=cut)
