@@ -187,7 +187,7 @@ def test_nothing_wrong_any_more_is_paid_from_higher_up_too_if_every_step_surpris
 
 def test_completions_that_could_not_be_judged_are_no_wrong_ones_that_are_paid() -> None:
     errored = series(
-        16, completion__errored_rate=from_step(9, 0.1, 0.0), completion__correct_rate=from_step(9, 0.54, 0.6),
+        16, completion__errored_rate=from_step(9, 0.25, 0.0), completion__correct_rate=from_step(9, 0.45, 0.6),
         reward__mean=0.6,
     )  # fmt: skip
     assert "gamed" not in found(make_snapshot(errored))
