@@ -160,18 +160,21 @@ def _found(kind: Kind, severity: Severity, evidence: str, confidence: float, ste
 
 
 def find_errored(view: View) -> Finding | None:
-    """The reward started raising: it did not, and now does in step after step. A rate that was there from the start is
+    """The reward started raising: it did not, and now does in two of three steps. A rate that was there from the start is
     what whoever set errored_limit accepted (above that limit the session itself fails the run)."""
     steps = view.snapshot.steps
-    newest, before = steps[-2:], steps[:-2][-NORMAL_STEPS:]
+    newest, before = steps[-MIN_STEPS:], steps[:-MIN_STEPS][-NORMAL_STEPS:]
     rates = view.values("completion/errored_rate", newest)
     if rates[-1] < ERRORED:
         return None
-    began = bool(before) and fmean(view.values("completion/errored_rate", before)) <= ERRORED_BEFORE
-    severe = began and min(rates) >= ERRORED
+    began = bool(before) and compute_median(view.values("completion/errored_rate", before)) <= ERRORED_BEFORE
+    failing = sum(rate >= ERRORED for rate in rates)
+    severe = began and failing > 1
     evidence = f"completion/errored_rate {rates[-1]:.2f} at step {newest[-1].step}"
     if began:
-        evidence += f", none of note in the {len(before)} steps before step {newest[0].step}"
+        evidence += (
+            f", {failing} of {len(newest)} steps, none of note in the {len(before)} before step {newest[0].step}"
+        )
     return _found("errored", "severe" if severe else "warning", evidence, 1.0 if severe else 0.7, newest)
 
 

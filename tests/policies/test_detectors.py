@@ -169,6 +169,11 @@ def test_a_reward_that_failed_now_and_then_from_the_start_is_no_reason_to_stop()
     ), "once is not yet a reward that began to fail"
 
 
+def test_a_reward_that_fails_on_some_texts_only_need_not_fail_in_every_step() -> None:
+    now_and_then = series(14, completion__errored_rate=lambda s: 0.06 if s in (12, 14) else 0.0)
+    assert found(make_snapshot(now_and_then))["errored"].severity == "severe"
+
+
 def test_learning_everything_is_not_a_verifier_that_pays_everyone() -> None:
     slowly = series(20, completion__correct_rate=lambda s: min(1.0, 0.5 + 0.03 * s), reward__adjusted=0.1)
     assert "pays_everyone" not in found(make_snapshot(slowly))
