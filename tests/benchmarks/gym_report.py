@@ -123,7 +123,7 @@ def tell_diagnosis(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
         for who, judge in asked.items():
             first = [find_first(judge.ask(done.snapshots), judge.right[fault], fault) for done in here]
             hits[who] += sum(seen is not None for seen in first)
-            row.append(", ".join("-" if seen is None else f"{seen.step} {seen.kind}" for seen in first))
+            row.append(tell_first(first))
         rows.append(row)
     healthy = [cells[cell] for seed in HEALTHY_SEEDS if (cell := Cell(HEALTHY, seed, "fixed")) in cells]
     steps = sum(len(done.snapshots) for done in healthy)
@@ -144,6 +144,13 @@ def tell_diagnosis(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
             ["and of these", *(count_kinds(alarms[who]) for who in asked)],
         ],
     )
+
+
+def tell_first(first: Sequence[Seen | None]) -> str:
+    """The step by seed, and by which findings."""
+    steps = ", ".join("-" if seen is None else str(seen.step) for seen in first)
+    kinds = sorted({seen.kind for seen in first if seen is not None})
+    return f"{steps} {', '.join(f'`{kind}`' for kind in kinds)}".strip()
 
 
 def find_first(seen: Iterator[Seen], right: set[str], fault: str) -> Seen | None:
