@@ -160,8 +160,8 @@ def _found(kind: Kind, severity: Severity, evidence: str, confidence: float, ste
 
 
 def find_errored(view: View) -> Finding | None:
-    """The reward started raising: it did not, and now does in two of three steps. A rate that was there from the start is
-    what whoever set errored_limit accepted (above that limit the session itself fails the run)."""
+    """The reward started raising: it did not, and now does in two of three steps. A rate that was there from the start
+    is what whoever set errored_limit accepted (above that limit the session itself fails the run)."""
     steps = view.snapshot.steps
     newest, before = steps[-MIN_STEPS:], steps[:-MIN_STEPS][-NORMAL_STEPS:]
     rates = view.values("completion/errored_rate", newest)

@@ -202,8 +202,8 @@ def _stop(evidence: str, hypothesis: str, expected: str = "no update on rewards 
 
 
 def roll_back(case: Case) -> Decision | None:
-    """Dev fell below its best: back to those weights, slower (by an order of magnitude where nothing was ever
-    better than the start), and with what was learned of the other knobs."""
+    """Dev fell below its best: back to those weights, slower (by an order of magnitude where nothing is left
+    of what was learned), and with what was learned of the other knobs."""
     view, finding = case.view, case.first("dev_drop")
     if finding is None or not any(c.step == finding.first for c in view.snapshot.checkpoints):
         return None
@@ -211,8 +211,8 @@ def roll_back(case: Case) -> Decision | None:
     if _temperature_fault(case) and "temperature" not in view.snapshot.pins:
         knobs["temperature"] = 1.0
     elif "learning_rate" not in view.snapshot.pins:
-        taught_nothing = finding.first == view.snapshot.dev[0].step
-        factor = FAR_SLOWER if taught_nothing else MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
+        nothing_left = view.newest_look is not None and view.newest_look.accuracy <= view.snapshot.dev[0].accuracy
+        factor = FAR_SLOWER if nothing_left else MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
         bounds = view.snapshot.bounds["learning_rate"]
         knobs["learning_rate"] = _within(view.knobs.learning_rate * factor, bounds, whole=False)
     return Decision(

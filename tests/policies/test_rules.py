@@ -84,12 +84,6 @@ def test_a_fault_is_answered_as_the_table_says(kind: str, action: str, changes: 
         assert any(finding.evidence in decision.evidence for finding in detect(FAULTS[kind][0]) if finding.kind == kind)
 
 
-def test_where_nothing_was_ever_better_than_the_start_the_rollback_slows_down_by_an_order_of_magnitude() -> None:
-    looks, pairs = (make_look(0, 0.5), make_look(10, 0.3)), (PairedLook(0, 10, 200, 2, 42),)
-    decision = decide(make_snapshot(make_steps(10), evaluations=looks, paired_dev=pairs))
-    assert (decision.action.argument, decision.action.changes) == (0, {"learning_rate": 1e-5})
-
-
 def test_a_stop_says_what_is_wrong_with_the_reward() -> None:
     assert "the verifier pays everyone" in decide(FAULTS["pays_everyone"][0]).evidence
     assert "exploited" in decide(FAULTS["gamed"][0]).hypothesis
@@ -120,13 +114,15 @@ def test_a_model_that_drifts_off_is_looked_at_then_rolled_back_much_slower() -> 
     raised = judged(make_change(11, "max_tokens", 64, 96), "helped")
     looked = replace(
         drifting,
-        evaluations=(*drifting.evaluations, make_look(13, 0.2)),
+        evaluations=(*drifting.evaluations, make_look(13, 0.4)),
         paired_dev=(PairedLook(10, 13, 200, 3, 63),),
         decisions=(raised,),
     )
     decision = decide(looked)
     assert (decision.action.kind, decision.action.argument) == ("rollback", 10)
     assert decision.action.changes == {"learning_rate": 2.5e-5, "max_tokens": 96}, "what was learned since is kept"
+    nothing_left = replace(looked, evaluations=(*drifting.evaluations, make_look(13, 0.3)))
+    assert decide(nothing_left).action.changes == {"learning_rate": 1e-5, "max_tokens": 96}
     unharmed = replace(looked, paired_dev=(PairedLook(10, 13, 200, 20, 22),), decisions=())
     assert decide(unharmed).action.changes == {"learning_rate": 2.5e-5}
 
