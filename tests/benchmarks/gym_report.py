@@ -93,7 +93,11 @@ class Mean:
     reach: float
 
     def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.mean - self.reach:+.3f}, {self.mean + self.reach:+.3f}]"
+        return (
+            f"{self.mean:+.3f}"
+            if self.n < 2
+            else f"{self.mean:+.3f} [{self.mean - self.reach:+.3f}, {self.mean + self.reach:+.3f}]"
+        )
 
 
 def compute_mean(differences: Sequence[float]) -> Mean:
@@ -177,7 +181,7 @@ def count_kinds(seen: Sequence[Seen]) -> str:
 def tell_recovery(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
     recoverable = [fault for fault, entry in FAULTS.items() if not entry.stops]
     for policy in ("rules", "llm"):
-        rows, differences, of_best, near = [], [], [], []
+        rows, differences, of_best, of_faults, near = [], [], [], [], []
         for fault in recoverable:
             trios = [
                 (
@@ -192,6 +196,7 @@ def tell_recovery(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
                 continue
             here = [done.final - fixed.final for _, fixed, done in trios]
             differences += here
+            of_faults.append(fmean(here))
             of_best += [done.best - fixed.best for _, fixed, done in trios]
             reached = [done.final >= NEAR * healthy.final for healthy, _, done in trios]
             near += reached
@@ -208,6 +213,7 @@ def tell_recovery(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
         rows.append(
             ["all", "", "", "", str(compute_mean(differences)), f"{sum(near)} of {len(near)} ({fmean(near):.0%})"]
         )
+        rows.append(["all, interval over faults", "", "", "", str(compute_mean(of_faults)), ""])
         rows.append(["all, best checkpoint by dev", "", "", "", str(compute_mean(of_best)), ""])
         yield from table(head, rows)
 
@@ -236,7 +242,7 @@ def tell_stops(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
                     [
                         f"`{policy}`", f"`{fault}`", str(seed), str(sign), str(last) if stopped else "not", after,
                         "yes" if right and sign is not None and last - sign <= WITHIN else "no",
-                        load_last_evidence(done) if stopped else done.result["reason"],
+                        load_last_evidence(done).partition(":")[0] if stopped else done.result["reason"],
                     ]
                 )  # fmt: skip
     if rows:
