@@ -68,6 +68,8 @@ P = 0.01
 UNSOLVED = 0.6
 SOLVED = 0.75
 FLAT = 0.5
+FLAT_RIGHT = 0.1
+"""Right completions from which on more than the format is paid."""
 TRUNCATED = 0.3
 TRUNCATED_BEFORE = 0.1
 """Completions that the same limit cut this seldom at first are not too long for it, but grew."""
@@ -158,18 +160,21 @@ def _found(kind: Kind, severity: Severity, evidence: str, confidence: float, ste
 
 
 def find_errored(view: View) -> Finding | None:
-    """The reward started raising: it did not, and now does in step after step. A rate that was there from the start is
-    what whoever set errored_limit accepted (above that limit the session itself fails the run)."""
+    """The reward started raising: it did not, and now does in two of three steps. A rate that was there from the start
+    is what whoever set errored_limit accepted (above that limit the session itself fails the run)."""
     steps = view.snapshot.steps
-    newest, before = steps[-2:], steps[:-2][-NORMAL_STEPS:]
+    newest, before = steps[-MIN_STEPS:], steps[:-MIN_STEPS][-NORMAL_STEPS:]
     rates = view.values("completion/errored_rate", newest)
     if rates[-1] < ERRORED:
         return None
-    began = bool(before) and fmean(view.values("completion/errored_rate", before)) <= ERRORED_BEFORE
-    severe = began and min(rates) >= ERRORED
+    began = bool(before) and compute_median(view.values("completion/errored_rate", before)) <= ERRORED_BEFORE
+    failing = sum(rate >= ERRORED for rate in rates)
+    severe = began and failing > 1
     evidence = f"completion/errored_rate {rates[-1]:.2f} at step {newest[-1].step}"
     if began:
-        evidence += f", none of note in the {len(before)} steps before step {newest[0].step}"
+        evidence += (
+            f", {failing} of {len(newest)} steps, none of note in the {len(before)} before step {newest[0].step}"
+        )
     return _found("errored", "severe" if severe else "warning", evidence, 1.0 if severe else 0.7, newest)
 
 
@@ -180,13 +185,13 @@ def find_pays_everyone(view: View) -> Finding | None:
     if len(steps) < 2 or min(right[-2:]) < PAID:
         return None
     shown = f"completion/correct_rate {right[-2]:.2f}, {right[-1]:.2f} at steps {newest[0].step}, {newest[1].step}"
-    wrong_before = [i for i, rate in enumerate(right) if rate <= PAID - PAID_JUMP]
-    if wrong_before:
-        last, first = steps[wrong_before[-1]], steps[wrong_before[-1] + 1]
-        surprise = first.metrics.get("reward/adjusted", 0.0)
-        if surprise >= PAID_JUMP and _sampling(last.knobs) == _sampling(first.knobs):
+    before = next((i for i in reversed(range(len(steps))) if right[i] < PAID), None)
+    if before is not None and _is_too_good(right[before], steps[before + 1 :], view):
+        last, first = steps[before], steps[before + 1]
+        if _sampling(last.knobs) == _sampling(first.knobs):
+            surprise = first.metrics.get("reward/adjusted", 0.0)
             evidence = (
-                f"{shown} after {right[wrong_before[-1]]:.2f} at step {last.step}, {surprise:.2f} above what was "
+                f"{shown} after {right[before]:.2f} at step {last.step}, {surprise:.2f} above what was "
                 "expected of the same prompts, sampled as before: the verifier pays everyone"
             )
             return _found("pays_everyone", "severe", evidence, 0.95, steps)
@@ -200,33 +205,66 @@ def find_pays_everyone(view: View) -> Finding | None:
     return None
 
 
+def _is_too_good(before: float, since: Sequence[StepRecord], view: View) -> bool:
+    """Whether rewards jumped further above what was expected than learning takes them: at once by much, or by as much
+    in every step while nothing at all is wrong any more."""
+    surprises = view.values("reward/adjusted", since)
+    if before <= PAID - PAID_JUMP:
+        return surprises[0] >= PAID_JUMP
+    return min(view.values("completion/correct_rate", since)) >= ALL_PAID and min(surprises) >= PAID_JUMP
+
+
 def _sampling(knobs: Knobs) -> tuple[float, int, float | None]:
     """What decides, beside the weights, which texts come: only under the same can texts and rewards be compared."""
     return knobs.temperature, knobs.max_tokens, knobs.focus
 
 
 def find_gamed(view: View) -> Finding | None:
-    """The reward of wrong completions rises while fewer are right: the model learns to be paid for being wrong."""
+    """The model learns to be paid for being wrong: dev falls while its rewards do not, or in the steps the reward of
+    wrong completions rises while fewer are right."""
+    return _gamed_by_dev(view) or _gamed_by_trend(view)
+
+
+def _gamed_by_dev(view: View) -> Finding | None:
+    """Dev fell below its best, prompt by prompt, and its rewards did not: spoilt weights lose both."""
+    pair, best, newest = view.paired_with_best(), view.best_look, view.newest_look
+    if pair is None or best is None or newest is None or pair.after != newest.step or newest.reward < best.reward:
+        return None
+    p = compute_paired_p(pair.gained, pair.lost)
+    if p >= P:
+        return None
+    evidence = (
+        f"dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts from step {pair.before} to {pair.after} "
+        f"while its rewards went from {best.reward:.3f} to {newest.reward:.3f}"
+    )
+    return Finding("gamed", "severe", evidence, 1 - p, pair.before, pair.after)
+
+
+def _gamed_by_trend(view: View) -> Finding | None:
     steps = [step for step in view.since[-TREND_STEPS:] if step.metrics.get("completion/correct_rate", 1.0) < PAID]
     if len(steps) < 2 * MIN_STEPS:
         return None
-    right = view.values("completion/correct_rate", steps)
-    # Right completions are taken to earn 1, so this is the mean reward of the others.
-    credit = [(reward - r) / (1 - r) for reward, r in zip(view.values("reward/mean", steps), right, strict=True)]
+    # Of those that could be judged. Right ones are taken to earn 1, so credit is the mean reward of the others.
+    right = [
+        min(r / (1 - errored), 1.0) if errored < 1 else 0.0
+        for r, errored in zip(
+            view.values("completion/correct_rate", steps), view.values("completion/errored_rate", steps), strict=True
+        )
+    ]
+    credit = [
+        (reward - r) / (1 - r) if r < 1 else 0.0
+        for reward, r in zip(view.values("reward/mean", steps), right, strict=True)
+    ]
     credit_trend, right_trend = compute_trend(credit), compute_trend(right)
     rise, more_right = _moved(credit), _moved(right)
     rises = rise >= CREDIT_JUMP or (credit_trend.p_rises < P and rise >= CREDIT_RISE)
     if not rises or right_trend.p_rises < 0.05 or more_right > 0.5 * rise:
         return None
-    pair = view.paired_with_best()
-    dev_lost = pair is not None and compute_paired_p(pair.gained, pair.lost) < P
     evidence = (
         f"the mean reward of wrong completions rises by {rise:.2f} while completion/correct_rate moves by "
         f"{more_right:+.2f} over steps {steps[0].step}-{steps[-1].step}"
     )
-    if pair is not None and dev_lost:
-        evidence += f", dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts since step {pair.before}"
-    severe = dev_lost or more_right <= -CREDIT_RISE or right_trend.p_falls < P
+    severe = more_right <= -CREDIT_RISE or right_trend.p_falls < P
     return _found("gamed", "severe" if severe else "warning", evidence, 0.9 if severe else 0.6, steps)
 
 
@@ -331,13 +369,18 @@ def _early(view: View, metric: str) -> float:
     return compute_median(view.values(metric, list(islice(alike, MIN_STEPS))))
 
 
+def _rambles(view: View) -> bool:
+    """Hot samples of which nearly no two are alike."""
+    return view.knobs.temperature >= HOT and _varied(view) >= VARIED
+
+
 def find_chaos(view: View) -> Finding | None:
     """Noise instead of answers: the temperature is too high, or the weights are spoilt."""
-    varied, unsolved = _varied(view), view.mean("group/unsolved_rate")
+    unsolved = view.mean("group/unsolved_rate")
     entropy, early = view.mean("entropy/mean"), _early(view, "entropy/mean")
     evidence = view.evidence("completion/distinct_rate", "group/unsolved_rate", "completion/correct_rate")
     confidence = confidence_above(view.values("group/unsolved_rate", view.window), 0.3, RATE_NOISE)
-    if view.knobs.temperature >= HOT and varied >= VARIED and unsolved >= 0.3:
+    if _rambles(view) and unsolved >= 0.3:
         return _found(
             "chaos", "warning", f"temperature {view.knobs.temperature:g}, {evidence}", confidence, view.window
         )
@@ -371,9 +414,10 @@ def _cut_at_first(view: View) -> float:
 
 
 def find_truncation(view: View) -> Finding | None:
-    """The limit cuts answers: from the first step on, or because they grew and earn by it."""
+    """The limit cuts answers: from the first step on, or because they grew and earn by it. Noise has no end at any
+    limit."""
     cut, unsolved = view.mean("completion/truncated_rate"), view.mean("group/unsolved_rate")
-    if cut < TRUNCATED or unsolved < TRUNCATED:
+    if cut < TRUNCATED or unsolved < TRUNCATED or _rambles(view):
         return None
     if _cut_at_first(view) < TRUNCATED_BEFORE and view.mean("reward/adjusted") <= 0:
         return None
@@ -424,7 +468,10 @@ def find_solved(view: View) -> Finding | None:
 
 
 def find_flat(view: View) -> Finding | None:
-    """Equal rewards between the ends: only the format is paid, so there is nothing to learn from."""
+    """Equal rewards between the ends: only the format is paid, so there is nothing to learn from. Where some
+    completions are right it is a matter of the prompts."""
+    if view.mean("completion/correct_rate") >= FLAT_RIGHT:
+        return None
     return _rate(view, "flat", "group/flat_rate", FLAT, "completion/correct_rate", "completion/distinct_rate")
 
 
@@ -527,7 +574,7 @@ def find_slow_sampling(view: View) -> Finding | None:
 DETECTORS: tuple[Detector, ...] = (
     Detector("errored", 1, find_errored),
     Detector("pays_everyone", 1, find_pays_everyone),
-    Detector("gamed", 2 * MIN_STEPS, find_gamed),
+    Detector("gamed", MIN_STEPS, find_gamed),
     Detector("dev_drop", 0, find_dev_drop),
     Detector("not_finite", 0, find_not_finite),
     Detector("truncation", 2, find_truncation),

@@ -35,8 +35,8 @@ GOOD_DEV = 0.97
 FRESH_LOOK = 3
 """Steps after which a look at dev is too old to decide on."""
 MORE_TOKENS, MANY_MORE_TOKENS, NEARLY_ALL_CUT = 1.5, 2.0, 0.9
-SLOWER, MUCH_SLOWER = 0.5, 0.25
-FASTER_AT_MOST, USEFUL_KL = 10.0, 1e-3
+SLOWER, MUCH_SLOWER, FAR_SLOWER = 0.5, 0.25, 0.1
+FASTER_AT_MOST, USEFUL_KL = 100.0, 1e-3
 WARMER = 1.25
 WEAKER_BETA = 0.1
 WHOLE_NUMBERS = ("max_tokens", "group_size")
@@ -202,7 +202,8 @@ def _stop(evidence: str, hypothesis: str, expected: str = "no update on rewards 
 
 
 def roll_back(case: Case) -> Decision | None:
-    """Dev fell below its best: back to those weights, slower, and with what was learned of the other knobs."""
+    """Dev fell below its best: back to those weights, slower (by an order of magnitude where nothing is left
+    of what was learned), and with what was learned of the other knobs."""
     view, finding = case.view, case.first("dev_drop")
     if finding is None or not any(c.step == finding.first for c in view.snapshot.checkpoints):
         return None
@@ -210,7 +211,8 @@ def roll_back(case: Case) -> Decision | None:
     if _temperature_fault(case) and "temperature" not in view.snapshot.pins:
         knobs["temperature"] = 1.0
     elif "learning_rate" not in view.snapshot.pins:
-        factor = MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
+        nothing_left = view.newest_look is not None and view.newest_look.accuracy <= view.snapshot.dev[0].accuracy
+        factor = FAR_SLOWER if nothing_left else MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
         bounds = view.snapshot.bounds["learning_rate"]
         knobs["learning_rate"] = _within(view.knobs.learning_rate * factor, bounds, whole=False)
     return Decision(

@@ -90,7 +90,7 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
         "warning",
     ),
     "unsolved": (make_snapshot(make_steps(4, UNSOLVED)), "warning"),
-    "flat": (make_snapshot(series(4, group__flat_rate=0.8)), "warning"),
+    "flat": (make_snapshot(series(4, group__flat_rate=0.8, completion__correct_rate=0.02)), "warning"),
     "solved": (make_snapshot(series(4, group__solved_rate=0.9)), "warning"),
     "anchored": (at(Knobs(beta=0.5), make_steps(4)), "warning"),
     "no_op_learning_rate": (make_snapshot(series(STILL_STEPS, kl__mean=1e-7)), "warning"),
@@ -169,6 +169,11 @@ def test_a_reward_that_failed_now_and_then_from_the_start_is_no_reason_to_stop()
     ), "once is not yet a reward that began to fail"
 
 
+def test_a_reward_that_fails_on_some_texts_only_need_not_fail_in_every_step() -> None:
+    now_and_then = series(14, completion__errored_rate=lambda s: 0.06 if s in (12, 14) else 0.0)
+    assert found(make_snapshot(now_and_then))["errored"].severity == "severe"
+
+
 def test_learning_everything_is_not_a_verifier_that_pays_everyone() -> None:
     slowly = series(20, completion__correct_rate=lambda s: min(1.0, 0.5 + 0.03 * s), reward__adjusted=0.1)
     assert "pays_everyone" not in found(make_snapshot(slowly))
@@ -177,6 +182,20 @@ def test_learning_everything_is_not_a_verifier_that_pays_everyone() -> None:
         for step in (3, 4)
     ]
     assert "pays_everyone" not in found(make_snapshot(longer)), "a longer limit lets answers be seen"
+
+
+@pytest.mark.parametrize(("surprise", "seen"), [(0.3, True), (0.1, False)])
+def test_nothing_wrong_any_more_is_paid_from_higher_up_too_if_every_step_surprises(surprise: float, seen: bool) -> None:
+    steps = series(12, completion__correct_rate=from_step(11, 1.0, 0.75), reward__adjusted=from_step(11, surprise, 0.1))
+    assert ("pays_everyone" in found(make_snapshot(steps))) == seen
+
+
+def test_completions_that_could_not_be_judged_are_no_wrong_ones_that_are_paid() -> None:
+    errored = series(
+        16, completion__errored_rate=from_step(9, 0.25, 0.0), completion__correct_rate=from_step(9, 0.45, 0.6),
+        reward__mean=0.6,
+    )  # fmt: skip
+    assert "gamed" not in found(make_snapshot(errored))
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.4])
@@ -191,6 +210,26 @@ def test_a_format_that_is_being_learned_is_not_gamed() -> None:
     assert "gamed" not in found(make_snapshot(both))
     sideways = series(14, completion__correct_rate=0.21, reward__mean=lambda s: 0.3 + 0.01 * s)
     assert found(make_snapshot(sideways))["gamed"].severity == "warning"
+
+
+def test_wrong_answers_in_form_beside_right_ones_are_not_a_reward_that_pays_the_format_only() -> None:
+    assert "flat" not in found(make_snapshot(series(4, group__flat_rate=0.6, completion__correct_rate=0.3)))
+
+
+def test_dev_that_falls_while_its_rewards_do_not_is_gamed_and_with_them_is_harm() -> None:
+    looks, pair = (make_look(0, 0.7), make_look(5, 0.5)), (PairedLook(0, 5, 100, 2, 22),)
+    harmed = make_snapshot(make_steps(5), evaluations=looks, paired_dev=pair)
+    paid = replace(harmed, evaluations=(looks[0], replace(looks[1], reward=0.72)))
+    assert "gamed" not in found(harmed)
+    assert found(paid)["gamed"].severity == "severe"
+    assert "lost 22 and gained 2 of 100 prompts" in found(paid)["gamed"].evidence
+    assert "dev_drop" in found(harmed)
+
+
+def test_noise_that_is_cut_is_no_short_limit() -> None:
+    hot = series(3, completion__distinct_rate=1.0, group__unsolved_rate=0.8, completion__truncated_rate=0.6)
+    assert set(found(at(Knobs(temperature=2.5), hot))) == {"chaos"}
+    assert "truncation" in found(make_snapshot(hot))
 
 
 def test_one_high_kl_is_a_note() -> None:

@@ -32,7 +32,9 @@ WIDE = DEFAULT_BOUNDS | {"temperature": (0.05, 3.0)}
 UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05, "completion/distinct_rate": 0.5}
 CUT = UNSOLVED | {"completion/truncated_rate": 0.5}
 SOLVED = {"group/solved_rate": 0.9, "group/mixed_rate": 0.1}
-FLAT = {"group/flat_rate": 0.8, "group/mixed_rate": 0.1, "group/unsolved_rate": 0.9}
+FLAT = {
+    "group/flat_rate": 0.8, "group/mixed_rate": 0.1, "group/unsolved_rate": 0.9, "completion/correct_rate": 0.02,
+}  # fmt: skip
 CHECKPOINTS = tuple(make_checkpoint(step) for step in (0, 10))
 
 
@@ -66,7 +68,7 @@ def judged(change: DecisionRecord, verdict: str) -> DecisionRecord:
         ("flat", "set", {"temperature": 1.25}),
         ("solved", "evaluate", {}),
         ("anchored", "set", {"beta": 0.05}),
-        ("no_op_learning_rate", "set", {"learning_rate": 1e-3}),
+        ("no_op_learning_rate", "set", {"learning_rate": 1e-2}),
         ("small_groups", "set", {"group_size": 4}),
         ("plateau", "set", {"learning_rate": 5e-5}),
         ("poor_prompts", "continue", {}),
@@ -112,13 +114,15 @@ def test_a_model_that_drifts_off_is_looked_at_then_rolled_back_much_slower() -> 
     raised = judged(make_change(11, "max_tokens", 64, 96), "helped")
     looked = replace(
         drifting,
-        evaluations=(*drifting.evaluations, make_look(13, 0.2)),
+        evaluations=(*drifting.evaluations, make_look(13, 0.4)),
         paired_dev=(PairedLook(10, 13, 200, 3, 63),),
         decisions=(raised,),
     )
     decision = decide(looked)
     assert (decision.action.kind, decision.action.argument) == ("rollback", 10)
     assert decision.action.changes == {"learning_rate": 2.5e-5, "max_tokens": 96}, "what was learned since is kept"
+    nothing_left = replace(looked, evaluations=(*drifting.evaluations, make_look(13, 0.3)))
+    assert decide(nothing_left).action.changes == {"learning_rate": 1e-5, "max_tokens": 96}
     unharmed = replace(looked, paired_dev=(PairedLook(10, 13, 200, 20, 22),), decisions=())
     assert decide(unharmed).action.changes == {"learning_rate": 2.5e-5}
 
@@ -244,7 +248,7 @@ def test_an_unclear_change_is_compared_side_by_side_where_the_budget_allows_it_o
     long = make_run_record(budget_steps=200)
     still = make_snapshot(series(12, kl__mean=1e-7), decisions=unclear, evaluations=(look,), run=long)
     asked = decide(still)
-    assert asked.action == Action("branch", argument="6 learning_rate=0.001")
+    assert asked.action == Action("branch", argument="6 learning_rate=0.01")
     assert "step 5 left it unclear" in asked.hypothesis
     short = replace(still, run=replace(long, budget_steps=60))
     assert decide(short).action.kind == "continue", "the arm that is not kept would take too much of what is left"
