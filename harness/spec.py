@@ -394,6 +394,8 @@ def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpe
     ``overrides`` are ``section.field=value`` with TOML values (a bare word is a string). A file that ``pool.source``
     names lies in the working directory, or else beside the spec. Raises InputError, one line.
     """
+    if source is not None and not source.strip():  # an unset variable of a shell
+        raise InputError("SPEC: it is empty; give a recipe or a file, or leave it out for the default recipe")
     path = _find(source or DEFAULT_RECIPE)
     tree = _read(path)
     _find_source(tree, path.parent)

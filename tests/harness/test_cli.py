@@ -88,6 +88,8 @@ WRONG = [
 
 NEEDS_THE_MODEL = [
     (["run", "--set", "model.name=./gone"], "model.name: no folder ./gone"),
+    (["run", "--set", "model.name=a b"], "model.name: no folder a b; give tiny"),
+    (["run", ""], "SPEC: it is empty; give a recipe or a file"),
     (["run", "--set", "knobs.max_tokens=126"], "knobs.max_tokens: 126 does not fit"),
 ]
 
