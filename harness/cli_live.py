@@ -53,7 +53,7 @@ def act(
     """
     action = parse_action(words)
     store, record = open_store_of(db, out, run)
-    if not is_alive_run(record):  # nobody is there to refuse it before it is forgotten
+    if not wait:  # nobody would hear the run refuse it
         try:
             for knob, value in action.changes.items():
                 check_value(knob, value, store.load_run(record.id)["bounds"])
