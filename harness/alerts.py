@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.headline import RECENT, compute_noise, is_it_learning, is_it_stuck
+from harness.headline import RECENT, compute_noise, is_it_learning, is_it_stuck, is_kept
 from harness.names import AlertKind
 from harness.text import clean
 from harness.types import EventRecord, Snapshot
@@ -91,7 +91,7 @@ def _silence(s: Snapshot, age: float) -> Iterator[Alert]:
 def _is_in_branch(s: Snapshot) -> bool:
     moves = (d for d in reversed(s.decisions) if d.action in ("branch", "rollback") and d.refused is None)
     last = next(moves, None)
-    return last is not None and last.action == "branch" and not str(last.argument).startswith("keep")
+    return last is not None and last.action == "branch" and not is_kept(last)
 
 
 def _lasting(s: Snapshot, told: Sequence[EventRecord], kind: AlertKind) -> Iterator[Alert]:

@@ -73,7 +73,8 @@ class Branch:
     def target(self, action: Action) -> tuple[int, int]:
         """Of a move once the present arm is finished: the step it goes back to, and the arm whose knobs hold then.
         Raises Refused for what is none."""
-        verb, _, which = str(action.argument).partition(" ")
+        verb, _, rest = str(action.argument).partition(" ")
+        which = rest.partition(":")[0]
         if verb == "keep" and which == "none":
             return self.start, 0
         arm = int(which) if which.isdecimal() else len(self.arms)
@@ -172,7 +173,8 @@ def next_move(
     following = branch.arm + 1
     if following < len(branch.arms):
         evidence = f"{place} is over; the next arm: {branch.name(following)}"
-        return Move(Decision(Action("branch", argument=f"arm {following}"), "experiment", evidence))
+        action = Action("branch", argument=f"arm {following}: {branch.name(following)}")
+        return Move(Decision(action, "experiment", evidence))
     return _close(branch.finish(weights_step, last_step), load_answers, decisions)
 
 
@@ -187,12 +189,12 @@ def _close(branch: Branch, load_answers: Callable[[int], Answers], decisions: Se
     verdicts = []
     for d in decisions:
         if d.action == "branch" and d.step > branch.began and d.refused is None:
-            opened = str(d.argument).removeprefix("arm ")
+            opened = str(d.argument).removeprefix("arm ").partition(":")[0]
             verdict, text = (
                 compared[int(opened)] if opened.isdecimal() else (compared[best][0] if best else "unclear", kept)
             )
             verdicts.append(Verdict(d.id, verdict, text))
-    keep = Action("branch", argument=f"keep {'none' if best is None else best}")
+    keep = Action("branch", argument="keep none" if best is None else f"keep {best}: {branch.name(best)}")
     return Move(Decision(keep, "experiment", evidence, f"{kept}: the best on dev"), tuple(verdicts))
 
 

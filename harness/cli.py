@@ -5,6 +5,7 @@ The commands are in ``cli_*.py``, by theme. What needs torch is imported where i
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -77,6 +78,10 @@ def main() -> None:
     except BrokenPipeError:  # e.g. grpo review | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except OSError as error:  # which every place that takes a path would have to catch
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        complain(f"{str(error.filename)[:40]}... is too long for the name of a file", 2)
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from harness.actions import parse_action
 from harness.completion import complete_action
-from harness.errors import HarnessError
+from harness.errors import HarnessError, InputError, Refused
+from harness.knobs import check_value
 from harness.options import DbOption, OutOption, PlainFlag, RunName, open_reader, open_store_of
 from harness.places import is_alive_run
 
@@ -52,6 +53,12 @@ def act(
     """
     action = parse_action(words)
     store, record = open_store_of(db, out, run)
+    if not wait:  # nobody would hear the run refuse it
+        try:
+            for knob, value in action.changes.items():
+                check_value(knob, value, store.load_run(record.id)["bounds"])
+        except Refused as refusal:
+            raise InputError(str(refusal)) from None
     command_id = store.add_command(record.id, action, note=note, later=not wait)
     if not wait:
         print(f"queued as command {command_id}" + ("" if is_alive_run(record) else ": it applies on grpo resume"))

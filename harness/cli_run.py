@@ -91,9 +91,11 @@ def run(
     say("checking pool, reward and model ...", as_json)
     from harness.gate import pass_gate
     from harness.hooks import build_hooks
+    from harness.hub import check_model_name
     from harness.inputs import check_inputs, check_policy
     from harness.store import check_place, find_store
 
+    check_model_name(checked.model.name)
     splits, _ = check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
     url = database_url(checked.output.dir, checked.output.db)
     check_place(url, checked.name)

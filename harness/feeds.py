@@ -34,13 +34,13 @@ def _event(e: EventRecord) -> Lines:
     return [
         Text()
         .append(f"{e.step:>5} ", "dim")
-        .append(f"{e.level:<8}", "red" if e.level == "error" else "yellow")
+        .append(f"{e.level:<11}", "red" if e.level == "error" else "yellow")
         .append(e.text)
     ]
 
 
 def _decision(d: DecisionRecord, width: int, full: bool) -> Lines:
-    line = Text().append(f"{d.step:>5} ", "dim").append(f"{d.source:<8}", "cyan" if d.source == "manual" else "")
+    line = Text().append(f"{d.step:>5} ", "dim").append(f"{d.source:<11}", "cyan" if d.source == "manual" else "")
     line.append(format_decision(d), "red strike" if d.refused else "bold")
     if d.verdict:
         line.append(f"  {d.verdict}", VERDICT_STYLE.get(d.verdict, "bold"))

@@ -138,11 +138,18 @@ def did_it_help(s: Snapshot) -> Answer:
     if change.verdict:
         style = {"helped": "good", "hurt": "bad"}.get(change.verdict, "plain")
         return Answer(change.verdict.upper(), style, f"{told}; {shorten(change.measured or 'not measured')}")
+    if is_kept(change):
+        return Answer("COMPARED", "plain", f"{told}; {change.evidence}")
     effect = compute_effect(s, change)
     if effect is None:
         return Answer("NOT KNOWN YET", "plain", told)
     word = f"{effect.word.upper()} SO FAR" if effect.wanted else "NOT JUDGED YET"
     return Answer(word, effect.style, f"{told}; {effect.text}")
+
+
+def is_kept(d: DecisionRecord) -> bool:
+    """Whether it is what a branch ended with: compared already, and judged no further."""
+    return d.action == "branch" and str(d.argument).startswith("keep")
 
 
 def shorten(measured: str) -> str:
@@ -207,13 +214,13 @@ def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
 
 
 def format_decision(decision: DecisionRecord) -> str:
-    """``max_tokens 20 -> 30``, the verb, or for a rollback and an arm of a branch both."""
+    """``max_tokens 20 -> 30``, the verb, or for a rollback both."""
     moves = ", ".join(
         f"{knob} {format_knob(change['from'])} -> {format_knob(change['to'])}"
         for knob, change in decision.changes.items()
-        if decision.action in ("set", "focus") or change["from"] != change["to"]
+        if decision.action != "rollback" or change["from"] != change["to"]
     )
     if decision.changes and decision.action in ("set", "focus"):
         return moves
     verb = decision.action if decision.argument is None else f"{decision.action} {decision.argument}"
-    return f"{verb}, {moves}" if moves else verb
+    return f"{verb}, {moves}" if moves and decision.action == "rollback" else verb

@@ -1,10 +1,33 @@
-"""Whether the Hugging Face hub can be reached, asked before its libraries spend minutes on retries."""
+"""Where a model may come from: whether a name can be one at all, and whether the hub can be reached, asked before
+torch is loaded and before the hub's libraries spend minutes on retries."""
 
 from __future__ import annotations
 
+import re
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from harness.errors import InputError
+from harness.names import KNOWN_MODELS
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+def check_model_name(name: str) -> None:
+    """Raises InputError for what is no known name, no folder that may hold a model, no GGUF file and no hub id."""
+    path = Path(name)
+    if name in KNOWN_MODELS or path.is_dir():
+        return
+    if name.endswith(".gguf"):
+        if not path.is_file():
+            raise InputError(f"model.name: no file {name}")
+    elif not HUB_ID.fullmatch(name):
+        known = ", ".join(KNOWN_MODELS)
+        raise InputError(
+            f"model.name: no folder {name}; give {known}, a model folder, a .gguf file or a hub id such as org/name"
+        )
 
 
 def hub_answers() -> bool:

@@ -33,7 +33,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from harness.errors import InputError
 from harness.gguf import load_gguf
-from harness.hub import hub_answers
+from harness.hub import check_model_name, hub_answers
 from harness.memory import check_weights_fit
 from harness.names import SMOLLM2, TINY
 from harness.smollm2 import fetch_smollm2
@@ -209,11 +209,7 @@ def _find(spec: ModelSpec) -> dict[str, Any]:
     """How the libraries find a folder or a hub id. Raises InputError when it is neither, or out of reach."""
     if Path(spec.name).is_dir():
         return {}
-    if spec.name.startswith((".", "/", "~")) or spec.name.count("/") != 1:
-        raise InputError(
-            f"model.name: no folder {spec.name}; give {TINY}, {SMOLLM2}, a model folder, a .gguf file or a hub id such "
-            "as org/name"
-        )
+    check_model_name(spec.name)
     options: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
     if hub_answers():
         return options

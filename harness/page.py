@@ -313,7 +313,10 @@ def _cost_text(history: History) -> str:
     run = history.run
     per_step = f", {run.rollouts / history.steps_taken:,.0f} a step" if history.steps_taken else ""
     rate = f" at {run.rollouts / run.wall_s:.1f} a second of the whole run" if run.wall_s else ""
-    return f"{run.rollouts:,} completions rolled out{per_step}{rate}."
+    asked = history.asked
+    llm = f" The LLM was asked {asked.times:,} times: {asked.tokens_in:,} tokens in, {asked.tokens_out:,} out, "
+    spent = f"${asked.usd:.2f}." if asked.usd else "without a price in the spec."
+    return f"{run.rollouts:,} completions rolled out{per_step}{rate}." + (llm + spent if asked.times else "")
 
 
 def _reproduce(history: History) -> list[str]:

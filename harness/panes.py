@@ -9,7 +9,7 @@ from statistics import median
 
 from rich.text import Text
 
-from harness.headline import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck
+from harness.headline import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck, is_kept
 from harness.knobs import describe
 from harness.marks import VERDICT_STYLE, Lines, draw_shares, title, wrap
 from harness.text import format_bytes, format_duration, format_knob
@@ -140,7 +140,7 @@ def _effect(s: Snapshot, d: DecisionRecord, width: int) -> Text:
 
 def experiment(s: Snapshot, width: int) -> Lines:
     """The change whose verdict is open: what it should do, and what is seen so far."""
-    opened = [d for d in s.decisions if d.changes and d.refused is None and d.verdict is None]
+    opened = [d for d in s.decisions if d.changes and d.refused is None and d.verdict is None and not is_kept(d)]
     lines = [title("open experiment", width)]
     if not opened:
         return [*lines, Text().append("none", "dim")]

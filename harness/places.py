@@ -17,9 +17,18 @@ SUPERVISOR = "GRPO_SUPERVISOR"
 
 
 def database_url(folder: str, url: str | None) -> str:
-    """``url`` (a SQLite URL or a path) if given, else harness.db in ``folder``."""
+    """``url`` (a SQLite URL or a path) if given, else harness.db in ``folder``. Raises InputError."""
     place = url or str(Path(folder) / "harness.db")
-    return place if "://" in place else PREFIX + place
+    if "://" not in place:
+        return PREFIX + place
+    check_url(place)
+    return place
+
+
+def check_url(url: str) -> None:
+    """Raises InputError for the address of another kind of database."""
+    if not url.startswith(PREFIX) or url == PREFIX:
+        raise InputError(f"db: {url} is not a SQLite file; give sqlite:///path/to/harness.db")
 
 
 def database_path(url: str) -> Path:

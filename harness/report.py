@@ -72,6 +72,7 @@ def build_review(history: History) -> dict[str, Any]:
         "checkpoints": [asdict(checkpoint) for checkpoint in history.checkpoints],
         "samples": _documents(history.samples, "kind"),
         "events": [asdict(event) for event in history.events],
+        "llm": asdict(history.asked),
         "bottleneck": bottleneck.text if bottleneck else None,
         "next_steps": find_next_steps(history, change, dev, bottleneck),
     }

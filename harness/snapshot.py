@@ -297,6 +297,7 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
             events=tuple(EventRecord(*r) for r in c.execute(EVENTS, here)),
             samples=tuple(sample_record(r) for r in c.execute(f"{samples} ORDER BY id", {"run": run.id})),
             checkpoints=tuple(checkpoint for checkpoint, _ in load_checkpoints(c, run.id)),
+            asked=Asked(*c.execute(ASKED, here).fetchone()),
         )
 
 

@@ -334,6 +334,8 @@ class RunSpec(Section):
     def _is_a_folder_name(cls, name: str) -> str:
         if name and (name.strip(".") == "" or not all(c.isalnum() or c in "-_." for c in name) or len(name) > 80):
             raise ValueError(f"{name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
+        if name == "latest" or name.startswith("-"):
+            raise ValueError(f"{name!r} means something else where a run is named; take another")
         return name
 
     @field_validator("bounds", mode="before")
@@ -392,6 +394,8 @@ def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpe
     ``overrides`` are ``section.field=value`` with TOML values (a bare word is a string). A file that ``pool.source``
     names lies in the working directory, or else beside the spec. Raises InputError, one line.
     """
+    if source is not None and not source.strip():  # an unset variable of a shell
+        raise InputError("SPEC: it is empty; give a recipe or a file, or leave it out for the default recipe")
     path = _find(source or DEFAULT_RECIPE)
     tree = _read(path)
     _find_source(tree, path.parent)
@@ -445,6 +449,8 @@ def _read(path: Path) -> dict[str, Any]:
         tree: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except RecursionError:
+        raise InputError(f"{path} is not valid {path.suffix[1:].upper()}: nested too deeply") from None
     except ValueError as error:  # malformed TOML or JSON, or not UTF-8
         raise InputError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
     if not isinstance(tree, dict):
@@ -465,7 +471,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise InputError(f"--set takes section.field=value, not {override!r}")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not TOML, a number of thousands of digits, or nested too deeply
         value = text  # a bare word
     *sections, field = key.strip().split(".")
     for section in sections:

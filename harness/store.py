@@ -38,7 +38,7 @@ from sqlalchemy.pool import NullPool
 from harness.buckets import fold, rebuild
 from harness.errors import InputError
 from harness.knobs import describe
-from harness.places import PREFIX, boot_clock, database_path, existing_parent, identify, is_alive, refuse_running
+from harness.places import boot_clock, check_url, database_path, existing_parent, identify, is_alive, refuse_running
 from harness.reader import LOCK_WAIT_S, RunReader, connect
 from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.signal import compute_kind
@@ -505,8 +505,7 @@ def refuse_taken(store: RunStore, name: str) -> None:
 
 def open_store(url: str) -> RunStore:
     """The database at ``url`` (``sqlite:///path``), created and migrated as needed. Raises InputError."""
-    if not url.startswith(PREFIX) or url == PREFIX:
-        raise InputError(f"db: {url} is not a SQLite file; give sqlite:///path/to/harness.db")
+    check_url(url)
     path = database_path(url)
     file_system = _file_system_of(path)
     if file_system in NETWORK_FILE_SYSTEMS:

@@ -412,7 +412,7 @@ class History:
 
     Of the live steps in order: ``rewards`` by step, ``buckets`` over all, and all metrics of the ``newest``.
     ``evaluations`` has those of the present era, ``answers`` what they found on the test split (1 or 0 by prompt id, by
-    step), ``samples`` the fixed prompts, ``continued`` how many decisions were to continue.
+    step), ``samples`` the fixed prompts, ``continued`` how many decisions were to continue, ``asked`` what an LLM took.
     """
 
     run: RunRecord
@@ -434,6 +434,7 @@ class History:
     events: tuple[EventRecord, ...]
     samples: tuple[SampleRecord, ...]
     checkpoints: tuple[CheckpointRecord, ...]
+    asked: Asked
 
 
 @dataclass(frozen=True, slots=True)

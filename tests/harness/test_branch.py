@@ -82,7 +82,7 @@ def finish(*answers: dict[str, int] | None) -> tuple[str, list[tuple[int, str]]]
         for arm in range(1, len(answers))
     ]
     move = next_move(branch, last_step=last, weights_step=last, load_answers=looks.__getitem__, decisions=records)
-    return str(move.decision.action.argument), [(v.decision_id, v.verdict) for v in move.verdicts]
+    return str(move.decision.action.argument).partition(":")[0], [(v.decision_id, v.verdict) for v in move.verdicts]
 
 
 def right(n: int, of: int = 40) -> dict[str, int]:
@@ -169,9 +169,10 @@ def test_arms_share_weights_seeds_and_prompts_and_the_best_goes_on(controller: C
     best = accuracies.index(max(accuracies))
     asked, second_arm, third_arm, kept = branches(run)
     assert asked[:3] == (5, "manual", ASKED.argument)
-    assert second_arm[:3] == (7, "experiment", "arm 1")
-    assert third_arm[:3] == (9, "experiment", "arm 2")
-    assert kept[:3] == (11, "experiment", f"keep {best}")
+    assert second_arm[:3] == (7, "experiment", "arm 1: learning_rate 0.01")
+    assert third_arm[:3] == (9, "experiment", "arm 2: temperature 0.9, max_tokens 20")
+    assert kept[1] == "experiment"
+    assert kept[2].startswith(f"keep {best}: ")
     assert all(verdict is not None for *_, verdict, _ in (asked, second_arm, third_arm))
     assert state.branch is None
     assert (state.knobs.learning_rate, state.knobs.temperature) == [(1e-3, 1.0), (1e-2, 1.0), (1e-3, 0.9)][best]
@@ -204,7 +205,7 @@ def test_a_kill_in_the_second_arm_goes_on_as_if_it_had_not_been(controller: Cont
     assert replayed.drive()[0] == "finished"
     assert find_difference(run.store, record, run.store.find_run("again")) is None
     assert len(taken[0]) == 12
-    assert [argument for _, _, argument, _, _ in taken[1]][1] == "arm 1"
+    assert taken[1][1][2] == "arm 1: learning_rate 0.01"
 
 
 def test_in_a_branch_a_person_may_pause_and_give_it_up_but_not_change_what_is_compared(
@@ -243,6 +244,6 @@ def test_an_arm_that_loses_its_weights_is_out_and_the_run_goes_on(
     monkeypatch.setattr(session.trainer, "step", lose)
     assert controller.run()[0] == "finished"
     (_, lost, kept) = branches(run)
-    assert lost[2:4] == ("arm 1", "hurt")
-    assert kept[2] == "keep 0"
+    assert lost[2:4] == ("arm 1: learning_rate 0.01", "hurt")
+    assert kept[2] == "keep 0: as it is"
     assert session.state.knobs.learning_rate == 1e-3

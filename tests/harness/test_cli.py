@@ -79,12 +79,17 @@ WRONG = [
     (["act", "latest", "dance"], "no action 'dance'; actions are: set knob=value"),
     (["act", "latest", "set", "temperature=warm"], "temperature needs a number, not 'warm'"),
     (["act", "latest", "focus", "left"], "focus takes easier, harder, uniform"),
+    (["runs", "--db", "postgresql://x/y"], "is not a SQLite file"),
+    (["runs", "--db", "x" * 5000], "is too long for the name of a file"),
+    (["run", "x" * 5000 + ".toml"], "is too long for the name of a file"),
     (["frobnicate"], "No such command 'frobnicate'"),
     (["review", "--nosuch"], "--nosuch"),
 ]
 
 NEEDS_THE_MODEL = [
     (["run", "--set", "model.name=./gone"], "model.name: no folder ./gone"),
+    (["run", "--set", "model.name=a b"], "model.name: no folder a b; give tiny"),
+    (["run", ""], "SPEC: it is empty; give a recipe or a file"),
     (["run", "--set", "knobs.max_tokens=126"], "knobs.max_tokens: 126 does not fit"),
 ]
 

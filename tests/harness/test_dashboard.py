@@ -156,7 +156,7 @@ def test_the_decisions_screen_tells_who_when_and_what_came_of_it() -> None:
     text = show(make_busy_snapshot(), look=Look(screen="decisions"))
     for words in ("asked by  ann@here, applied 2.5 s later", "note  before lunch", "result  saved to",
                   "because  answers are cut", "expected  completion/truncated_rate falls",
-                  "warning a slow disk"):  # fmt: skip
+                  "warning    a slow disk"):  # fmt: skip
         assert words in text, words
 
 

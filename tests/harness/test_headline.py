@@ -91,6 +91,15 @@ def test_what_a_change_did_is_measured_between_its_neighbours() -> None:
     assert (effect.before, effect.after) == (4.0, 6.5)
 
 
+def test_what_a_branch_kept_was_compared_and_is_not_judged_again() -> None:
+    kept = replace(make_change(5, "beta"), action="branch", argument="keep 0: as it is", evidence="dev after 6 steps")
+    answer = did_it_help(make_snapshot(make_steps(9), decisions=(kept,)))
+    assert (answer.word, answer.text) == (
+        "COMPARED",
+        "branch keep 0: as it is at step 5 by rules; dev after 6 steps",
+    )
+
+
 @pytest.mark.parametrize(
     "decisions", [(), (make_decision_record(3, "evaluate"),), (replace(make_change(3, "beta"), refused="no"),)]
 )

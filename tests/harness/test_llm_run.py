@@ -16,6 +16,7 @@ from harness.report import build_review
 from harness.snapshot import load_history
 from harness.spec import parse_spec
 from harness.types import Action
+from tests.builders import create_run
 from tests.conftest import MINI
 from tests.messages_server import Server, call, cut, error, good, hang, message, text
 
@@ -79,6 +80,11 @@ def test_a_night_of_every_fault_is_logged_and_goes_on(tmp_path: Path, server: Se
     assert last["hypothesis"]
     assert last["expected"] == "reward/adjusted rises"
     assert last["rejected"].startswith("set max_tokens=80: ")
+    spent = review(run)["llm"]
+    assert (spent["tokens_in"], spent["usd"]) == (
+        sum(d["tokens_in"] or 0 for d in decisions), pytest.approx(sum(d["cost_usd"] or 0 for d in decisions)),
+    )  # fmt: skip
+    assert f"The LLM was asked {spent['times']} times" in (run.folder / "report.html").read_text()
     run.store.close()
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
@@ -127,7 +133,8 @@ def test_a_live_run_is_switched_and_says_why_not(
     assert "no decision policy named lmm, did you mean llm?" in act("lmm")[2]
     assert "no run named nosuch" in act("replay:nosuch")[2]
     assert "still running" in act("replay:night")[2]
-    assert "give the run's own name" in act("replay:latest")[2]
+    run.store.update_run(create_run(run.store, "older"), status="finished")
+    assert "give the run's own name, replay:older" in act("replay:old")[2]
     assert controller.session.state.policy == "fixed"
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     assert act("llm")[0] == "applied"

@@ -93,6 +93,10 @@ def test_overrides_take_toml_values_and_bare_words(override: str, path: tuple[st
         ("seed=-1", "seed: "),
         ("name=a/b", "name: 'a/b' must be letters"),
         ("name=..", "name: '..' must be letters"),
+        ("name=latest", "name: 'latest' means something else"),
+        ("name=-x", "name: '-x' means something else"),
+        ("seed=" + "9" * 5000, "seed: "),
+        ("seed=" + "[" * 5000, "seed: "),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_field(override: str, message: str) -> None:
@@ -119,6 +123,8 @@ def test_a_source_that_is_not_there(source: str, message: str) -> None:
         ("a.toml", b"seed = ", "not valid TOML"),
         ("a.json", b"{", "not valid JSON"),
         ("a.json", b"[1]", "must hold a table"),
+        ("a.json", b"[" * 100_000, "not valid JSON: nested too deeply"),
+        ("a.toml", b"a=" + b"[" * 100_000, "not valid TOML: nested too deeply"),
         ("a.toml", b"name = '\xff'", "not valid TOML"),
     ],
 )
