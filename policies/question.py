@@ -222,9 +222,8 @@ def _samples(samples: Sequence[SampleRecord]) -> str:
 
 
 def _action(kind: str, changes: Mapping[str, KnobValue], argument: str | int | None) -> str:
-    if changes:
-        return f"{kind} " + " ".join(f"{name}={_value(value)}" for name, value in changes.items())
-    return kind if argument is None else f"{kind} {quote(str(argument), 80)}"
+    named = [] if argument is None else [quote(str(argument), 80)]
+    return " ".join([kind, *named, *(f"{name}={_value(value)}" for name, value in changes.items())])
 
 
 def _value(value: KnobValue) -> str:

@@ -437,6 +437,7 @@ def test_the_question_has_everything_that_a_decision_rests_on() -> None:
             make_change(5, "learning_rate", 1e-4, 5e-5),
             make_decision_record(7, changes={"temperature": {"from": 1.0, "to": 0.8}}, expected="entropy/mean falls",
                                  measured="-0.2 [-0.3, -0.1]", verdict="helped"),
+            make_decision_record(8, "rollback", argument=4, changes={"beta": {"from": 0.1, "to": 0.01}}),
             make_decision_record(9, "rollback", argument=3, refused="no checkpoint 3"),
         ),
     )  # fmt: skip
@@ -450,6 +451,7 @@ def test_the_question_has_everything_that_a_decision_rests_on() -> None:
         "1. set max_tokens=96 because many are cut; too short; expects cut falls",
         "step 5 by rules: set learning_rate=5e-05; no verdict yet",
         "step 7 by rules: set temperature=0.8; expected entropy/mean falls; measured -0.2 [-0.3, -0.1]; verdict helped",
+        "step 8 by rules: rollback 4 beta=0.01; no verdict yet",
         "step 9 by rules: rollback 3, refused: no checkpoint 3",
         "0, 10 (best on dev), 15", '"completion": "text"', "Decide for step 20.",
     ):  # fmt: skip
