@@ -72,7 +72,7 @@ class Checkpoints:
             damaged.append(checkpoint.step)
         return None, damaged
 
-    def prune(self, held: Set[int]) -> None:
+    def prune(self, held: Set[int] = frozenset()) -> None:
         """Keep the start (the reference), the newest few, the best by dev, the named ones and those ``held``."""
         checkpoints = [checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id)]
         kept = {0, *held, *self.wanted, *(checkpoint.step for checkpoint in checkpoints[-self.keep :])}

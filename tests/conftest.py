@@ -21,6 +21,9 @@ from harness.report import build_review
 from harness.snapshot import load_history
 from harness.store import RunStore, find_store
 
+# Whoever starts the suite in the background of a shell gives it an ignored SIGINT, which every child would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The same examples every time, and none too slow on a busy machine: what a test says depends on the code alone.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
