@@ -27,7 +27,7 @@ def easy(program: Program) -> Program:
     text = (program.folder / "mini.toml").read_text()
     text = (
         text.replace("steps = 40", "steps = 0")
-        .replace("size=600", "size=160")
+        .replace("size=600", "size=140")
         .replace("every = 4", "every = 4\nbatch = 4")
     )
     (program.folder / "mini.toml").write_text(text + '\n[reward]\nfunction = "sometimes.py"\n')
