@@ -51,7 +51,7 @@ ANSWER_LIMIT_S = 600.0
 GRACE_S = 5.0
 
 Tier = Literal["A", "B", "C", "none"]
-HELLO, START, REPORT = struct.Struct("=i"), struct.Struct("=IIQQ"), struct.Struct("=i?dQ")
+HELLO, START, REPORT = struct.Struct("=i"), struct.Struct("=IIQ"), struct.Struct("=i?dQ")
 """As in rewards/zygote.py, which says what they hold."""
 
 
@@ -89,7 +89,7 @@ class Sandbox:
         try:
             with theirs:
                 process = subprocess.Popen(
-                    [*command, str(theirs.fileno())],
+                    [*command, str(theirs.fileno()), str(FILE_LIMIT)],
                     pass_fds=[theirs.fileno()],
                     env=environment,
                     stdin=subprocess.DEVNULL,
@@ -136,7 +136,7 @@ class Sandbox:
         with ExitStack() as stack:
             files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
             _write(files[0], marshal.dumps(job))
-            limits = START.pack(cpu_s, wall_s, MEMORY_LIMIT, FILE_LIMIT)
+            limits = START.pack(cpu_s, wall_s, MEMORY_LIMIT)
             try:
                 socket.send_fds(self._control, [limits], files)
                 status, overran, spent, memory = REPORT.unpack(self._control.recv(REPORT.size))

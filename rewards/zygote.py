@@ -49,8 +49,8 @@ tokenize traceback typing unicodedata unittest urllib.parse uuid warnings weakre
 
 HELLO = struct.Struct("=i")
 """The kernel's version of Landlock, 0 for none."""
-START = struct.Struct("=IIQQ")
-"""CPU seconds, wall-clock seconds, bytes of memory, bytes of a file."""
+START = struct.Struct("=IIQ")
+"""CPU seconds, wall-clock seconds, bytes of memory."""
 REPORT = struct.Struct("=i?dQ")
 """Wait status, whether it was too long at it, CPU seconds, bytes of memory at most."""
 PATIENCE = 60
@@ -67,6 +67,7 @@ ANSWERS = 3
 """File descriptor of the answers in a child."""
 
 libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)  # a child that wraps each one itself copies 90 pages more
 fork = ctypes.PyDLL(None).fork
 """os.fork mends locks and seeds after threads; here is one thread, so an exact copy is right, and half as dear."""
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
@@ -89,8 +90,8 @@ class Discard(io.TextIOWrapper):
 # ---------------------------------------------------------------- the zygote
 
 
-def serve(control: socket.socket) -> None:
-    """Fork a child for each start until the control socket ends."""
+def serve(control: socket.socket, size: int) -> None:
+    """Fork a child for each start until the control socket ends; ``size`` are bytes of a file at most."""
     for name in MODULES.split():
         importlib.import_module(name)
     with suppress(OSError):  # a program, not the harness, is what the kernel kills for memory
@@ -102,6 +103,7 @@ def serve(control: socket.socket) -> None:
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _prctl(PR_SET_DUMPABLE, 0)  # no tracing among processes of one user
     landlock = _deny_files_and_network()
+    _limit(size, alone=alone)
     sys.path.clear()  # nothing can be opened any more, so nothing need be looked for
     sys.path_importer_cache.clear()
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # site makes these, and is not loaded
@@ -118,22 +120,21 @@ def serve(control: socket.socket) -> None:
         message, files, _, _ = socket.recv_fds(control, START.size, 3)
         if not message:
             return
-        limits, child = START.unpack(message), fork()
+        (cpu, wall, memory), child = START.unpack(message), fork()
         if child < 0:
             return
         if child == 0:
             try:
-                control.close()
-                job = _confine(files, limits, program, alone=alone)
+                job = _confine(files, cpu, memory, program)
             except BaseException:  # not the program's doing: end in a way that a program cannot
                 os.kill(os.getpid(), signal.SIGKILL)
             try:
-                run(job, limits[1])
+                run(job, wall)
             finally:
                 os._exit(1)
         for file in files:
             os.close(file)
-        overran = _wait(child, control, limits[1])
+        overran = _wait(child, control, wall)
         _, status, usage = os.wait4(child, 0)
         control.send(REPORT.pack(status, overran, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
 
@@ -192,16 +193,28 @@ def _deny_files_and_network() -> int:
     return version
 
 
-def _prctl(option: int, value: int, pointer: typing.Any = None) -> None:
-    zero = ctypes.c_ulong(0)
-    if libc.prctl(option, ctypes.c_ulong(value), pointer or zero, zero, zero) != 0:
+def _limit(size: int, *, alone: bool) -> None:
+    """The limits that are the same for every child, which inherits them."""
+    for limit, value in (
+        (resource.RLIMIT_FSIZE, size),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+        *([(resource.RLIMIT_NPROC, PROCESSES)] if alone else []),
+    ):
+        resource.setrlimit(limit, (value, value))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_STACK, (STACK, STACK))
+
+
+def _prctl(option: int, value: int, address: int = 0) -> None:
+    if libc.prctl(option, value, address, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
 # ---------------------------------------------------------------- a child
 
 
-def _confine(files: list[int], limits: tuple[int, ...], program: SockFilterProgram, *, alone: bool) -> typing.Any:
+def _confine(files: list[int], cpu: int, memory: int, program: SockFilterProgram) -> typing.Any:
     """Read the job, close everything else and give up every right. Returns the job."""
     zygote = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -213,20 +226,10 @@ def _confine(files: list[int], limits: tuple[int, ...], program: SockFilterProgr
         _connect_streams(job["stdin"])
     os.dup2(files[1], ANSWERS)
     os.closerange(ANSWERS + 1, 1 << 20)
-    cpu, _, memory, size = limits
-    for limit, soft, hard in (
-        (resource.RLIMIT_CPU, cpu, cpu + 1),  # SIGXCPU, then SIGKILL
-        (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_FSIZE, size, size),
-        (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
-        (resource.RLIMIT_CORE, 0, 0),
-        *([(resource.RLIMIT_NPROC, PROCESSES, PROCESSES)] if alone else []),
-    ):
-        resource.setrlimit(limit, (soft, hard))
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_STACK, (STACK, STACK))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # SIGXCPU, then SIGKILL
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     if program.length:
-        _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.pointer(program))
+        _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
     return job
 
 
@@ -362,4 +365,4 @@ def write(line: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
