@@ -21,7 +21,6 @@ SILENT_S = 300.0
 """Without any sign of life, after which a run that should be at work counts as silent."""
 LONGEST = 1500
 """Characters of a sentence; Discord takes 2,000."""
-ENDED = ("finished", "stopped", "failed")
 SAID: dict[str, str] = {
     "finished": "finished",
     "stopped": "stopped",
@@ -65,7 +64,7 @@ def find_alerts(s: Snapshot, told: Sequence[EventRecord], *, alive: bool, age: f
 
 def _ending(s: Snapshot, *, alive: bool) -> Alert | None:
     run = s.run
-    if run.status not in ENDED:
+    if not run.ended:
         gone = f"its process ({run.pid}) is gone; to go on: grpo resume {run.name}"
         return None if alive else Alert("failed", run.last_step, gone)
     asked = next((d for d in reversed(s.decisions) if d.action == "stop" and d.refused is None), None)

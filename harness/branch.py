@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.difference import compute_paired
 from harness.errors import Refused
-from harness.knobs import apply_changes, parse_assignments
+from harness.knobs import apply_action, parse_assignments
 from harness.text import format_knob
 from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs, KnobValue, Verdict
 
@@ -121,10 +121,7 @@ def check_branch(
 ) -> None:
     """Raises Refused: out of bounds, pinned, twice the same setting, or more steps than the budget has."""
     length, others = parse_branch(str(action.argument))
-    pinned = sorted({name for arm in others for name in arm} & set(pins))
-    if pinned:
-        raise Refused(f"{', '.join(pinned)} is pinned by a person until released")
-    settings = [knobs, *(apply_changes(knobs, arm, bounds)[0] for arm in others)]
+    settings = [knobs, *(apply_action(knobs, Action("set", arm), bounds, pins)[0] for arm in others)]
     if any(setting in settings[:i] for i, setting in enumerate(settings)):
         raise Refused("branch compares different settings, and two of these are the same")
     needed = length * len(settings)

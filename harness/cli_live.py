@@ -54,9 +54,10 @@ def act(
     action = parse_action(words)
     store, record = open_store_of(db, out, run)
     if not wait:  # nobody would hear the run refuse it
+        bounds = store.load_run(record.id)["bounds"]
         try:
             for knob, value in action.changes.items():
-                check_value(knob, value, store.load_run(record.id)["bounds"])
+                check_value(knob, value, bounds)
         except Refused as refusal:
             raise InputError(str(refusal)) from None
     command_id = store.add_command(record.id, action, note=note, later=not wait)
@@ -72,7 +73,7 @@ def act(
         if state == "expired":
             raise HarnessError(f"expired: {result}")
         record = store.find_run(record.name)
-        if record.status in ("finished", "stopped", "failed"):
+        if record.ended:
             raise HarnessError(
                 f"{record.name} ended in the middle of the action ({record.stop_reason or record.status})"
             )

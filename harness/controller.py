@@ -142,6 +142,8 @@ class Controller:
 
     def _close_branch(self) -> None:
         """One that has had all its steps is closed even where the budget has no step left after it."""
+        if self.session.state.branch is None:
+            return
         move = self._find_move(self.session.ask())
         if move is not None and move.closes:
             self.session.tell(move.decision, verdicts=move.verdicts, take_step=False)

@@ -98,7 +98,7 @@ def _changes(s: Snapshot, steps: Steps, room: int) -> Text:
     """A mark below the step that each change governed first: who made it, in the colour of its verdict."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
     for d in s.decisions:
-        if d.refused is None and (d.changes or d.action == "rollback"):
+        if d.is_change:
             mark = "↩" if d.action == "rollback" else SOURCE_MARK[d.source]
             cells[steps.column(d.step, room)] = (mark, f"bold {VERDICT_STYLE.get(d.verdict or '', 'yellow')}")
     return paint(cells)

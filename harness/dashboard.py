@@ -48,7 +48,6 @@ minus what was expected of the prompts drawn, so harder prompts do not lower it.
 Colours of KL, entropy, cut (at max_tokens), length and grad(ient norm): yellow !, red ‼ beyond their limits.
 """
 NARROW, WIDE, TALL = 70, 100, 30
-ENDED = ("finished", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -110,10 +109,7 @@ def render(
         case _:
             lines += _overview(snapshot, width, room, look, now, machine)
     return Frame(
-        tuple(
-            cut(line, width)
-            for line in (*fit(lines, height - 1), _footer(look, width, ended=snapshot.run.status in ENDED))
-        )
+        tuple(cut(line, width) for line in (*fit(lines, height - 1), _footer(look, width, ended=snapshot.run.ended)))
     )
 
 

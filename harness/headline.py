@@ -126,7 +126,7 @@ def _short(metric: str) -> str:
 
 def last_change(s: Snapshot) -> DecisionRecord | None:
     """The newest decision that changed a knob or the weights, refused ones left out."""
-    return next((d for d in reversed(s.decisions) if d.refused is None and (d.changes or d.action == "rollback")), None)
+    return next((d for d in reversed(s.decisions) if d.is_change), None)
 
 
 def did_it_help(s: Snapshot) -> Answer:

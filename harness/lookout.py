@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Self
 
-from harness.alerts import ENDED, Alert, build_message, find_alerts
+from harness.alerts import Alert, build_message, find_alerts
 from harness.errors import StoreUnavailable
 from harness.hooks import Hook, build_hooks, deliver
 from harness.places import SUPERVISOR, age_of, identify, is_alive_run
@@ -138,7 +138,7 @@ class Watch:
         if s.run.process != self.driver:
             return True
         alive = not left and is_alive_run(s.run)
-        ended = s.run.status in ENDED
+        ended = s.run.ended
         if not alive and not ended and self._is_supervised():
             return False  # it is started again, or given up, which is an end on record
         for alert in find_alerts(s, self.told, alive=alive, age=age_of(s.run)):

@@ -102,7 +102,7 @@ def render_report(
         knob_moves=moves,
         changed=[
             {**asdict(d), "what": format_decision(d), "brief": shorten(d.measured) if d.measured else ""}
-            for d in [d for d in acted if d.refused is None and (d.changes or d.action == "rollback")][-CHANGED:]
+            for d in [d for d in acted if d.is_change][-CHANGED:]
         ],
         decided=_decided(acted, history),
         facts=_facts(review, history),

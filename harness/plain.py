@@ -16,7 +16,6 @@ from harness.text import clean
 from harness.types import Snapshot, StepRecord
 
 REFRESH_S = 0.5
-ENDED = ("finished", "stopped", "failed")
 
 
 def follow(reader: SnapshotReader, console: Console, *, done: Event | None = None) -> None:
@@ -32,7 +31,7 @@ def follow(reader: SnapshotReader, console: Console, *, done: Event | None = Non
             snapshot = reader.read(whole_run=True)
         for line in lines.update(snapshot) if snapshot else ():
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if last_look or (done is None and snapshot is not None and snapshot.run.status in ENDED):
+        if last_look or (done is None and snapshot is not None and snapshot.run.ended):
             return
         if done is None:
             time.sleep(REFRESH_S)

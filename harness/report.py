@@ -207,11 +207,10 @@ def find_next_steps(
     def say(text: str, command: str = "") -> None:
         steps.append({"text": text, "command": command})
 
-    ended = run.status in ("finished", "stopped", "failed")
-    if not ended and history.alive:
+    if not run.ended and history.alive:
         say("It is still running.", f"grpo watch {run.name}")
         return steps
-    if not ended:
+    if not run.ended:
         say("Its process is gone; go on from the newest checkpoint.", f"grpo resume {run.name}")
     elif run.status == "failed" and history.checkpoints:
         say("Mend what ended it, then go on from the newest checkpoint.", f"grpo resume {run.name}")

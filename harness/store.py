@@ -43,6 +43,7 @@ from harness.reader import LOCK_WAIT_S, RunReader, connect
 from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.signal import compute_kind
 from harness.types import (
+    ENDED,
     ONLY_NOW,
     Action,
     CheckpointRecord,
@@ -444,7 +445,7 @@ class RunStore(RunReader):
 
 def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
     name = run["name"]
-    ended = run["status"] in ("finished", "stopped", "failed")
+    ended = run["status"] in ENDED
     if not ended and is_alive(run["pid"], run["host"], run["process"]):
         return
     why = run["stop_reason"] or run["status"]

@@ -65,7 +65,7 @@ class Supervisor:
             hung = self._wait()
             code, record = self.child.returncode, self._record()
             # Exit code 1 with a run that still counts as running: it could not even begin, e.g. for a lock.
-            unfinished = code == 1 and record is not None and record.status in ("running", "paused")
+            unfinished = code == 1 and record is not None and not record.ended
             if self.ending.is_set():
                 return code if code >= 0 else 128 - code
             if code >= 0 and not unfinished:
@@ -93,8 +93,7 @@ class Supervisor:
             record = self._record()
             # On this process's own clock: the time a machine sleeps is nobody's silence. After its end a run still
             # writes its report, without a heartbeat.
-            ended = record is not None and record.status not in ("running", "paused")
-            if record is None or ended or record.heartbeat != last or not is_alive_run(record):
+            if record is None or record.ended or record.heartbeat != last or not is_alive_run(record):
                 last, since = record.heartbeat if record else 0.0, time.monotonic()
             elif time.monotonic() - since > self.silent_s:
                 reason = f"was silent for {time.monotonic() - since:.0f} s in phase {record.phase or 'none'}"

@@ -34,6 +34,7 @@ ActionKind = Literal[
 ONLY_NOW: frozenset[ActionKind] = frozenset({"pause", "resume", "step", "stop"})
 """Actions about the process at work: a resume applies none of them again, and none that still waits."""
 Status = Literal["running", "paused", "finished", "stopped", "failed"]
+ENDED: frozenset[Status] = frozenset({"finished", "stopped", "failed"})
 Sampler = Literal["frontier", "uniform", "curriculum", "dynamic"]
 PROMPT_COLUMNS = ("prompt", "ground_truth", "label", "demonstration")
 """What a row of a source says of a prompt; its other columns go to the reward as they are."""
@@ -252,6 +253,11 @@ class DecisionRecord:
     asked_at: float | None = None
     result: str | None = None
 
+    @property
+    def is_change(self) -> bool:
+        """Whether it took effect on knobs or weights: those are the experiments."""
+        return self.refused is None and (bool(self.changes) or self.action == "rollback")
+
 
 @dataclass(frozen=True, slots=True)
 class CommandRecord:
@@ -362,6 +368,11 @@ class RunRecord:
     last_step: int = 0
     process: str = ""
     heartbeat_boot: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over; one whose process is gone is not, it can be resumed."""
+        return self.status in ENDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,11 +87,15 @@ class Verbs:
         self.checkpoints.prune(self.state.held())
         return checkpoint
 
-    def rollback(self, target: str | int | None, changes: Mapping[str, KnobValue]) -> int:
-        """Weights, optimizer, knobs (but for ``changes``) of a checkpoint; the rest stays. Raises Refused."""
+    def rollback(self, target: str | int | None, changes: Mapping[str, KnobValue], *, pool: bool = False) -> int:
+        """Weights, optimizer, knobs (but for ``changes``) of a checkpoint, and if asked what the ``pool`` knew then;
+        the rest stays. Raises Refused."""
         checkpoint = self.checkpoints.find(target)
+        saved = read_state(Path(checkpoint.path))
         self.trainer.load(Path(checkpoint.path))
-        self.state.restore_knobs(read_state(Path(checkpoint.path)), changes)
+        self.state.restore_knobs(saved, changes)
+        if pool:
+            self.pool.load_state(saved["pool"])
         self.state.weights_step = checkpoint.step
         self.store.roll_back(self.run_id, checkpoint.step, live=self.store.load_ancestors(self.run_id, checkpoint.step))
         self.store.update_run(self.run_id, knobs=asdict(self.state.knobs))
@@ -109,8 +113,7 @@ class Verbs:
             return f"a branch from step {start.step}; its arms end with step {state.branch.last}"
         branch = state.branch.finish(state.weights_step, state.last_step)
         target, arm = branch.target(action)
-        self.rollback(target, branch.knobs_of(arm))
-        self.pool.load_state(read_state(Path(self.checkpoints.find(target).path))["pool"])
+        self.rollback(target, branch.knobs_of(arm), pool=True)
         state.branch = branch if branch.arm < len(branch.arms) else None
         return f"{branch.name(arm)} from step {target}"
 

@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.live import Live
 
-from harness.dashboard import ENDED, Frame, Look, render
+from harness.dashboard import Frame, Look, render
 from harness.errors import InputError, StoreUnavailable
 from harness.hands import Hands
 from harness.keys import Keyboard
@@ -103,7 +103,7 @@ class Dashboard:
                 if seen is not None:
                     shown = self._shown(seen)
                     live.update(self._frame(shown, keyboard is not None), refresh=True)
-                    if self.beside and (seen.run.status in ENDED or self.orphaned):
+                    if self.beside and (seen.run.ended or self.orphaned):
                         return False
                 if started >= due:
                     due = started + max(REFRESH_S, (time.process_time() - spent) / SHARE)
@@ -151,7 +151,7 @@ class Dashboard:
         width, height = self.console.size
         run, alive = snapshot.run, is_alive_run(snapshot.run)
         look = self.hands.look if keys else Look(keys=False)
-        machine = self._machine(run) if alive and run.status not in ENDED else None
+        machine = self._machine(run) if alive and not run.ended else None
         return render(snapshot, age=age_of(run), width=width, height=height, alive=alive, look=look, machine=machine)
 
     def _machine(self, run: RunRecord) -> Machine | None:

@@ -32,7 +32,7 @@ from policies.stats import (
     compute_paired,
     compute_paired_p,
 )
-from policies.view import View, is_change
+from policies.view import View
 
 BEFORE = 12
 """Steps under the knobs before the change that make the forecast, at most."""
@@ -89,7 +89,7 @@ class EffectJudge:
 
 def find_due(snapshot: Snapshot) -> list[Experiment]:
     """Changes without a verdict that can have one now, oldest first."""
-    changes = [d for d in snapshot.decisions if is_change(d)]
+    changes = [d for d in snapshot.decisions if d.is_change]
     starts = sorted({d.step for d in changes})
     due = []
     for change in changes:

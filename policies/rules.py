@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from harness.types import Action, Decision, DecisionRecord, Finding, KnobValue, Snapshot
@@ -107,14 +107,18 @@ class Case(NamedTuple):
 
     def _unclear(self, knob: str, wanted: float) -> DecisionRecord | None:
         """The change of late in the same direction of which nobody could say what it did."""
-        now = getattr(self.view.knobs, knob)
-        for record in reversed(self.view.changes):
-            change = record.changes.get(knob)
-            if change is None or not _same_direction(change, FRONTIER if now is None else now, wanted):
-                continue
+        for record in self._moved_alike(knob, wanted):
             if record.verdict == "unclear" and self.view.next_step - record.step < UNCLEAR_REST:
                 return record
         return None
+
+    def _moved_alike(self, knob: str, wanted: float) -> Iterator[DecisionRecord]:
+        """The changes of the knob in the direction of ``wanted``, the newest first."""
+        now = getattr(self.view.knobs, knob)
+        for record in reversed(self.view.changes):
+            change = record.changes.get(knob)
+            if change is not None and _same_direction(change, FRONTIER if now is None else now, wanted):
+                yield record
 
     def _branch(self, finding: Finding, knob: str, value: KnobValue, unclear: DecisionRecord) -> Decision | None:
         """Both settings from the same weights, with the same seeds and prompts, which tells what steps one after the
@@ -134,13 +138,11 @@ class Case(NamedTuple):
             return None
         if not urgent and self._being_measured():
             return None
-        old = FRONTIER if now is None else now
-        for record in reversed(view.changes):
-            change = record.changes.get(knob)
-            if change is None or not _same_direction(change, old, wanted):
-                continue
-            if record.verdict == "hurt" and _same_value(change["from"], now) and not urgent:
-                return None
+        if not urgent and any(
+            record.verdict == "hurt" and _same_value(record.changes[knob]["from"], now)
+            for record in self._moved_alike(knob, wanted)
+        ):
+            return None
         value = _within(wanted, view.snapshot.bounds[knob], whole=knob in WHOLE_NUMBERS)
         return None if value == now else value
 
@@ -152,11 +154,8 @@ class Case(NamedTuple):
     def scaled(self, knob: str, factor: float) -> float:
         """The knob times ``factor``, which the verdict on the last change in that direction makes larger or smaller."""
         now = getattr(self.view.knobs, knob)
-        for record in reversed(self.view.changes):
-            change = record.changes.get(knob)
-            if change is not None and record.verdict is not None and _same_direction(change, now, now * factor):
-                return float(now * factor ** STRIDE[record.verdict])
-        return float(now * factor)
+        judged = (r.verdict for r in self._moved_alike(knob, now * factor) if r.verdict is not None)
+        return float(now * factor ** STRIDE.get(next(judged, ""), 1.0))
 
 
 def tell(finding: Finding) -> str:

@@ -11,11 +11,6 @@ SHORT = 4
 """Steps that a rate is averaged over, at most."""
 
 
-def is_change(decision: DecisionRecord) -> bool:
-    """Whether it took effect on knobs or weights: those are the experiments."""
-    return decision.refused is None and (bool(decision.changes) or decision.action == "rollback")
-
-
 class View:
     """What is looked at more than once, computed once."""
 
@@ -23,7 +18,7 @@ class View:
         self.snapshot = snapshot
         self.knobs = snapshot.knobs
         self.next_step = snapshot.steps_done + 1
-        self.changes: tuple[DecisionRecord, ...] = tuple(d for d in snapshot.decisions if is_change(d))
+        self.changes: tuple[DecisionRecord, ...] = tuple(d for d in snapshot.decisions if d.is_change)
         self.changed_at: dict[str, int] = {knob: d.step for d in self.changes for knob in d.changes}
         # A decision governs the step of its own number: that step already ran under the new knobs.
         last_change = max((d.step for d in self.changes), default=0)
