@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -39,7 +41,9 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
     if as_json:
         print(json.dumps(found))
     elif found:
-        Console().print(render_runs(found, now=time.time()))
+        # In a pipe no row is folded, however long its name.
+        console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=10_000)
+        console.print(render_runs(found, now=time.time()))
     else:
         print("no runs yet; start one with: grpo run")
 
@@ -63,15 +67,16 @@ def to_row(record: RunRecord, best_step: int | None) -> dict[str, Any]:
 
 def render_runs(rows: Sequence[dict[str, Any]], *, now: float) -> Table:
     table = Table(box=None)
-    for column in ("run", "status", "policy", "seed", "steps", "best step", "time", "began", "why it ended"):
-        justify: Literal["left", "right"] = "right" if column in ("seed", "steps", "best step", "time") else "left"
-        table.add_column(column, overflow="fold", justify=justify, no_wrap=column not in ("run", "why it ended"))
+    for column in ("run", "policy", "seed", "steps", "best", "time", "began", "status"):
+        justify: Literal["left", "right"] = "right" if column in ("seed", "steps", "best", "time") else "left"
+        table.add_column(column, overflow="fold", justify=justify, no_wrap=column != "status")
     for row in rows:
         gone = row["status"] in ("running", "paused") and not row["alive"]
-        why = f"process gone: grpo resume {row['run']}" if gone else row["stop_reason"]
+        status = f"{row['status']}: {row['stop_reason']}" if row["stop_reason"] else row["status"]
         best = "-" if row["best_step"] is None else row["best_step"]
-        cells = [row["run"], row["status"], row["policy"], row["seed"], row["steps"], best]
-        cells += [format_duration(row["wall_s"]), format_ago(now - row["created"]), why]
+        cells = [row["run"], row["policy"], row["seed"], row["steps"], best]
+        cells += [format_duration(row["wall_s"]), format_ago(now - row["created"])]
+        cells += ["process gone: grpo resume" if gone else status]
         table.add_row(*(Text(str(cell)) for cell in cells))
     return table
 

@@ -74,6 +74,8 @@ def run(
     """
     from harness.spec import load_spec
 
+    if name == "":
+        raise InputError("--name: it is empty; leave it out for the recipe's name with a number")
     flags = {
         "name": name,
         "seed": seed,
@@ -106,7 +108,9 @@ def run(
 
         new = checked.name or free_name(url, short_name)
         _elsewhere(new, url, out=checked.output.dir, more=["--name", new], detach=detach, supervise=supervise)
+    say("preflight: the reward on a sample of the pool ...", as_json)
     passage = pass_gate(checked, splits, force=force)
+    say(f"loading torch and the model {checked.model.name} ...", as_json)
     from harness.build import start_run
 
     _drive(start_run(checked, short_name, interrupted, passage), interrupted, plain=plain, as_json=as_json)

@@ -18,7 +18,13 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 def check_model_name(name: str) -> None:
     """Raises InputError for what is no known name, no folder that may hold a model, no GGUF file and no hub id."""
     path = Path(name)
-    if name in KNOWN_MODELS or path.is_dir():
+    if name in KNOWN_MODELS:
+        return
+    if path.is_dir():
+        try:
+            check_model_folder(path)
+        except InputError as error:
+            raise InputError(f"model.name: {error}") from None
         return
     if name.endswith(".gguf"):
         if not path.is_file():
@@ -28,6 +34,12 @@ def check_model_name(name: str) -> None:
         raise InputError(
             f"model.name: no folder {name}; give {known}, a model folder, a .gguf file or a hub id such as org/name"
         )
+
+
+def check_model_folder(path: Path) -> None:
+    """Raises InputError for a folder that holds neither a model nor an adapter."""
+    if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
+        raise InputError(f"{path} holds no model: a config.json or adapter_config.json is missing")
 
 
 def hub_answers() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
@@ -10,6 +11,7 @@ import typer
 
 from harness.completion import complete_model, complete_run, complete_spec
 from harness.errors import InputError
+from harness.hub import check_model_folder
 from harness.names import KNOWN_MODELS
 from harness.places import database_url
 
@@ -98,10 +100,8 @@ def match_model(name: str, db: str | None, out: str) -> tuple[str, RunStore | No
     known = {run.name for run in store.list_runs()} if store else set()
     if name in known or name in KNOWN_MODELS or name.endswith(".gguf"):
         return name, store
-    folder = Path(name)
-    if folder.is_dir():
-        if not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):
-            raise InputError(f"{name} holds no model: a config.json or adapter_config.json is missing")
+    if Path(name).is_dir():
+        check_model_folder(Path(name))
         return name, store
     if store and ((name == "latest" and known) or any(run.startswith(name) for run in known)):
         return store.match_run(name).name, store
@@ -112,9 +112,14 @@ def match_model(name: str, db: str | None, out: str) -> tuple[str, RunStore | No
     return name, store
 
 
+LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
+"""What was given is in the message: of something endless its beginning and its end tell which it was."""
+
+
 def complain(message: str, code: int) -> NoReturn:
     """One line on stderr, and the end with exit code ``code``."""
-    print(f"grpo: {message}", file=sys.stderr)
+    brief = LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}…{word[0][-KEPT:]}", message)
+    print(f"grpo: {brief}", file=sys.stderr)
     raise SystemExit(code)
 
 

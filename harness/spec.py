@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.errors import InputError
 from harness.knobs import DEFAULT_BOUNDS, KNOB_NAMES
@@ -28,6 +28,15 @@ DEFAULT_GROUP_SIZE = 8
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty; leave it out for the default")
+    return text
+
+
+Given = Annotated[str, AfterValidator(_not_empty)]
 Scheduler = Literal["constant", "linear", "cosine", "constant_with_warmup"]
 LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 DEFAULT_SPLITS: dict[str, int | float] = {"probe": 100, "dev": 200, "test": 300}
@@ -47,7 +56,7 @@ class ModelSpec(Section):
     model's own context. ``quantization`` keeps the base of an adapter in 4 bits (needs bitsandbytes).
     """
 
-    name: str = TINY
+    name: Given = TINY
     base: str | None = None
     revision: str | None = None
     chat: bool | None = None
@@ -89,7 +98,7 @@ class PoolSpec(Section):
     (pools/sampler.py); knob ``focus`` shifts what it aims at.
     """
 
-    source: str = "arithmetic"
+    source: Given = "arithmetic"
     columns: dict[str, str] = {}
     template: str = "{prompt}"
     system_prompt: str = ""
@@ -302,8 +311,8 @@ class AlertsSpec(Section):
 class OutputSpec(Section):
     """``dir`` holds what a run leaves; ``db`` is a SQLite URL, unset ``dir``/harness.db."""
 
-    dir: str = "runs"
-    db: str | None = None
+    dir: Given = "runs"
+    db: Given | None = None
 
 
 class RunSpec(Section):
@@ -467,7 +476,7 @@ def _find_source(tree: dict[str, Any], folder: Path) -> None:
 
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise InputError(f"--set takes section.field=value, not {override!r}")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]

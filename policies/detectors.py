@@ -80,6 +80,7 @@ PAID = 0.9
 PAID_JUMP = 0.25
 JUMP_STEPS = 4
 ALL_PAID = 0.995
+PAID_ON_DEV = 0.15
 CUT_AND_PAID = 0.05
 CREDIT_RISE, CREDIT_JUMP = 0.08, 0.2
 """Rise of the mean reward of wrong completions, as a trend, and beyond doubt."""
@@ -202,7 +203,30 @@ def find_pays_everyone(view: View) -> Finding | None:
     if newest[0] is view.snapshot.steps[0] and min(right) >= ALL_PAID:
         evidence = f"{shown}, from the first step on: the verifier pays everyone, or there is nothing to learn here"
         return _found("pays_everyone", "severe", evidence, 0.7, newest)
-    return None
+    return _dev_rose_without_signal(view)
+
+
+def _dev_rose_without_signal(view: View) -> Finding | None:
+    """Dev rose by much, prompt by prompt, though no group since the look before had signal: without a gradient nothing
+    but the optimizer's momentum moves the weights, so what is paid must have changed."""
+    look = view.newest_look
+    pairs = [pair for pair in view.snapshot.paired_dev if look is not None and pair.after == look.step]
+    if not pairs:
+        return None
+    pair = max(pairs, key=lambda pair: pair.before)
+    between = [step for step in view.snapshot.steps if pair.before < step.step <= pair.after]
+    moved = any(
+        s.metrics.get("group/mixed_rate", 1.0) > 0 or s.knobs.beta > 0 or s.parent < pair.before for s in between
+    )
+    p = compute_paired_p(pair.lost, pair.gained)
+    rose = (pair.gained - pair.lost) / pair.n
+    if moved or len(between) < pair.after - pair.before or p >= P or rose < PAID_ON_DEV:
+        return None
+    evidence = (
+        f"dev gained {pair.gained} and lost {pair.lost} of {pair.n} prompts from step {pair.before} to {pair.after}, "
+        "though no group between them had signal: the verifier pays everyone"
+    )
+    return Finding("pays_everyone", "severe", evidence, 1 - p, pair.before, pair.after)
 
 
 def _is_too_good(before: float, since: Sequence[StepRecord], view: View) -> bool:

@@ -27,6 +27,8 @@ def read_hub(name: str, options: Mapping[str, str], *, hub_answers: Callable[[],
     for option in options:
         if option not in OPTIONS:
             raise InputError(f"pool.source: {source} has no option {option!r}; it takes {', '.join(OPTIONS)}")
+    if not name:
+        raise InputError("pool.source: hub: names no data set; give its folder or its hub id, such as hub:openai/gsm8k")
     folder = Path(name).expanduser()
     if not folder.is_dir() and (folder.is_file() or name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise InputError(f"pool.source: no folder {name}; give a data set's folder or its hub id, such as openai/gsm8k")

@@ -83,6 +83,8 @@ def _make_rows(tasks: list[str], options: dict[str, Any]) -> Iterator[dict[str, 
     except ImportError as error:
         raise InputError(f"needs reasoning-gym ({error}): pip install 'grpo-harness[reasoning]'") from None
     for task in tasks:
+        if not task:
+            raise InputError("it names no task; give one, such as reasoning:chain_sum")
         if task not in factory.DATASETS or task == "composite":
             raise InputError(f"no task named {task}{_nearest(task, sorted(factory.DATASETS))}")
     size, seed = _whole(options, "size", 500), _whole(options, "seed", 0)

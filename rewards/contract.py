@@ -195,6 +195,11 @@ def load_function(name: str) -> RewardFunction:
     ``rewards.solution`` (a module with ``score``), ``package.module:function`` or ``path/file.py:function``.
     """
     module_name, colon, attribute = _split(name)
+    if not module_name or (module_name.startswith(".") and not module_name.endswith(".py")) or not attribute:
+        raise InputError(
+            f"reward.function: {name!r} names no function; give rewards.math, package.module:function or "
+            "file.py:function"
+        )
     try:
         module = (
             _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)

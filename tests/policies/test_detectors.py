@@ -190,6 +190,19 @@ def test_nothing_wrong_any_more_is_paid_from_higher_up_too_if_every_step_surpris
     assert ("pays_everyone" in found(make_snapshot(steps))) == seen
 
 
+def test_dev_that_rises_without_a_gradient_was_paid_for_nothing() -> None:
+    """As in the gym's pays-all.2.llm: nearly all was right when the verifier broke, so the steps alone tell nothing."""
+    nearly = series(15, completion__correct_rate=from_step(11, 1.0, 0.96), group__mixed_rate=from_step(11, 0.0, 0.3))
+    looks, pair = (make_look(10, 0.78), make_look(15, 1.0)), PairedLook(10, 15, 200, 44, 0)
+    broke = make_snapshot(nearly, evaluations=looks, paired_dev=(pair,))
+    assert "no group between them had signal" in found(broke)["pays_everyone"].evidence
+    learnt = series(15, completion__correct_rate=from_step(11, 1.0, 0.96), group__mixed_rate=from_step(12, 0.0, 0.3))
+    momentum = replace(broke, paired_dev=(replace(pair, gained=20),))
+    went_back = replace(broke, steps=(*nearly[:10], replace(nearly[10], parent=5), *nearly[11:]))
+    for other in (replace(broke, steps=learnt), momentum, went_back, replace(broke, evaluations=looks[:1])):
+        assert "pays_everyone" not in found(other)
+
+
 def test_completions_that_could_not_be_judged_are_no_wrong_ones_that_are_paid() -> None:
     errored = series(
         16, completion__errored_rate=from_step(9, 0.25, 0.0), completion__correct_rate=from_step(9, 0.45, 0.6),
