@@ -34,7 +34,9 @@ def over_time(s: Snapshot, width: int, plot_rows: int, signal_rows: int) -> Line
     gutter = _gutter(width)
     room = width - gutter
     steps = Steps(1, max(2, s.steps_done))
-    lines = [title("learning", width, "●┤ dev with interval, ★ best  ⠒⠒ adjusted reward")]
+    wide = gutter == GUTTER_WITH_LIMITS
+    legend = "●┤ dev with interval, ★ best  ⠒⠒ adjusted reward" if wide else "● dev  ★ best  ⠒ adjusted"
+    lines = [title("learning", width, legend)]
     lines += _learning(s, steps, gutter, room, plot_rows)
     lines.append(Text().append(f"{'changes':<{gutter}}", "dim").append_text(_changes(s, steps, room)))
     signal = _signal(s, steps, room)
@@ -116,13 +118,16 @@ def _signal_legend(s: Snapshot, width: int) -> Text:
     last = s.steps[-1].metrics if s.steps else {}
     line = Text().append("─ ", "dim").append("groups", "bold")
     for name, metric, glyph, style in SIGNAL_PARTS:
-        if name != "errored" or last.get(metric):
-            line.append(f"  {glyph} ", style).append(f"{name} {last.get(metric, math.nan):.0%}" if last else name)
+        share = last.get(metric, 0.0)
+        # Where there is no room for all, those that there are.
+        if share >= 0.005 or (name != "errored" and (not last or _gutter(width) == GUTTER_WITH_LIMITS)):
+            line.append(f"  {glyph} ", style).append(f"{name} {share:.0%}" if last else name)
     return line.append(" " + "─" * max(0, width - line.cell_len - 1), "dim")
 
 
 def metrics(s: Snapshot, width: int) -> Lines:
-    """Sparklines, each cell in the style of its band: plain, yellow beyond the first limit, red beyond the second."""
+    """Sparklines, each cell in the style of its worst step: plain, yellow beyond the first limit, red beyond the
+    second. So a breach shows at every width."""
     gutter = _gutter(width)
     room = width - gutter
     steps = Steps(1, max(2, s.steps_done))
@@ -131,7 +136,7 @@ def metrics(s: Snapshot, width: int) -> Lines:
     rows = (  # name, metric, format, limits in the direction of harm
         ("KL", "kl/mean", ".3f", (0.5, 1.5)),
         ("entropy", "entropy/mean", ".3f", (LOW_ENTROPY * start, NO_ENTROPY * start)),
-        ("cut", "completion/truncated_rate", ".0%", (0.1, 0.3)),
+        ("truncated", "completion/truncated_rate", ".0%", (0.1, 0.3)),
         ("length", "completion/tokens_mean", ".1f", (0.9 * s.knobs.max_tokens, 0.97 * s.knobs.max_tokens)),
         ("grad", "grad/norm", ".3f", (HIGH_GRADIENT * usual, WILD_GRADIENT * usual)),
     )
@@ -147,13 +152,14 @@ def metrics(s: Snapshot, width: int) -> Lines:
         style = style_of(value)
         mark = {"bold red": "‼", "yellow": "!"}.get(style, " ")
         low = None if metric in ("entropy/mean", "completion/tokens_mean") else 0.0
-        columns = steps.columns(s.buckets.get(metric, ()), room)
-        line = Text().append(f"{name:<8}", "dim").append(f"{value:>6{form}}{mark}" if s.steps else f"{'-':>6} ", style)
+        buckets = s.buckets.get(metric, ())
+        styles = [style_of(worst) for worst in steps.worst(buckets, room, lowest=falling)]
+        line = Text().append(f"{name:<9}", "dim").append(f"{value:>6{form}}{mark}" if s.steps else f"{'-':>6} ", style)
         if gutter == GUTTER_WITH_LIMITS:
             limit = f"{warn:.0%}" if metric.endswith("_rate") else f"{warn:.2g}"
             line.append(f" ok{'>' if falling else '<'}{limit}" if math.isfinite(warn) else "", "dim")
         line.truncate(gutter, pad=True)
-        lines.append(line.append_text(draw_sparkline(columns, low, style_of)))
+        lines.append(line.append_text(draw_sparkline(steps.columns(buckets, room), low, styles)))
     return lines
 
 

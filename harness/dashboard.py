@@ -45,7 +45,7 @@ shows when that was. A knob set by hand is pinned: no policy touches it until it
 The letters below the curve are changes: r rules, l LLM, m manual (a person), e experiment, ↩ rollback;
 green helped, red hurt, yellow not judged. Groups: only mixed ones teach. Adjusted reward is the reward
 minus what was expected of the prompts drawn, so harder prompts do not lower it.
-Colours of KL, entropy, cut (at max_tokens), length and grad(ient norm): yellow !, red ‼ beyond their limits.
+Colours of KL, entropy, truncated (cut at max_tokens), length, grad(ient norm): yellow !, red ‼ beyond their limits.
 """
 NARROW, WIDE, TALL = 70, 100, 30
 
@@ -131,8 +131,8 @@ def _overview(s: Snapshot, width: int, room: int, look: Look, now: float, machin
     plot_rows = room - 35 if room >= 45 else 8 if room >= 32 else 6 if tall else 4
     curves = over_time(s, left, plot_rows, signal_rows) + metrics(s, left)
     state = knobs(s, right) + experiment(s, right)
-    if tall:
-        state += pool(s, right) + budget(s, right, machine)
+    for pane in (pool(s, right), budget(s, right, machine)):
+        state += pane if tall or len(state) + len(pane) <= len(curves) else []
     if room >= 45:
         state += checkpoints(s, right, 5)
     upper = beside(curves, fit(state, len(curves)), left, width)

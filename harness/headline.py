@@ -26,8 +26,8 @@ EXPECTED = re.compile(r"\b([a-z]+/[a-z_]+) (rises|falls)\b")
 MOVED = re.compile(r"([a-z]+/[a-z_]+) (\S+) -> (\S+),")
 WHY_NO_SIGNAL = {
     "group/all_zero_rate": "too hard",
-    "group/all_one_rate": "too easy",
     "group/flat_rate": "only the form is paid",
+    "group/all_one_rate": "too easy",
 }
 
 
@@ -59,11 +59,11 @@ def is_it_learning(s: Snapshot) -> Answer:
     if gain <= noise:
         style = "warn" if len(looks) > 3 else "plain"
         return Answer("NOT YET", style, f"{course}: {gain:+.3f} is within the noise of two looks, {noise:.3f}")
-    since = flat_since(looks)
-    peak = f"best {best.accuracy:.3f} at step {best.step}"
-    if since is not None:
-        return Answer("LEARNED", "good", f"{course} ({gain:+.3f}), flat since step {since}; {peak}")
-    return Answer("LEARNING", "good", f"{course} ({gain:+.3f}), {peak}")
+    told = f"{course} ({gain:+.3f}), best {best.accuracy:.3f} at step {best.step}"
+    test = {look.step: look.accuracy for look in s.evaluations if look.split == "test"}
+    if s.run.ended and len(test) > 1 and best.step in test:
+        told += f"; test {test[min(test)]:.3f} -> {test[best.step]:.3f}"
+    return Answer("LEARNING" if flat_since(looks) is None else "LEARNED", "good", told)
 
 
 def flat_since(looks: Sequence[EvaluationRecord]) -> int | None:
@@ -89,7 +89,7 @@ def _alike(one: EvaluationRecord, other: EvaluationRecord) -> bool:
 
 
 def is_it_stuck(s: Snapshot) -> Answer:
-    """By the groups of the newest steps: only mixed ones teach."""
+    """By the groups of the newest steps, of which only mixed ones teach, and by dev, whether that still helps."""
     steps = s.steps[-RECENT:]
     if not steps:
         return Answer("NO STEP YET", "plain", "")
@@ -105,7 +105,12 @@ def is_it_stuck(s: Snapshot) -> Answer:
     if errored > 0.02:
         return Answer("REWARD FAILS", "bad", f"on {errored:.0%} of the completions; {told}")
     if mixed >= GOOD_MIXED:
-        return Answer("NO", "good", told)
+        since = flat_since(s.dev)
+        return (
+            Answer("NO", "good", told)
+            if since is None
+            else Answer("PLATEAU", "warn", f"dev is level since step {since}; {told}")
+        )
     cut = _mean(steps, "completion/truncated_rate")
     told += f"; {cut:.0%} of completions are cut at max_tokens" if cut > MUCH else ""
     return Answer("PARTLY", "warn", told) if mixed >= POOR_MIXED else Answer("YES", "bad", told)

@@ -8,7 +8,7 @@ which light and dark themes both keep legible.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -52,6 +52,20 @@ class Steps:
             shown.append(before)
         return shown
 
+    def worst(self, buckets: Sequence[Bucket], width: int, *, lowest: bool) -> list[float]:
+        """The highest (or ``lowest``) single step of each column, with ``columns``'s way with empty ones."""
+        extremes: list[float | None] = [None] * width
+        for bucket in buckets:
+            if self.first <= bucket.first <= self.last:
+                x, value = self.column(bucket.first, width), bucket.low if lowest else bucket.high
+                known = extremes[x]
+                extremes[x] = value if known is None else min(known, value) if lowest else max(known, value)
+        shown, before = [], math.nan
+        for extreme in extremes:
+            before = before if extreme is None else extreme
+            shown.append(before)
+        return shown
+
 
 # ---------------------------------------------------------------- one line
 
@@ -66,12 +80,13 @@ def compute_sparkline(values: Sequence[float], width: int, low: float | None, hi
     return "".join(_block(value, bottom, top) for value in shown)
 
 
-def draw_sparkline(values: Sequence[float], low: float | None, style_of: Callable[[float], str]) -> Text:
-    """One cell for each of ``values``, in the style of the band that the value lies in."""
+def draw_sparkline(values: Sequence[float], low: float | None, styles: Sequence[str]) -> Text:
+    """One cell for each of ``values``, in its style."""
     real = [value for value in values if math.isfinite(value)]
     bottom, top = (min(real) if low is None else low, max(real)) if real else (0.0, 0.0)
     return paint(
-        (_block(value, bottom, top), style_of(value)) if math.isfinite(value) else (" ", "") for value in values
+        (_block(value, bottom, top), style) if math.isfinite(value) else (" ", "")
+        for value, style in zip(values, styles, strict=True)
     )
 
 

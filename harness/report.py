@@ -231,7 +231,7 @@ def find_next_steps(
     best = max(dev, key=lambda look: look.accuracy, default=None)
     flat = flat_since(dev)
     if flat is not None and run.stop_reason.startswith("budget of"):
-        say(f"Dev has been flat since step {flat}: more steps of the same would add little; harder prompts might.")
+        say(f"Dev has been level since step {flat}: more steps of the same would add little; harder prompts might.")
     elif best is not None and best is dev[-1] and len(dev) > 1 and run.stop_reason.startswith("budget of"):
         say("Dev was at its best at the last look: more steps may help.", f"grpo resume {run.name}{_more(run)}")
     elif change and verdict == "unclear" and not bottleneck:

@@ -56,6 +56,22 @@ def test_whether_it_is_stuck_is_told_by_its_groups_with_the_reason(
     assert why in answer.text
 
 
+def test_groups_that_teach_while_dev_is_level_are_a_plateau() -> None:
+    level = looks(0.40, 0.90, 0.91, 0.90, 0.91, 0.90)
+    answer = is_it_stuck(make_snapshot(make_steps(60), evaluations=level))
+    assert answer.word == "PLATEAU"
+    assert answer.text.startswith("dev is level since step 10; ")
+    assert is_it_stuck(make_snapshot(make_steps(60), evaluations=level[:3])).word == "NO"
+
+
+def test_the_test_scores_are_told_when_it_has_ended() -> None:
+    tests = (replace(make_look(0, 0.4), split="test"), replace(make_look(10, 0.8), split="test"))
+    running = make_snapshot(make_steps(10), evaluations=(*looks(0.40, 0.85), *tests))
+    assert "test" not in is_it_learning(running).text
+    ended = replace(running, run=replace(running.run, status="finished"))
+    assert is_it_learning(ended).text.endswith("; test 0.400 -> 0.800")
+
+
 def test_a_verdict_on_record_is_what_is_told() -> None:
     change = replace(make_change(5, "max_tokens", 20, 30), verdict="helped", measured=MEASURED)
     answer = did_it_help(make_snapshot(make_steps(9), decisions=(change,)))

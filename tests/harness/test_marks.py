@@ -48,7 +48,7 @@ def test_a_sparkline_never_fails_and_never_outgrows_its_room(
 
 @given(st.lists(NUMBERS, max_size=50), BOUND)
 def test_a_drawn_sparkline_has_a_cell_for_every_value(values: list[float], low: float | None) -> None:
-    line = draw_sparkline(values, low, lambda value: "red" if value > 0 else "")
+    line = draw_sparkline(values, low, ["red" if value > 0 else "" for value in values])
     assert len(line.plain) == len(values)
     assert [mark == " " for mark in line.plain] == [not math.isfinite(value) for value in values]
 
@@ -59,6 +59,13 @@ def test_columns_hold_the_mean_of_their_steps() -> None:
     assert Steps(1, 4).columns(buckets, 4) == [1.0, 2.0, 3.0, 4.0]
     assert Steps(1, 2).columns(buckets[:1], 4)[0] == 1.0
     assert all(math.isnan(value) for value in Steps(1, 4).columns([], 3))
+
+
+def test_a_columns_worst_step_is_not_averaged_away() -> None:
+    buckets = [Bucket(1, 2, 0.1, 0.2, 0.9), Bucket(3, 2, 0.3, 0.3, 0.4)]
+    assert Steps(1, 8).worst(buckets, 4, lowest=False) == [0.9, 0.4, 0.4, 0.4]
+    assert Steps(1, 8).worst(buckets, 1, lowest=True) == [0.1]
+    assert all(math.isnan(value) for value in Steps(1, 4).worst([], 3, lowest=True))
 
 
 def test_a_column_weighs_its_buckets_by_their_steps() -> None:
