@@ -11,7 +11,7 @@ from harness.types import Action, Snapshot
 
 USAGE = {
     "set": "set knob=value ...",
-    "focus": "focus easier | harder | uniform | 0.5",
+    "focus": "focus easier | harder | unset | 0.5",
     "release": "release knob",
     "pause": "pause",
     "resume": "resume",
@@ -20,7 +20,7 @@ USAGE = {
     "save": "save NAME (not a number, best or final)",
     "sample": "sample",
     "evaluate": "evaluate",
-    "rollback": "rollback STEP | best",
+    "rollback": "rollback STEP | NAME | best",
     "branch": "branch STEPS knob=value,... [knob=value,...]",
     "policy": "policy rules | fixed | llm | replay:RUN",
 }
@@ -43,8 +43,8 @@ def parse_action(words: Sequence[str]) -> Action:
                 return Action("release", argument=knob)
             case "save", [name] if _is_checkpoint_name(name):
                 return Action("save", argument=name)
-            case "rollback", [step] if step == "best" or step.isdecimal():
-                return Action("rollback", argument=step if step == "best" else int(step))
+            case "rollback", [target] if target.isdecimal() or target == "best" or _is_checkpoint_name(target):
+                return Action("rollback", argument=int(target) if target.isdecimal() else target)
             case "branch", [_, _, *_]:
                 parse_branch(" ".join(rest))
                 return Action("branch", argument=" ".join(rest))
@@ -84,4 +84,5 @@ def check_action(words: Sequence[str], snapshot: Snapshot) -> Action:
 def _is_checkpoint_name(name: str) -> bool:
     """Letters, digits and marks, but nothing that already names a checkpoint: a step, best, final."""
     marks = all(c.isalnum() or c in "-_." for c in name)
-    return bool(name) and marks and not name.isdecimal() and name not in ("best", "final")
+    number = name.lstrip("-").replace(".", "", 1).isdecimal()
+    return bool(name) and marks and not number and name not in ("best", "final")

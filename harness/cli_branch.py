@@ -46,8 +46,11 @@ def branch(
     if is_alive_run(record):
         for asked in (*first, action):
             store.add_command(record.id, asked, note=note)
-        print(f"asked of {record.name}, which compares {len(settings) + 1} settings in {steps} steps each; grpo watch "
-              f"{record.name} shows it")  # fmt: skip
+        if as_json:
+            print(json.dumps({"run": record.name, "asked": True}))
+        else:
+            print(f"asked of {record.name}, which compares {len(settings) + 1} settings in {steps} steps each; "
+                  f"grpo watch {record.name} shows it")  # fmt: skip
         return
     logged = bool(store.load_decisions_at(record.id, record.last_step + 1))  # what the run ended with takes its step
     total = record.last_step + logged + steps * (len(settings) + 1)

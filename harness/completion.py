@@ -19,7 +19,7 @@ SPEC_ENDINGS = (".toml", ".json")
 NEXT_WORDS = {
     "set": [f"{knob}=" for knob in KNOB_NAMES],
     "release": list(KNOB_NAMES),
-    "focus": ["easier", "harder", "uniform"],
+    "focus": ["easier", "harder", "unset"],
     "rollback": ["best"],
     "policy": list(POLICIES),
 }

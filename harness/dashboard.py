@@ -31,7 +31,7 @@ LOOK                                   ACT (each asks first, and takes a note)
 1 overview    2 decisions              p  pause, or go on
 3 samples     4 run and checkpoints    n  next: one step while paused
 Tab   the next screen                  s  set a knob, which pins it
-↑ ↓   scroll   PgUp PgDn  by pages     f  focus: easier, harder, uniform, 0.5
+↑ ↓   scroll   PgUp PgDn  by pages     f  focus: easier, harder, unset, 0.5
 /     show only what holds a word      r  release a pinned knob
 ← →   a step back, a step forward      x  samples of the fixed prompts
 Space plays the run back   End  now    w  write a checkpoint

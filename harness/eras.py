@@ -65,6 +65,9 @@ def check_changes(run: str, changes: Changes) -> None:
             raise InputError(
                 f"{name}: cannot change on a resume, it makes the run what it is; start a new run with grpo run"
             )
+        if name == "policy.kind":
+            kind = changes[name]["to"]
+            raise InputError(f"{name}: switched between steps: grpo act {run} policy {kind} --no-wait, then resume")
         if section == "knobs":
             knob = name.partition(".")[2]
             raise InputError(

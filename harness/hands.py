@@ -17,7 +17,7 @@ from harness.types import Action, Snapshot
 PAGE = 10
 ASKS = {
     "s": ("set ", "knob=value ..."),
-    "f": ("focus ", "easier, harder, uniform or a pass rate"),
+    "f": ("focus ", "easier, harder, unset or a pass rate"),
     "r": ("release ", "a pinned knob"),
     "w": ("save ", "a name"),
     "b": ("rollback ", "best or a step"),

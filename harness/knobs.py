@@ -55,8 +55,8 @@ def check_value(name: str, value: KnobValue, bounds: Mapping[str, tuple[float, f
 
 
 def compute_focus(word: str, focus: float | None, bounds: Mapping[str, tuple[float, float]]) -> float | None:
-    """``easier``, ``harder``, ``uniform`` or a number as the next focus (a target pass rate)."""
-    if word == "uniform":
+    """``easier``, ``harder``, ``unset`` or a number as the next focus (a target pass rate)."""
+    if word == "unset":
         return None
     if word in ("easier", "harder"):
         low, high = bounds["focus"]
@@ -66,7 +66,7 @@ def compute_focus(word: str, focus: float | None, bounds: Mapping[str, tuple[flo
     try:
         return _finite(word)
     except ValueError:
-        raise Refused(f"focus takes easier, harder, uniform or a pass rate such as 0.5, not {word!r}") from None
+        raise Refused(f"focus takes easier, harder, unset or a pass rate such as 0.5, not {word!r}") from None
 
 
 def apply_changes(

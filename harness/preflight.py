@@ -9,7 +9,7 @@ lowest reward of the range (or 0 where penalties go below).
     gold          the reference answer of every row has full marks (harness/references.py)
     silence       nothing for empty, blank and meaningless texts and for empty tags
     echo          nothing for the prompt repeated (by chance on a few rows)
-    tricks        no more than half for several answers, a denied one, or one that is taken back
+    tricks        no more than 0.6 for several answers, a denied one, or one that is taken back
     others        less than half for the right answers of other rows, or for the most common answer
     partial       a wrong answer in the right form is worth at least what silence is
     pure          the same text has the same reward again, in another order, alone, in a process with another hash seed

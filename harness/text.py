@@ -46,8 +46,8 @@ def format_bytes(size: float) -> str:
 
 
 def format_knob(value: KnobValue) -> str:
-    """``0.7``; without a focus prompts are drawn uniformly."""
-    return "uniform" if value is None else f"{value:g}"
+    """``0.7``; an unset focus leaves the draw to the sampler."""
+    return "unset" if value is None else f"{value:g}"
 
 
 def format_changes(changes: Mapping[str, Mapping[str, Any]]) -> str:

@@ -42,7 +42,7 @@ ACTIONS = {
     "abstain": "take the first candidate of the rules, or go on if there is none",
     "continue": "change nothing",
     "set": "new values of knobs, in changes",
-    "focus": "aim the draw of prompts: argument easier, harder, uniform or a pass rate such as 0.5",
+    "focus": "aim the draw of prompts: argument easier, harder, unset or a pass rate such as 0.5",
     "evaluate": "measure dev now",
     "sample": "completions of the fixed prompts now, for people",
     "save": "a checkpoint under the name in argument",
@@ -227,7 +227,7 @@ def _action(kind: str, changes: Mapping[str, KnobValue], argument: str | int | N
 
 
 def _value(value: KnobValue) -> str:
-    return "uniform" if value is None else f"{value:g}"
+    return "unset" if value is None else f"{value:g}"
 
 
 def _lines(described: Mapping[str, str]) -> str:

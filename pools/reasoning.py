@@ -81,7 +81,7 @@ def _make_rows(tasks: list[str], options: dict[str, Any]) -> Iterator[dict[str, 
     try:
         from reasoning_gym import factory
     except ImportError as error:
-        raise InputError(f"needs reasoning-gym ({error}): pip install 'grpo-harness[reasoning]'") from None
+        raise InputError(f"needs reasoning-gym ({error}): pip install reasoning-gym==0.1.25") from None
     for task in tasks:
         if not task:
             raise InputError("it names no task; give one, such as reasoning:chain_sum")

@@ -14,7 +14,7 @@ from tests.builders import make_checkpoint, make_snapshot
         ("set temperature=0.9 max_tokens=30", Action("set", {"temperature": 0.9, "max_tokens": 30})),
         ("focus easier", Action("focus", argument="easier")),
         ("focus harder", Action("focus", argument="harder")),
-        ("focus uniform", Action("focus", {"focus": None})),
+        ("focus unset", Action("focus", {"focus": None})),
         ("focus 0.4", Action("focus", {"focus": 0.4})),
         ("release temperature", Action("release", argument="temperature")),
         ("pause", Action("pause")),
@@ -25,6 +25,7 @@ from tests.builders import make_checkpoint, make_snapshot
         ("save before-lunch_1.0", Action("save", argument="before-lunch_1.0")),
         ("rollback best", Action("rollback", argument="best")),
         ("rollback 40", Action("rollback", argument=40)),
+        ("rollback before-lunch", Action("rollback", argument="before-lunch")),
         ("policy fixed", Action("policy", argument="fixed")),
     ],
 )
@@ -51,7 +52,7 @@ def test_wrong_arguments_are_answered_with_the_usage_of_that_verb(words: str) ->
 
 @pytest.mark.parametrize("words", ["set temperature", "set temperature=hot", "set temperature=nan", "focus soft"])
 def test_values_that_are_none_name_what_is_wrong(words: str) -> None:
-    with pytest.raises(InputError, match=r"temperature|easier, harder, uniform"):
+    with pytest.raises(InputError, match=r"temperature|easier, harder, unset"):
         parse_action(words.split())
 
 

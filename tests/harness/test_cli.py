@@ -85,7 +85,7 @@ WRONG = [
     (["act", "nosuch", "pause"], "no run named nosuch"),
     (["act", "latest", "dance"], "no action 'dance'; actions are: set knob=value"),
     (["act", "latest", "set", "temperature=warm"], "temperature needs a number, not 'warm'"),
-    (["act", "latest", "focus", "left"], "focus takes easier, harder, uniform"),
+    (["act", "latest", "focus", "left"], "focus takes easier, harder, unset"),
     (["runs", "--db", "postgresql://x/y"], "is not a SQLite file"),
     (["runs", "--db", "x" * 5000], "is too long for the name of a file"),
     (["run", "x" * 5000 + ".toml"], "is too long for the name of a file"),

@@ -98,7 +98,7 @@ def test_a_frame_fits_the_terminal_and_answers_the_three_questions(width: int, h
         "stuck?    NO  80% of groups teach (mixed)",
         "changed?  NOT AS EXPECTED SO FAR  max_tokens 20 -> 30 at step",
         "12 of 128", "5,000 tokens/s", "heard 2 s ago",
-        "─ learning", "★", "█ mixed 80%", "KL ", "entropy", "cut", "length", "grad",
+        "─ learning", "★", "█ mixed 80%", "KL ", "entropy", "truncated", "length", "grad",
         "─ knobs", "⚑", "@120", "─ open experiment", "─ decisions", "save lunch",
     ):  # fmt: skip
         assert words in text, words
@@ -134,7 +134,7 @@ def test_the_changes_and_the_curves_stand_on_the_same_columns() -> None:
 def test_values_beyond_their_limits_are_marked_without_colours() -> None:
     lines = show(make_busy_snapshot({"kl/mean": 0.6, "completion/truncated_rate": 0.5}), color=False).splitlines()
     assert next(line for line in lines if line.startswith("KL")).split()[1] == "0.600!"
-    assert next(line for line in lines if line.startswith("cut")).split()[1] == "50%‼"
+    assert next(line for line in lines if line.startswith("truncated")).split()[1] == "50%‼"
 
 
 def test_shapes_alone_tell_the_parts_without_colours() -> None:

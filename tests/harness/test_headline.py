@@ -124,7 +124,7 @@ def test_looks_and_refusals_are_no_changes(decisions: tuple[object, ...]) -> Non
 
 
 def test_decisions_are_told_as_changes_or_verbs() -> None:
-    assert format_decision(make_change(1, "focus", None, 0.65)) == "focus uniform -> 0.65"
+    assert format_decision(make_change(1, "focus", None, 0.65)) == "focus unset -> 0.65"
     assert format_decision(make_decision_record(1, "rollback", argument=40)) == "rollback 40"
     assert format_decision(make_decision_record(1, "evaluate")) == "evaluate"
     back = make_decision_record(1, "rollback", argument=4, changes={"beta": {"from": 0.1, "to": 0.0}})

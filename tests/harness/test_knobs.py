@@ -85,7 +85,7 @@ def test_one_bad_change_refuses_all_of_them() -> None:
         ("harder", 0.3, 0.15),
         ("easier", 0.9, 0.95),
         ("harder", 0.1, 0.05),
-        ("uniform", 0.4, None),
+        ("unset", 0.4, None),
         ("0.25", 0.4, 0.25),
     ],
 )
@@ -94,7 +94,7 @@ def test_focus_words(word: str, focus: float | None, expected: float | None) -> 
 
 
 def test_an_unknown_focus_word_is_refused() -> None:
-    with pytest.raises(Refused, match="easier, harder, uniform"):
+    with pytest.raises(Refused, match="easier, harder, unset"):
         compute_focus("hard", None, DEFAULT_BOUNDS)
 
 
@@ -133,7 +133,7 @@ def test_bad_assignments_are_refused(words: list[str], message: str) -> None:
     ("action", "words"),
     [
         (Action("set", {"temperature": 0.9, "max_tokens": 30}), "temperature=0.9 max_tokens=30"),
-        (Action("focus", {"focus": None}), "focus=uniform"),
+        (Action("focus", {"focus": None}), "focus=unset"),
         (Action("rollback", argument=40), "rollback 40"),
         (Action("continue"), "continue"),
     ],
