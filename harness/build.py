@@ -195,7 +195,7 @@ class Run:
         self.run_id = run_id
         self.interrupted = interrupted
         self.resumed = resumed
-        store.patience = Patience(interrupted, say=_say, note=self._note)
+        store.patience = Patience(interrupted, say=_say, note=self._note, beat=self._beat_waiting)
         row = store.load_run(run_id)
         self.name: str = row["name"]
         self.folder = Path(row["folder"])
@@ -268,6 +268,14 @@ class Run:
     def wall_s(self) -> float:
         return self._wall_before + time.monotonic() - self._started
 
+    def _is_of_era(self, step: int) -> bool:
+        """Not what the era before left behind when it had gone back further: its decisions are not taken again."""
+        eras = self.store.load_run(self.run_id)["eras"]
+        return not eras or not eras[-1]["weights_step"] < step <= eras[-1]["last_step"]
+
+    def _beat_waiting(self) -> None:
+        self.progress("waiting for disk or database", 0, 0)
+
     def _warming_up(self, phase: str, done: int, total: int) -> None:
         """Progress of the warm start, of which nothing is kept: Ctrl-C need not wait for its end."""
         if self.interrupted.is_set():
@@ -279,7 +287,7 @@ class Run:
         spec, parts, store = self.parts.spec, self.parts, self.store
         checkpoints = Checkpoints(store, self.run_id, self.folder / "checkpoints", keep=spec.checkpoint.keep)
         checkpoints.drop_orphans()
-        newest, damaged = checkpoints.find_newest() if self.resumed else (None, [])
+        newest, damaged = checkpoints.find_newest(self._is_of_era) if self.resumed else (None, [])
         for step in damaged:
             store.record_event(self.run_id, step, "warning", f"the checkpoint of step {step} is damaged: passed over")
         if newest is None and damaged:
@@ -487,8 +495,10 @@ def resume_run(
     row = store.load_run(record.id)
     parts = build_parts(spec)
     changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)
-    newest, _ = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1).find_newest()
     measured = find_measured(changes)
+    came_through = {0, *store.load_ancestors(record.id, row["weights_step"])}
+    checkpoints = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1)
+    newest, _ = checkpoints.find_newest(came_through.__contains__)
     era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
     # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
     store.adopt_run(

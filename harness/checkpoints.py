@@ -61,11 +61,14 @@ class Checkpoints:
         steps = ", ".join(str(checkpoint.step) for checkpoint, _ in checkpoints) or "none"
         raise Refused(f"no checkpoint {'best' if target is None else target}; there are: {steps}")
 
-    def find_newest(self, *, before: int | None = None) -> tuple[CheckpointRecord | None, list[int]]:
-        """The newest one (of a step ``before``) that is intact, and the steps of the damaged ones passed over."""
+    def find_newest(
+        self, among: Callable[[int], bool] = lambda step: True
+    ) -> tuple[CheckpointRecord | None, list[int]]:
+        """The newest one ``among`` those whose step passes that is intact, and the steps of the damaged ones passed
+        over."""
         damaged: list[int] = []
         for checkpoint, hashes in reversed(self.store.load_checkpoints(self.run_id)):
-            if before is not None and checkpoint.step >= before:
+            if not among(checkpoint.step):
                 continue
             if is_intact(Path(checkpoint.path), hashes):
                 return checkpoint, damaged

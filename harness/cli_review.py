@@ -19,7 +19,7 @@ from harness.completion import complete_run
 from harness.errors import InputError
 from harness.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, open_reader
 from harness.places import database_url, is_alive_run
-from harness.text import format_ago, format_duration
+from harness.text import clean, format_ago, format_duration
 
 if TYPE_CHECKING:
     from harness.types import RunRecord
@@ -72,7 +72,7 @@ def render_runs(rows: Sequence[dict[str, Any]], *, now: float) -> Table:
         table.add_column(column, overflow="fold", justify=justify, no_wrap=column != "status")
     for row in rows:
         gone = row["status"] in ("running", "paused") and not row["alive"]
-        status = f"{row['status']}: {row['stop_reason']}" if row["stop_reason"] else row["status"]
+        status = f"{row['status']}: {clean(row['stop_reason'])}" if row["stop_reason"] else row["status"]
         best = "-" if row["best_step"] is None else row["best_step"]
         cells = [row["run"], row["policy"], row["seed"], row["steps"], best]
         cells += [format_duration(row["wall_s"]), format_ago(now - row["created"])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from threading import Event
 
 from harness.branch import Move, next_move
 from harness.errors import Diverged, Refused, RunFailed
+from harness.places import RESTARTED
 from harness.session import Session
 from harness.types import (
     ONLY_NOW,
@@ -75,12 +77,7 @@ class Controller:
         session = self.session
         if session.state.policy != self.policy.kind:
             self.policy = self.build_policy(session.state.policy)
-        logged = self.store.load_decisions_at(self.run_id, session.state.last_step + 1)
-        if logged and not session.state.paused:
-            session.ask()  # its looks are part of the record
-            # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop.
-            again = [d for d in logged if d.refused is None and d.action.kind not in ONLY_NOW]
-            session.tell(*again, logged=True)
+        if not session.state.paused and self._repeat_logged():
             return
         commands = self.store.load_waiting(self.run_id)
         if commands:
@@ -89,10 +86,23 @@ class Controller:
             asked = [Decision(c.action, "manual", c.note or "asked by a person", command_id=c.id) for c in commands]
             session.tell(*due, *asked, verdicts=move.verdicts if move else ())
         elif session.state.paused:
-            self.store.beat(self.run_id, "paused", 0, 0, session.wall_s)
+            session.progress("paused", 0, 0)
             time.sleep(POLL_S)
         else:
             self._decide(session.ask())
+
+    def _repeat_logged(self, *, take_step: bool = True) -> bool:
+        """Apply what was decided for the next step before the process ended. Whether there was anything."""
+        logged = self.store.load_decisions_at(self.run_id, self.session.state.last_step + 1)
+        if not logged:
+            return False
+        self.session.ask()  # its looks are part of the record
+        # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop. Nobody did where it
+        # died after a stop and was started again.
+        left_out = ONLY_NOW - {"stop"} if os.environ.get(RESTARTED) else ONLY_NOW
+        again = [d for d in logged if d.refused is None and d.action.kind not in left_out]
+        self.session.tell(*again, logged=True, take_step=take_step)
+        return True
 
     def _decide(self, snapshot: Snapshot) -> None:
         """First what earlier changes did: one that hurt is undone, and else the policy decides knowing it. An open
@@ -143,6 +153,8 @@ class Controller:
     def _close_branch(self) -> None:
         """One that has had all its steps is closed even where the budget has no step left after it."""
         if self.session.state.branch is None:
+            return
+        if self._repeat_logged(take_step=False):  # killed after it was closed
             return
         move = self._find_move(self.session.ask())
         if move is not None and move.closes:

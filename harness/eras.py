@@ -34,7 +34,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str]) -> tuple[
     """The run, the spec it would go on with, and how that differs from its own. Raises InputError when it lives, has
     nothing left to do, or would become another run."""
     record = store.find_run(name)
-    refuse_running(record.name, record.status, record.pid, record.host, record.process)
+    refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
     tree = store.load_run(record.id)["spec"]
     spec = parse_spec(apply_overrides(copy.deepcopy(tree), overrides))
     changes = compute_changes(parse_spec(tree).model_dump(mode="json"), spec.model_dump(mode="json"))

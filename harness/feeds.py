@@ -34,7 +34,7 @@ def _event(e: EventRecord) -> Lines:
     return [
         Text()
         .append(f"{e.step:>5} ", "dim")
-        .append(f"{e.level:<11}", "red" if e.level == "error" else "yellow")
+        .append(f"{e.level:<11}", "yellow" if e.level == "warning" else "red")
         .append(e.text)
     ]
 

@@ -49,7 +49,7 @@ def check_policy(kind: str, store: RunReader | None) -> str:
     if store is None:
         raise InputError(f"policy.kind: no run named {name} to replay: there is no database yet")
     run = store.match_run(name)
-    refuse_running(run.name, run.status, run.pid, run.host, run.process)
+    refuse_running(run.name, run.status, run.pid, run.host, run.process, run.heartbeat)
     return f"{REPLAY}{run.name}"
 
 

@@ -14,6 +14,7 @@ from harness.errors import InputError
 from harness.hub import check_model_folder
 from harness.names import KNOWN_MODELS
 from harness.places import database_url
+from harness.text import clean_lines
 
 if TYPE_CHECKING:
     from harness.reader import RunReader
@@ -118,7 +119,7 @@ LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
 
 def complain(message: str, code: int) -> NoReturn:
     """One line on stderr, and the end with exit code ``code``."""
-    brief = LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}…{word[0][-KEPT:]}", message)
+    brief = LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}…{word[0][-KEPT:]}", clean_lines(message))
     print(f"grpo: {brief}", file=sys.stderr)
     raise SystemExit(code)
 

@@ -118,7 +118,7 @@ def render_report(
         reasons=_reasons(course.oldest[:10], history.newest[-10:]),
         costs=_costs(course.seconds, history.run.wall_s),
         cost_text=_cost_text(history),
-        notes=[event for event in history.events if event.level in ("warning", "error")][-NOTES:],
+        notes=[event for event in history.events if event.level != "info"][-NOTES:],
         reproduce=_reproduce(history),
         by_hand=sum(d.source == "manual" for d in acted),
         versions=_versions(history.manifest),

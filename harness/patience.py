@@ -19,12 +19,21 @@ R = TypeVar("R")
 
 
 class Patience:
-    """Waits until ``interrupted`` is set (Ctrl-C). ``say`` tells people now, ``note`` puts it in the run's record."""
+    """Waits until ``interrupted`` is set (Ctrl-C). ``say`` tells people now, ``note`` puts it in the run's record,
+    ``beat`` is called before each attempt: who waits is not hung."""
 
-    def __init__(self, interrupted: Event, *, say: Callable[[str], None], note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        interrupted: Event,
+        *,
+        say: Callable[[str], None],
+        note: Callable[[str], None],
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self.interrupted = interrupted
         self.say = say
         self.note = note
+        self.beat = beat
 
     def outlast(self, fault: StoreUnavailable, attempt: Callable[[], R]) -> R:
         """``attempt`` once more, at growing intervals, until it works. Raises StoreUnavailable when interrupted."""
@@ -36,6 +45,7 @@ class Patience:
         def again() -> R:
             if self.interrupted.is_set():
                 raise fault  # without one more attempt, which can take the seconds that SQLite waits for a lock
+            self.beat()
             return attempt()
 
         def remind(_: object) -> None:

@@ -14,6 +14,10 @@ from harness.types import RunRecord, Status
 PREFIX = "sqlite:///"
 SUPERVISOR = "GRPO_SUPERVISOR"
 """The environment variable with the number of the process that starts a run again when it dies."""
+SILENT_S = 1800.0
+"""A process that has said nothing for so long is taken for hung, or on another machine for dead."""
+RESTARTED = "GRPO_RESTARTED"
+"""The environment variable that says that this process takes the place of one that died."""
 
 
 def database_url(folder: str, url: str | None) -> str:
@@ -53,13 +57,14 @@ def best_link(step: int, dev_accuracy: float) -> str:
 
 def is_alive_run(run: RunRecord) -> bool:
     """Whether the process that drives it, or drove it last, lives."""
-    return is_alive(run.pid, run.host, run.process)
+    return is_alive(run.pid, run.host, run.process, run.heartbeat)
 
 
-def is_alive(pid: int, host: str, process: str) -> bool:
-    """Whether a process lives. Of another machine nothing is known, so there it counts as alive."""
+def is_alive(pid: int, host: str, process: str, heartbeat: float) -> bool:
+    """Whether a process lives, ``heartbeat`` in epoch seconds. On another machine (or in a container that is gone) it
+    counts as alive until it has been silent for SILENT_S."""
     if host != socket.gethostname():
-        return True
+        return time.time() - heartbeat < SILENT_S
     if process:
         return process == identify(pid)
     try:  # a machine without /proc: another process may have that number by now, which cannot be seen
@@ -71,10 +76,14 @@ def is_alive(pid: int, host: str, process: str) -> bool:
     return pid > 0
 
 
-def refuse_running(name: str, status: Status, pid: int, host: str, process: str) -> None:
+def refuse_running(name: str, status: Status, pid: int, host: str, process: str, heartbeat: float) -> None:
     """Raises InputError when a process that lives drives the run."""
-    if status in ("running", "paused") and is_alive(pid, host, process):
-        raise InputError(f"{name} is still running (process {pid}); grpo watch {name} shows it")
+    if status in ("running", "paused") and is_alive(pid, host, process, heartbeat):
+        where, until = "", ""
+        if host != socket.gethostname():
+            where = f" on {host}"
+            until = f"; it counts as gone when nothing was heard of it for {SILENT_S / 60:.0f} min"
+        raise InputError(f"{name} is still running (process {pid}{where}); grpo watch {name} shows it{until}")
 
 
 def identify(pid: int) -> str:

@@ -241,7 +241,8 @@ class RunReader:
         found = (
             "SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id "
             "WHERE run_id = :run AND state != 'superseded' "
-            "AND step > (SELECT era_start FROM runs WHERE id = :run) ORDER BY step, groups.id"
+            "AND step > coalesce((SELECT json_extract(eras, '$[#-1].last_step') FROM runs WHERE id = :run), 0) "
+            "ORDER BY step, groups.id"
         )
         rows = c.execute(found, {"run": run_id})
         return [(step, prompt, label, *_count(correct, rewards)) for step, prompt, label, correct, rewards in rows]

@@ -19,7 +19,7 @@ from harness.reader import RunReader, load_json
 from harness.spec import RunSpec, parse_spec
 from harness.types import Decision, RunRecord
 
-NOT_REPEATED = ("pause", "resume", "policy")
+NOT_REPEATED = ("pause", "resume", "step", "policy")
 """Who drove the run, and when it stood still: nobody is there to resume a replay."""
 STEP = "SELECT id, parent, knobs, metrics FROM steps WHERE run_id = ? AND step = ? AND state != 'superseded'"
 GROUPS = "SELECT prompt_id, kind, rewards, correct, tokens FROM groups WHERE step_id = ? ORDER BY id"
@@ -60,7 +60,7 @@ def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, 
     """The run and the spec that takes it again as ``new_name`` ("": any). Raises InputError when the run lives, took
     no step, or changed what it measures on its way."""
     record = store.find_run(name)
-    refuse_running(record.name, record.status, record.pid, record.host, record.process)
+    refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
     row = store.load_run(record.id)
     if row["eras"]:
         raise InputError(

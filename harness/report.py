@@ -274,7 +274,7 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
 def _headline(review: Mapping[str, Any]) -> RenderableType:
     text = Text()
     text.append(f"{review['run']}: {review['status']}", style="bold")
-    text.append(f" ({review['stop_reason']})" if review["stop_reason"] else "")
+    text.append(f" ({clean(review['stop_reason'])})" if review["stop_reason"] else "")
     text.append(
         f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"

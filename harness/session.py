@@ -63,22 +63,24 @@ class Session(Verbs):
         ``logged`` decisions come from the record (a resume) and are applied verbatim, without a second row. The
         ``verdicts`` on earlier ones are recorded with them. Raises RunFailed when the reward is broken.
         """
-        step = self.state.last_step + 1
-        judged: list[tuple[Decision, dict[str, dict[str, KnobValue]], str | None]] = []
-        for decision in decisions:
-            try:
-                judged.append((decision, apply_decision(self.state, decision, self.settings), None))
-            except Refused as refusal:
-                judged.append((decision, {}, str(refusal)))
-        new, in_force = [] if logged else judged, self.state.in_force()
-        self.store.record_decisions(self.run_id, step, new, verdicts=verdicts, **in_force)
-        for decision, _, refused in judged:
-            if decision.action.kind != "continue":
-                what = describe(decision.action) + (f" refused: {refused}" if refused else "")
-                log.info("step=%d decision by %s: %s | %s", step, decision.source, what, decision.evidence)
-            if refused is None:
-                self._carry_out(decision, step)
-        once = any(decision.action.kind == "step" and refused is None for decision, _, refused in judged)
+        step, once = self.state.last_step + 1, False
+        for turn in _take_turns(decisions):
+            judged: list[tuple[Decision, dict[str, dict[str, KnobValue]], str | None]] = []
+            for decision in turn:
+                try:
+                    judged.append((decision, apply_decision(self.state, decision, self.settings), None))
+                except Refused as refusal:
+                    judged.append((decision, {}, str(refusal)))
+            new, in_force = [] if logged else judged, self.state.in_force()
+            self.store.record_decisions(self.run_id, step, new, verdicts=verdicts, **in_force)
+            verdicts = ()
+            for decision, _, refused in judged:
+                if decision.action.kind != "continue":
+                    what = describe(decision.action) + (f" refused: {refused}" if refused else "")
+                    log.info("step=%d decision by %s: %s | %s", step, decision.source, what, decision.evidence)
+                if refused is None:
+                    self._carry_out(decision, step)
+                    once = once or decision.action.kind == "step"
         if take_step and (once or not self.state.paused) and self.stopped is None:
             self._step(step)
 
@@ -173,13 +175,15 @@ class Session(Verbs):
         return drawn, lambda groups: self.pool.top_up(groups, n, seed=seed(len(groups), "draw"), **aim)
 
     def _restore(self, why: str) -> None:
-        """The newest checkpoint from before the weights in memory, which are of no use. Raises RunFailed when that
-        has not helped: the decision policy had its turn after each time."""
+        """The newest checkpoint that the weights in memory, which are of no use, came through. Raises RunFailed when
+        that has not helped: the decision policy had its turn after each time."""
         if self.state.branch is None:
             self._lost_in_a_row += 1
         else:  # to know that is what the arm was tried for
             self.state.branch = replace(self.state.branch, lost=True)
-        newest, _ = self.checkpoints.find_newest(before=self.state.weights_step)
+        lost = self.state.weights_step
+        came_through = {0, *self.store.load_ancestors(self.run_id, lost)} - {lost}
+        newest, _ = self.checkpoints.find_newest(came_through.__contains__)
         if newest is None or self._lost_in_a_row > RESTORES_IN_A_ROW:
             raise RunFailed(f"{why}, and going back did not help: lower knobs.learning_rate or trainer.max_grad_norm")
         self.note("error", f"{why}: going back to the checkpoint of step {newest.step}")
@@ -192,8 +196,14 @@ class Session(Verbs):
         self.state.load_json(saved)
         if saved["era"] == self.settings.era:
             self.pool.load_state(saved["pool"])
-        else:  # an era begins here: what the pool knew was judged differently
+        else:  # an era begins here: what the pool knew, and what a branch compares, was judged differently
             self.state.last_step = self.settings.era_last_step
+            if self.state.branch is not None:
+                self.state.restore_knobs({"knobs": self.state.branch.knobs_of(0)}, {})
+                self.note(
+                    "warning", f"the branch from step {self.state.branch.start} is given up: a new era began in it"
+                )
+                self.state.branch = None
         last, weights = self.state.last_step, self.state.weights_step
         self.store.supersede_after(self.run_id, last, weights, live=self.store.load_ancestors(self.run_id, weights))
         self.store.record_decisions(self.run_id, last, [], **self.state.in_force())
@@ -202,7 +212,7 @@ class Session(Verbs):
     def finish(self, status: Status, reason: str) -> None:
         """Record how the run ended."""
         self.store.end_run(self.run_id, status, reason, self.wall_s)
-        self.note("error" if status == "failed" else "info", f"{status}: {reason}")
+        self.note("critical" if status == "failed" else "info", f"{status}: {reason}")
 
     # ------------------------------------------------------------ looks
 
@@ -222,3 +232,14 @@ class Session(Verbs):
             self.sample()
         if first or arm_ends:
             self.save()
+
+
+def _take_turns(decisions: Sequence[Decision]) -> list[list[Decision]]:
+    """The decisions in order, cut after each that goes to other weights: what follows it is judged by the knobs, and
+    by the open branch or none, that it leaves."""
+    turns: list[list[Decision]] = [[]]
+    for decision in decisions:
+        turns[-1].append(decision)
+        if decision.action.kind in ("rollback", "branch"):
+            turns.append([])
+    return [turn for turn in turns if turn] or [[]]

@@ -208,7 +208,7 @@ class RunStore(RunReader):
         """Make this process the one that drives the run, with new ``values`` of its columns and, if given, the start
         of a new ``era``. Raises InputError when another process that lives drives it."""
         run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
-        refuse_running(run["name"], run["status"], run["pid"], run["host"], run["process"])
+        refuse_running(run["name"], run["status"], run["pid"], run["host"], run["process"], run["heartbeat"])
         adopted = {"status": "running", "stop_reason": "", **_this_process(), **_heartbeat()}
         c.execute(update(RUN).where(RUN.c.id == run_id).values(**adopted | values))
         old = COMMAND.c.state.in_(("waiting", "taken")) & COMMAND.c.action.in_(ONLY_NOW)
@@ -446,7 +446,7 @@ class RunStore(RunReader):
 def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
     name = run["name"]
     ended = run["status"] in ENDED
-    if not ended and is_alive(run["pid"], run["host"], run["process"]):
+    if not ended and is_alive(run["pid"], run["host"], run["process"], run["heartbeat"]):
         return
     why = run["stop_reason"] or run["status"]
     gone = f"{name} has ended ({why})" if ended else f"the process of {name} is gone"
@@ -621,9 +621,10 @@ def _begin_era(c: Connection, run_id: int, era: Mapping[str, Any]) -> None:
     """From here on nothing is compared with what was before. Step numbers go on after the highest ever decided for,
     so that no decision of the old era is applied again; looks at the same weights are taken anew."""
     start = era["weights_step"]
-    here = (EVALUATION.c.run_id == run_id) & (EVALUATION.c.step == start)
+    of_run = EVALUATION.c.run_id == run_id
+    here = of_run & (EVALUATION.c.step == start)
     seen = {row.split: row.accuracy for row in c.execute(select(EVALUATION.c.split, EVALUATION.c.accuracy).where(here))}
-    c.execute(delete(EVALUATION).where(here))
+    c.execute(delete(EVALUATION).where(of_run & (EVALUATION.c.step >= start)))
     last = max(
         c.execute(select(func.coalesce(func.max(table.c.step), start)).where(table.c.run_id == run_id)).scalar_one()
         for table in (STEP, DECISION)

@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.places import SUPERVISOR, is_alive_run
+from harness.places import RESTARTED, SILENT_S, SUPERVISOR, is_alive_run
 from harness.reader import find_reader
 from harness.store import find_store
 from harness.types import RunRecord
@@ -22,9 +22,9 @@ from harness.types import RunRecord
 RESTARTS = 5
 """How often a run is started again without having got further than before."""
 PAUSES_S = (1, 2, 4, 8, 16)
-SILENT_S = 1800.0
-"""A process that has said nothing for so long is taken for hung, and killed."""
 POLL_S = 1.0
+INTERRUPTED = 130
+"""Exit code, as a shell has it after Ctrl-C."""
 
 
 def grpo(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -61,7 +61,8 @@ class Supervisor:
         while True:
             kills_before = count_memory_kills()
             # A process group of its own, so that Ctrl-C reaches it once: from here.
-            self.child = grpo(words, process_group=0, env=os.environ | {SUPERVISOR: str(os.getpid())})
+            told = {SUPERVISOR: str(os.getpid()), **({RESTARTED: "1"} if words is self.again else {})}
+            self.child = grpo(words, process_group=0, env=os.environ | told)
             hung = self._wait()
             code, record = self.child.returncode, self._record()
             # Exit code 1 with a run that still counts as running: it could not even begin, e.g. for a lock.
@@ -75,12 +76,13 @@ class Supervisor:
             step = record.last_step if record else 0
             tries = 1 if step > furthest else tries + 1
             furthest = max(furthest, step)
-            if record is not None:
+            if record is not None and record.pid == self.child.pid:  # it came as far as driving the run
                 words = self.again
             if tries > RESTARTS:
                 return self._give_up(record, f"{reason}, {tries} times without getting beyond step {step}")
             self._note(record, "warning", f"the process {reason}; started again ({tries} of at most {RESTARTS})")
-            self.ending.wait(PAUSES_S[tries - 1])
+            if self.ending.wait(PAUSES_S[tries - 1]):
+                return INTERRUPTED
 
     def _wait(self) -> str:
         """Until the process has ended. Why it was killed, if it was killed from here."""
@@ -124,7 +126,7 @@ class Supervisor:
         return True
 
     def _give_up(self, record: RunRecord | None, why: str) -> int:
-        self._note(record, "error", f"the process {why}: not started again")
+        self._note(record, "critical", f"the process {why}: not started again")
         with suppress(HarnessError):
             store = find_store(self.url)
             if record is not None and store is not None:

@@ -390,7 +390,7 @@ class Asked:
 class Snapshot:
     """A bounded view of a run: its size does not grow with the number of steps. Steps and evaluations are those of
     the present era, ``paired_dev`` compares the newest look at dev with the best one and those shortly before;
-    ``faults`` are the newest events of level error, ``commands`` a person's newest actions."""
+    ``faults`` are the newest events of level error, not how a run ended, ``commands`` a person's newest actions."""
 
     run: RunRecord
     step: int

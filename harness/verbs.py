@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from harness.branch import open_branch
 from harness.checkpoints import Checkpoints, read_state
@@ -95,7 +96,7 @@ class Verbs:
         self.trainer.load(Path(checkpoint.path))
         self.state.restore_knobs(saved, changes)
         if pool:
-            self.pool.load_state(saved["pool"])
+            self._recall_pool(saved)
         self.state.weights_step = checkpoint.step
         self.store.roll_back(self.run_id, checkpoint.step, live=self.store.load_ancestors(self.run_id, checkpoint.step))
         self.store.update_run(self.run_id, knobs=asdict(self.state.knobs))
@@ -108,7 +109,7 @@ class Verbs:
         if state.branch is None:
             start = self.save()
             if start.step != state.last_step:  # all arms begin with what the pool knew then
-                self.pool.load_state(read_state(Path(start.path))["pool"])
+                self._recall_pool(read_state(Path(start.path)))
             state.branch = open_branch(action, start=start.step, last_step=state.last_step, knobs=state.knobs)
             return f"a branch from step {start.step}; its arms end with step {state.branch.last}"
         branch = state.branch.finish(state.weights_step, state.last_step)
@@ -116,6 +117,11 @@ class Verbs:
         self.rollback(target, branch.knobs_of(arm), pool=True)
         state.branch = branch if branch.arm < len(branch.arms) else None
         return f"{branch.name(arm)} from step {target}"
+
+    def _recall_pool(self, saved: Mapping[str, Any]) -> None:
+        """What the pool knew at a checkpoint; of an earlier era nothing, since it was judged differently."""
+        if saved["era"] == self.settings.era:
+            self.pool.load_state(saved["pool"])
 
     def write_checkpoint(self, name: str = "") -> tuple[CheckpointRecord, dict[str, str]]:
         self.progress("saving", 0, 1)

@@ -84,6 +84,8 @@ class Dashboard:
                     return
                 os.kill(os.getpid(), signal.SIGSTOP)  # Ctrl-Z, with the terminal given back
                 while not in_foreground(fd):
+                    if self.hands.left:  # told to end, or the terminal is gone
+                        return
                     time.sleep(REFRESH_S)
 
     def say(self, text: str) -> None:

@@ -228,7 +228,7 @@ def test_another_pool_may_be_said(judged: Run) -> None:
 
 
 def test_what_is_not_measured_changes_without_an_era(judged: Run) -> None:
-    resumed = again(judged, "evaluate.every=2", "checkpoint.keep=5", "policy.kind=rules")
+    resumed = again(judged, "evaluate.every=2", "checkpoint.keep=5")
     assert review(judged)["eras"] == []
     assert any("evaluate.every 4 -> 2" in event["text"] for event in review(judged)["events"])
     assert resumed.parts.spec.checkpoint.keep == 5
@@ -245,6 +245,7 @@ def test_the_command_refuses_and_names_the_mend(program: Program) -> None:
     for flags, said in (
         (["--set", "seed=4"], "seed: cannot change on a resume"),
         (["--set", "knobs.temperature=0.5"], "grpo act r set temperature=..."),
+        (["--set", "policy.kind=fixed"], "grpo act r policy fixed --no-wait"),
         (["--set", "reward.rnage=3"], "did you mean range"),
         (["--accept", "everything"], "--accept takes reward or data"),
     ):

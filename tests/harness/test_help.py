@@ -263,19 +263,6 @@ def test_runs_are_listed_with_when_they_began(
     with pytest.raises(SystemExit):
         main()
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == [
-        "run",
-        "status",
-        "policy",
-        "seed",
-        "steps",
-        "best",
-        "step",
-        "time",
-        "began",
-        "why",
-        "it",
-        "ended",
-    ]
+    assert head.split() == ["run", "policy", "seed", "steps", "best", "time", "began", "status"]
     assert [row.split()[0] for row in rows] == ["night-1", "night-2", "day"]
     assert all("3 h ago" in row for row in rows)

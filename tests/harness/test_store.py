@@ -21,7 +21,7 @@ from sqlmodel import SQLModel
 
 from harness.errors import InputError
 from harness.migrations import MIGRATIONS
-from harness.places import age_of, database_url, identify, is_alive, is_alive_run
+from harness.places import SILENT_S, age_of, database_url, identify, is_alive, is_alive_run
 from harness.reader import find_reader
 from harness.report import build_review
 from harness.snapshot import (
@@ -542,9 +542,11 @@ def test_a_process_is_alive_until_it_ended(store: RunStore, run_id: int) -> None
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for process in (identify(os.getpid()), ""):  # "" is what a machine without /proc knows of it
-        assert is_alive(os.getpid(), host, process)
-        assert not is_alive(ended.pid, host, process)
-        assert is_alive(ended.pid, "a host far away", process)
+        now = time.time()
+        assert is_alive(os.getpid(), host, process, now - 1e6)
+        assert not is_alive(ended.pid, host, process, now)
+        assert is_alive(ended.pid, "a host far away", process, now - 60)
+        assert not is_alive(ended.pid, "a host far away", process, now - SILENT_S)
 
 
 def test_a_process_that_nobody_has_waited_for_is_dead() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.places import is_alive
+from harness.places import is_alive_run
 from harness.supervise import count_memory_kills, describe_death
 from tests.conftest import Program
 
@@ -72,7 +72,7 @@ def test_a_run_that_waits_for_the_database_is_not_taken_for_hung(program: Progra
         time.sleep(8)  # longer than the supervisor waits for its own line
         held = program.store().find_run("held")
         assert held.pid == before.pid
-        assert is_alive(held.pid, held.host, held.process)
+        assert is_alive_run(held)
         holder.execute("ROLLBACK")
     output, _ = supervisor.communicate(timeout=120)
     assert supervisor.returncode == 0, output
@@ -130,7 +130,7 @@ def test_ctrl_c_reaches_the_run_through_its_supervisor(program: Program) -> None
     assert "grpo resume cut" in output
     record = program.store().find_run("cut")
     assert record.status == "stopped"
-    assert not is_alive(record.pid, record.host, record.process)
+    assert not is_alive_run(record)
 
 
 def test_deaths_are_told_with_the_kernels_reason() -> None:
