@@ -186,6 +186,36 @@ def test_a_branch_that_the_budget_ends_with_is_closed_all_the_same(controller: C
     assert controller.session.state.last_step == 12
 
 
+def test_a_kill_after_it_was_closed_closes_it_once(
+    controller: Controller, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(run, Action("branch", argument="4 learning_rate=0.01"))
+
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(controller, "_score", kill)
+    with pytest.raises(KeyboardInterrupt):
+        controller.run()
+    run.store.update_run(run.run_id, pid=2**22 + 1)
+    assert resume_run(run.store, run.name, Event()).drive() == ("finished", "budget of 12 steps spent")
+    kept = [argument for _, _, argument, _, _ in branches(run) if argument.startswith("keep")]
+    assert len(kept) == 1
+
+
+def test_a_new_era_gives_up_what_the_old_one_compared(controller: Controller, run: Run) -> None:
+    ask(run, Action("branch", argument="2 learning_rate=0.01"))
+    for _ in range(2):
+        controller._boundary()
+    controller.session.ask()  # the end of an arm is looked at and saved
+    run.store.update_run(run.run_id, pid=2**22 + 1)
+    again = resume_run(run.store, run.name, Event(), overrides=["reward.errored_limit=0.5"])
+    state = again.build_controller().session.state
+    assert state.branch is None
+    assert state.knobs.learning_rate == 1e-3
+    assert rows(run, "SELECT text FROM events WHERE text LIKE 'the branch from step 4 is given up%'")
+
+
 def test_a_kill_in_the_second_arm_goes_on_as_if_it_had_not_been(controller: Controller, run: Run) -> None:
     ask(run, Action("branch", argument="3 learning_rate=0.01"))
     for _ in range(5):

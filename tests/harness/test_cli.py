@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.cli import main
+from harness.options import complain
 from tests.conftest import Program
 
 Check = Callable[[list[str], str], None]
@@ -160,3 +161,10 @@ def test_a_name_that_is_taken_or_a_run_that_is_unknown(program: Program) -> None
 def test_help_and_version(program: Program) -> None:
     assert program.run("--version").stdout.startswith("grpo 0.")
     assert "Start with: grpo run" in program.run().stdout
+
+
+def test_what_a_reward_quotes_of_a_completion_cannot_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        complain("failed: cannot parse \x1b]0;mine\x07\nlog: log.txt", 1)
+    said = capsys.readouterr().err
+    assert said == "grpo: failed: cannot parse �]0;mine�\nlog: log.txt\n"

@@ -90,6 +90,15 @@ def test_weights_that_overflow_are_restored_and_the_rules_slow_down(driven: tupl
     assert any("going back to the checkpoint of step 3" in event["text"] for event in document["events"])
 
 
+def test_lost_weights_are_those_of_the_lineage_and_not_the_newest_by_number(driven: tuple[Run, Session]) -> None:
+    _, session = driven
+    drive(session, 2)
+    assert max(c.step for c in session.ask().checkpoints) == 6
+    session.tell(Decision(Action("rollback", argument=3), "rules", "6 did harm"))
+    session.tell(Decision(Action("set", {"learning_rate": 1e38}), "rules", "far too much"))
+    assert (session.state.last_step, session.state.weights_step) == (8, 3)
+
+
 def test_a_model_that_cannot_be_sampled_any_more_is_restored(driven: tuple[Run, Session]) -> None:
     run, session = driven
     with torch.no_grad():

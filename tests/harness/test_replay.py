@@ -56,6 +56,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
         controller._boundary()
         command(("pause", {}, None))
         command(("rollback", {}, 5), ("evaluate", {}, None), ("rollback", {}, 4))
+        command(("step", {}, None))
         command(("resume", {}, None))
         controller._boundary()
         command(("policy", {}, "rules"))
@@ -66,7 +67,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run.store.close()
     assert {d["source"] for d in made["decisions"]} == {"llm", "rules", "manual"}
     assert {d["action"] for d in made["decisions"]} >= {"set", "focus", "rollback", "pause", "resume", "policy", "stop"}
-    assert made["steps"] == 10
+    assert made["steps"] == 11
     assert sum(d["refused"] is not None for d in made["decisions"]) == 2
     return folder
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from harness.build import Run, resume_run, start_run
 from harness.controller import Controller
+from harness.places import RESTARTED
 from harness.report import build_review, render_review
 from harness.session import Session
 from harness.snapshot import load_history
@@ -302,6 +303,59 @@ def test_a_rollback_may_carry_knobs_that_hold_from_its_first_step_on(session: Se
     session.state.pins = {"learning_rate"}
     session.tell(Decision(Action("rollback", {"learning_rate": 1e-6}, 3), "rules", "again"))
     assert "pinned" in review(run)["decisions"][-1]["refused"]
+
+
+def test_how_a_run_ended_is_no_fault_of_the_step_it_goes_on_from(session: Session, run: Run) -> None:
+    """Else the rules would slow down whoever mends a reward and resumes."""
+    session.tell(GO_ON)
+    session.finish("failed", "the reward failed on 30% of the completions")
+    assert session.ask().faults == ()
+    assert [(e["level"], e["text"][:6]) for e in review(run)["events"]][-1] == ("critical", "failed")
+
+
+def test_what_follows_a_rollback_is_judged_by_what_it_leaves(session: Session) -> None:
+    for _ in range(3):
+        session.tell(GO_ON)
+    session.tell(Decision(Action("set", {"learning_rate": 1e-3}), "rules", "faster"))
+    other = by_hand("branch", "2 learning_rate=1e-3")
+    session.tell(by_hand("rollback", 3), other, take_step=False)
+    assert session.state.branch is not None, "3e-4 of the checkpoint against 1e-3; before the rollback both were 1e-3"
+    session.tell(by_hand("rollback", 3), by_hand("set", temperature=0.9), take_step=False)
+    assert session.state.branch is None
+    assert session.state.knobs.temperature == 0.9
+
+
+def test_an_era_begins_with_the_weights_that_a_rollback_left(run: Run, controller: Controller) -> None:
+    session = controller.session
+    session.ask()
+    for _ in range(6):
+        session.tell(GO_ON)
+        session.ask()
+    session.tell(by_hand("rollback", 3), by_hand("stop"))
+    session.finish("stopped", "asked")
+    for _ in range(2):  # the second time as after a kill: the era has no checkpoint of its own yet
+        run.store.update_run(run.run_id, status="stopped")
+        again = resume_run(run.store, "s", Event(), overrides=["reward.errored_limit=0.5", "budget.steps=9"])
+        state = again.build_controller().session.state
+        assert (state.weights_step, state.last_step) == (3, 7)
+    with run.store.read() as c:
+        looks = {step for (step,) in c.execute("SELECT step FROM evaluations WHERE split = 'dev'")}
+    assert looks == {0}, "what was looked at beyond those weights is not compared any more"
+    assert len(review(run)["eras"]) == 1
+
+
+def test_a_stop_is_final_for_a_supervisor_and_not_for_a_person(
+    run: Run, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.session.ask()
+    controller.session.tell(GO_ON)
+    controller.session.tell(by_hand("stop"))  # and killed while the last weights are scored
+    run.store.update_run(run.run_id, pid=2**22 + 1)
+    with monkeypatch.context() as restarted:
+        restarted.setenv(RESTARTED, "1")
+        assert resume_run(run.store, "s", Event()).drive() == ("stopped", "asked")
+    run.store.update_run(run.run_id, status="running", pid=2**22 + 1)
+    assert resume_run(run.store, "s", Event(), overrides=["budget.steps=2"]).drive()[0] == "finished"
 
 
 def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -> None:

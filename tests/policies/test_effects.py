@@ -9,6 +9,7 @@ import pytest
 
 from harness.types import DecisionRecord, Knobs, PairedLook, Snapshot, StepRecord, Verdict
 from policies.effects import AFTER, LOOK_WITHIN, EffectJudge, Expectation, parse_expected
+from policies.question import build_tool
 from tests.builders import make_change, make_checkpoint, make_decision_record, make_look, make_snapshot, make_step
 
 MIXED = "group/mixed_rate"
@@ -51,6 +52,12 @@ def after_change(before: float, after: float, *, metric: str = MIXED, n: int = 1
 )
 def test_what_is_expected_is_read_from_the_words_of_a_decision(text: str, expected: list[Any]) -> None:
     assert parse_expected(text) == tuple(Expectation(*pair) for pair in expected)
+
+
+def test_whatever_the_llm_may_expect_is_judged_as_that() -> None:
+    expected = build_tool(make_snapshot())["input_schema"]["properties"]["expected"]["properties"]
+    for metric in expected["metric"]["enum"]:
+        assert parse_expected(f"{metric} falls") == (Expectation(metric, "falls"),)
 
 
 @pytest.mark.parametrize(
