@@ -2,7 +2,7 @@
 # make test    the same set-up, then lint, types and the whole test suite
 # make bench   a step against TRL's own, and what the harness itself costs (about half an hour, JSON)
 # make chaos   kill -9 at random moments, resume, compare bit for bit (about ten minutes)
-# make docs    docs/cli.md from the program
+# make docs    docs/cli.md and docs/spec.md from the program
 # make clean   removes .venv and caches, keeps runs
 
 PYTHON ?= python3
@@ -38,6 +38,7 @@ chaos: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m tests.cli_doc
+	$(BIN)/python -m tests.spec_doc
 
 # pip shows what it downloads, so the first minutes are not silent.
 $(READY): pyproject.toml constraints.txt

@@ -41,11 +41,15 @@ def act(
 
       grpo act latest focus harder --note "too many solved"
 
+      grpo act latest focus 0.5 | focus unset
+
       grpo act latest pause | resume | step | stop | sample | evaluate
 
       grpo act latest save before-lunch
 
-      grpo act latest rollback 40 | rollback best
+      grpo act latest rollback 40 | rollback best | rollback before-lunch
+
+      grpo act latest branch 6 learning_rate=5e-5
 
       grpo act latest release temperature
 

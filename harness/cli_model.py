@@ -35,7 +35,7 @@ def evaluate(
     spec: Annotated[
         str | None,
         typer.Option(
-            help="Of a model: recipe or file that gives pool and reward; an export has its own.",
+            help="Of a model: recipe or file with pool and reward; an export has its own; else recipe arithmetic.",
             autocompletion=complete_spec,
         ),
     ] = None,

@@ -136,7 +136,8 @@ def resume(
     """Go on with a stopped or killed run from its newest checkpoint, bit for bit.
 
     A change of what is measured or learned from (reward, pool, trainer, evaluate) must be said, and begins a new era:
-    nothing before it is compared any more.
+    nothing before it is compared any more. Name, seed, model, lora, warmstart and output stay; knobs and policy are
+    changed by grpo act RUN ... --no-wait.
 
     Examples:
 

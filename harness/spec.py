@@ -53,7 +53,8 @@ class ModelSpec(Section):
     may hold a PEFT adapter, which is trained on. ``base``: the model an adapter goes on, unset the one it names.
 
     ``chat`` sends prompts through the chat template, unset for every model but ``tiny``. ``max_length`` unset is the
-    model's own context. ``quantization`` keeps the base of an adapter in 4 bits (needs bitsandbytes).
+    model's own context. ``quantization`` keeps the base of an adapter in 4 bits (needs bitsandbytes). ``threads`` of
+    the processor, unset for all; results depend on it in the last bits.
     """
 
     name: Given = TINY
@@ -71,7 +72,8 @@ class ModelSpec(Section):
 
 
 class LoraSpec(Section):
-    """``rank`` 0 trains full weights; unset is 0 for the embedded model and 16 for a pretrained one."""
+    """An adapter of low rank instead of the whole weights. ``rank`` 0 trains full weights; unset is 0 for the embedded
+    model and 16 for a pretrained one. ``alpha``, ``dropout`` and ``target_modules`` are PEFT's."""
 
     rank: Annotated[int, Field(ge=0)] | None = None
     alpha: PositiveInt = 32
@@ -80,7 +82,8 @@ class LoraSpec(Section):
 
 
 class WarmstartSpec(Section):
-    """The supervised stage before GRPO, on demonstrations from the train split. ``steps`` 0 leaves it out."""
+    """The supervised stage before GRPO: ``steps`` batches over ``examples`` rows of the train split that have a
+    demonstration. ``steps`` 0 leaves it out."""
 
     examples: PositiveInt = 1000
     steps: Annotated[int, Field(ge=0)] = 0
@@ -172,7 +175,8 @@ class RewardSpec(Section):
 
 
 class TrainerSpec(Section):
-    """What is fixed for a run. top_p stays fixed because TRL's log-probs do not know of it.
+    """What is fixed for a run, by TRL's names where it has one. top_p stays fixed because TRL's log-probs do not know
+    of it. ``stop``: texts that end a completion.
 
     ``signal_only`` leaves completions without advantage out of the update (at beta 0, where the gradient is the
     same). ``micro_batch`` is how many go through the model at once: a matter of memory, not of the result.
@@ -206,8 +210,10 @@ class TrainerSpec(Section):
 
 
 class KnobsSpec(Section):
-    """The first values. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset leaves the draw to
-    pool.sampler."""
+    """The first values of what may change between steps, within [bounds]. A step rolls out ``prompts_per_step`` groups
+    of ``group_size`` completions of at most ``max_tokens``; ``beta`` weighs the KL to the start; ``focus`` is the pass
+    rate that a draw aims at. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset leaves the
+    draw to pool.sampler."""
 
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 64
@@ -235,7 +241,8 @@ class LlmSpec(Section):
     """What decision policy ``llm`` asks, every ``every`` steps and on severe findings. The key is the environment
     variable ANTHROPIC_API_KEY, the address ANTHROPIC_BASE_URL.
 
-    Prices are USD per million tokens; budget.usd needs them. One attempt may take ``time_limit`` seconds.
+    Prices are USD per million tokens; budget.usd needs them. An answer has at most ``max_tokens``. One attempt of at
+    most ``attempts`` may take ``time_limit`` seconds.
     """
 
     model: str = "claude-haiku-5-5"
@@ -263,7 +270,8 @@ class EvaluateSpec(Section):
 
 
 class SampleSpec(Section):
-    """Completions of the same fixed prompts every ``every`` steps, for people to read."""
+    """Completions of the same fixed ``prompts`` every ``every`` steps, for people to read; ``per_step`` more of each
+    step's own, the best and the worst of its groups."""
 
     every: PositiveInt = 25
     prompts: PositiveInt = 4
@@ -316,7 +324,8 @@ class OutputSpec(Section):
 
 
 class RunSpec(Section):
-    """Everything that decides a run. ``note`` is said at its start."""
+    """``name`` of the run, unset the recipe's or file's with a number. ``note`` is said at its start. ``seed`` is that
+    of model, draws and sampling."""
 
     name: str = ""
     note: str = ""

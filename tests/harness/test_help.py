@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,8 +18,8 @@ from typer.main import get_command
 from harness.cli import app, main
 from harness.errors import InputError
 from harness.text import format_ago
+from tests import cli_doc, spec_doc
 from tests.builders import create_run, make_store
-from tests.cli_doc import FILE, render
 
 Tab = Callable[..., list[str]]
 
@@ -64,8 +65,9 @@ def parse(root: typer.core.TyperCommand, line: str) -> None:
     command.make_context("grpo", words, parent=context)
 
 
-def test_the_reference_is_what_the_program_says() -> None:
-    assert FILE.read_text(encoding="utf-8") == render(), "docs/cli.md is stale: make docs"
+@pytest.mark.parametrize("page", [cli_doc, spec_doc])
+def test_the_reference_is_what_the_program_says(page: Any) -> None:
+    assert page.FILE.read_text(encoding="utf-8") == page.render(), f"{page.FILE.name} is stale: make docs"
 
 
 def test_help_and_wrong_words_load_nothing_heavy() -> None:

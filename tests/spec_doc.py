@@ -1,0 +1,87 @@
+"""docs/spec.md, from the spec itself: ``python -m tests.spec_doc`` (make docs) writes it anew."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from harness.knobs import DEFAULT_BOUNDS
+from harness.spec import RunSpec
+
+FILE = Path(__file__).parent.parent / "docs" / "spec.md"
+HEAD = """<!-- Written by the program: make docs -->
+
+# The spec
+
+One TOML (or JSON) file; every field has a default, so an empty one is a run. `--set section.field=value` overrides it
+on the command line; `grpo check` and `grpo run` name a field that is wrong, with the nearest right one. A resume may
+change budget, evaluate, checkpoint, alerts, and, in a new era, reward, pool and trainer (`grpo resume --help`).
+
+    seed = 3
+    [model]
+    name = "./my-model"
+    [knobs]
+    temperature = 0.9
+"""
+MARK = re.compile(r"``([^`]+)``")
+
+
+def render() -> str:
+    parts = [HEAD, _section("top level", RunSpec, [f for f, i in RunSpec.model_fields.items() if not _is_section(i)])]
+    parts += [_section(f"[{name}]", i.annotation) for name, i in RunSpec.model_fields.items() if _is_section(i)]
+    bounds = "\n".join(f"| `{name}` | {low:g} to {high:g} |" for name, (low, high) in DEFAULT_BOUNDS.items())
+    parts.append(
+        "## [bounds]\n\nWhat a knob may be set to, by a decision policy or a person: `temperature = [0.5, 1.2]`.\n\n"
+        f"| knob | unless given |\n|---|---|\n{bounds}\n"
+    )
+    return "\n".join(parts)
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)
+
+
+def _section(title: str, model: Any, names: list[str] | None = None) -> str:
+    told = MARK.sub(r"`\1`", inspect.cleandoc(model.__doc__))
+    rows = [
+        f"| `{name}` | {_describe_type(name, model)} | {_describe_default(model.model_fields[name])} |"
+        for name in names or model.model_fields
+        if name != "bounds"
+    ]
+    return "\n".join([f"## {title}", "", told, "", "| field | takes | default |", "|---|---|---|", *rows, ""])
+
+
+def _describe_type(name: str, model: Any) -> str:
+    """As JSON Schema has it, in a few words: ``"auto" or "float32"``, ``a number above 0``."""
+    return _say(model.model_json_schema()["properties"][name]).replace("|", "\\|")
+
+
+def _say(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_say(option) for option in schema["anyOf"] if option != {"type": "null"})
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    kind = schema.get("type")
+    if kind == "array":
+        inner = schema.get("prefixItems", [schema.get("items", {})])
+        return f"a list of {len(inner)} numbers" if len(inner) > 1 else f"a list: {_say(inner[0])}"
+    if kind == "object":
+        return f"a table: {_say(schema.get('additionalProperties', {}))}"
+    word = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}[str(kind)]
+    limits = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
+    return " ".join([word, *(f"{said} {schema[key]}" for key, said in limits.items() if key in schema)])
+
+
+def _describe_default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    return "unset" if value is None or value == "" else f"`{json.dumps(value)}`"
+
+
+if __name__ == "__main__":
+    FILE.write_text(render(), encoding="utf-8")
