@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import sys
 import time
@@ -42,7 +43,7 @@ from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
 from harness.names import REPLAY
 from harness.patience import Patience
-from harness.places import database_url
+from harness.places import RESTARTED, database_url
 from harness.process import prepare_process
 from harness.pulse import Pulse
 from harness.replay import check_same, load_repeated
@@ -334,6 +335,7 @@ class Run:
             budget_steps=spec.budget.steps,
             budget_hours=spec.budget.hours,
             interrupted=self.interrupted,
+            restarted=bool(os.environ.get(RESTARTED)),
         )
 
     def build_policy(self, kind: str, reader: SnapshotReader, checkpoints: Checkpoints) -> DecisionPolicy:

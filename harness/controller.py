@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +11,6 @@ from threading import Event
 
 from harness.branch import Move, next_move
 from harness.errors import Diverged, Refused, RunFailed
-from harness.places import RESTARTED
 from harness.session import Session
 from harness.types import (
     ONLY_NOW,
@@ -33,7 +31,8 @@ POLL_S = 0.2
 
 
 class Controller:
-    """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary."""
+    """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary.
+    ``restarted`` says that no person resumed the run: it died and was started again."""
 
     def __init__(
         self,
@@ -46,6 +45,7 @@ class Controller:
         budget_steps: int,
         budget_hours: float | None,
         interrupted: Event,
+        restarted: bool = False,
     ) -> None:
         self.session = session
         self.store = store
@@ -55,6 +55,7 @@ class Controller:
         self.budget_steps = budget_steps
         self.budget_hours = budget_hours
         self.interrupted = interrupted
+        self.restarted = restarted
         self.policy = build_policy(session.state.policy)
 
     def run(self) -> tuple[Status, str]:
@@ -99,7 +100,7 @@ class Controller:
         self.session.ask()  # its looks are part of the record
         # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop. Nobody did where it
         # died after a stop and was started again.
-        left_out = ONLY_NOW - {"stop"} if os.environ.get(RESTARTED) else ONLY_NOW
+        left_out = ONLY_NOW - {"stop"} if self.restarted else ONLY_NOW
         again = [d for d in logged if d.refused is None and d.action.kind not in left_out]
         self.session.tell(*again, logged=True, take_step=take_step)
         return True
