@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from harness.cli import main
 from harness.errors import InputError
 from harness.places import database_url
 from harness.report import build_review
@@ -81,6 +84,21 @@ class Program:
         if code is not None:
             assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def here(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """The same within this process, which has imported everything already: for commands that drive no run."""
+        out, err, ended = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.folder):
+            patch.setattr("sys.argv", ["grpo", *words])
+            for name, value in self._environment().items():
+                patch.setenv(name, value)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    main()
+                except SystemExit as end:
+                    ended = end.code if isinstance(end.code, int) else int(end.code is not None)
+        assert ended == code, f"exit {ended}\n{out.getvalue()}\n{err.getvalue()}"
+        return subprocess.CompletedProcess(words, ended, out.getvalue(), err.getvalue())
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """In the background; killed at the end of the test."""

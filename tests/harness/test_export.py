@@ -31,7 +31,7 @@ def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_best_is_exported_loads_anywhere_and_scores_the_same(tuned: Program) -> None:
-    done = tuned.run("export", "tuned", "--best", "--to", "model")
+    done = tuned.here("export", "tuned", "--best", "--to", "model")
     assert "grpo eval ./model" in done.stdout
     found = json.loads(tuned.run("eval", "./model", "--json").stdout)  # a fresh process, by the spec in the folder
     held = tuned.review("tuned")["heldout"]
@@ -45,7 +45,7 @@ def test_the_best_is_exported_loads_anywhere_and_scores_the_same(tuned: Program)
 
 
 def test_the_card_tells_what_the_record_holds(tuned: Program) -> None:
-    tuned.run("export", "tuned", "--checkpoint", "final", "--to", "carded")
+    tuned.here("export", "tuned", "--checkpoint", "final", "--to", "carded")
     card = (tuned.folder / "carded" / "README.md").read_text()
     held = tuned.review("tuned")["heldout"]
     assert card.startswith("---\nlibrary_name: transformers\n")
@@ -58,11 +58,11 @@ def test_the_card_tells_what_the_record_holds(tuned: Program) -> None:
 
 def test_an_adapter_alone(tuned: Program) -> None:
     if "rank = 4" not in (tuned.folder / "mini.toml").read_text():
-        refused = tuned.run("export", "tuned", "--adapter", "--to", "adapter", code=2)
+        refused = tuned.here("export", "tuned", "--adapter", "--to", "adapter", code=2)
         assert "has none" in refused.stderr
         assert not (tuned.folder / "adapter").exists()
         return
-    tuned.run("export", "tuned", "--adapter", "--to", "adapter")
+    tuned.here("export", "tuned", "--adapter", "--to", "adapter")
     assert (tuned.folder / "adapter" / "adapter_config.json").is_file()
     assert "library_name: peft" in (tuned.folder / "adapter" / "README.md").read_text()
 
@@ -78,11 +78,11 @@ def test_an_adapter_alone(tuned: Program) -> None:
 )
 def test_what_cannot_be_exported_is_said_and_leaves_nothing(tuned: Program, words: list[str], said: str) -> None:
     before = sorted(path.name for path in tuned.folder.iterdir())
-    assert said in tuned.run(*words, code=2).stderr
+    assert said in tuned.here(*words, code=2).stderr
     assert sorted(path.name for path in tuned.folder.iterdir()) == before
 
 
 def test_a_folder_that_cannot_be_written_is_said(tuned: Program) -> None:
     place = Path("mini.toml") / "model"
-    refused = tuned.run("export", "tuned", "--to", str(place), code=2)
+    refused = tuned.here("export", "tuned", "--to", str(place), code=2)
     assert "--to: " in refused.stderr

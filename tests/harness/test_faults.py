@@ -248,7 +248,7 @@ def test_the_command_refuses_and_names_the_mend(program: Program) -> None:
     words = ["run", "mini.toml", "--name", "r", "--steps", "2", "--set", "warmstart.steps=0"]
     program.run(*words, "--set", "reward.function=mine.py:reward", "--force")
     (program.folder / "mine.py").write_text(REWARD.format(value="0.5"))
-    refused = program.run("resume", "r", "--steps", "4", code=2)
+    refused = program.here("resume", "r", "--steps", "4", code=2)
     assert refused.stderr.count("\n") == 1
     assert "grpo resume r --accept reward" in refused.stderr
     for flags, said in (
@@ -258,7 +258,7 @@ def test_the_command_refuses_and_names_the_mend(program: Program) -> None:
         (["--set", "reward.rnage=3"], "did you mean range"),
         (["--accept", "everything"], "--accept takes reward or data"),
     ):
-        assert said in program.run("resume", "r", *flags, code=2).stderr
+        assert said in program.here("resume", "r", *flags, code=2).stderr
     stopped = program.run("resume", "r", "--steps", "4", "--accept", "reward", code=1)
     assert "preflight: constant: every one of" in stopped.stderr
     done = program.run("resume", "r", "--steps", "4", "--accept", "reward", "--force", "--json")

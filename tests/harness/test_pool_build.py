@@ -35,18 +35,18 @@ def easy(program: Program) -> Program:
 
 
 def test_what_is_kept_had_mixed_outcomes_and_the_same_spec_reads_it(easy: Program) -> None:
-    found = json.loads(easy.run(*BUILD, "--json").stdout)
+    found = json.loads(easy.here(*BUILD, "--json").stdout)
     rows = [json.loads(line) for line in (easy.folder / "pool.jsonl").read_text().splitlines()]
     assert found["kept"] == found["mixed"] == len(rows) > 10
     assert found["never"] + found["mixed"] + found["always"] == found["total"]
     assert all(row["pass_rate"] in (0.25, 0.5, 0.75) for row in rows)
     assert not (easy.folder / "pool.jsonl.part").exists()
     source = ["--set", "pool.source=pool.jsonl", "--set", "pool.splits.test=5"]
-    easy.run("probe", "mini.toml", *source, "--prompts", "2", "-n", "4", "--json")
+    easy.here("probe", "mini.toml", *source, "--prompts", "2", "-n", "4", "--json")
 
 
 def test_a_build_that_is_interrupted_goes_on_and_ends_in_the_same_file(easy: Program) -> None:
-    easy.run(*BUILD)
+    easy.here(*BUILD)
     whole = (easy.folder / "pool.jsonl").read_bytes()
     (easy.folder / "pool.jsonl").unlink()
     process = easy.start(*BUILD)
@@ -56,23 +56,23 @@ def test_a_build_that_is_interrupted_goes_on_and_ends_in_the_same_file(easy: Pro
     assert process.wait(60) == 130
     with part.open("a") as file:
         file.write('{"cut by a cra')
-    assert easy.run(*BUILD, "--set", "seed=7", code=2).stderr.startswith(
+    assert easy.here(*BUILD, "--set", "seed=7", code=2).stderr.startswith(
         "grpo: OUT: pool.jsonl.part is a build with another seed (0); give the same again, or delete"
     )
-    again = json.loads(easy.run(*BUILD, "--json").stdout)
+    again = json.loads(easy.here(*BUILD, "--json").stdout)
     assert again["before"] >= 3
     assert (easy.folder / "pool.jsonl").read_bytes() == whole
 
 
 def test_it_stops_at_the_size_asked_for(easy: Program) -> None:
-    found = json.loads(easy.run(*BUILD, "--size", "5", "--json").stdout)
+    found = json.loads(easy.here(*BUILD, "--size", "5", "--json").stdout)
     assert found["kept"] == 5
     assert found["never"] + found["mixed"] + found["always"] < found["total"]
     assert len((easy.folder / "pool.jsonl").read_text().splitlines()) == 5
 
 
 def test_without_a_mixed_outcome_nothing_is_written_and_the_mend_is_said(easy: Program) -> None:
-    done = easy.run(*BUILD, "--set", "reward.function=rewards.solution", code=2)
+    done = easy.here(*BUILD, "--set", "reward.function=rewards.solution", code=2)
     assert "had mixed outcomes in 4 completions" in done.stderr
     assert "try more completions (-n) or another source" in done.stderr
     assert not (easy.folder / "pool.jsonl").exists()
@@ -80,9 +80,9 @@ def test_without_a_mixed_outcome_nothing_is_written_and_the_mend_is_said(easy: P
 
 def test_a_pool_can_be_built_for_the_model_of_a_run(easy: Program) -> None:
     easy.run("run", "mini.toml", "--name", "night", "--steps", "2", "--plain", "--force")
-    found = json.loads(easy.run(*BUILD, "--size", "3", "--model", "night", "--json").stdout)
+    found = json.loads(easy.here(*BUILD, "--size", "3", "--model", "night", "--json").stdout)
     assert found["kept"] == 3
-    assert easy.run(*BUILD[:2], "other.jsonl", *BUILD[3:], "--model", "nigt", code=2).stderr.startswith(
+    assert easy.here(*BUILD[:2], "other.jsonl", *BUILD[3:], "--model", "nigt", code=2).stderr.startswith(
         "grpo: no run named nigt"
     )
 

@@ -22,7 +22,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 def test_the_classes_are_the_whole_pool_and_the_windows_all_groups(drawn: Program) -> None:
-    view = json.loads(drawn.run("pool", "show", "drawn", "--json", "-n", "3").stdout)
+    view = json.loads(drawn.here("pool", "show", "drawn", "--json", "-n", "3").stdout)
     assert view["unseen"] + view["frontier"] + view["solved"] + view["hopeless"] == view["prompts"]
     assert sum(sum(window["groups"]) for window in view["windows"]) == 12 * 4
     assert [window["first"] for window in view["windows"]] == list(range(1, 13))
@@ -32,15 +32,15 @@ def test_the_classes_are_the_whole_pool_and_the_windows_all_groups(drawn: Progra
 
 
 def test_the_picture_names_every_class_and_shows_completions(drawn: Program) -> None:
-    text = drawn.run("pool", "show", "drawn").stdout
+    text = drawn.here("pool", "show", "drawn").stdout
     for word in ("unseen", "frontier", "solved", "hopeless", "hardest prompts seen", "easiest prompts seen", "step 1"):
         assert word in text
     assert "\x1b" not in text
 
 
 def test_what_fails_is_a_source_again(drawn: Program) -> None:
-    everything = drawn.run("pool", "export", "drawn", "seen.jsonl").stdout
-    failing = drawn.run("pool", "export", "drawn", "failing.jsonl", "--failed").stdout
+    everything = drawn.here("pool", "export", "drawn", "seen.jsonl").stdout
+    failing = drawn.here("pool", "export", "drawn", "failing.jsonl", "--failed").stdout
     seen, failed = (
         [json.loads(line) for line in (drawn.folder / f"{name}.jsonl").read_text().splitlines()]
         for name in ("seen", "failing")
@@ -52,8 +52,8 @@ def test_what_fails_is_a_source_again(drawn: Program) -> None:
     splits = [word for name in ("test", "dev", "probe") for word in ("--set", f"pool.splits.{name}=1")]
     source = ["--set", "pool.source=failing.jsonl", "--set", "pool.draw_share=1", "--set", "knobs.prompts_per_step=1"]
     drawn.run("run", "mini.toml", "--name", "again", "--plain", "--steps", "1", "--force", *source, *splits)
-    assert drawn.run("pool", "export", "drawn", "seen.jsonl", code=2).stderr.startswith("grpo: OUT: seen.jsonl exists")
+    assert drawn.here("pool", "export", "drawn", "seen.jsonl", code=2).stderr.startswith("grpo: OUT: seen.jsonl exists")
 
 
 def test_before_the_first_step_there_is_nothing_to_show(drawn: Program) -> None:
-    assert drawn.run("pool", "show", "nobody", code=2).stderr.startswith("grpo: no run named nobody")
+    assert drawn.here("pool", "show", "nobody", code=2).stderr.startswith("grpo: no run named nobody")

@@ -80,11 +80,11 @@ def test_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_probes_the_model_that_a_run_would_begin_with(program: Program) -> None:
-    found = json.loads(program.run("probe", "mini.toml", "--prompts", "6", "-n", "8", "--json").stdout)
+    found = json.loads(program.here("probe", "mini.toml", "--prompts", "6", "-n", "8", "--json").stdout)
     assert (found["prompts"], found["completions"], found["group_size"]) == (6, 48, 4)
     assert set(found["no_signal"]) == {"2", "4", "8"}
     assert found["no_signal"]["2"] >= found["no_signal"]["4"] >= found["no_signal"]["8"]
     assert found["verdict"] in ("good", "too hard", "too easy")
     assert sum(found["reasons"].values()) == pytest.approx(1.0)
-    assert program.run("probe", "nothing.toml", code=2).stderr.startswith("grpo: no spec file")
+    assert program.here("probe", "nothing.toml", code=2).stderr.startswith("grpo: no spec file")
     assert not (program.folder / "runs").exists()

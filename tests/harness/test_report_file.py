@@ -50,18 +50,18 @@ def test_the_commands_write_pages_and_tell_the_difference(program: Program) -> N
     record_night(store, "first", right=60)
     record_night(store, "second", right=80)
     store.close()
-    assert program.run("review", "first", "--html", "first.html").stdout == "first.html\n"
-    assert program.run("compare", "first", "second", "--html", "both.html").stdout == "both.html\n"
+    assert program.here("review", "first", "--html", "first.html").stdout == "first.html\n"
+    assert program.here("compare", "first", "second", "--html", "both.html").stdout == "both.html\n"
     for name in ("first.html", "both.html"):
         assert (program.folder / name).stat().st_size > 2**20
-    told = " ".join(program.run("compare", "first", "second").stdout.split())
+    told = " ".join(program.here("compare", "first", "second").stdout.split())
     assert "second against first at the best checkpoint: +0.200" in told
     assert "prompt by prompt" in told
     assert "spec: no difference" in told
-    document = program.run("compare", "first", "second", "--json").stdout
+    document = program.here("compare", "first", "second", "--json").stdout
     assert '"reference": "first"' in document
-    assert "two or more different runs" in program.run("compare", "first", "first", code=2).stderr
-    assert "no run named third" in program.run("compare", "first", "third", "--html", "x.html", code=2).stderr
+    assert "two or more different runs" in program.here("compare", "first", "first", code=2).stderr
+    assert "no run named third" in program.here("compare", "first", "third", "--html", "x.html", code=2).stderr
     assert not (program.folder / "x.html").exists()
     shutil.rmtree(program.folder / "runs")
 
