@@ -339,3 +339,18 @@ def test_other_faults_are_nobodys_to_wait_for(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError):
         store.record_event(999, 1, "info", "of a run that is not there")
     store.close()
+
+
+def test_who_waits_is_heard() -> None:
+    """Else a supervisor would take a full disk for a hang, and kill the run that waits for it."""
+    fault, beats, tries = StoreUnavailable("the disk is full", what="the disk", cause="full"), [], []
+
+    def attempt() -> str:
+        tries.append(len(beats))
+        if len(tries) < 3:
+            raise fault
+        return "written"
+
+    patience = Patience(Event(), say=lambda _: None, note=lambda _: None, beat=lambda: beats.append(1))
+    assert patience.outlast(fault, attempt) == "written"
+    assert tries == [1, 2, 3]

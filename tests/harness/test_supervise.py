@@ -8,12 +8,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness import supervise
 from harness.places import is_alive_run
 from harness.supervise import count_memory_kills, describe_death
 from tests.conftest import Program
@@ -131,6 +134,31 @@ def test_ctrl_c_reaches_the_run_through_its_supervisor(program: Program) -> None
     record = program.store().find_run("cut")
     assert record.status == "stopped"
     assert not is_alive_run(record)
+
+
+def test_told_to_end_between_two_starts_it_starts_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def die(_: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], **options))
+        return started[-1]
+
+    monkeypatch.setattr(supervise, "grpo", die)
+    monkeypatch.setattr(supervise, "PAUSES_S", (60,) * 5)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    try:
+        assert supervise.Supervisor(f"sqlite:///{tmp_path}/none.db", "held", ["run"], ["resume", "held"]).run() == 130
+    finally:
+        timer.cancel()
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert len(started) == 1
+    assert "started again (1 of at most 5)" in capfd.readouterr().err
 
 
 def test_deaths_are_told_with_the_kernels_reason() -> None:
