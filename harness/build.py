@@ -196,7 +196,6 @@ class Run:
         self.run_id = run_id
         self.interrupted = interrupted
         self.resumed = resumed
-        store.patience = Patience(interrupted, say=_say, note=self._note, beat=self._beat_waiting)
         row = store.load_run(run_id)
         self.name: str = row["name"]
         self.folder = Path(row["folder"])
@@ -211,6 +210,7 @@ class Run:
             note=self._note_in_passing,
         )
         self.progress = Pulse(store, run_id, wall_s=lambda: self.wall_s, note=self._note)
+        store.patience = Patience(interrupted, say=_say, note=self._note, beat=self._beat_waiting)
 
     def drive(self) -> tuple[Status, str]:
         """Warm start, forecast, steps, end, report. Returns how and why it ended; raises nothing but
@@ -506,6 +506,7 @@ def resume_run(
     store.adopt_run(
         record.id,
         era=era,
+        restarted=bool(os.environ.get(RESTARTED)),
         spec=spec.model_dump(mode="json"),
         manifest=(parts.manifest if changes else row["manifest"]) | (passage.manifest if passage else {}),
         bounds={knob: list(pair) for knob, pair in parts.bounds.items()},

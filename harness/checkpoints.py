@@ -49,9 +49,10 @@ class Checkpoints:
         return step % every == 0 or step in self.wanted
 
     def find(self, target: str | int | None) -> CheckpointRecord:
-        """By step, by name, or the best by dev (None or ``best``). Raises Refused: none such, or damaged."""
+        """By step, by name (the newest of several), or the best by dev (None or ``best``). Raises Refused: none such,
+        or damaged."""
         checkpoints = self.store.load_checkpoints(self.run_id)
-        for checkpoint, hashes in checkpoints:
+        for checkpoint, hashes in reversed(checkpoints):
             by_step = isinstance(target, int) and target == checkpoint.step
             by_text = isinstance(target, str) and target in (str(checkpoint.step), checkpoint.name)
             if checkpoint.best if target in (None, "best") else by_step or by_text:

@@ -99,8 +99,9 @@ class Controller:
             return False
         self.session.ask()  # its looks are part of the record
         # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop. Nobody did where it
-        # died after a stop and was started again.
-        left_out = ONLY_NOW - {"stop"} if self.restarted else ONLY_NOW
+        # died after a stop and was started again: then the step was never taken.
+        stopped = self.restarted and not self.store.was_taken(self.run_id, self.session.state.last_step + 1)
+        left_out = ONLY_NOW - {"stop"} if stopped else ONLY_NOW
         again = [d for d in logged if d.refused is None and d.action.kind not in left_out]
         self.session.tell(*again, logged=True, take_step=take_step)
         return True
@@ -153,11 +154,12 @@ class Controller:
 
     def _close_branch(self) -> None:
         """One that has had all its steps is closed even where the budget has no step left after it."""
+        snapshot = self.session.ask()  # restores weights that cannot even be sampled, before they are saved
         if self.session.state.branch is None:
             return
         if self._repeat_logged(take_step=False):  # killed after it was closed
             return
-        move = self._find_move(self.session.ask())
+        move = self._find_move(snapshot)
         if move is not None and move.closes:
             self.session.tell(move.decision, verdicts=move.verdicts, take_step=False)
 

@@ -70,13 +70,15 @@ def score_texts(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[Gener
 
 
 def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
-    """Accuracy with its interval, and the mean reward; errored completions count as not correct."""
+    """Accuracy with its interval, where errored completions count as not correct, and the mean reward of the others."""
     n = len(examples)
     correct = sum(example.completion.score.correct for example in examples)
-    rewards = [example.completion.score.reward or 0.0 for example in examples]
+    rewards = [reward for example in examples if (reward := example.completion.score.reward) is not None]
     errors = tuple(example.completion.score.error for example in examples if example.completion.score.errored)
     interval = compute_wilson(correct, n)
-    return Evaluation(split, n, correct / n, interval, math.fsum(rewards) / n, tuple(examples), errors)
+    return Evaluation(
+        split, n, correct / n, interval, math.fsum(rewards) / max(1, len(rewards)), tuple(examples), errors
+    )
 
 
 def compute_wilson(successes: int, n: int) -> tuple[float, float]:

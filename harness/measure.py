@@ -59,7 +59,8 @@ def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
     checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
     try:
         if checkpoint == "final":
-            found, _ = checkpoints.find_newest()
+            came_through = {0, *store.load_ancestors(run.id, store.load_run(run.id)["weights_step"])}
+            found, _ = checkpoints.find_newest(came_through.__contains__)
             if found is None:
                 raise InputError(f"{run.name} has no checkpoint yet")
         else:

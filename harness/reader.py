@@ -202,6 +202,21 @@ class RunReader:
         return [_decision(row) for row in rows]
 
     @reading
+    def was_taken(self, c: sqlite3.Connection, run_id: int, step: int) -> bool:
+        """Whether there ever was a step of that number, rolled back or to be taken again as it may be."""
+        found = "SELECT 1 FROM steps WHERE run_id = ? AND step = ?"
+        return c.execute(found, (run_id, step)).fetchone() is not None
+
+    @reading
+    def has_closed_branch(self, c: sqlite3.Connection, run_id: int, began: int) -> bool:
+        """Whether the branch that began after that step was brought to its end."""
+        found = (
+            "SELECT 1 FROM decisions WHERE run_id = ? AND step > ? AND action = 'branch' AND refused IS NULL "
+            "AND argument LIKE '\"keep%'"
+        )
+        return c.execute(found, (run_id, began)).fetchone() is not None
+
+    @reading
     def load_rollback_targets(self, c: sqlite3.Connection, run_id: int) -> set[int]:
         """Steps whose weights the run went back to, however that was decided."""
         left = "SELECT DISTINCT parent FROM steps WHERE run_id = ? AND state != 'superseded' AND parent != step - 1"

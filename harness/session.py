@@ -198,12 +198,11 @@ class Session(Verbs):
             self.pool.load_state(saved["pool"])
         else:  # an era begins here: what the pool knew, and what a branch compares, was judged differently
             self.state.last_step = self.settings.era_last_step
-            if self.state.branch is not None:
-                self.state.restore_knobs({"knobs": self.state.branch.knobs_of(0)}, {})
-                self.note(
-                    "warning", f"the branch from step {self.state.branch.start} is given up: a new era began in it"
-                )
-                self.state.branch = None
+            branch = self.state.branch
+            if branch is not None and not self.store.has_closed_branch(self.run_id, branch.began):
+                self.state.restore_knobs({"knobs": branch.knobs_of(0)}, {})
+                self.note("warning", f"the branch from step {branch.start} is given up: a new era began in it")
+            self.state.branch = None
         last, weights = self.state.last_step, self.state.weights_step
         self.store.supersede_after(self.run_id, last, weights, live=self.store.load_ancestors(self.run_id, weights))
         self.store.record_decisions(self.run_id, last, [], **self.state.in_force())

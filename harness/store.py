@@ -204,14 +204,25 @@ class RunStore(RunReader):
         c.execute(update(RUN).where(RUN.c.id == run_id).values(**values))
 
     @transaction
-    def adopt_run(self, c: Connection, /, run_id: int, *, era: Mapping[str, Any] | None = None, **values: Any) -> None:
+    def adopt_run(
+        self,
+        c: Connection,
+        /,
+        run_id: int,
+        *,
+        era: Mapping[str, Any] | None = None,
+        restarted: bool = False,
+        **values: Any,
+    ) -> None:
         """Make this process the one that drives the run, with new ``values`` of its columns and, if given, the start
-        of a new ``era``. Raises InputError when another process that lives drives it."""
+        of a new ``era``. A person's resume overrules a stop that waits; a process that was ``restarted`` after a death
+        does not. Raises InputError when another process that lives drives the run."""
         run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
         refuse_running(run["name"], run["status"], run["pid"], run["host"], run["process"], run["heartbeat"])
         adopted = {"status": "running", "stop_reason": "", **_this_process(), **_heartbeat()}
         c.execute(update(RUN).where(RUN.c.id == run_id).values(**adopted | values))
-        old = COMMAND.c.state.in_(("waiting", "taken")) & COMMAND.c.action.in_(ONLY_NOW)
+        overruled = ONLY_NOW - {"stop"} if restarted else ONLY_NOW
+        old = COMMAND.c.state.in_(("waiting", "taken")) & COMMAND.c.action.in_(overruled)
         _expire(c, run_id, old, "the run was resumed after it was asked")
         if era is not None:
             _begin_era(c, run_id, era)
@@ -357,7 +368,12 @@ class RunStore(RunReader):
                 low=evaluation.ci95[0],
                 high=evaluation.ci95[1],
                 reward=evaluation.reward,
-                correct={e.prompt.id: int(e.completion.score.correct) for e in evaluation.examples},
+                # Prompt by prompt only what could be judged is compared: an errored one was not got wrong.
+                correct={
+                    e.prompt.id: int(e.completion.score.correct)
+                    for e in evaluation.examples
+                    if not e.completion.score.errored
+                },
             )
         )
         _bump(c, run_id)

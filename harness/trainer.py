@@ -119,6 +119,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     def schedule_factor(self, step: int) -> float:
         """What the learning-rate knob is multiplied by at ``step`` (1 is the first step)."""
         factors = getattr(self._lr_factor, "lr_lambdas", None)
+        if self.spec.scheduler_total_steps is not None:  # a cosine would rise again after its end
+            step = min(step, self.spec.scheduler_total_steps + 1)
         return float(factors[0](step)) if factors else 1.0
 
     def _apply(self, knobs: Knobs, learning_rate: float) -> None:
@@ -166,7 +168,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         started = time.perf_counter()
         self._progress = progress
         groups, batch = self._roll_out(prompts, knobs, learning_rate, seed, more)
-        errored = sum(score.errored for score in self._rollout.scores) / len(self._rollout)
+        scores = [completion.score for group in groups for completion in group.completions]
+        errored = sum(score.errored for score in scores) / len(scores)  # of all groups, as the session has it
         live = self._find_live(batch["advantages"])
         entropy = self._rollout.generated.entropy
         metrics: dict[str, float] = {"entropy/mean": float(entropy.sum() / batch["num_items_in_batch"])}

@@ -50,6 +50,8 @@ def make_prompt(row: Row, names: Mapping[str, str]) -> Prompt:
     if truth is None and answer is not None and names["ground_truth"] == "ground_truth":
         truth = answer
     demonstration = values.get(names["demonstration"], answer)
+    if isinstance(demonstration, str) and not demonstration.strip():
+        demonstration = None  # a CSV has no other way to say so
     if demonstration is not None and not isinstance(demonstration, str):
         raise InputError(f"{row.where}: {names['demonstration']} must be text, not {_kind(demonstration)}")
     taken = [prompt_column, *(column for field, column in names.items() if field == column)]

@@ -126,7 +126,8 @@ def _read_batches(
         prompt = make_prompt(row, names)
         encoded = encode_columns(row, prompt)
         _refuse_second(row, named)
-        prompt_id = compute_id(template.replace("{prompt}", prompt.text))
+        text = template.replace("{prompt}", prompt.text)
+        prompt_id = compute_id(f"{prompt.system}\n{text}" if prompt.system else text)
         number = parse_id(prompt_id)
         if number in seen:
             continue

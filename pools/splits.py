@@ -138,4 +138,7 @@ def _check(
         )
     for name in fractions:
         if not len(rows[name]):
-            raise InputError(f"pool.splits: the fraction for {name} of {total} prompts is none; take a larger one")
+            raise InputError(
+                f"pool.splits: the fraction for {name} of {total} prompts is none; take a larger one, or give a size "
+                "(a pool that was built or exported holds train prompts alone, which no fraction finds)"
+            )

@@ -343,7 +343,7 @@ def compare_numbers(gold: Number, found: Number, *, literal: bool) -> str:
         return "wrong"
     if gold.unit != found.unit and {gold.unit, found.unit} - CURRENCIES != {""}:
         return "wrong_unit"
-    if literal and found.quotient and not gold.quotient and gold.denominator == 1:
+    if literal and found.quotient and not gold.quotient and gold.numerator % gold.denominator == 0:
         return "not_literal"  # 84/2 may be the question
     return "right"
 

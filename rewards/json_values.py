@@ -211,5 +211,7 @@ def is_valid(checker: Any, value: Any) -> bool:
     """Whether a value is accepted. Raises WrongTruth when the schema refers to nothing, or to itself for ever."""
     try:
         return bool(checker.is_valid(value))
+    except OverflowError:  # a number of hundreds of digits against a multipleOf
+        return False
     except (Unresolvable, RecursionError) as error:
         raise WrongTruth(f"the schema cannot be followed: {type(error).__name__}") from None

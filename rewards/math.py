@@ -36,7 +36,9 @@ HEDGE = re.compile(
     re.IGNORECASE,
 )
 """In an answer: more than one, or none."""
-NEGATIONS = ("not", "n't", "never", "neither", "nor", "except", r"\ne", r"\neq", "≠", "!=")
+NEGATIONS = frozenset({"not", "cannot", "never", "neither", "nor", "except"})
+UNEQUAL = (r"\ne", r"\neq", "≠", "!=")
+LAST_LETTERS = re.compile(r"[a-z']+(?=[^a-z']*$)")
 DENIALS = ("rule out", "ruled out", "instead of", "rather than", "wrong to say", "one might guess")
 """Before an answer, in the same clause, the first at most three words away: it is denied."""
 TAKEN_BACK = re.compile(
@@ -78,6 +80,8 @@ def hashes(completion: str, ground_truth: str) -> Score:
         return _wrong("not_extracted")
     if len(parts) > 2 or "\n" in parts[1].strip():
         return _wrong("several_answers")
+    if _is_denied_on_its_line(parts[0]):
+        return _wrong("denied")
     return _judge(parts[1], ground_truth)
 
 
@@ -90,6 +94,8 @@ def solution(completion: str, ground_truth: str) -> Score:
         return _wrong("not_extracted")
     if after.strip() or "<SOLUTION>" in content:
         return _wrong("several_answers")
+    if _is_denied_on_its_line(before):
+        return _wrong("denied")
     return _judge(content, ground_truth)
 
 
@@ -175,7 +181,22 @@ def _is_denied(text: str, start: int) -> bool:
     before = text[max(0, start - 60) : start]
     clause = before[max(before.rfind("."), before.rfind(","), before.rfind(";"), before.rfind("?")) + 1 :]
     clause = clause.lower().replace("$", " ").replace("’", "'")
-    return any(word.endswith(NEGATIONS) for word in clause.split()[-4:]) or any(one in clause for one in DENIALS)
+    return any(_negates(word) for word in clause.split()[-4:]) or any(one in clause for one in DENIALS)
+
+
+def _is_denied_on_its_line(before: str) -> bool:
+    line = before.rpartition("\n")[2]
+    return _is_denied(line, len(line))
+
+
+def _negates(word: str) -> bool:
+    """Whole words only: Eleanor, Connor and a knot deny nothing. Signs may be joined to what they stand between."""
+    letters = LAST_LETTERS.search(word)
+    return (
+        word.endswith(UNEQUAL)
+        or (letters is not None and letters[0].rpartition("n't")[1:] == ("n't", ""))
+        or (letters is not None and letters[0] in NEGATIONS)
+    )
 
 
 # ---------------------------------------------------------------- comparison

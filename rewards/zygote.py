@@ -103,7 +103,7 @@ def serve(control: socket.socket, size: int) -> None:
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _prctl(PR_SET_DUMPABLE, 0)  # no tracing among processes of one user
     landlock = _deny_files_and_network()
-    _limit(size, alone=alone)
+    _limit(alone=alone)
     sys.path.clear()  # nothing can be opened any more, so nothing need be looked for
     sys.path_importer_cache.clear()
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # site makes these, and is not loaded
@@ -125,7 +125,7 @@ def serve(control: socket.socket, size: int) -> None:
             return
         if child == 0:
             try:
-                job = _confine(files, cpu, memory, program)
+                job = _confine(files, cpu, memory, size, program)
             except BaseException:  # not the program's doing: end in a way that a program cannot
                 os.kill(os.getpid(), signal.SIGKILL)
             try:
@@ -193,10 +193,9 @@ def _deny_files_and_network() -> int:
     return version
 
 
-def _limit(size: int, *, alone: bool) -> None:
+def _limit(*, alone: bool) -> None:
     """The limits that are the same for every child, which inherits them."""
     for limit, value in (
-        (resource.RLIMIT_FSIZE, size),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
         *([(resource.RLIMIT_NPROC, PROCESSES)] if alone else []),
@@ -214,7 +213,7 @@ def _prctl(option: int, value: int, address: int = 0) -> None:
 # ---------------------------------------------------------------- a child
 
 
-def _confine(files: list[int], cpu: int, memory: int, program: SockFilterProgram) -> typing.Any:
+def _confine(files: list[int], cpu: int, memory: int, size: int, program: SockFilterProgram) -> typing.Any:
     """Read the job, close everything else and give up every right. Returns the job."""
     zygote = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -228,6 +227,7 @@ def _confine(files: list[int], cpu: int, memory: int, program: SockFilterProgram
     os.closerange(ANSWERS + 1, 1 << 20)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # SIGXCPU, then SIGKILL
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # not before the standard input is in its file
     if program.length:
         _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
     return job

@@ -216,6 +216,20 @@ def test_a_new_era_gives_up_what_the_old_one_compared(controller: Controller, ru
     assert rows(run, "SELECT text FROM events WHERE text LIKE 'the branch from step 4 is given up%'")
 
 
+def test_a_new_era_after_a_branch_has_what_it_kept(
+    controller: Controller, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of what was kept was written while the branch was open."""
+    ask(run, Action("branch", argument="4 learning_rate=0.01"))
+    monkeypatch.setattr(run.store, "load_answers", lambda _, step, split: {"p": int(step == 12)})
+    assert controller.run()[0] == "finished"
+    assert controller.session.state.knobs.learning_rate == 0.01
+    again = resume_run(run.store, run.name, Event(), overrides=["reward.errored_limit=0.5", "budget.steps=14"])
+    state = again.build_controller().session.state
+    assert (state.weights_step, state.branch, state.knobs.learning_rate) == (12, None, 0.01)
+    assert not rows(run, "SELECT text FROM events WHERE text LIKE '%is given up%'")
+
+
 def test_a_kill_in_the_second_arm_goes_on_as_if_it_had_not_been(controller: Controller, run: Run) -> None:
     ask(run, Action("branch", argument="3 learning_rate=0.01"))
     for _ in range(5):

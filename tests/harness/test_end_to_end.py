@@ -45,12 +45,9 @@ def test_a_run_reports_what_the_contract_promises(uninterrupted: dict[str, Any])
     assert review["manifest"]["reward_sha256"]
 
 
-def test_the_same_seed_gives_the_same_rewards_and_another_does_not(
-    program: Program, uninterrupted: dict[str, Any]
-) -> None:
-    program.run("run", "mini.toml", "--name", "again")
+def test_another_seed_gives_other_rewards(program: Program, uninterrupted: dict[str, Any]) -> None:
+    """That the same one gives the same is what the kills below are compared with."""
     program.run("run", "mini.toml", "--name", "other", "--seed", "1", "--steps", "3")
-    assert program.review("again")["reward"]["by_step"] == uninterrupted["reward"]["by_step"]
     assert program.review("other")["reward"]["by_step"] != uninterrupted["reward"]["by_step"][:3]
 
 

@@ -114,7 +114,7 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
     code, out, err = grpo("replay", "night", "--json")
     assert code == 0, err
     assert json.loads(out) == {
-        "run": "night-replay-1", "replay_of": "night", "steps": 10, "identical": True, "difference": None,
+        "run": "night-replay-1", "replay_of": "night", "steps": 11, "identical": True, "difference": None,
         "environment": [],
     }  # fmt: skip
     store = store_of(folder)
@@ -173,7 +173,7 @@ def test_a_schedule_goes_to_another_seed_and_what_does_not_apply_is_refused(fold
     assert other.drive() == ("stopped", "asked by a person")
     document = review(other)
     assert document["policy"] == "replay:night"
-    assert document["steps"] == 10
+    assert document["steps"] == 11
     told = [(d["step"], d["source"], d["action"], bool(d["refused"])) for d in document["decisions"]]
     assert (2, "llm", "set", False) in told
     assert (3, "manual", "set", True) in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -356,6 +357,10 @@ def test_a_stop_is_final_for_a_supervisor_and_not_for_a_person(
         assert resume_run(run.store, "s", Event()).drive() == ("stopped", "asked")
     run.store.update_run(run.run_id, status="running", pid=2**22 + 1)
     assert resume_run(run.store, "s", Event(), overrides=["budget.steps=2"]).drive()[0] == "finished"
+    run.store.update_run(run.run_id, status="running", pid=2**22 + 1)
+    monkeypatch.setenv(RESTARTED, "1")  # a death after a person went on: the stop stays overruled
+    shutil.rmtree(Path(load_history(run.store, "s").checkpoints[-1].path))
+    assert resume_run(run.store, "s", Event(), overrides=["budget.steps=3"]).drive()[0] == "finished"
 
 
 def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -> None:

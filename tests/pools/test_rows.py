@@ -147,3 +147,7 @@ def test_a_content_may_come_in_parts_of_text() -> None:
 )
 def test_other_conversations_are_refused(messages: list[Any], message: str) -> None:
     refuse({"messages": messages, "ground_truth": "1"}, re.escape(message))
+
+
+def test_an_empty_cell_is_no_demonstration() -> None:
+    assert make({"prompt": "1+1=", "ground_truth": "2", "demonstration": " "}).demonstration is None

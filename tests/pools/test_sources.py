@@ -137,3 +137,12 @@ def test_a_source_keeps_its_name_when_it_grows_or_is_moved_with_its_runs(tmp_pat
     assert named(f"{tmp_path}/a.jsonl") == "../a.jsonl"
     assert named(f"{tmp_path}/a.jsonl", "elsewhere/runs") == "../../a.jsonl"
     assert named("prompts.py:make?size=3") == "prompts.py:make"
+
+
+def test_a_question_about_another_system_message_is_another_prompt(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "system", "content": f"A is {n}."}, {"role": "user", "content": "What is A?"}],
+         "ground_truth": n}
+        for n in (1, 2)
+    ]  # fmt: skip
+    assert [p.ground_truth for p in load(write_rows(tmp_path / "rows.jsonl", *rows))] == ["1", "2"]

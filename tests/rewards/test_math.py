@@ -571,3 +571,24 @@ def test_time_grows_with_the_length_and_not_its_square(piece: str, judge: Any) -
 def test_so_it_does_within_an_answer(piece: str) -> None:
     short, long = (seconds(boxed, box((piece * LONGEST)[:length]), 20) for length in (LONGEST // 8, LONGEST))
     assert long < 24 * short + 0.001
+
+
+@pytest.mark.parametrize(
+    "completion", ["So Eleanor has \\boxed{3}", "The minor is $\\boxed{3}$", "tie a knot in \\boxed{3}"]
+)
+def test_only_whole_words_deny_an_answer(completion: str) -> None:
+    assert boxed(completion, "3").reason == "right"
+    assert last_number("So Connor has 12", "12").reason == "right"
+
+
+@pytest.mark.parametrize("denial", ["is not", "isn't", "isn’t", "cannot be", "is **not**", "x\\neq"])
+def test_a_denied_answer_is_none_wherever_it_stands(denial: str) -> None:
+    assert boxed(f"It {denial} \\boxed{{3}}", "3").reason == "denied"
+    assert hashes(f"It {denial} #### 3", "3").reason == "denied"
+    assert solution(f"It {denial} <SOLUTION>3</SOLUTION>", "3").reason == "denied"
+    assert hashes("They did not\n#### 3", "3").reason == "right", "another line is another sentence"
+
+
+def test_the_question_is_no_answer_though_the_truth_was_a_column_of_floats() -> None:
+    assert boxed("\\boxed{84/2}", "42.0").reason == "not_literal"
+    assert boxed("\\boxed{1/2}", "0.5").reason == "right"

@@ -142,3 +142,9 @@ def test_time_grows_with_the_length_and_not_its_square(piece: str) -> None:
         return min(times)
 
     assert seconds(160_000) < 24 * seconds(20_000) + 0.001
+
+
+def test_a_number_beyond_all_floats_is_the_completions_fault() -> None:
+    truth = json.dumps({"schema": {"type": "object", "properties": {"p": {"type": "number", "multipleOf": 0.01}}}})
+    found = score(json.dumps({"p": 10**350}), truth)
+    assert (found.error, found.correct) == ("", False)
