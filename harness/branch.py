@@ -205,6 +205,8 @@ def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdic
     if first is other:
         return "unclear", accuracy
     both = first.keys() & other.keys()
+    if not both:  # nothing could be judged
+        return "unclear", accuracy
     gained, lost = (sum(sign * (other[key] - first[key]) > 0 for key in both) for sign in (1, -1))
     found = compute_paired(gained, lost, len(both))
     low, high = found.ci95

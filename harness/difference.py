@@ -10,6 +10,8 @@ from typing import Any, Literal
 from harness.types import EvaluationRecord
 
 Z95 = 1.959963984540054
+ALIKE = 0.9
+"""Share of the prompts of two looks that both have answered, from which on they are compared prompt by prompt."""
 Verdict = Literal["better", "worse", "unclear"]
 
 
@@ -43,11 +45,13 @@ def compute_difference(
     answers_before: Mapping[str, int],
     answers_after: Mapping[str, int],
 ) -> Difference:
-    """Two looks at a split; ``answers`` are 1 or 0 by prompt id, and paired when the ids are the same."""
-    if answers_before and answers_before.keys() == answers_after.keys():
-        gained = sum(answers_after[prompt] > answer for prompt, answer in answers_before.items())
-        lost = sum(answers_after[prompt] < answer for prompt, answer in answers_before.items())
-        return compute_paired(gained, lost, len(answers_before))
+    """Two looks at a split; ``answers`` are 1 or 0 by prompt id, of those that could be judged. Paired when the ids are
+    nearly all the same."""
+    both = answers_before.keys() & answers_after.keys()
+    if both and len(both) >= ALIKE * max(len(answers_before), len(answers_after)):
+        gained = sum(answers_after[prompt] > answers_before[prompt] for prompt in both)
+        lost = sum(answers_after[prompt] < answers_before[prompt] for prompt in both)
+        return compute_paired(gained, lost, len(both))
     return compute_unpaired(before.accuracy, before.ci95, after.accuracy, after.ci95)
 
 

@@ -220,6 +220,7 @@ class SnapshotReader:
         return tuple(
             compute_paired_look(row["step"], before, chosen[-1]["step"], after)
             for row, before in zip(chosen, earlier, strict=False)
+            if before.keys() & after.keys()  # else no prompt could be judged in one of them
         )
 
     def _read_buckets(self, c: sqlite3.Connection) -> dict[str, tuple[Bucket, ...]]:

@@ -43,6 +43,10 @@ def test_the_same_prompts_are_compared_one_by_one_and_other_prompts_are_not() ->
     answers = {"a": 0, "b": 1, "c": 0, "d": 1}
     paired = compute_difference(before, after, answers, answers | {"a": 1})
     assert paired == compute_paired(1, 0, 4)
+    many = {f"p{i}": i % 2 for i in range(20)}
+    without_one = compute_difference(before, after, many, dict.fromkeys(list(many)[1:], 1))
+    assert without_one == compute_paired(9, 0, 19), "one could not be judged"
+    assert not compute_difference(before, after, answers, {}).paired
     unpaired = compute_difference(before, after, answers, {"e": 1})
     assert (unpaired.paired, unpaired.value) == (False, 0.25)
 

@@ -21,7 +21,7 @@ from harness.report import build_review, render_review
 from harness.session import Session
 from harness.snapshot import load_history
 from harness.spec import parse_spec
-from harness.types import Action, Decision, Evaluation, Snapshot, Verdict
+from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
 from tests.conftest import MINI
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
@@ -304,6 +304,18 @@ def test_a_rollback_may_carry_knobs_that_hold_from_its_first_step_on(session: Se
     session.state.pins = {"learning_rate"}
     session.tell(Decision(Action("rollback", {"learning_rate": 1e-6}, 3), "rules", "again"))
     assert "pinned" in review(run)["decisions"][-1]["refused"]
+
+
+def test_what_could_not_be_judged_is_not_lost_on_dev(session: Session, run: Run, monkeypatch: Any) -> None:
+    """A verifier that fails says nothing of the weights."""
+    session.tell(GO_ON)
+    judge: Any = session.evaluator
+    broken = [Score(None, False, "errored", error="RuntimeError: down")]
+    monkeypatch.setattr(judge.scorer, "score", lambda prompts, completions: broken * len(completions))
+    look = session.evaluate("dev")
+    assert (look.reward, len(look.errors)) == (0.0, 30)
+    assert run.store.load_answers(run.run_id, 1, "dev") == {}
+    assert session.ask().paired_dev == ()
 
 
 def test_how_a_run_ended_is_no_fault_of_the_step_it_goes_on_from(session: Session, run: Run) -> None:
