@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import sys
 import time
@@ -43,7 +42,7 @@ from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
 from harness.names import REPLAY
 from harness.patience import Patience
-from harness.places import RESTARTED, database_url
+from harness.places import database_url, was_restarted
 from harness.process import prepare_process
 from harness.pulse import Pulse
 from harness.replay import check_same, load_repeated
@@ -335,7 +334,7 @@ class Run:
             budget_steps=spec.budget.steps,
             budget_hours=spec.budget.hours,
             interrupted=self.interrupted,
-            restarted=bool(os.environ.get(RESTARTED)),
+            restarted=was_restarted(),
         )
 
     def build_policy(self, kind: str, reader: SnapshotReader, checkpoints: Checkpoints) -> DecisionPolicy:
@@ -498,15 +497,14 @@ def resume_run(
     parts = build_parts(spec)
     changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)
     measured = find_measured(changes)
-    came_through = {0, *store.load_ancestors(record.id, row["weights_step"])}
     checkpoints = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1)
-    newest, _ = checkpoints.find_newest(came_through.__contains__)
+    newest = checkpoints.find_newest_behind(row["weights_step"])
     era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
     # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
     store.adopt_run(
         record.id,
         era=era,
-        restarted=bool(os.environ.get(RESTARTED)),
+        restarted=was_restarted(),
         spec=spec.model_dump(mode="json"),
         manifest=(parts.manifest if changes else row["manifest"]) | (passage.manifest if passage else {}),
         bounds={knob: list(pair) for knob, pair in parts.bounds.items()},

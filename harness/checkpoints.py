@@ -76,6 +76,12 @@ class Checkpoints:
             damaged.append(checkpoint.step)
         return None, damaged
 
+    def find_newest_behind(self, step: int, *, itself: bool = True) -> CheckpointRecord | None:
+        """The newest intact one that the weights of ``step`` came through, if need be but for their own: not the one
+        of the highest number, which may be what a rollback left."""
+        came_through = {0, *self.store.load_ancestors(self.run_id, step)} - (set() if itself else {step})
+        return self.find_newest(came_through.__contains__)[0]
+
     def prune(self, held: Set[int] = frozenset()) -> None:
         """Keep the start (the reference), the newest few, the best by dev, the named ones and those ``held``."""
         checkpoints = [checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id)]

@@ -46,11 +46,7 @@ class Steps:
                 x = self.column(bucket.first, width)
                 totals[x] += bucket.mean * bucket.n
                 counts[x] += bucket.n
-        shown, before = [], math.nan
-        for total, count in zip(totals, counts, strict=True):
-            before = total / count if count else before
-            shown.append(before)
-        return shown
+        return _carry_on(total / count if count else None for total, count in zip(totals, counts, strict=True))
 
     def worst(self, buckets: Sequence[Bucket], width: int, *, lowest: bool) -> list[float]:
         """The highest (or ``lowest``) single step of each column, with ``columns``'s way with empty ones."""
@@ -60,11 +56,16 @@ class Steps:
                 x, value = self.column(bucket.first, width), bucket.low if lowest else bucket.high
                 known = extremes[x]
                 extremes[x] = value if known is None else min(known, value) if lowest else max(known, value)
-        shown, before = [], math.nan
-        for extreme in extremes:
-            before = before if extreme is None else extreme
-            shown.append(before)
-        return shown
+        return _carry_on(extremes)
+
+
+def _carry_on(values: Iterable[float | None]) -> list[float]:
+    """Where there is none, the one before; NaN before the first."""
+    shown, before = [], math.nan
+    for value in values:
+        before = before if value is None else value
+        shown.append(before)
+    return shown
 
 
 # ---------------------------------------------------------------- one line

@@ -59,8 +59,7 @@ def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
     checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
     try:
         if checkpoint == "final":
-            came_through = {0, *store.load_ancestors(run.id, store.load_run(run.id)["weights_step"])}
-            found, _ = checkpoints.find_newest(came_through.__contains__)
+            found = checkpoints.find_newest_behind(store.load_run(run.id)["weights_step"])
             if found is None:
                 raise InputError(f"{run.name} has no checkpoint yet")
         else:

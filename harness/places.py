@@ -20,6 +20,11 @@ RESTARTED = "GRPO_RESTARTED"
 """The environment variable that says that this process takes the place of one that died."""
 
 
+def was_restarted() -> bool:
+    """Whether this process takes the place of one that died, so that no person resumed the run."""
+    return bool(os.environ.get(RESTARTED))
+
+
 def database_url(folder: str, url: str | None) -> str:
     """``url`` (a SQLite URL or a path) if given, else harness.db in ``folder``. Raises InputError."""
     place = url or str(Path(folder) / "harness.db")

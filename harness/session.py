@@ -181,9 +181,7 @@ class Session(Verbs):
             self._lost_in_a_row += 1
         else:  # to know that is what the arm was tried for
             self.state.branch = replace(self.state.branch, lost=True)
-        lost = self.state.weights_step
-        came_through = {0, *self.store.load_ancestors(self.run_id, lost)} - {lost}
-        newest, _ = self.checkpoints.find_newest(came_through.__contains__)
+        newest = self.checkpoints.find_newest_behind(self.state.weights_step, itself=False)
         if newest is None or self._lost_in_a_row > RESTORES_IN_A_ROW:
             raise RunFailed(f"{why}, and going back did not help: lower knobs.learning_rate or trainer.max_grad_norm")
         self.note("error", f"{why}: going back to the checkpoint of step {newest.step}")

@@ -635,7 +635,7 @@ def _expire(c: Connection, run_id: int, which: ColumnElement[bool], why: str) ->
 
 def _begin_era(c: Connection, run_id: int, era: Mapping[str, Any]) -> None:
     """From here on nothing is compared with what was before. Step numbers go on after the highest ever decided for,
-    so that no decision of the old era is applied again; looks at the same weights are taken anew."""
+    so that no decision of the old era is applied again; looks at the same weights are taken anew, later ones go."""
     start = era["weights_step"]
     of_run = EVALUATION.c.run_id == run_id
     here = of_run & (EVALUATION.c.step == start)
