@@ -17,9 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.actions import check_action
 from harness.checkpoints import Checkpoints
 from harness.controller import Controller
+from harness.core.actions import check_action
+from harness.core.environment import collect_manifest
+from harness.core.formatting import format_changes
+from harness.core.paths import database_url, was_restarted
+from harness.core.seeds import derive_seed
 from harness.eras import check_silent, find_measured, plan_resume
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
@@ -37,24 +41,20 @@ from harness.inputs import (
     keep_splits,
 )
 from harness.lookout import Lookout
-from harness.manifest import collect_manifest
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
 from harness.names import REPLAY
 from harness.patience import Patience
-from harness.places import database_url, was_restarted
 from harness.process import prepare_process
 from harness.pulse import Pulse
 from harness.replay import check_same, load_repeated
 from harness.report_file import FILE as REPORT
 from harness.report_file import write_report_apart
-from harness.seeds import derive_seed
 from harness.session import Session
 from harness.snapshot import SnapshotReader
 from harness.spec import PolicySpec, RunSpec
 from harness.state import Settings, State
 from harness.store import RunStore, check_place, find_store, free_name, open_store, refuse_taken
-from harness.text import format_changes
 from harness.trainer import StepTrainer
 from harness.types import (
     DecisionPolicy,

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.core.paths import best_link
 from harness.errors import Refused, StoreUnavailable
-from harness.places import best_link
 from harness.types import CheckpointRecord, Store
 
 STATE_FILE = "session.json"

@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.actions import parse_action
 from harness.completion import complete_action
+from harness.core.actions import parse_action
+from harness.core.knobs import check_value
+from harness.core.paths import is_alive_run
 from harness.errors import HarnessError, InputError, Refused
-from harness.knobs import check_value
 from harness.options import DbOption, OutOption, PlainFlag, RunName, open_reader, open_store_of
-from harness.places import is_alive_run
 
 
 def act(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.completion import complete_spec
+from harness.core.formatting import clean
 from harness.errors import InputError
 from harness.options import (
     DbOption,
@@ -25,7 +26,6 @@ from harness.options import (
     open_store_of,
     say,
 )
-from harness.text import clean
 
 
 def evaluate(

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from harness.cli_drive import database_flag
 from harness.completion import complete_run
+from harness.core.formatting import clean, format_ago, format_duration
+from harness.core.paths import database_url, is_alive_run
 from harness.errors import InputError
 from harness.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, open_reader
-from harness.places import database_url, is_alive_run
-from harness.text import clean, format_ago, format_duration
 
 if TYPE_CHECKING:
     from harness.types import RunRecord

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from harness.cli_drive import INTERRUPTED, database_flag, drive
 from harness.completion import complete_policy
+from harness.core.paths import database_url
 from harness.errors import InputError, RunFailed
 from harness.options import (
     DbOption,
@@ -30,7 +31,6 @@ from harness.options import (
     open_store_of,
     say,
 )
-from harness.places import database_url
 
 if TYPE_CHECKING:
     from harness.build import Run

@@ -9,11 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.difference import compute_difference, describe_interval
+from harness.core.formatting import clean
+from harness.core.statistics import compute_difference, describe_interval
 from harness.headline import format_decision
 from harness.marks import compute_sparkline
 from harness.report import build_review
-from harness.text import clean
 from harness.types import DecisionRecord, EvaluationRecord, History
 
 MOVES_TOLD = 50

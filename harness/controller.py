@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from harness.branch import Move, next_move
+from harness.core.branch import Move, next_move
 from harness.errors import Diverged, Refused, RunFailed
 from harness.session import Session
 from harness.types import (

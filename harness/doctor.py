@@ -9,13 +9,13 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.core.environment import PACKAGES, default_threads, gpu_name, installed_version
+from harness.core.formatting import format_bytes
+from harness.core.paths import database_path, database_url, existing_parent
 from harness.errors import InputError
 from harness.inputs import api_key
-from harness.manifest import PACKAGES, default_threads, gpu_name, installed_version
 from harness.names import recipe_names
-from harness.places import database_path, database_url, existing_parent
 from harness.store import open_store
-from harness.text import format_bytes
 from rewards.isolation import UNSAFE, probe_sandbox
 
 LEAST_DISK = 2 * 2**30

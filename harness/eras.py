@@ -11,8 +11,8 @@ import copy
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from harness.core.paths import refuse_running
 from harness.errors import InputError
-from harness.places import refuse_running
 from harness.reader import RunReader
 from harness.spec import RunSpec, apply_overrides, parse_spec
 from harness.types import RunRecord

@@ -10,14 +10,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from peft import PeftModel
 
+from harness.core.formatting import format_changes, format_duration, format_knob
+from harness.core.paths import existing_parent
 from harness.errors import InputError
 from harness.measure import SPEC_FILE, Target, load_checkpoint
 from harness.models import save_weights
-from harness.places import existing_parent
 from harness.report import build_review
 from harness.snapshot import load_history
 from harness.store import RunStore
-from harness.text import format_changes, format_duration, format_knob
 
 DECISIONS_TOLD = 40
 

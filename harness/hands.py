@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from harness.actions import parse_action
+from harness.core.actions import parse_action
+from harness.core.knobs import check_value, describe
 from harness.dashboard import SCREENS, Look, scroll_limit
 from harness.errors import HarnessError, Refused
-from harness.knobs import check_value, describe
 from harness.types import Action, Snapshot
 
 PAGE = 10

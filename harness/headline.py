@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.text import format_knob
+from harness.core.formatting import format_knob
 from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
 
 RECENT = 8

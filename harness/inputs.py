@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.core.paths import refuse_running
+from harness.core.seeds import derive_seed
 from harness.errors import InputError
 from harness.hub import hub_answers
 from harness.names import REPLAY
-from harness.places import refuse_running
 from harness.reader import RunReader
-from harness.seeds import derive_seed
 from harness.spec import RunSpec, check_policy_kind
 from harness.types import Prompt
 from pools.pool import PromptPool

@@ -19,9 +19,9 @@ from contextlib import suppress
 from typing import Self
 
 from harness.alerts import Alert, build_message, find_alerts
+from harness.core.paths import SUPERVISOR, age_of, identify, is_alive_run
 from harness.errors import StoreUnavailable
 from harness.hooks import Hook, build_hooks, deliver
-from harness.places import SUPERVISOR, age_of, identify, is_alive_run
 from harness.reader import RunReader, find_reader
 from harness.snapshot import SnapshotReader
 from harness.types import EventRecord, Snapshot

@@ -15,7 +15,7 @@ from operator import itemgetter
 
 from rich.text import Text
 
-from harness.text import clean
+from harness.core.formatting import clean
 from harness.types import Bucket
 
 BLOCKS = "▁▂▃▄▅▆▇█"

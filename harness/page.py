@@ -1,7 +1,7 @@
 """The reports as HTML: one file with everything inside, which opens offline and asks nobody for anything.
 
 Texts that a model or a person wrote are data. Jinja2 escapes them in the page and ``_embed`` in the plots' JSON,
-control characters are made visible (harness.text), and a content security policy lets no script run but the two that
+control characters are made visible (harness.core.formatting), and a content security policy lets no script run but the two that
 belong to the page.
 """
 
@@ -25,7 +25,8 @@ from plotly.offline import get_plotlyjs
 
 from harness import __version__
 from harness.compare import MOVES_TOLD, format_value
-from harness.difference import VERDICTS, describe_interval
+from harness.core.formatting import clean, clean_lines, format_duration, format_knob
+from harness.core.statistics import VERDICTS, describe_interval
 from harness.headline import format_decision, shorten
 from harness.plots import (
     compute_knob_moves,
@@ -38,7 +39,6 @@ from harness.plots import (
     plot_signal,
 )
 from harness.report import build_review
-from harness.text import clean, clean_lines, format_duration, format_knob
 from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
 
 ROWS = 1000

@@ -9,10 +9,10 @@ from threading import Event
 
 from rich.console import Console
 
+from harness.core.formatting import clean
 from harness.errors import StoreUnavailable
 from harness.headline import format_decision
 from harness.snapshot import SnapshotReader
-from harness.text import clean
 from harness.types import Snapshot, StepRecord
 
 REFRESH_S = 0.5

@@ -16,8 +16,8 @@ from typing import Any
 
 from plotly import graph_objects as go
 
+from harness.core.formatting import clean, format_knob
 from harness.headline import format_decision
-from harness.text import clean, format_knob
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, Knobs
 
 BLUE, ORANGE, GREEN, GOLD, PURPLE, GREY = "#3b7dd8", "#d1622b", "#2a9178", "#a8851c", "#9a5fc0", "#7b8494"

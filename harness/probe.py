@@ -20,7 +20,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.signal import reason_of
+from harness.core.step_metrics import reason_of
 from harness.types import Group, Knobs
 
 GROUP_SIZES = (2, 4, 8, 16, 32, 64)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from harness.manifest import default_threads
+from harness.core.environment import default_threads
 
 
 def prepare_process(threads: int | None) -> int:

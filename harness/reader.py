@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
+from harness.core.paths import database_path
 from harness.errors import InputError, StoreUnavailable
 from harness.migrations import MIGRATIONS, check_version, migrate
-from harness.places import database_path
 from harness.types import (
     Action,
     CheckpointRecord,

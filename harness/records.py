@@ -22,7 +22,7 @@ class RunRow(SQLModel, table=True):
     it must read again: ``lineage`` goes up when recorded steps stop being live (resume, rollback), ``version``
     when decisions, evaluations or checkpoints change. Who drives it: ``pid`` on ``host``, and ``process``, which
     tells that process from a later one of the same number. Last heard at ``heartbeat`` (epoch seconds), which is
-    ``heartbeat_boot`` on the clock of that boot (harness.places). What is compared begins after ``era_start``, the
+    ``heartbeat_boot`` on the clock of that boot (harness.core.paths). What is compared begins after ``era_start``, the
     step at which the last of ``eras`` began (0 is the beginning); see harness.eras."""
 
     __tablename__ = "runs"

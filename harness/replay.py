@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.core.paths import refuse_running
 from harness.errors import InputError
 from harness.names import REPLAY
-from harness.places import refuse_running
 from harness.reader import RunReader, load_json
 from harness.spec import RunSpec, parse_spec
 from harness.types import Decision, RunRecord

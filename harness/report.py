@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.difference import VERDICTS, compute_difference, describe_interval
+from harness.core.formatting import clean, format_changes, format_duration
+from harness.core.paths import best_link
+from harness.core.statistics import VERDICTS, compute_difference, describe_interval
 from harness.headline import flat_since, format_decision
 from harness.marks import compute_sparkline
-from harness.places import best_link
-from harness.text import clean, format_changes, format_duration
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, RunRecord, SampleRecord
 
 DECISIONS_TOLD = 50

@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 
 from harness.checkpoints import read_state
+from harness.core.knobs import describe
+from harness.core.seeds import derive_seed
+from harness.core.step_metrics import compute_signal, describe_broken_reward, describe_step, select_samples
 from harness.errors import Diverged, Refused, RunFailed
-from harness.knobs import describe
-from harness.seeds import derive_seed
-from harness.signal import compute_signal, describe_broken_reward, describe_step, select_samples
 from harness.state import apply_decision
 from harness.types import (
     Aim,

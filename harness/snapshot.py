@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from harness.places import is_alive_run
+from harness.core.paths import is_alive_run
 from harness.reader import (
     COMMANDS,
     DECISION_COLUMNS,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.branch import Branch, check_branch
+from harness.core.branch import Branch, check_branch
+from harness.core.knobs import apply_action
 from harness.errors import Refused
-from harness.knobs import apply_action
 from harness.types import Decision, Knobs, KnobValue
 
 

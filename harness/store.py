@@ -36,12 +36,12 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from harness.buckets import fold, rebuild
+from harness.core.knobs import describe
+from harness.core.paths import boot_clock, check_url, database_path, existing_parent, identify, is_alive, refuse_running
+from harness.core.step_metrics import compute_kind
 from harness.errors import InputError
-from harness.knobs import describe
-from harness.places import boot_clock, check_url, database_path, existing_parent, identify, is_alive, refuse_running
 from harness.reader import LOCK_WAIT_S, RunReader, connect
 from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
-from harness.signal import compute_kind
 from harness.types import (
     ENDED,
     ONLY_NOW,

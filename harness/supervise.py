@@ -13,8 +13,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from harness.core.paths import RESTARTED, SILENT_S, SUPERVISOR, is_alive_run
 from harness.errors import HarnessError
-from harness.places import RESTARTED, SILENT_S, SUPERVISOR, is_alive_run
 from harness.reader import find_reader
 from harness.store import find_store
 from harness.types import RunRecord

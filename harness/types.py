@@ -344,7 +344,7 @@ class Bucket:
 class RunRecord:
     """One row of the list of runs. ``phase`` is what the process said last, at ``heartbeat`` (epoch seconds).
 
-    ``process`` and ``heartbeat_boot`` tell whether it lives and how long ago that was (harness.places).
+    ``process`` and ``heartbeat_boot`` tell whether it lives and how long ago that was (harness.core.paths).
     """
 
     id: int

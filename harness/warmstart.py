@@ -11,9 +11,9 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from harness.core.seeds import derive_seed
 from harness.models import LoadedModel
 from harness.process import quiet_training, seed_torch
-from harness.seeds import derive_seed
 from harness.spec import WarmstartSpec
 from harness.types import Progress, Prompt
 

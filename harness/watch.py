@@ -22,12 +22,12 @@ import psutil
 from rich.console import Console
 from rich.live import Live
 
+from harness.core.paths import age_of, is_alive_run
 from harness.dashboard import Frame, Look, render
 from harness.errors import InputError, StoreUnavailable
 from harness.hands import Hands
 from harness.keys import Keyboard
 from harness.panes import Machine
-from harness.places import age_of, is_alive_run
 from harness.playback import read_back
 from harness.reader import RunReader
 from harness.snapshot import SnapshotReader

@@ -50,7 +50,7 @@ class Prices:
 
 class LlmPolicy:
     """``harness.types.DecisionPolicy``. ``detect`` and ``propose`` are the rules', best candidate first. ``check`` is
-    what checks a person's words (harness.actions.check_action), ``samples`` reads the newest ones."""
+    what checks a person's words (harness.core.actions.check_action), ``samples`` reads the newest ones."""
 
     kind = "llm"
     repeats = False

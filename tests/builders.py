@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.knobs import DEFAULT_BOUNDS
+from harness.core.knobs import DEFAULT_BOUNDS
 from harness.store import RunStore, open_store
 from harness.types import (
     CheckpointRecord,

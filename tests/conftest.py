@@ -18,8 +18,8 @@ import pytest
 from hypothesis import settings
 
 from harness.cli import main
+from harness.core.paths import database_url
 from harness.errors import InputError
-from harness.places import database_url
 from harness.report import build_review
 from harness.snapshot import load_history
 from harness.store import RunStore, find_store

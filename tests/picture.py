@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.core.paths import database_url
 from harness.dashboard import Look, render
-from harness.places import database_url
 from harness.playback import read_back
 from harness.snapshot import SnapshotReader
 from harness.store import open_store

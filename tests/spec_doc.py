@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.knobs import DEFAULT_BOUNDS
+from harness.core.knobs import DEFAULT_BOUNDS
 from harness.spec import RunSpec
 
 FILE = Path(__file__).parent.parent / "docs" / "spec.md"

@@ -25,7 +25,7 @@ from tests.builders import create_run, make_store
 OPERATORS, ACTIONS = 4, 250
 FIRE = f"""
 import sys
-from harness.actions import parse_action
+from harness.core.actions import parse_action
 from harness.store import open_store
 who, url = sys.argv[1:]
 store = open_store(url)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from harness.core.formatting import clean
 from harness.dashboard import HELP, SCREENS, Look, render
-from harness.text import clean
 from harness.types import Action, Bucket, CommandRecord, EventRecord, Knobs, Metrics, Snapshot, StepRecord
 from tests.builders import (
     HEALTHY,

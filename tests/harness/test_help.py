@@ -16,8 +16,8 @@ import typer
 from typer.main import get_command
 
 from harness.cli import app, main
+from harness.core.formatting import format_ago
 from harness.errors import InputError
-from harness.text import format_ago
 from tests import cli_doc, spec_doc
 from tests.builders import create_run, make_store
 

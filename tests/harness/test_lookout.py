@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from harness import lookout
+from harness.core.paths import SUPERVISOR
 from harness.lookout import Lookout
-from harness.places import SUPERVISOR
 from harness.store import RunStore
 from tests.builders import create_run, make_store, record_step
 from tests.conftest import Program

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness.build import Run, resume_run, start_run
 from harness.controller import Controller
-from harness.places import RESTARTED
+from harness.core.paths import RESTARTED
 from harness.report import build_review, render_review
 from harness.session import Session
 from harness.snapshot import load_history

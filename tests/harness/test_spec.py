@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import InputError
-from harness.knobs import DEFAULT_BOUNDS
 from harness.names import recipe_names
 from harness.spec import DEFAULT_GROUP_SIZE, RunSpec, load_spec, parse_spec
 

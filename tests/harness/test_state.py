@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 import pytest
 
+from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import Refused
-from harness.knobs import DEFAULT_BOUNDS
 from harness.state import Settings, State, apply_decision
 from harness.types import Action, ActionKind, Decision, Knobs, Source
 

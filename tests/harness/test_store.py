@@ -19,9 +19,9 @@ import pytest
 from sqlalchemy import create_engine
 from sqlmodel import SQLModel
 
+from harness.core.paths import SILENT_S, age_of, database_url, identify, is_alive, is_alive_run
 from harness.errors import InputError
 from harness.migrations import MIGRATIONS
-from harness.places import SILENT_S, age_of, database_url, identify, is_alive, is_alive_run
 from harness.reader import find_reader
 from harness.report import build_review
 from harness.snapshot import (

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from harness import supervise
-from harness.places import is_alive_run
+from harness.core.paths import is_alive_run
 from harness.supervise import count_memory_kills, describe_death
 from tests.conftest import Program
 

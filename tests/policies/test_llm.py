@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.actions import check_action
+from harness.core.actions import check_action
 from harness.types import Action, Asked, Decision, Finding, Knobs, SampleRecord, Snapshot
 from policies.llm import LlmPolicy, Prices, Unusable, _check_form
 from policies.messages_api import Fault, MessagesApi, Reply

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.knobs import DEFAULT_BOUNDS, apply_changes
+from harness.core.knobs import DEFAULT_BOUNDS, apply_changes
 from harness.types import Action, Decision, DecisionRecord, Knobs, PairedLook, Snapshot
 from policies.detectors import detect
 from policies.rules import COOL_DOWN, GOOD_DEV, MEASURED_AFTER, RULES, UNCLEAR_REST, RulesPolicy, propose

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.actions import USAGE, check_action, parse_action
+from harness.core.actions import USAGE, check_action, parse_action
 from harness.errors import HarnessError, InputError
 from harness.types import Action
 from tests.builders import make_checkpoint, make_snapshot

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.difference import compute_paired
+from harness.core.formatting import format_knob
+from harness.core.knobs import apply_action, parse_assignments
+from harness.core.statistics import compute_paired
 from harness.errors import Refused
-from harness.knobs import apply_action, parse_assignments
-from harness.text import format_knob
 from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs, KnobValue, Verdict
 
 AS_IT_IS = "as it is"

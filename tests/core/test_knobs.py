@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import Refused
-from harness.knobs import (
+from harness.core.knobs import (
     DEFAULT_BOUNDS,
     KNOB_NAMES,
     WHOLE_NUMBERS,
@@ -17,6 +16,7 @@ from harness.knobs import (
     describe,
     parse_assignments,
 )
+from harness.errors import Refused
 from harness.types import Action, Knobs
 
 

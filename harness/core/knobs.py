@@ -8,8 +8,8 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, replace
 
+from harness.core.formatting import format_knob
 from harness.errors import Refused
-from harness.text import format_knob
 from harness.types import Action, Knobs, KnobValue
 
 KNOB_NAMES: tuple[str, ...] = tuple(field.name for field in fields(Knobs))

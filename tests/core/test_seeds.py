@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from harness.seeds import derive_seed
+from harness.core.seeds import derive_seed
 
 
 def test_a_seed_follows_from_its_parts_alone() -> None:

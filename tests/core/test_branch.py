@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from harness.actions import parse_action
-from harness.branch import Branch, check_branch, next_move, open_branch, parse_branch
 from harness.build import Run, resume_run
 from harness.controller import Controller
+from harness.core.actions import parse_action
+from harness.core.branch import Branch, check_branch, next_move, open_branch, parse_branch
+from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import Diverged, InputError, Refused
-from harness.knobs import DEFAULT_BOUNDS
 from harness.replay import find_difference, plan_replay
 from harness.types import Action, DecisionRecord, Knobs
 from tests.harness.test_faults import REWARD, Start, start  # noqa: F401

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.branch import check_branch, parse_branch
+from harness.core.branch import check_branch, parse_branch
+from harness.core.knobs import KNOB_NAMES, apply_action, compute_focus, parse_assignments
 from harness.errors import InputError, Refused
-from harness.knobs import KNOB_NAMES, apply_action, compute_focus, parse_assignments
 from harness.types import Action, Snapshot
 
 USAGE = {

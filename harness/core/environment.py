@@ -62,7 +62,7 @@ def _processor() -> str:
 
 
 def _git_commit() -> str | None:
-    here = Path(__file__).parent.parent
+    here = Path(__file__).parents[2]
     if not (here / ".git").exists():
         return None
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)

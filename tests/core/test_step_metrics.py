@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.signal import compute_kind, compute_signal, reason_of, select_samples
+from harness.core.step_metrics import compute_kind, compute_signal, reason_of, select_samples
 from harness.types import Completion, Group, Score
 from tests.builders import make_completion, make_group, make_prompt
 

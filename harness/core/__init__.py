@@ -1,0 +1,1 @@
+"""Pure functions: knobs, actions, branches, step metrics, statistics, formatting, paths, liveness, seeds."""
