@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.config.names import AlertKind
 from harness.core.formatting import clean
 from harness.headline import RECENT, compute_noise, is_it_learning, is_it_stuck, is_kept
-from harness.names import AlertKind
 from harness.types import EventRecord, Snapshot
 
 SILENT_S = 300.0

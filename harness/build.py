@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 
 from harness.checkpoints import Checkpoints
+from harness.config.changes import check_silent, find_measured, plan_resume
+from harness.config.names import REPLAY
+from harness.config.schema import PolicySpec, RunSpec
 from harness.controller import Controller
 from harness.core.actions import check_action
 from harness.core.environment import collect_manifest
 from harness.core.formatting import format_changes
 from harness.core.paths import database_url, was_restarted
 from harness.core.seeds import derive_seed
-from harness.eras import check_silent, find_measured, plan_resume
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
@@ -43,7 +45,6 @@ from harness.inputs import (
 from harness.lookout import Lookout
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
-from harness.names import REPLAY
 from harness.patience import Patience
 from harness.process import prepare_process
 from harness.pulse import Pulse
@@ -52,7 +53,6 @@ from harness.report_file import FILE as REPORT
 from harness.report_file import write_report_apart
 from harness.session import Session
 from harness.snapshot import SnapshotReader
-from harness.spec import PolicySpec, RunSpec
 from harness.state import Settings, State
 from harness.store import RunStore, check_place, find_store, free_name, open_store, refuse_taken
 from harness.trainer import StepTrainer

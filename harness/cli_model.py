@@ -135,8 +135,8 @@ def probe(
 
       grpo probe my.toml --prompts 100 --set model.name=./my-model
     """
+    from harness.config.schema import load_spec
     from harness.inputs import check_inputs
-    from harness.spec import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
     check_inputs(checked)  # before torch is loaded

@@ -25,8 +25,8 @@ from harness.options import (
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from harness.config.schema import RunSpec
     from harness.measure import Target
-    from harness.spec import RunSpec
     from harness.store import RunStore
     from harness.types import Progress
 
@@ -70,8 +70,8 @@ def convert(
 
       grpo pool convert raw.csv clean.jsonl --spec my.toml --reference solution --set pool.columns.prompt=question
     """
+    from harness.config.schema import load_spec
     from harness.convert import convert_source
-    from harness.spec import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
     with _bar() as bar:
@@ -117,9 +117,9 @@ def build(
 
       grpo pool build next.jsonl --spec my.toml --model night-1 --checkpoint best --size 2000
     """
+    from harness.config.schema import load_spec
     from harness.inputs import check_inputs
     from harness.jsonl import check_place
-    from harness.spec import load_spec
 
     check_place(out_file)
     checked, _ = load_spec(spec, set_ or [])
@@ -165,9 +165,9 @@ def show(
     """
     from rich.console import Console
 
+    from harness.config.schema import parse_spec
     from harness.inputs import build_splits
     from harness.pool_report import load_pool_view, render_pool, to_json
-    from harness.spec import parse_spec
 
     reader, found = open_reader(db, out, run)
     train = build_splits(parse_spec(reader.load_run(found.id)["spec"]))["train"]
@@ -196,10 +196,10 @@ def export(
 
       grpo pool export night-1 failing.jsonl --failed
     """
+    from harness.config.schema import parse_spec
     from harness.inputs import build_splits
     from harness.jsonl import check_place, write_lines
     from harness.pool_report import load_standings, select_seen
-    from harness.spec import parse_spec
     from pools.rows import encode, name_columns
 
     check_place(out_file)

@@ -33,8 +33,8 @@ def replay(
 
       grpo replay night-1 --name night-1-again
     """
+    from harness.config.schema import AlertsSpec
     from harness.replay import find_changes, find_difference, plan_replay
-    from harness.spec import AlertsSpec
 
     store, record = open_store_of(db, out, run)
     record, spec = plan_replay(store, record.name, name or "")  # what is wrong shows before torch is loaded

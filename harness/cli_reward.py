@@ -27,9 +27,9 @@ def check(
 
       grpo check my.toml --set pool.source=new.jsonl
     """
+    from harness.config.schema import load_spec
     from harness.gate import check_spec
     from harness.inputs import check_inputs
-    from harness.spec import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
     splits, _ = check_inputs(checked)
@@ -62,10 +62,10 @@ def preflight(
 
       grpo preflight --set reward.function=my_reward.py:judge
     """
+    from harness.config.schema import load_spec
     from harness.gate import check_sandbox, preflight_spec
     from harness.inputs import check_inputs
     from harness.preflight import to_rows
-    from harness.spec import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
     splits, _ = check_inputs(checked)

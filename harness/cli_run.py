@@ -72,7 +72,7 @@ def run(
 
       grpo run my.toml --detach --supervise
     """
-    from harness.spec import load_spec
+    from harness.config.schema import load_spec
 
     if name == "":
         raise InputError("--name: it is empty; leave it out for the recipe's name with a number")
@@ -149,7 +149,7 @@ def resume(
 
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
-    from harness.eras import ACCEPTABLE, plan_resume
+    from harness.config.changes import ACCEPTABLE, plan_resume
     from harness.hooks import build_hooks
     from harness.inputs import check_policy
 

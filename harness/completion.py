@@ -9,10 +9,10 @@ from pathlib import Path
 
 import typer
 
+from harness.config.names import KNOWN_MODELS, POLICY_KINDS, REPLAY, recipe_names
 from harness.core.actions import USAGE
 from harness.core.knobs import KNOB_NAMES
 from harness.core.paths import database_url
-from harness.names import KNOWN_MODELS, POLICY_KINDS, REPLAY, recipe_names
 
 POLICIES = (*POLICY_KINDS, REPLAY)
 SPEC_ENDINGS = (".toml", ".json")

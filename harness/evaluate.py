@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.config.schema import EvaluateSpec
 from harness.core.step_metrics import reason_of
 from harness.generate import GeneratedText, generate_texts
 from harness.models import LoadedModel
-from harness.spec import EvaluateSpec
 from harness.types import Completion, Evaluation, Example, Progress, Prompt, Scorer
 from rewards.format import has_answer, has_thinking
 

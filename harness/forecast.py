@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.config.schema import RunSpec
 from harness.core.formatting import format_bytes, format_duration
-from harness.spec import RunSpec
 from harness.types import Knobs, Pool, Prompt
 
 

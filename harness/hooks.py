@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential
 
 from harness import __version__
+from harness.config.names import VARIABLE
 from harness.errors import InputError
-from harness.names import VARIABLE
 
 PLACE = re.compile(r"\{(text|title|run|event)\}")
 ATTEMPT_S = 10.0

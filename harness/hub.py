@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from harness.config.names import KNOWN_MODELS
 from harness.errors import InputError
-from harness.names import KNOWN_MODELS
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 

@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.config.names import REPLAY
+from harness.config.schema import RunSpec, check_policy_kind
 from harness.core.paths import refuse_running
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
 from harness.hub import hub_answers
-from harness.names import REPLAY
 from harness.reader import RunReader
-from harness.spec import RunSpec, check_policy_kind
 from harness.types import Prompt
 from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.build import build_evaluator
 from harness.checkpoints import Checkpoints
+from harness.config.schema import LoraSpec, RunSpec, load_spec, parse_spec
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import reason_of
 from harness.errors import InputError, Refused
@@ -18,7 +19,6 @@ from harness.generate import generate_texts
 from harness.inputs import build_reward, build_splits, choose_demonstrations
 from harness.models import LoadedModel, load_model, load_weights
 from harness.process import prepare_process
-from harness.spec import LoraSpec, RunSpec, load_spec, parse_spec
 from harness.store import RunStore
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress
 from harness.warmstart import warm_start

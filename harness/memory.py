@@ -12,9 +12,9 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from harness.config.schema import ModelSpec, TrainerSpec, WarmstartSpec
 from harness.core.formatting import format_bytes
 from harness.errors import InputError
-from harness.spec import ModelSpec, TrainerSpec, WarmstartSpec
 from harness.types import Knobs
 
 FOUR_BIT_BYTES = 0.6

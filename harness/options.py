@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 
 from harness.completion import complete_model, complete_run, complete_spec
+from harness.config.names import KNOWN_MODELS
 from harness.core.formatting import clean_lines
 from harness.core.paths import database_url
 from harness.errors import InputError
 from harness.hub import check_model_folder
-from harness.names import KNOWN_MODELS
 
 if TYPE_CHECKING:
     from harness.reader import RunReader

@@ -23,7 +23,7 @@ class RunRow(SQLModel, table=True):
     when decisions, evaluations or checkpoints change. Who drives it: ``pid`` on ``host``, and ``process``, which
     tells that process from a later one of the same number. Last heard at ``heartbeat`` (epoch seconds), which is
     ``heartbeat_boot`` on the clock of that boot (harness.core.paths). What is compared begins after ``era_start``, the
-    step at which the last of ``eras`` began (0 is the beginning); see harness.eras."""
+    step at which the last of ``eras`` began (0 is the beginning); see harness.config.changes."""
 
     __tablename__ = "runs"
     id: int | None = Field(default=None, primary_key=True)

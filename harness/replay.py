@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.config.names import REPLAY
+from harness.config.schema import RunSpec, parse_spec
 from harness.core.paths import refuse_running
 from harness.errors import InputError
-from harness.names import REPLAY
 from harness.reader import RunReader, load_json
-from harness.spec import RunSpec, parse_spec
 from harness.types import Decision, RunRecord
 
 NOT_REPEATED = ("pause", "resume", "step", "policy")

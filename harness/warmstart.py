@@ -11,10 +11,10 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from harness.config.schema import WarmstartSpec
 from harness.core.seeds import derive_seed
 from harness.models import LoadedModel
 from harness.process import quiet_training, seed_torch
-from harness.spec import WarmstartSpec
 from harness.types import Progress, Prompt
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from harness.config.schema import RunSpec
 from harness.core.knobs import DEFAULT_BOUNDS
-from harness.spec import RunSpec
 
 FILE = Path(__file__).parent.parent / "docs" / "spec.md"
 HEAD = """<!-- Written by the program: make docs -->

@@ -54,14 +54,14 @@ ALLOWED = {
     "harness.replay": {
         "harness.types",
         "harness.errors",
-        "harness.names",
+        "harness.config.names",
         "harness.core.paths",
         "harness.reader",
-        "harness.spec",
+        "harness.config.schema",
     },
-    "harness.names": set(),
-    "harness.alerts": {"harness.types", "harness.names", "harness.headline", "harness.core.formatting"},
-    "harness.hooks": {"harness.errors", "harness.names"},
+    "harness.config.names": set(),
+    "harness.alerts": {"harness.types", "harness.config.names", "harness.headline", "harness.core.formatting"},
+    "harness.hooks": {"harness.errors", "harness.config.names"},
     "harness.lookout": {
         "harness.types",
         "harness.errors",
@@ -75,7 +75,7 @@ ALLOWED = {
     "harness.completion": {
         "harness.core.actions",
         "harness.core.knobs",
-        "harness.names",
+        "harness.config.names",
         "harness.core.paths",
         "harness.reader",
     },

@@ -29,10 +29,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
+from harness.config.names import SMOLLM2
+from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
 from harness.models import LoadedModel, load_model
-from harness.names import SMOLLM2
 from harness.process import prepare_process, quiet_training
-from harness.spec import LoraSpec, ModelSpec, TrainerSpec
 from harness.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.trainer import StepTrainer
 from harness.types import Knobs, Prompt, Score

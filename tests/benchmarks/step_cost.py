@@ -38,12 +38,12 @@ from rich.console import Console
 
 from harness.buckets import rebuild
 from harness.checkpoints import Checkpoints
+from harness.config.schema import RunSpec
 from harness.controller import Controller
 from harness.dashboard import render
 from harness.records import driver
 from harness.session import Session
 from harness.snapshot import SnapshotReader
-from harness.spec import RunSpec
 from harness.state import Settings, State
 from harness.store import RunStore, open_store
 from harness.types import (

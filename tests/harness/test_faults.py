@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from harness.build import Run, resume_run, start_run
+from harness.config.schema import parse_spec
 from harness.errors import InputError, RunFailed
 from harness.pulse import Pulse
 from harness.report import build_review
 from harness.session import Session
 from harness.snapshot import load_history
-from harness.spec import parse_spec
 from harness.store import open_store
 from harness.types import Action, Decision
 from policies.rules import RulesPolicy

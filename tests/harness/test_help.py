@@ -76,7 +76,7 @@ def test_help_and_wrong_words_load_nothing_heavy() -> None:
         "from harness.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {{'torch', 'numpy', 'sqlalchemy', 'harness.spec', 'pyarrow', 'plotly'}} & set(sys.modules)\n"
+        "heavy = {{'torch', 'numpy', 'sqlalchemy', 'harness.config.schema', 'pyarrow', 'plotly'}} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     for words in (["--help"], ["run", "--help"], ["frobnicate"], ["act", "latest", "dance"], ["watch", "nosuch"]):
@@ -163,7 +163,7 @@ def test_tab_works_from_a_real_shell_without_anything_heavy(folder: Path, tmp_pa
         f"#!{sys.executable}\n"
         "import sys, atexit\n"
         "from harness.cli import main\n"
-        "heavy = {'torch', 'numpy', 'sqlalchemy', 'harness.spec', 'pyarrow'}\n"
+        "heavy = {'torch', 'numpy', 'sqlalchemy', 'harness.config.schema', 'pyarrow'}\n"
         "atexit.register(lambda: print('HEAVY', *(heavy & set(sys.modules)), file=sys.stderr))\n"
         "main()\n"
     )

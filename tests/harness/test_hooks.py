@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from harness import hooks
+from harness.config.schema import parse_spec
 from harness.errors import InputError
 from harness.hooks import build_hooks, deliver
-from harness.spec import parse_spec
 from tests.messages_server import Handler, Server, Turn, cut_at_once, hang, raw
 
 SECRET = "T0KEN-9f2c"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from harness.build import Run, resume_run, start_run
+from harness.config.schema import parse_spec
 from harness.errors import InputError
 from harness.report import build_review
 from harness.snapshot import load_history
-from harness.spec import parse_spec
 from harness.types import Action
 from tests.builders import create_run
 from tests.conftest import MINI

@@ -127,7 +127,7 @@ class Beside:
 
 
 def lookout_kinds() -> tuple[str, ...]:
-    from harness.names import ALERT_KINDS
+    from harness.config.names import ALERT_KINDS
 
     return ALERT_KINDS
 

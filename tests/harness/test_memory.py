@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
+from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec, WarmstartSpec
 from harness.errors import InputError
 from harness.memory import Shape, check_memory, compute_memory, free_memory, shape_of
 from harness.models import load_model
-from harness.spec import LoraSpec, ModelSpec, TrainerSpec, WarmstartSpec
 from harness.tiny import build_tiny_tokenizer
 from harness.types import Knobs
 

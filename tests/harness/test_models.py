@@ -15,12 +15,12 @@ from peft import PeftModel
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from harness.build import resume_run, start_run
+from harness.config.schema import LoraSpec, ModelSpec, parse_spec
 from harness.errors import InputError
 from harness.measure import load_target, measure
 from harness.models import load_model, save_weights
 from harness.report import build_review
 from harness.snapshot import load_history
-from harness.spec import LoraSpec, ModelSpec, parse_spec
 from harness.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.types import Prompt, no_progress
 

@@ -15,12 +15,12 @@ import pytest
 from rich.console import Console
 
 from harness.build import Run, resume_run, start_run
+from harness.config.schema import parse_spec
 from harness.controller import Controller
 from harness.core.paths import RESTARTED
 from harness.report import build_review, render_review
 from harness.session import Session
 from harness.snapshot import load_history
-from harness.spec import parse_spec
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
 from tests.conftest import MINI
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.config.names import SMOLLM2
+from harness.config.schema import LoraSpec, ModelSpec, load_spec
 from harness.errors import InputError
 from harness.inputs import check_inputs
 from harness.models import load_model
-from harness.names import SMOLLM2
 from harness.smollm2 import cache_folder, fetch_smollm2
-from harness.spec import LoraSpec, ModelSpec, load_spec
 from harness.types import Prompt
 
 

@@ -19,11 +19,11 @@ from transformers import MambaConfig, MambaForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
+from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
 from harness.errors import Diverged
 from harness.log_probs import can_share_prompts
 from harness.models import LoadedModel, load_model
 from harness.process import quiet_training
-from harness.spec import LoraSpec, ModelSpec, TrainerSpec
 from harness.tiny import build_tiny_tokenizer
 from harness.trainer import StepTrainer, pack_rows
 from harness.types import Group, Knobs, Prompt, Score
@@ -258,7 +258,7 @@ import torch
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from harness.process import prepare_process
-from harness.spec import TrainerSpec
+from harness.config.schema import TrainerSpec
 from harness.trainer import StepTrainer
 from harness.types import Knobs
 from tests.harness.test_trainer import DigitScorer, PROMPTS, tiny, weights

@@ -1,6 +1,6 @@
 """The names that a spec takes: recipes, models, decision policies, alerts, environment variables.
 
-Apart from harness.spec, which takes a while to import, since the shell asks for some of them at every Tab.
+Apart from harness.config.schema, which takes a while to import, since the shell asks for some of them at every Tab.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 def recipe_folder() -> Path:
     """Where the recipes lie: beside the packages in a checkout, inside ``harness`` in a wheel."""
     inside = Path(str(resources.files("harness"))) / "recipes"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "runs" / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "runs" / "recipes"
 
 
 def recipe_names() -> list[str]:

@@ -17,9 +17,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.config.names import (
+    ALERT_KINDS,
+    POLICY_KINDS,
+    REPLAY,
+    TINY,
+    VARIABLE,
+    AlertKind,
+    recipe_folder,
+    recipe_names,
+)
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
 from harness.errors import InputError
-from harness.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind, recipe_folder, recipe_names
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
 
 DEFAULT_RECIPE = "arithmetic"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from harness.config.changes import check_changes, check_silent, compute_changes, find_measured
+from harness.config.schema import RunSpec
 from harness.core.formatting import format_changes
-from harness.eras import check_changes, check_silent, compute_changes, find_measured
 from harness.errors import InputError
-from harness.spec import RunSpec
 
 SPEC = RunSpec().model_dump(mode="json")
 MANIFEST = {"reward_sha256": "a" * 64, "data_sha256": "b" * 64, "split_sizes": {"train": 1000, "dev": 200}}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.names import recipe_names
+from harness.config.schema import DEFAULT_GROUP_SIZE, RunSpec, load_spec, parse_spec
 from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import InputError
-from harness.names import recipe_names
-from harness.spec import DEFAULT_GROUP_SIZE, RunSpec, load_spec, parse_spec
 
 
 def test_an_empty_spec_is_all_defaults() -> None:

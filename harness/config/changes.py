@@ -11,10 +11,10 @@ import copy
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from harness.config.schema import RunSpec, apply_overrides, parse_spec
 from harness.core.paths import refuse_running
 from harness.errors import InputError
 from harness.reader import RunReader
-from harness.spec import RunSpec, apply_overrides, parse_spec
 from harness.types import RunRecord
 
 FIXED = ("name", "seed", "model", "lora", "warmstart", "output")

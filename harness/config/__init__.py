@@ -1,0 +1,1 @@
+"""The spec of a run: schema, loading, and what may change on a resume."""
