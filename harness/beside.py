@@ -18,8 +18,8 @@ from typing import Self
 from rich.console import Console
 
 from harness.plain import follow
-from harness.reader import RunReader, find_reader
-from harness.snapshot import SnapshotReader
+from harness.store.reader import RunReader, find_reader
+from harness.store.snapshot import SnapshotReader
 
 POLL_S = 0.5
 LEAVE_S = 5.0

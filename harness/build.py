@@ -45,16 +45,16 @@ from harness.inputs import (
 from harness.lookout import Lookout
 from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models import LoadedModel, load_model, load_weights
-from harness.patience import Patience
 from harness.process import prepare_process
 from harness.pulse import Pulse
 from harness.replay import check_same, load_repeated
 from harness.report_file import FILE as REPORT
 from harness.report_file import write_report_apart
 from harness.session import Session
-from harness.snapshot import SnapshotReader
 from harness.state import Settings, State
-from harness.store import RunStore, check_place, find_store, free_name, open_store, refuse_taken
+from harness.store.retry import Patience
+from harness.store.snapshot import SnapshotReader
+from harness.store.writer import RunStore, check_place, find_store, free_name, open_store, refuse_taken
 from harness.trainer import StepTrainer
 from harness.types import (
     DecisionPolicy,

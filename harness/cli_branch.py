@@ -56,7 +56,7 @@ def branch(
     total = record.last_step + logged + steps * (len(settings) + 1)
     from harness.build import resume_run
     from harness.headline import format_decision
-    from harness.snapshot import SnapshotReader
+    from harness.store.snapshot import SnapshotReader
 
     console = Console(stderr=as_json)
     interrupted = Event()

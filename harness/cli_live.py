@@ -99,7 +99,7 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
       grpo watch night-1 --plain | grep warning
     """
     from harness.plain import follow
-    from harness.snapshot import SnapshotReader
+    from harness.store.snapshot import SnapshotReader
     from harness.watch import Dashboard, draws
 
     store, record = open_reader(db, out, run)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from harness.config.schema import RunSpec
     from harness.measure import Target
-    from harness.store import RunStore
+    from harness.store.writer import RunStore
     from harness.types import Progress
 
 app = typer.Typer(rich_markup_mode=None)

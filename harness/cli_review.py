@@ -34,7 +34,7 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
 
       grpo runs --json --out elsewhere
     """
-    from harness.reader import find_reader
+    from harness.store.reader import find_reader
 
     reader = find_reader(database_url(out, db))
     found = [to_row(record, reader.best_step(record.id)) for record in reader.list_runs()] if reader else []
@@ -99,7 +99,7 @@ def review(
       grpo review night-1 --html night-1.html
     """
     from harness.report import build_review, render_review
-    from harness.snapshot import load_history
+    from harness.store.snapshot import load_history
 
     store, record = open_reader(db, out, run)
     if html is not None:
@@ -139,7 +139,7 @@ def compare(
       grpo compare night-1 night-2 night-3 --html nights.html
     """
     from harness.compare import build_comparison, render_comparison
-    from harness.snapshot import load_history
+    from harness.store.snapshot import load_history
 
     store, first = open_reader(db, out, runs[0])
     records = [first, *(store.match_run(name) for name in runs[1:])]

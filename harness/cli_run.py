@@ -95,7 +95,7 @@ def run(
     from harness.hooks import build_hooks
     from harness.hub import check_model_name
     from harness.inputs import check_inputs, check_policy
-    from harness.store import check_place, find_store
+    from harness.store.writer import check_place, find_store
 
     check_model_name(checked.model.name)
     splits, _ = check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
@@ -104,7 +104,7 @@ def run(
     check_policy(checked.policy.kind, find_store(url))
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     if detach or supervise:
-        from harness.store import free_name
+        from harness.store.writer import free_name
 
         new = checked.name or free_name(url, short_name)
         _elsewhere(new, url, out=checked.output.dir, more=["--name", new], detach=detach, supervise=supervise)
@@ -205,7 +205,7 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
 def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     """Run to the end with a view beside it, then tell what happened."""
     from harness.report import build_review, render_review
-    from harness.snapshot import load_history
+    from harness.store.snapshot import load_history
 
     console = Console(stderr=as_json)
     status, reason = drive(run, interrupted, console, plain=plain or as_json)

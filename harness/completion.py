@@ -30,7 +30,7 @@ Offer = list[tuple[str, str]]
 
 def complete_run(ctx: typer.Context, incomplete: str) -> Offer:
     """Names of runs, the newest first, in the database that ``--db`` or ``--out`` names so far."""
-    from harness.reader import list_runs_to_offer
+    from harness.store.reader import list_runs_to_offer
 
     url = database_url(ctx.params.get("out") or "runs", ctx.params.get("db"))
     found = list_runs_to_offer(url)

@@ -16,8 +16,8 @@ from harness.errors import InputError
 from harness.measure import SPEC_FILE, Target, load_checkpoint
 from harness.models import save_weights
 from harness.report import build_review
-from harness.snapshot import load_history
-from harness.store import RunStore
+from harness.store.snapshot import load_history
+from harness.store.writer import RunStore
 
 DECISIONS_TOLD = 40
 

@@ -17,7 +17,7 @@ from harness.core.paths import refuse_running
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
 from harness.hub import hub_answers
-from harness.reader import RunReader
+from harness.store.reader import RunReader
 from harness.types import Prompt
 from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts

@@ -22,8 +22,8 @@ from harness.alerts import Alert, build_message, find_alerts
 from harness.core.paths import SUPERVISOR, age_of, identify, is_alive_run
 from harness.errors import StoreUnavailable
 from harness.hooks import Hook, build_hooks, deliver
-from harness.reader import RunReader, find_reader
-from harness.snapshot import SnapshotReader
+from harness.store.reader import RunReader, find_reader
+from harness.store.snapshot import SnapshotReader
 from harness.types import EventRecord, Snapshot
 
 POLL_S = 1.0
@@ -164,7 +164,7 @@ class Watch:
         """Put on record what was told. Raises StoreUnavailable, and then the rest is kept for the next time."""
         if not self.unwritten:
             return
-        from harness.store import find_store  # SQLAlchemy: not for the hours in which there is nothing to tell
+        from harness.store.writer import find_store  # SQLAlchemy: not for the hours in which there is nothing to tell
 
         store = find_store(self.reader.url)
         if store is None:

@@ -19,7 +19,7 @@ from harness.generate import generate_texts
 from harness.inputs import build_reward, build_splits, choose_demonstrations
 from harness.models import LoadedModel, load_model, load_weights
 from harness.process import prepare_process
-from harness.store import RunStore
+from harness.store.writer import RunStore
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress
 from harness.warmstart import warm_start
 

@@ -17,8 +17,8 @@ from harness.errors import InputError
 from harness.hub import check_model_folder
 
 if TYPE_CHECKING:
-    from harness.reader import RunReader
-    from harness.store import RunStore
+    from harness.store.reader import RunReader
+    from harness.store.writer import RunStore
     from harness.types import RunRecord
 
 RunName = Annotated[
@@ -72,7 +72,7 @@ S = TypeVar("S", bound="RunReader")
 
 def open_reader(db: str | None, out: str, run: str) -> tuple[RunReader, RunRecord]:
     """The database and the run that is meant, to look only: that needs no SQLAlchemy, so it comes at once."""
-    from harness.reader import find_reader
+    from harness.store.reader import find_reader
 
     return _match(find_reader(database_url(out, db)), db, out, run)
 
@@ -89,7 +89,7 @@ def _match(store: S | None, db: str | None, out: str, run: str) -> tuple[S, RunR
 
 
 def open_store_if_any(db: str | None, out: str) -> RunStore | None:
-    from harness.store import find_store
+    from harness.store.writer import find_store
 
     return find_store(database_url(out, db))
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.core.formatting import clean
 from harness.errors import StoreUnavailable
 from harness.headline import format_decision
-from harness.snapshot import SnapshotReader
+from harness.store.snapshot import SnapshotReader
 from harness.types import Snapshot, StepRecord
 
 REFRESH_S = 0.5

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.core.formatting import clean
-from harness.reader import RunReader
+from harness.store.reader import RunReader
 from harness.types import RunRecord, SampleRecord
 from pools.table import PromptTable, parse_id
 from pools.view import RATE_BINS, SeenGroup, Standing, Window, compute_windows, rank_prompts

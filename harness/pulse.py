@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from harness.store import RunStore
+from harness.store.writer import RunStore
 
 log = logging.getLogger("grpo")
 BEAT_S = 0.5

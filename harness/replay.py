@@ -16,7 +16,7 @@ from harness.config.names import REPLAY
 from harness.config.schema import RunSpec, parse_spec
 from harness.core.paths import refuse_running
 from harness.errors import InputError
-from harness.reader import RunReader, load_json
+from harness.store.reader import RunReader, load_json
 from harness.types import Decision, RunRecord
 
 NOT_REPEATED = ("pause", "resume", "step", "policy")

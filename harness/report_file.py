@@ -12,8 +12,8 @@ from pathlib import Path
 
 from harness.compare import build_comparison
 from harness.errors import InputError
-from harness.reader import RunReader
-from harness.snapshot import load_course, load_history
+from harness.store.reader import RunReader
+from harness.store.snapshot import load_course, load_history
 from pools.view import RATE_BINS, SeenGroup, compute_windows
 
 FILE = "report.html"

@@ -581,7 +581,7 @@ class Evaluator(Protocol):
 
 
 class Store(Protocol):
-    """What session and controller write and read; harness.store documents each."""
+    """What session and controller write and read; harness.store.writer documents each."""
 
     def patiently(self, attempt: Callable[[], R]) -> R: ...
 

@@ -28,9 +28,9 @@ from harness.errors import InputError, StoreUnavailable
 from harness.hands import Hands
 from harness.keys import Keyboard
 from harness.panes import Machine
-from harness.playback import read_back
-from harness.reader import RunReader
-from harness.snapshot import SnapshotReader
+from harness.store.playback import read_back
+from harness.store.reader import RunReader
+from harness.store.snapshot import SnapshotReader
 from harness.types import Action, RunRecord, Snapshot
 
 REFRESH_S = 0.5
@@ -172,7 +172,7 @@ class Dashboard:
         return Machine(cpu, memory, os.getloadavg()[0], os.cpu_count() or 1, free, disk)
 
     def _queue(self, action: Action, note: str) -> int:
-        from harness.store import find_store  # SQLAlchemy: only for those who write
+        from harness.store.writer import find_store  # SQLAlchemy: only for those who write
 
         store = find_store(self.store.url)
         if store is None:

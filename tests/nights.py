@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from harness.store import RunStore
+from harness.store.writer import RunStore
 from harness.types import Action, Decision, Evaluation, Example, Knobs
 from tests.builders import (
     create_run,

@@ -14,7 +14,7 @@ from typing import Any
 from harness.config.schema import RunSpec, apply_overrides, parse_spec
 from harness.core.paths import refuse_running
 from harness.errors import InputError
-from harness.reader import RunReader
+from harness.store.reader import RunReader
 from harness.types import RunRecord
 
 FIXED = ("name", "seed", "model", "lora", "warmstart", "output")
@@ -83,7 +83,7 @@ def check_silent(
     found: Changes = {}
     for what, key in ACCEPTABLE.items():
         said = any(name.startswith(SECTION_OF[what]) for name in changes)
-        if not old.get(key) or old[key] == new.get(key) or said:  # "": not known (harness.migrations)
+        if not old.get(key) or old[key] == new.get(key) or said:  # "": not known (harness.store.migrations)
             continue
         if what not in accepted:
             raise InputError(

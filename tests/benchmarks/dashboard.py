@@ -31,7 +31,7 @@ import psutil
 from rich.console import Console
 
 from harness.dashboard import render
-from harness.snapshot import SnapshotReader
+from harness.store.snapshot import SnapshotReader
 from tests.benchmarks.step_cost import Bench, build
 
 SIZES = ((80, 24), (120, 40), (200, 60))

@@ -36,16 +36,16 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.buckets import rebuild
 from harness.checkpoints import Checkpoints
 from harness.config.schema import RunSpec
 from harness.controller import Controller
 from harness.dashboard import render
-from harness.records import driver
 from harness.session import Session
-from harness.snapshot import SnapshotReader
 from harness.state import Settings, State
-from harness.store import RunStore, open_store
+from harness.store.buckets import rebuild
+from harness.store.schema import driver
+from harness.store.snapshot import SnapshotReader
+from harness.store.writer import RunStore, open_store
 from harness.types import (
     Action,
     Completion,

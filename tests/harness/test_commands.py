@@ -14,10 +14,10 @@ import pytest
 
 from harness.cli import main
 from harness.errors import InputError
-from harness.patience import Patience
 from harness.report import build_review
-from harness.snapshot import SnapshotReader, load_history
-from harness.store import RunStore
+from harness.store.retry import Patience
+from harness.store.snapshot import SnapshotReader, load_history
+from harness.store.writer import RunStore
 from harness.types import Action
 from tests.benchmarks.step_cost import build
 from tests.builders import create_run, make_store
@@ -26,7 +26,7 @@ OPERATORS, ACTIONS = 4, 250
 FIRE = f"""
 import sys
 from harness.core.actions import parse_action
-from harness.store import open_store
+from harness.store.writer import open_store
 who, url = sys.argv[1:]
 store = open_store(url)
 run_id = store.find_run("bench").id

@@ -20,8 +20,8 @@ from harness.errors import InputError, RunFailed
 from harness.pulse import Pulse
 from harness.report import build_review
 from harness.session import Session
-from harness.snapshot import load_history
-from harness.store import open_store
+from harness.store.snapshot import load_history
+from harness.store.writer import open_store
 from harness.types import Action, Decision
 from policies.rules import RulesPolicy
 from tests.builders import create_run

@@ -14,7 +14,7 @@ from harness.build import Run, resume_run, start_run
 from harness.config.schema import parse_spec
 from harness.errors import InputError
 from harness.report import build_review
-from harness.snapshot import load_history
+from harness.store.snapshot import load_history
 from harness.types import Action
 from tests.builders import create_run
 from tests.conftest import MINI

@@ -16,7 +16,7 @@ import pytest
 from harness import lookout
 from harness.core.paths import SUPERVISOR
 from harness.lookout import Lookout
-from harness.store import RunStore
+from harness.store.writer import RunStore
 from tests.builders import create_run, make_store, record_step
 from tests.conftest import Program
 from tests.messages_server import Server, hang, raw

@@ -20,7 +20,7 @@ from harness.errors import InputError
 from harness.measure import load_target, measure
 from harness.models import load_model, save_weights
 from harness.report import build_review
-from harness.snapshot import load_history
+from harness.store.snapshot import load_history
 from harness.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.types import Prompt, no_progress
 

@@ -16,8 +16,8 @@ from harness.compare import build_comparison
 from harness.errors import InputError
 from harness.page import render_comparison
 from harness.report_file import write_comparison, write_report
-from harness.snapshot import load_course, load_history
-from harness.store import RunStore
+from harness.store.snapshot import load_course, load_history
+from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from tests.builders import create_run, make_checkpoint, make_evaluation, make_store, record_step
 from tests.nights import HOSTILE, record_night
@@ -164,7 +164,7 @@ def test_a_long_run_makes_a_page_of_bounded_size(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plots from buckets, marks and knobs folded, the newest rows of the table, the groups of every few steps."""
-    monkeypatch.setattr("harness.snapshot.STEPS_OF_GROUPS", 100)
+    monkeypatch.setattr("harness.store.snapshot.STEPS_OF_GROUPS", 100)
     monkeypatch.setattr("harness.page.ROWS", 50)
     monkeypatch.setattr("harness.plots.CHANGES", 64)
     run_id, steps = create_run(store), 550

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from harness.plain import PlainLines, follow
-from harness.snapshot import SnapshotReader
-from harness.store import RunStore
+from harness.store.snapshot import SnapshotReader
+from harness.store.writer import RunStore
 from harness.types import Action, Decision, EventRecord, Knobs
 from tests.builders import (
     create_run,

@@ -16,7 +16,7 @@ from harness.build import resume_run
 from harness.cli import main
 from harness.errors import InputError
 from harness.replay import find_difference, plan_replay
-from harness.store import RunStore, open_store
+from harness.store.writer import RunStore, open_store
 from harness.types import Action
 from tests.harness.test_llm_run import KEY, review, start
 from tests.messages_server import Server, error, good, text

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from harness.errors import InputError
 from harness.report import build_review, find_bottleneck, render_review
-from harness.snapshot import load_history
-from harness.store import RunStore
+from harness.store.snapshot import load_history
+from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from tests.builders import (
     HEALTHY,

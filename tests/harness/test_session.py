@@ -20,7 +20,7 @@ from harness.controller import Controller
 from harness.core.paths import RESTARTED
 from harness.report import build_review, render_review
 from harness.session import Session
-from harness.snapshot import load_history
+from harness.store.snapshot import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
 from tests.conftest import MINI
 

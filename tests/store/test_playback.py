@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.dashboard import Look, render
-from harness.playback import read_back
-from harness.snapshot import SnapshotReader
-from harness.store import RunStore
+from harness.store.playback import read_back
+from harness.store.snapshot import SnapshotReader
+from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from tests.builders import create_run, make_evaluation, make_store, record_step
 

@@ -1,4 +1,4 @@
-"""The tables, as ``harness.migrations`` has made them. Rows never leave the store: everybody else sees the
+"""The tables, as ``harness.store.migrations`` has made them. Rows never leave the store: everybody else sees the
 dataclasses of harness.types.
 
 An index that a step writes is paid for in every step: each is here because a look at a long run needs it.

@@ -21,10 +21,10 @@ from sqlmodel import SQLModel
 
 from harness.core.paths import SILENT_S, age_of, database_url, identify, is_alive, is_alive_run
 from harness.errors import InputError
-from harness.migrations import MIGRATIONS
-from harness.reader import find_reader
 from harness.report import build_review
-from harness.snapshot import (
+from harness.store.migrations import MIGRATIONS
+from harness.store.reader import find_reader
+from harness.store.snapshot import (
     DECISIONS_SHOWN,
     EVALUATIONS_SHOWN,
     EVENTS_SHOWN,
@@ -33,7 +33,7 @@ from harness.snapshot import (
     SnapshotReader,
     load_history,
 )
-from harness.store import RunStore, check_place, find_store, open_store
+from harness.store.writer import RunStore, check_place, find_store, open_store
 from harness.types import Action, Asked, Decision, Example, Knobs, PairedLook, Verdict
 from tests.benchmarks.step_cost import build
 from tests.builders import (
@@ -573,7 +573,7 @@ def test_another_process_with_the_number_of_a_dead_run_is_not_that_run(store: Ru
 ADOPT = """
 import sys
 from harness.errors import InputError
-from harness.store import open_store
+from harness.store.writer import open_store
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 input()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.buckets import LIMIT, compute_width, fold, rebuild
-from harness.snapshot import SnapshotReader
-from harness.store import RunStore
+from harness.store.buckets import LIMIT, compute_width, fold, rebuild
+from harness.store.snapshot import SnapshotReader
+from harness.store.writer import RunStore
 from harness.types import Bucket
 from tests.builders import create_run, make_store, record_step
 

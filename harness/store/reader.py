@@ -1,6 +1,6 @@
 """The record of runs as those who look read it: plain sqlite3, so a look starts in a blink and blocks nobody.
 
-``RunStore`` (harness.store) is a reader that also writes.
+``RunStore`` (harness.store.writer) is a reader that also writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from harness.core.paths import database_path
 from harness.errors import InputError, StoreUnavailable
-from harness.migrations import MIGRATIONS, check_version, migrate
+from harness.store.migrations import MIGRATIONS, check_version, migrate
 from harness.types import (
     Action,
     CheckpointRecord,
@@ -34,7 +34,7 @@ from harness.types import (
 )
 
 if TYPE_CHECKING:
-    from harness.patience import Patience
+    from harness.store.retry import Patience
 
 LOCK_WAIT_S = 5.0
 """How long SQLite itself waits for another process to finish writing."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sqlalchemy import Connection
 
-from harness.records import driver
+from harness.store.schema import driver
 
 LIMIT = 512
 METRICS = (

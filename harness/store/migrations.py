@@ -1,6 +1,6 @@
 """The schema through time: a plain list of functions, applied in order and never changed once released.
 
-``PRAGMA user_version`` says how many of them a database has seen. ``harness.records`` declares what they lead to.
+``PRAGMA user_version`` says how many of them a database has seen. ``harness.store.schema`` declares what they lead to.
 """
 
 from __future__ import annotations

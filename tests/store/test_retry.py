@@ -18,15 +18,15 @@ import pytest
 from rich.console import Console
 from sqlalchemy.exc import IntegrityError
 
-import harness.reader
-import harness.store
+import harness.store.reader
+import harness.store.writer
 from harness.checkpoints import is_intact, write_folder
 from harness.cli import main
 from harness.errors import StoreUnavailable
-from harness.patience import Patience
 from harness.plain import follow
 from harness.report import build_review
-from harness.snapshot import SnapshotReader, load_history
+from harness.store.retry import Patience
+from harness.store.snapshot import SnapshotReader, load_history
 from tests.benchmarks.step_cost import Bench, build
 from tests.builders import create_run, make_store
 from tests.conftest import Program
@@ -54,7 +54,7 @@ def locked(database: Path, *, seconds: float) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def impatient_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own wait for a lock, which is seconds, cut short."""
-    for module in (harness.reader, harness.store):
+    for module in (harness.store.reader, harness.store.writer):
         monkeypatch.setattr(module, "LOCK_WAIT_S", 0.2)
 
 

@@ -35,13 +35,13 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from harness.buckets import fold, rebuild
 from harness.core.knobs import describe
 from harness.core.paths import boot_clock, check_url, database_path, existing_parent, identify, is_alive, refuse_running
 from harness.core.step_metrics import compute_kind
 from harness.errors import InputError
-from harness.reader import LOCK_WAIT_S, RunReader, connect
-from harness.records import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
+from harness.store.buckets import fold, rebuild
+from harness.store.reader import LOCK_WAIT_S, RunReader, connect
+from harness.store.schema import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.types import (
     ENDED,
     ONLY_NOW,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.reader import RunReader, decision_record, load_knobs
-from harness.snapshot import (
+from harness.store.reader import RunReader, decision_record, load_knobs
+from harness.store.snapshot import (
     ACTED,
     DECISIONS,
     DECISIONS_SHOWN,

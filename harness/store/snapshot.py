@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.core.paths import is_alive_run
-from harness.reader import (
+from harness.store.reader import (
     COMMANDS,
     DECISION_COLUMNS,
     RUN_FIELDS,

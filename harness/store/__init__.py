@@ -1,0 +1,1 @@
+"""The record of runs in SQLite: schema, rows, migrations, reader, writer, snapshot."""
