@@ -28,7 +28,6 @@ from harness.core.formatting import format_changes
 from harness.core.paths import database_url, was_restarted
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
-from harness.evaluate import ModelEvaluator
 from harness.forecast import Forecast, compute_forecast
 from harness.gate import Passage
 from harness.hooks import build_hooks
@@ -43,9 +42,10 @@ from harness.inputs import (
     keep_splits,
 )
 from harness.lookout import Lookout
-from harness.memory import MemoryForecast, check_memory, free_memory, shape_of
-from harness.models import LoadedModel, load_model, load_weights
-from harness.process import prepare_process
+from harness.models.evaluate import ModelEvaluator
+from harness.models.load import LoadedModel, load_model, load_weights
+from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
+from harness.models.runtime import prepare_process
 from harness.pulse import Pulse
 from harness.replay import check_same, load_repeated
 from harness.report_file import FILE as REPORT

@@ -62,7 +62,7 @@ def evaluate(
     with console.status(f"evaluating {target.title} on {split}") as status:
         result, examples = measure(target, split, lambda phase, done, total: status.update(f"{phase} {done}/{total}"))
     if output_file is not None:
-        from harness.evaluate import write_csv
+        from harness.models.evaluate import write_csv
 
         write_csv(output_file, examples)
     if as_json:

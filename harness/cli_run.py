@@ -93,8 +93,8 @@ def run(
     say("checking pool, reward and model ...", as_json)
     from harness.gate import pass_gate
     from harness.hooks import build_hooks
-    from harness.hub import check_model_name
     from harness.inputs import check_inputs, check_policy
+    from harness.models.hub import check_model_name
     from harness.store.writer import check_place, find_store
 
     check_model_name(checked.model.name)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from harness.config.schema import RunSpec
 from harness.errors import InputError
-from harness.hub import hub_answers
 from harness.inputs import build_reward
 from harness.jsonl import check_place, write_lines
+from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
 from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
 from pools.sources import compute_id, read_rows

@@ -14,7 +14,7 @@ from harness.core.formatting import format_changes, format_duration, format_knob
 from harness.core.paths import existing_parent
 from harness.errors import InputError
 from harness.measure import SPEC_FILE, Target, load_checkpoint
-from harness.models import save_weights
+from harness.models.load import save_weights
 from harness.report import build_review
 from harness.store.snapshot import load_history
 from harness.store.writer import RunStore

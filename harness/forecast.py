@@ -41,7 +41,7 @@ def compute_forecast(
     memory_bytes: int | None = None,
 ) -> Forecast:
     """Time steps of one and of four prompts and draw the line through both. ``free_bytes`` are left on the disk,
-    ``memory_bytes`` is what a step needs (harness/memory.py)."""
+    ``memory_bytes`` is what a step needs (harness/models/memory.py)."""
     few, more = 1, min(4, knobs.prompts_per_step)
     prompts = pool.draw(more, seed=0, focus=None, group_size=knobs.group_size)
     trainer.rehearse(prompts[:few], knobs)  # the first call pays for warming up

@@ -16,7 +16,7 @@ from harness.config.schema import RunSpec, check_policy_kind
 from harness.core.paths import refuse_running
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
-from harness.hub import hub_answers
+from harness.models.hub import hub_answers
 from harness.store.reader import RunReader
 from harness.types import Prompt
 from pools.pool import PromptPool

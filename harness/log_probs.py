@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from harness.generate import positions_of
+from harness.models.generate import positions_of
 
 
 def compute_log_probs(

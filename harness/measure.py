@@ -14,11 +14,11 @@ from harness.config.schema import LoraSpec, RunSpec, load_spec, parse_spec
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import reason_of
 from harness.errors import InputError, Refused
-from harness.evaluate import compute_proportions, score_texts, summarise
-from harness.generate import generate_texts
 from harness.inputs import build_reward, build_splits, choose_demonstrations
-from harness.models import LoadedModel, load_model, load_weights
-from harness.process import prepare_process
+from harness.models.evaluate import compute_proportions, score_texts, summarise
+from harness.models.generate import generate_texts
+from harness.models.load import LoadedModel, load_model, load_weights
+from harness.models.runtime import prepare_process
 from harness.store.writer import RunStore
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress
 from harness.warmstart import warm_start

@@ -14,7 +14,7 @@ from harness.config.names import KNOWN_MODELS
 from harness.core.formatting import clean_lines
 from harness.core.paths import database_url
 from harness.errors import InputError
-from harness.hub import check_model_folder
+from harness.models.hub import check_model_folder
 
 if TYPE_CHECKING:
     from harness.store.reader import RunReader

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.generate import Generated
+from harness.models.generate import Generated
 from harness.types import Completion, Group, Prompt, Score
 
 

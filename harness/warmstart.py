@@ -13,8 +13,8 @@ from trl import SFTConfig, SFTTrainer
 
 from harness.config.schema import WarmstartSpec
 from harness.core.seeds import derive_seed
-from harness.models import LoadedModel
-from harness.process import quiet_training, seed_torch
+from harness.models.load import LoadedModel
+from harness.models.runtime import quiet_training, seed_torch
 from harness.types import Progress, Prompt
 
 

@@ -99,7 +99,7 @@ class Killer:
 
 def arm(moment: str, count: int) -> None:
     import harness.checkpoints
-    import harness.generate
+    import harness.models.generate
     import harness.warmstart
     from harness.trainer import StepTrainer
     from rewards.worker import RewardWorker
@@ -109,7 +109,7 @@ def arm(moment: str, count: int) -> None:
         case "warm start":
             killer.before(harness.warmstart._Report, "on_step_end")
         case "sampling":
-            killer.before(harness.generate, "sample_tokens")
+            killer.before(harness.models.generate, "sample_tokens")
         case "rewarding":
             killer.during(RewardWorker, "score")
         case "updating":

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 TINY = "tiny"
 SMOLLM2 = "smollm2-135m"
 KNOWN_MODELS = (TINY, SMOLLM2)
-"""Models that need no hub: embedded (harness/tiny.py), fetched once (harness/smollm2.py)."""
+"""Models that need no hub: embedded (harness/models/tiny.py), fetched once (harness/models/smollm2.py)."""
 POLICY_KINDS = ("rules", "fixed", "llm")
 REPLAY = "replay:"
 """Before the name of a run: the decision policy that repeats its decisions."""

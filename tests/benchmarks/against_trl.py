@@ -31,9 +31,9 @@ from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
 from harness.config.names import SMOLLM2
 from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
-from harness.models import LoadedModel, load_model
-from harness.process import prepare_process, quiet_training
-from harness.tiny import build_tiny_model, build_tiny_tokenizer
+from harness.models.load import LoadedModel, load_model
+from harness.models.runtime import prepare_process, quiet_training
+from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.trainer import StepTrainer
 from harness.types import Knobs, Prompt, Score
 from pools import word_sums

@@ -18,7 +18,7 @@ import argparse
 import os
 from pathlib import Path
 
-from harness.process import prepare_process
+from harness.models.runtime import prepare_process
 from tests.benchmarks.gym_cells import FAULTS, HEALTHY, Cell, run_cell
 from tests.benchmarks.gym_llm import answer
 from tests.benchmarks.gym_report import write_logs, write_report

@@ -40,11 +40,11 @@ from trl import GRPOConfig, GRPOTrainer
 
 from harness.config.schema import LoraSpec, ModelSpec, RunSpec, TrainerSpec, WarmstartSpec
 from harness.core.seeds import derive_seed
-from harness.evaluate import score_texts
-from harness.generate import generate_texts
 from harness.inputs import choose_demonstrations
-from harness.models import LoadedModel, load_model, load_weights, save_weights
-from harness.process import prepare_process, quiet_training
+from harness.models.evaluate import score_texts
+from harness.models.generate import generate_texts
+from harness.models.load import LoadedModel, load_model, load_weights, save_weights
+from harness.models.runtime import prepare_process, quiet_training
 from harness.trainer import StepTrainer
 from harness.types import Knobs, Prompt, Sampler, Score, no_progress
 from harness.warmstart import warm_start

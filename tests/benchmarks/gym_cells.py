@@ -19,7 +19,7 @@ from harness.build import start_run
 from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec, parse_spec
 from harness.core.seeds import derive_seed
 from harness.inputs import choose_demonstrations
-from harness.models import load_model, save_weights
+from harness.models.load import load_model, save_weights
 from harness.types import Prompt, Snapshot, Verdict, no_progress
 from harness.warmstart import warm_start
 from policies.effects import EffectJudge

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-import harness.generate
-from harness.process import prepare_process
+import harness.models.generate
+from harness.models.runtime import prepare_process
 from harness.trainer import StepTrainer
 from harness.types import Knobs
 from tests.benchmarks.against_trl import PROMPTS, SHAPES, build_model, build_ours, build_prompts
@@ -77,9 +77,11 @@ def variants(trainer: StepTrainer, micro_batch: int, *, lora: bool) -> dict[str,
     one_each = lambda prompts: (list(prompts), list(range(len(prompts))))  # noqa: E731
     found: dict[str, Callable[[], Any]] = {
         "all savings": lambda: patched(trainer, "micro_batch", micro_batch),
-        "prompt encoded for each completion while sampling": lambda: patched(harness.generate, "find_shared", one_each),
+        "prompt encoded for each completion while sampling": lambda: patched(
+            harness.models.generate, "find_shared", one_each
+        ),
         "prompt encoded for each completion in the update": lambda: patched(trainer, "_shares_prompts", False),
-        "ended rows stay in the batch": lambda: patched(harness.generate, "COMPACT_AT", 2.0),
+        "ended rows stay in the batch": lambda: patched(harness.models.generate, "COMPACT_AT", 2.0),
         "groups without signal in the update": lambda: patched(
             trainer, "spec", trainer.spec.model_copy(update={"signal_only": False})
         ),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.statistics import compute_difference, compute_paired, compute_unpaired, describe_interval
-from harness.evaluate import compute_wilson
+from harness.models.evaluate import compute_wilson
 from tests.builders import make_look
 
 

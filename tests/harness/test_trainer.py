@@ -22,9 +22,9 @@ from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_te
 from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
 from harness.errors import Diverged
 from harness.log_probs import can_share_prompts
-from harness.models import LoadedModel, load_model
-from harness.process import quiet_training
-from harness.tiny import build_tiny_tokenizer
+from harness.models.load import LoadedModel, load_model
+from harness.models.runtime import quiet_training
+from harness.models.tiny import build_tiny_tokenizer
 from harness.trainer import StepTrainer, pack_rows
 from harness.types import Group, Knobs, Prompt, Score
 
@@ -257,7 +257,7 @@ import json, resource, sys
 import torch
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from harness.process import prepare_process
+from harness.models.runtime import prepare_process
 from harness.config.schema import TrainerSpec
 from harness.trainer import StepTrainer
 from harness.types import Knobs

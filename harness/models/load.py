@@ -34,11 +34,11 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from harness.config.names import SMOLLM2, TINY
 from harness.config.schema import LoraSpec, ModelSpec
 from harness.errors import InputError
-from harness.gguf import load_gguf
-from harness.hub import check_model_name, hub_answers
-from harness.memory import check_weights_fit
-from harness.smollm2 import fetch_smollm2
-from harness.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_tokenizer
+from harness.models.gguf import load_gguf
+from harness.models.hub import check_model_name, hub_answers
+from harness.models.memory import check_weights_fit
+from harness.models.smollm2 import fetch_smollm2
+from harness.models.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_tokenizer
 from harness.types import Prompt
 
 DEFAULT_LORA_RANK = 16

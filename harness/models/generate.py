@@ -16,8 +16,8 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, StopStringCriteria
 
 from harness.errors import Diverged
-from harness.models import LoadedModel
-from harness.process import seed_torch
+from harness.models.load import LoadedModel
+from harness.models.runtime import seed_torch
 from harness.types import Progress, Prompt
 
 COMPACT_AT = 1 / 8

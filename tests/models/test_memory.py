@@ -14,9 +14,9 @@ from transformers import LlamaConfig
 
 from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec, WarmstartSpec
 from harness.errors import InputError
-from harness.memory import Shape, check_memory, compute_memory, free_memory, shape_of
-from harness.models import load_model
-from harness.tiny import build_tiny_tokenizer
+from harness.models.load import load_model
+from harness.models.memory import Shape, check_memory, compute_memory, free_memory, shape_of
+from harness.models.tiny import build_tiny_tokenizer
 from harness.types import Knobs
 
 GIB = 2**30
@@ -123,7 +123,7 @@ def test_weights_too_large_for_the_machine_are_refused_unread(tmp_path: Path) ->
 def test_a_limit_on_the_process_counts() -> None:
     code = (
         "import json, resource\n"
-        "from harness.memory import free_memory\n"
+        "from harness.models.memory import free_memory\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({64 * GIB}, resource.RLIM_INFINITY))\n"
         "wide = free_memory()\n"
         "import psutil\n"

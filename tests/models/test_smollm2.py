@@ -12,8 +12,8 @@ from harness.config.names import SMOLLM2
 from harness.config.schema import LoraSpec, ModelSpec, load_spec
 from harness.errors import InputError
 from harness.inputs import check_inputs
-from harness.models import load_model
-from harness.smollm2 import cache_folder, fetch_smollm2
+from harness.models.load import load_model
+from harness.models.smollm2 import cache_folder, fetch_smollm2
 from harness.types import Prompt
 
 

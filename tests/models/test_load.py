@@ -18,10 +18,10 @@ from harness.build import resume_run, start_run
 from harness.config.schema import LoraSpec, ModelSpec, parse_spec
 from harness.errors import InputError
 from harness.measure import load_target, measure
-from harness.models import load_model, save_weights
+from harness.models.load import load_model, save_weights
+from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.report import build_review
 from harness.store.snapshot import load_history
-from harness.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.types import Prompt, no_progress
 
 CHAT = (

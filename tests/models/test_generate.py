@@ -7,8 +7,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from harness.errors import Diverged
-from harness.generate import Generated, build_stop, draw_uniforms, find_shared, generate_ids, sample_tokens
-from harness.tiny import build_tiny_model, build_tiny_tokenizer
+from harness.models.generate import Generated, build_stop, draw_uniforms, find_shared, generate_ids, sample_tokens
+from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
 
 TOKENIZER = build_tiny_tokenizer()
 PROMPTS = [TOKENIZER(text)["input_ids"] for text in ("12+34=", "5+5=", "5+5=", "5+5=", "123+456=", "a")]

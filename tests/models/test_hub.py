@@ -5,7 +5,7 @@ import socket
 import pytest
 from huggingface_hub import constants
 
-from harness.hub import hub_answers
+from harness.models.hub import hub_answers
 
 
 @pytest.fixture
