@@ -14,8 +14,8 @@ from typing import Any
 
 from harness.config.names import AlertKind
 from harness.core.formatting import clean
-from harness.headline import RECENT, compute_noise, is_it_learning, is_it_stuck, is_kept
 from harness.types import EventRecord, Snapshot
+from harness.views.summary import RECENT, compute_noise, is_it_learning, is_it_stuck, is_kept
 
 SILENT_S = 300.0
 """Without any sign of life, after which a run that should be at work counts as silent."""

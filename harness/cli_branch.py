@@ -55,8 +55,8 @@ def branch(
     logged = bool(store.load_decisions_at(record.id, record.last_step + 1))  # what the run ended with takes its step
     total = record.last_step + logged + steps * (len(settings) + 1)
     from harness.build import resume_run
-    from harness.headline import format_decision
     from harness.store.snapshot import SnapshotReader
+    from harness.views.summary import format_decision
 
     console = Console(stderr=as_json)
     interrupted = Event()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from harness.beside import Beside
     from harness.build import Run
     from harness.types import Status
+    from harness.views.terminal.companion import Beside
 
 INTERRUPTED = 130
 """Exit code."""
@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 def drive(run: Run, interrupted: Event, console: Console, *, plain: bool) -> tuple[Status, str]:
     """Run to the end with a view beside it. Returns how and why it ended."""
-    from harness.beside import Beside
+    from harness.views.terminal.companion import Beside
 
     console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
     view = Beside(run.store, run.run_id, console, plain=plain)

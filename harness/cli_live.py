@@ -98,9 +98,9 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
 
       grpo watch night-1 --plain | grep warning
     """
-    from harness.plain import follow
     from harness.store.snapshot import SnapshotReader
-    from harness.watch import Dashboard, draws
+    from harness.views.terminal.app import Dashboard, draws
+    from harness.views.terminal.lines import follow
 
     store, record = open_reader(db, out, run)
     console = Console()

@@ -98,8 +98,8 @@ def review(
 
       grpo review night-1 --html night-1.html
     """
-    from harness.report import build_review, render_review
     from harness.store.snapshot import load_history
+    from harness.views.review import build_review, render_review
 
     store, record = open_reader(db, out, run)
     if html is not None:
@@ -138,8 +138,8 @@ def compare(
 
       grpo compare night-1 night-2 night-3 --html nights.html
     """
-    from harness.compare import build_comparison, render_comparison
     from harness.store.snapshot import load_history
+    from harness.views.comparison import build_comparison, render_comparison
 
     store, first = open_reader(db, out, runs[0])
     records = [first, *(store.match_run(name) for name in runs[1:])]

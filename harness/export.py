@@ -15,9 +15,9 @@ from harness.core.paths import existing_parent
 from harness.errors import InputError
 from harness.measure import SPEC_FILE, Target, load_checkpoint
 from harness.models.load import save_weights
-from harness.report import build_review
 from harness.store.snapshot import load_history
 from harness.store.writer import RunStore
+from harness.views.review import build_review
 
 DECISIONS_TOLD = 40
 
@@ -61,7 +61,7 @@ def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> 
         ("last", held["final"]),
     )
     templates = Environment(
-        loader=PackageLoader("harness"),
+        loader=PackageLoader("harness.views.html"),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.compare import build_comparison
 from harness.errors import InputError
 from harness.store.reader import RunReader
 from harness.store.snapshot import load_course, load_history
+from harness.views.comparison import build_comparison
 from pools.view import RATE_BINS, SeenGroup, compute_windows
 
 FILE = "report.html"
@@ -32,7 +32,7 @@ def write_report(store: RunReader, name: str, file: Path, *, where: str = "") ->
     groups = (SeenGroup(*group) for group in course.groups)
     pool_size = history.manifest.get("split_sizes", {}).get("train", 0)
     windows = compute_windows(groups, pool_size=pool_size, count=WINDOWS)
-    from harness.page import render_report
+    from harness.views.html.page import render_report
 
     _write(file, render_report(history, course, [asdict(window) for window in windows], RATE_BINS, where=where))
 
@@ -42,7 +42,7 @@ def write_comparison(store: RunReader, names: Sequence[str], file: Path) -> None
     check_file(file)
     histories = [load_history(store, name, whole_run=False) for name in names]
     specs = [store.load_run(history.run.id)["spec"] for history in histories]
-    from harness.page import render_comparison
+    from harness.views.html.page import render_comparison
 
     _write(file, render_comparison(build_comparison(histories, specs), histories))
 

@@ -30,8 +30,8 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from harness.dashboard import render
 from harness.store.snapshot import SnapshotReader
+from harness.views.terminal.frame import render
 from tests.benchmarks.step_cost import Bench, build
 
 SIZES = ((80, 24), (120, 40), (200, 60))
@@ -110,7 +110,7 @@ def measure_steps(bench: Bench, seconds: float) -> dict[str, float]:
     """Steps one after the other, a second with the dashboard and a second without."""
     seen: dict[bool, list[float]] = {True: [], False: []}
     nothing_said, _ = os.pipe()
-    words = ("harness.beside", bench.store.url, str(bench.run_id), str(nothing_said))
+    words = ("harness.views.terminal.companion", bench.store.url, str(bench.run_id), str(nothing_said))
     with dashboard(*words, pass_fds=[nothing_said]) as process:
         time.sleep(WARM_S)
         started, drawing = time.monotonic(), True

@@ -39,7 +39,6 @@ from rich.console import Console
 from harness.checkpoints import Checkpoints
 from harness.config.schema import RunSpec
 from harness.controller import Controller
-from harness.dashboard import render
 from harness.session import Session
 from harness.state import Settings, State
 from harness.store.buckets import rebuild
@@ -60,6 +59,7 @@ from harness.types import (
     StepOutcome,
     no_progress,
 )
+from harness.views.terminal.frame import render
 from policies.effects import EffectJudge
 from policies.rules import RulesPolicy
 from pools.pool import PromptPool

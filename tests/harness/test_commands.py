@@ -14,11 +14,11 @@ import pytest
 
 from harness.cli import main
 from harness.errors import InputError
-from harness.report import build_review
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader, load_history
 from harness.store.writer import RunStore
 from harness.types import Action
+from harness.views.review import build_review
 from tests.benchmarks.step_cost import build
 from tests.builders import create_run, make_store
 

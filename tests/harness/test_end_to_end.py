@@ -222,7 +222,7 @@ def test_reading_commands_never_import_torch(program: Program) -> None:
         "from harness.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
-        "import harness.dashboard, harness.report, harness.store.snapshot\n"
+        "import harness.views.terminal.frame, harness.views.review, harness.store.snapshot\n"
         "assert 'torch' not in sys.modules, 'torch'\n"
         "assert 'trl' not in sys.modules\n"
     )

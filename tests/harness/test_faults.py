@@ -18,11 +18,11 @@ from harness.build import Run, resume_run, start_run
 from harness.config.schema import parse_spec
 from harness.errors import InputError, RunFailed
 from harness.pulse import Pulse
-from harness.report import build_review
 from harness.session import Session
 from harness.store.snapshot import load_history
 from harness.store.writer import open_store
 from harness.types import Action, Decision
+from harness.views.review import build_review
 from policies.rules import RulesPolicy
 from tests.builders import create_run
 from tests.conftest import MINI, Program

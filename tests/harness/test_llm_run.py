@@ -13,9 +13,9 @@ import pytest
 from harness.build import Run, resume_run, start_run
 from harness.config.schema import parse_spec
 from harness.errors import InputError
-from harness.report import build_review
 from harness.store.snapshot import load_history
 from harness.types import Action
+from harness.views.review import build_review
 from tests.builders import create_run
 from tests.conftest import MINI
 from tests.messages_server import Server, call, cut, error, good, hang, message, text

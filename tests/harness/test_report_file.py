@@ -75,8 +75,8 @@ def test_looking_without_a_page_loads_neither_torch_nor_plotly(program: Program)
     for words in (["review", "night"], ["compare", "night", "other"]):
         done = program.run(*words, environment={"PYTHONPROFILEIMPORTTIME": "1"})
         loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-        assert "harness.report" in loaded
-        assert not loaded & {"torch", "plotly", "jinja2", "harness.page"}
+        assert "harness.views.review" in loaded
+        assert not loaded & {"torch", "plotly", "jinja2", "harness.views.html.page"}
     done = program.run("review", "night", "--html", "x.html", environment={"PYTHONPROFILEIMPORTTIME": "1"})
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "plotly" in loaded

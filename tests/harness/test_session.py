@@ -18,10 +18,10 @@ from harness.build import Run, resume_run, start_run
 from harness.config.schema import parse_spec
 from harness.controller import Controller
 from harness.core.paths import RESTARTED
-from harness.report import build_review, render_review
 from harness.session import Session
 from harness.store.snapshot import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
+from harness.views.review import build_review, render_review
 from tests.conftest import MINI
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")

@@ -44,7 +44,9 @@ def finished(program: Program) -> Path:
 
 
 def dashboard_of(run: Terminal) -> psutil.Process:
-    (child,) = [c for c in psutil.Process(run.process.pid).children() if "harness.beside" in c.cmdline()]
+    (child,) = [
+        c for c in psutil.Process(run.process.pid).children() if "harness.views.terminal.companion" in c.cmdline()
+    ]
     return child
 
 

@@ -20,9 +20,9 @@ from harness.errors import InputError
 from harness.measure import load_target, measure
 from harness.models.load import load_model, save_weights
 from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
-from harness.report import build_review
 from harness.store.snapshot import load_history
 from harness.types import Prompt, no_progress
+from harness.views.review import build_review
 
 CHAT = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}[assistant]"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.dashboard import Look, render
 from harness.store.playback import read_back
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
+from harness.views.terminal.frame import Look, render
 from tests.builders import create_run, make_evaluation, make_store, record_step
 
 

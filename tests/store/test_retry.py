@@ -23,10 +23,10 @@ import harness.store.writer
 from harness.checkpoints import is_intact, write_folder
 from harness.cli import main
 from harness.errors import StoreUnavailable
-from harness.plain import follow
-from harness.report import build_review
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader, load_history
+from harness.views.review import build_review
+from harness.views.terminal.lines import follow
 from tests.benchmarks.step_cost import Bench, build
 from tests.builders import create_run, make_store
 from tests.conftest import Program

@@ -21,7 +21,6 @@ from sqlmodel import SQLModel
 
 from harness.core.paths import SILENT_S, age_of, database_url, identify, is_alive, is_alive_run
 from harness.errors import InputError
-from harness.report import build_review
 from harness.store.migrations import MIGRATIONS
 from harness.store.reader import find_reader
 from harness.store.snapshot import (
@@ -35,6 +34,7 @@ from harness.store.snapshot import (
 )
 from harness.store.writer import RunStore, check_place, find_store, open_store
 from harness.types import Action, Asked, Decision, Example, Knobs, PairedLook, Verdict
+from harness.views.review import build_review
 from tests.benchmarks.step_cost import build
 from tests.builders import (
     HEALTHY,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.headline import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck
 from harness.types import EvaluationRecord
+from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck
 from tests.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
 
 MEASURED = (

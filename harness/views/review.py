@@ -16,9 +16,9 @@ from rich.text import Text
 from harness.core.formatting import clean, format_changes, format_duration
 from harness.core.paths import best_link
 from harness.core.statistics import VERDICTS, compute_difference, describe_interval
-from harness.headline import flat_since, format_decision
-from harness.marks import compute_sparkline
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, RunRecord, SampleRecord
+from harness.views.summary import flat_since, format_decision
+from harness.views.terminal.drawing import compute_sparkline
 
 DECISIONS_TOLD = 50
 """Rows of the table of decisions; what does not fit is in the document."""

@@ -24,11 +24,11 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from harness import __version__
-from harness.compare import MOVES_TOLD, format_value
 from harness.core.formatting import clean, clean_lines, format_duration, format_knob
 from harness.core.statistics import VERDICTS, describe_interval
-from harness.headline import format_decision, shorten
-from harness.plots import (
+from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
+from harness.views.comparison import MOVES_TOLD, format_value
+from harness.views.html.plots import (
     compute_knob_moves,
     plot_health,
     plot_knobs,
@@ -38,8 +38,8 @@ from harness.plots import (
     plot_runs,
     plot_signal,
 )
-from harness.report import build_review
-from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
+from harness.views.review import build_review
+from harness.views.summary import format_decision, shorten
 
 ROWS = 1000
 """Decisions in the table, at most: the newest."""
@@ -170,7 +170,7 @@ def _render(template: str, plots: Mapping[str, go.Figure], **values: Any) -> str
 @cache
 def _templates() -> Environment:
     templates = Environment(
-        loader=PackageLoader("harness"),
+        loader=PackageLoader("harness.views.html"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -188,7 +188,7 @@ def _templates() -> Environment:
 
 
 def _asset(name: str) -> str:
-    return files("harness").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("harness.views.html").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

@@ -23,15 +23,15 @@ from rich.console import Console
 from rich.live import Live
 
 from harness.core.paths import age_of, is_alive_run
-from harness.dashboard import Frame, Look, render
 from harness.errors import InputError, StoreUnavailable
-from harness.hands import Hands
-from harness.keys import Keyboard
-from harness.panes import Machine
 from harness.store.playback import read_back
 from harness.store.reader import RunReader
 from harness.store.snapshot import SnapshotReader
 from harness.types import Action, RunRecord, Snapshot
+from harness.views.terminal.controls import Hands
+from harness.views.terminal.frame import Frame, Look, render
+from harness.views.terminal.keyboard import Keyboard
+from harness.views.terminal.panes import Machine
 
 REFRESH_S = 0.5
 SHARE = 0.015

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from harness.headline import format_decision
-from harness.marks import VERDICT_STYLE, Lines, title, wrap
 from harness.types import DecisionRecord, EventRecord, SampleRecord, Snapshot
+from harness.views.summary import format_decision
+from harness.views.terminal.drawing import VERDICT_STYLE, Lines, title, wrap
 
 
 def feed(s: Snapshot, words: str) -> list[DecisionRecord | EventRecord]:

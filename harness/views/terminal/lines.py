@@ -11,9 +11,9 @@ from rich.console import Console
 
 from harness.core.formatting import clean
 from harness.errors import StoreUnavailable
-from harness.headline import format_decision
 from harness.store.snapshot import SnapshotReader
 from harness.types import Snapshot, StepRecord
+from harness.views.summary import format_decision
 
 REFRESH_S = 0.5
 

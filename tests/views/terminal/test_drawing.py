@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from harness.marks import (
+from harness.types import Bucket
+from harness.views.terminal.drawing import (
     BLOCKS,
     Point,
     Steps,
@@ -18,7 +19,6 @@ from harness.marks import (
     draw_stack,
     wrap,
 )
-from harness.types import Bucket
 
 
 def test_a_sparkline_shows_the_newest_values_from_low_to_high() -> None:

@@ -17,8 +17,8 @@ from typing import Any
 from plotly import graph_objects as go
 
 from harness.core.formatting import clean, format_knob
-from harness.headline import format_decision
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, Knobs
+from harness.views.summary import format_decision
 
 BLUE, ORANGE, GREEN, GOLD, PURPLE, GREY = "#3b7dd8", "#d1622b", "#2a9178", "#a8851c", "#9a5fc0", "#7b8494"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, GOLD, "#c2477f", "#3a94ad", GREY)

@@ -1,5 +1,5 @@
 """A frame of the dashboard: ``render`` is a pure function of a snapshot and of what the person chose to see, so it
-shows any run from any terminal, live or played back. ``harness.watch`` draws one after the other.
+shows any run from any terminal, live or played back. ``harness.views.terminal.app`` draws one after the other.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from harness.curves import metrics, over_time
-from harness.feeds import decisions, feed, samples
-from harness.marks import Lines, beside, cut, fit
-from harness.panes import (
+from harness.types import Snapshot
+from harness.views.terminal.curves import metrics, over_time
+from harness.views.terminal.drawing import Lines, beside, cut, fit
+from harness.views.terminal.lists import decisions, feed, samples
+from harness.views.terminal.panes import (
     Machine,
     budget,
     by_hand,
@@ -23,7 +24,6 @@ from harness.panes import (
     knobs,
     pool,
 )
-from harness.types import Snapshot
 
 SCREENS = ("overview", "decisions", "samples", "run")
 HELP = """\

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.keys import NAMES, Keyboard, split_keys
+from harness.views.terminal.keyboard import NAMES, Keyboard, split_keys
 
 
 @pytest.fixture

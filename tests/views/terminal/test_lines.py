@@ -9,10 +9,10 @@ from threading import Event
 import pytest
 from rich.console import Console
 
-from harness.plain import PlainLines, follow
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, EventRecord, Knobs
+from harness.views.terminal.lines import PlainLines, follow
 from tests.builders import (
     create_run,
     make_change,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.core.formatting import clean
-from harness.dashboard import HELP, SCREENS, Look, render
 from harness.types import Action, Bucket, CommandRecord, EventRecord, Knobs, Metrics, Snapshot, StepRecord
+from harness.views.terminal.frame import HELP, SCREENS, Look, render
 from tests.builders import (
     HEALTHY,
     make_change,

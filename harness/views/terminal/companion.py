@@ -17,9 +17,9 @@ from typing import Self
 
 from rich.console import Console
 
-from harness.plain import follow
 from harness.store.reader import RunReader, find_reader
 from harness.store.snapshot import SnapshotReader
+from harness.views.terminal.lines import follow
 
 POLL_S = 0.5
 LEAVE_S = 5.0
@@ -30,7 +30,7 @@ class Beside:
     """Within its context the run is shown. ``drawn`` says that the dashboard is on the terminal."""
 
     def __init__(self, store: RunReader, run_id: int, console: Console, *, plain: bool) -> None:
-        from harness.watch import draws
+        from harness.views.terminal.app import draws
 
         self.store = store
         self.run_id = run_id
@@ -54,7 +54,14 @@ class Beside:
         before = termios.tcgetattr(0) if os.isatty(0) else None
         theirs, ours = os.pipe()
         told, streams = Told(ours), (sys.stdout, sys.stderr)
-        words = [sys.executable, "-m", "harness.beside", self.store.url, str(self.run_id), str(theirs)]
+        words = [
+            sys.executable,
+            "-m",
+            "harness.views.terminal.companion",
+            self.store.url,
+            str(self.run_id),
+            str(theirs),
+        ]
         child = subprocess.Popen(words, pass_fds=[theirs])
         os.close(theirs)
         try:
@@ -104,8 +111,8 @@ def _end(child: subprocess.Popen[bytes]) -> int:
 
 
 def main() -> None:
-    """``python -m harness.beside URL RUN_ID FD``; from the last one comes what the run's process prints."""
-    from harness.watch import Dashboard
+    """``python -m harness.views.terminal.companion URL RUN_ID FD``; from the last one comes what the run's process prints."""
+    from harness.views.terminal.app import Dashboard
 
     os.nice(NICE)
     url, run_id, fd = sys.argv[1:]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from harness.core.actions import parse_action
 from harness.core.knobs import check_value, describe
-from harness.dashboard import SCREENS, Look, scroll_limit
 from harness.errors import HarnessError, Refused
 from harness.types import Action, Snapshot
+from harness.views.terminal.frame import SCREENS, Look, scroll_limit
 
 PAGE = 10
 ASKS = {

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from harness.core.formatting import clean
 from harness.core.statistics import compute_difference, describe_interval
-from harness.headline import format_decision
-from harness.marks import compute_sparkline
-from harness.report import build_review
 from harness.types import DecisionRecord, EvaluationRecord, History
+from harness.views.review import build_review
+from harness.views.summary import format_decision
+from harness.views.terminal.drawing import compute_sparkline
 
 MOVES_TOLD = 50
 """Steps at which decisions differ, as many as are shown to people: the first ones, since the rest follows from them."""

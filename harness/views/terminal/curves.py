@@ -10,8 +10,19 @@ from statistics import median
 
 from rich.text import Text
 
-from harness.marks import VERDICT_STYLE, Lines, Point, Steps, cut, draw_plot, draw_sparkline, draw_stack, paint, title
 from harness.types import Bucket, Snapshot
+from harness.views.terminal.drawing import (
+    VERDICT_STYLE,
+    Lines,
+    Point,
+    Steps,
+    cut,
+    draw_plot,
+    draw_sparkline,
+    draw_stack,
+    paint,
+    title,
+)
 
 SIGNAL_PARTS = (
     ("mixed", "group/mixed_rate", "█", "green"),

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from harness.core.formatting import format_bytes, format_duration, format_knob
 from harness.core.knobs import describe
-from harness.headline import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck, is_kept
-from harness.marks import VERDICT_STYLE, Lines, draw_shares, title, wrap
 from harness.types import CommandRecord, DecisionRecord, Snapshot
+from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck, is_kept
+from harness.views.terminal.drawing import VERDICT_STYLE, Lines, draw_shares, title, wrap
 
 STYLES = {"good": "bold green", "warn": "bold yellow", "bad": "bold red", "plain": "bold"}
 STATUS_STYLE = {

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from harness.errors import InputError
-from harness.report import build_review, find_bottleneck, render_review
 from harness.store.snapshot import load_history
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
+from harness.views.review import build_review, find_bottleneck, render_review
 from tests.builders import (
     HEALTHY,
     create_run,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from harness.errors import InputError
-from harness.hands import ASKS, VERBS, Hands
 from harness.types import Action, CommandRecord, Snapshot
+from harness.views.terminal.controls import ASKS, VERBS, Hands
 from tests.builders import make_run_record, make_sample, make_snapshot, make_steps
 
 RUNNING = make_snapshot(make_steps(20), run=make_run_record(last_step=20))

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from harness.compare import build_comparison
 from harness.errors import InputError
-from harness.page import render_comparison
 from harness.report_file import write_comparison, write_report
 from harness.store.snapshot import load_course, load_history
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
+from harness.views.comparison import build_comparison
+from harness.views.html.page import render_comparison
 from tests.builders import create_run, make_checkpoint, make_evaluation, make_store, record_step
 from tests.nights import HOSTILE, record_night
 
@@ -165,8 +165,8 @@ def test_a_long_run_makes_a_page_of_bounded_size(
 ) -> None:
     """Plots from buckets, marks and knobs folded, the newest rows of the table, the groups of every few steps."""
     monkeypatch.setattr("harness.store.snapshot.STEPS_OF_GROUPS", 100)
-    monkeypatch.setattr("harness.page.ROWS", 50)
-    monkeypatch.setattr("harness.plots.CHANGES", 64)
+    monkeypatch.setattr("harness.views.html.page.ROWS", 50)
+    monkeypatch.setattr("harness.views.html.plots.CHANGES", 64)
     run_id, steps = create_run(store), 550
     for step in range(1, steps + 1):
         knobs = Knobs(temperature=0.5 + step % 7 / 10)

@@ -1,0 +1,1 @@
+"""The dashboard of a terminal, and lines for a pipe."""
