@@ -28,7 +28,6 @@ from harness.core.formatting import format_changes
 from harness.core.paths import database_url, was_restarted
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
-from harness.forecast import Forecast, compute_forecast
 from harness.gate import Passage
 from harness.hooks import build_hooks
 from harness.inputs import (
@@ -55,7 +54,9 @@ from harness.state import Settings, State
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore, check_place, find_store, free_name, open_store, refuse_taken
-from harness.trainer import StepTrainer
+from harness.training.forecast import Forecast, compute_forecast
+from harness.training.grpo import StepTrainer
+from harness.training.sft import warm_start
 from harness.types import (
     DecisionPolicy,
     Knobs,
@@ -65,7 +66,6 @@ from harness.types import (
     Scorer,
     Status,
 )
-from harness.warmstart import warm_start
 from policies.detectors import detect
 from policies.effects import EffectJudge
 from policies.fixed import FixedPolicy

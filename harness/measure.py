@@ -20,8 +20,8 @@ from harness.models.generate import generate_texts
 from harness.models.load import LoadedModel, load_model, load_weights
 from harness.models.runtime import prepare_process
 from harness.store.writer import RunStore
+from harness.training.sft import warm_start
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress
-from harness.warmstart import warm_start
 
 SPEC_FILE = "run-spec.json"
 """In an exported model: the spec of the run it comes from, so that it can be scored as the run was."""

@@ -100,14 +100,14 @@ class Killer:
 def arm(moment: str, count: int) -> None:
     import harness.checkpoints
     import harness.models.generate
-    import harness.warmstart
-    from harness.trainer import StepTrainer
+    import harness.training.sft
+    from harness.training.grpo import StepTrainer
     from rewards.worker import RewardWorker
 
     killer = Killer(count)
     match moment:
         case "warm start":
-            killer.before(harness.warmstart._Report, "on_step_end")
+            killer.before(harness.training.sft._Report, "on_step_end")
         case "sampling":
             killer.before(harness.models.generate, "sample_tokens")
         case "rewarding":

@@ -89,7 +89,7 @@ def compute_memory(
     tokens = longest_prompt + knobs.max_tokens
     cache = 2 * shape.layers * shape.kv_width * shape.number_bytes * tokens * rows
     states = {"adafactor": 0, "sgd": 0}.get(trainer.optimizer, 2)
-    # Prompts are encoded once per group (harness/log_probs.py).
+    # Prompts are encoded once per group (harness/training/log_probs.py).
     micro = min(trainer.micro_batch, rows)
     held = micro * knobs.max_tokens + -(-micro // knobs.group_size) * longest_prompt
     per_layer = (SAVED_PER_HIDDEN * shape.hidden + SAVED_PER_INTERMEDIATE * shape.intermediate) * shape.number_bytes

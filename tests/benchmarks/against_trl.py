@@ -34,7 +34,7 @@ from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
 from harness.models.load import LoadedModel, load_model
 from harness.models.runtime import prepare_process, quiet_training
 from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
-from harness.trainer import StepTrainer
+from harness.training.grpo import StepTrainer
 from harness.types import Knobs, Prompt, Score
 from pools import word_sums
 

@@ -45,9 +45,9 @@ from harness.models.evaluate import score_texts
 from harness.models.generate import generate_texts
 from harness.models.load import LoadedModel, load_model, load_weights, save_weights
 from harness.models.runtime import prepare_process, quiet_training
-from harness.trainer import StepTrainer
+from harness.training.grpo import StepTrainer
+from harness.training.sft import warm_start
 from harness.types import Knobs, Prompt, Sampler, Score, no_progress
-from harness.warmstart import warm_start
 from pools.arithmetic import generate
 from pools.pool import PromptPool
 from pools.table import PromptTable

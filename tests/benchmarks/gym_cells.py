@@ -20,8 +20,8 @@ from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec, p
 from harness.core.seeds import derive_seed
 from harness.inputs import choose_demonstrations
 from harness.models.load import load_model, save_weights
+from harness.training.sft import warm_start
 from harness.types import Prompt, Snapshot, Verdict, no_progress
-from harness.warmstart import warm_start
 from policies.effects import EffectJudge
 from pools.arithmetic import generate
 from tests.benchmarks import gym_rewards

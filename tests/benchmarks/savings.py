@@ -21,7 +21,7 @@ import torch
 
 import harness.models.generate
 from harness.models.runtime import prepare_process
-from harness.trainer import StepTrainer
+from harness.training.grpo import StepTrainer
 from harness.types import Knobs
 from tests.benchmarks.against_trl import PROMPTS, SHAPES, build_model, build_ours, build_prompts
 

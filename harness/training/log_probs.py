@@ -2,7 +2,7 @@
 
 A plain forward pass encodes the prompt again beside every completion of its group. Here neighbouring rows with the
 same prompt share one pass over it: its keys and values are repeated for the rows, and gradients flow back through
-them, so the gradient is the plain one up to float rounding (tests/harness/test_trainer.py states by how much).
+them, so the gradient is the plain one up to float rounding (tests/training/test_grpo.py states by how much).
 """
 
 from __future__ import annotations

@@ -21,11 +21,11 @@ from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_te
 
 from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
 from harness.errors import Diverged
-from harness.log_probs import can_share_prompts
 from harness.models.load import LoadedModel, load_model
 from harness.models.runtime import quiet_training
 from harness.models.tiny import build_tiny_tokenizer
-from harness.trainer import StepTrainer, pack_rows
+from harness.training.grpo import StepTrainer, pack_rows
+from harness.training.log_probs import can_share_prompts
 from harness.types import Group, Knobs, Prompt, Score
 
 PROMPTS = [Prompt(id=f"p{i}", text=f"{i}+{i}=", ground_truth=str(2 * i)) for i in range(8)]
@@ -259,7 +259,7 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 from harness.models.runtime import prepare_process
 from harness.config.schema import TrainerSpec
-from harness.trainer import StepTrainer
+from harness.training.grpo import StepTrainer
 from harness.types import Knobs
 from tests.harness.test_trainer import DigitScorer, PROMPTS, tiny, weights
 

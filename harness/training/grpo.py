@@ -28,11 +28,11 @@ from trl.trainer.utils import add_fused_lm_head, use_adapter
 from harness.config.schema import TrainerSpec
 from harness.core.seeds import derive_seed
 from harness.errors import RunFailed
-from harness.log_probs import can_share_prompts, compute_log_probs
 from harness.models.generate import Generated, build_stop, draw_uniforms, generate_ids
 from harness.models.load import LoadedModel, load_weights, save_weights
 from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
-from harness.rollout import Rollout, join_generated, join_rollouts
+from harness.training.log_probs import can_share_prompts, compute_log_probs
+from harness.training.rollout import Rollout, join_generated, join_rollouts
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
 KL_SAMPLES = 8
