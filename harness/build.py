@@ -29,7 +29,6 @@ from harness.core.paths import database_url, was_restarted
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.gate import Passage
-from harness.hooks import build_hooks
 from harness.inputs import (
     Splits,
     api_key,
@@ -40,11 +39,12 @@ from harness.inputs import (
     hash_reward,
     keep_splits,
 )
-from harness.lookout import Lookout
 from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model, load_weights
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models.runtime import prepare_process
+from harness.monitoring.alert_process import Lookout
+from harness.monitoring.notifiers import build_hooks
 from harness.pulse import Pulse
 from harness.replay import check_same, load_repeated
 from harness.report_file import FILE as REPORT

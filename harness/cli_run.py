@@ -92,9 +92,9 @@ def run(
     interrupted = Event()
     say("checking pool, reward and model ...", as_json)
     from harness.gate import pass_gate
-    from harness.hooks import build_hooks
     from harness.inputs import check_inputs, check_policy
     from harness.models.hub import check_model_name
+    from harness.monitoring.notifiers import build_hooks
     from harness.store.writer import check_place, find_store
 
     check_model_name(checked.model.name)
@@ -150,8 +150,8 @@ def resume(
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
     from harness.config.changes import ACCEPTABLE, plan_resume
-    from harness.hooks import build_hooks
     from harness.inputs import check_policy
+    from harness.monitoring.notifiers import build_hooks
 
     flags = {"budget.steps": steps, "budget.hours": hours}
     given = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
@@ -179,7 +179,7 @@ def resume(
 
 def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, supervise: bool) -> NoReturn:
     """The same command in another process: away from this terminal, under supervision, or both."""
-    from harness.supervise import Supervisor, own_words, start_detached
+    from harness.monitoring.supervisor import Supervisor, own_words, start_detached
 
     words = [*own_words(without=("--detach", "--supervise")), *more]
     if not detach:

@@ -49,9 +49,9 @@ def alert_test(spec: SpecName = None, set_: SetOption = None, as_json: JsonFlag 
 
       grpo alert-test --set 'alerts.command=["notify-send", "{title}", "{text}"]'
     """
-    from harness.alerts import build_test_message
     from harness.config.schema import load_spec
-    from harness.hooks import build_hooks, deliver
+    from harness.monitoring.alerts import build_test_message
+    from harness.monitoring.notifiers import build_hooks, deliver
 
     checked, short_name = load_spec(spec, set_ or [])
     hooks = build_hooks(checked.alerts.webhook, checked.alerts.command)

@@ -60,13 +60,18 @@ ALLOWED = {
         "harness.config.schema",
     },
     "harness.config.names": set(),
-    "harness.alerts": {"harness.types", "harness.config.names", "harness.views.summary", "harness.core.formatting"},
-    "harness.hooks": {"harness.errors", "harness.config.names"},
-    "harness.lookout": {
+    "harness.monitoring.alerts": {
+        "harness.types",
+        "harness.config.names",
+        "harness.views.summary",
+        "harness.core.formatting",
+    },
+    "harness.monitoring.notifiers": {"harness.errors", "harness.config.names"},
+    "harness.monitoring.alert_process": {
         "harness.types",
         "harness.errors",
-        "harness.alerts",
-        "harness.hooks",
+        "harness.monitoring.alerts",
+        "harness.monitoring.notifiers",
         "harness.core.paths",
         "harness.store.reader",
         "harness.store.snapshot",

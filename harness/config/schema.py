@@ -303,7 +303,7 @@ class BudgetSpec(Section):
 
 
 class AlertsSpec(Section):
-    """Who is told of what (harness/alerts.py), by a POST of JSON, by a program, or both.
+    """Who is told of what (harness/monitoring/alerts.py), by a POST of JSON, by a program, or both.
 
     ``webhook`` is an address that an environment variable gives, wholly or in part: "${GRPO_WEBHOOK}". ``command`` is
     a program and its words, run without a shell; it gets the JSON on its stdin and {text} replaced in its words. It

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from harness import lookout
 from harness.core.paths import SUPERVISOR
-from harness.lookout import Lookout
+from harness.monitoring import alert_process as lookout
+from harness.monitoring.alert_process import Lookout
 from harness.store.writer import RunStore
 from tests.builders import create_run, make_store, record_step
 from tests.conftest import Program
@@ -186,7 +186,7 @@ def test_what_cannot_be_delivered_is_an_event_that_tells_no_secret(
 ) -> None:
     monkeypatch.setenv("TEST_HOOK", f"http://127.0.0.1:9/{SECRET}")
     run = Beside(tmp_path, command=["false"])
-    (tmp_path / "sitecustomize.py").write_text("import harness.hooks\nharness.hooks.PAUSE_S = 0.01\n")
+    (tmp_path / "sitecustomize.py").write_text("import harness.monitoring.notifiers\nharness.hooks.PAUSE_S = 0.01\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     with run.watch():
         run.end()
@@ -245,6 +245,6 @@ def test_its_own_death_is_told_and_fails_nothing(tmp_path: Path, monkeypatch: py
 
 
 def test_it_needs_no_torch_and_no_sqlalchemy_while_there_is_nothing_to_tell() -> None:
-    code = "import harness.lookout, sys; print([m for m in ('torch', 'sqlalchemy', 'pydantic') if m in sys.modules])"
+    code = "import harness.monitoring.alert_process, sys; print([m for m in ('torch', 'sqlalchemy', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

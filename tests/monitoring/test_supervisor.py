@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from harness import supervise
 from harness.core.paths import is_alive_run
-from harness.supervise import count_memory_kills, describe_death
+from harness.monitoring import supervisor as supervise
+from harness.monitoring.supervisor import count_memory_kills, describe_death
 from tests.conftest import Program
 
 SUPERVISE = """
 import sys
-from harness import supervise
+from harness.monitoring import supervisor as supervise
 supervise.RESTARTS, supervise.PAUSES_S = 2, (0, 0, 0)
 words = {words!r}
 sys.exit(supervise.Supervisor("sqlite:///runs/harness.db", "held", words, ["resume", "held", "--plain"],

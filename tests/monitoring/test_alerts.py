@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.alerts import LONGEST, SILENT_S, Alert, build_message, build_test_message, find_alerts
+from harness.monitoring.alerts import LONGEST, SILENT_S, Alert, build_message, build_test_message, find_alerts
 from harness.types import EventRecord, Snapshot
 from harness.views.summary import GOOD_MIXED, POOR_MIXED, RECENT, is_it_stuck
 from tests.builders import make_decision_record, make_look, make_run_record, make_snapshot, make_step, make_steps

@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Self
 
-from harness.alerts import Alert, build_message, find_alerts
 from harness.core.paths import SUPERVISOR, age_of, identify, is_alive_run
 from harness.errors import StoreUnavailable
-from harness.hooks import Hook, build_hooks, deliver
+from harness.monitoring.alerts import Alert, build_message, find_alerts
+from harness.monitoring.notifiers import Hook, build_hooks, deliver
 from harness.store.reader import RunReader, find_reader
 from harness.store.snapshot import SnapshotReader
 from harness.types import EventRecord, Snapshot
@@ -43,7 +43,7 @@ class Lookout:
     def __init__(
         self, url: str, run_id: int, *, wanted: bool, say: Callable[[str], None], note: Callable[[str], None]
     ) -> None:
-        self.words = [sys.executable, "-m", "harness.lookout", url, str(run_id)]
+        self.words = [sys.executable, "-m", "harness.monitoring.alert_process", url, str(run_id)]
         self.wanted = wanted
         self.say = say
         self.note = note
@@ -179,7 +179,7 @@ class Watch:
 
 
 def main() -> None:
-    """``python -m harness.lookout URL RUN_ID``, with the end of its run on stdin."""
+    """``python -m harness.monitoring.alert_process URL RUN_ID``, with the end of its run on stdin."""
     os.nice(NICE)
     url, run_id = sys.argv[1], int(sys.argv[2])
     reader = find_reader(url)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from harness import hooks
 from harness.config.schema import parse_spec
 from harness.errors import InputError
-from harness.hooks import build_hooks, deliver
+from harness.monitoring import notifiers as hooks
+from harness.monitoring.notifiers import build_hooks, deliver
 from tests.messages_server import Handler, Server, Turn, cut_at_once, hang, raw
 
 SECRET = "T0KEN-9f2c"

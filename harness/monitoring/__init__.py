@@ -1,0 +1,1 @@
+"""Alerts, notifiers and the supervisor of a run."""
