@@ -18,6 +18,17 @@ from typing import Any
 import numpy as np
 
 from harness.checkpoints import Checkpoints
+from harness.checks.gate import Passage
+from harness.checks.inputs import (
+    Splits,
+    api_key,
+    build_reward,
+    check_inputs,
+    check_policy,
+    choose_demonstrations,
+    hash_reward,
+    keep_splits,
+)
 from harness.config.changes import check_silent, find_measured, plan_resume
 from harness.config.names import REPLAY
 from harness.config.schema import PolicySpec, RunSpec
@@ -28,17 +39,6 @@ from harness.core.formatting import format_changes
 from harness.core.paths import database_url, was_restarted
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
-from harness.gate import Passage
-from harness.inputs import (
-    Splits,
-    api_key,
-    build_reward,
-    check_inputs,
-    check_policy,
-    choose_demonstrations,
-    hash_reward,
-    keep_splits,
-)
 from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model, load_weights
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
@@ -438,7 +438,7 @@ def start_run(
 ) -> Run:
     """Check everything, then create the run's record and folder. Raises InputError, and then nothing was created.
 
-    ``passage`` is what preflight found (harness/gate.py), for the record; ``replay_of`` is the row of the run that this
+    ``passage`` is what preflight found (harness/checks/gate.py), for the record; ``replay_of`` is the row of the run that this
     one is to repeat exactly.
     """
     url = database_url(spec.output.dir, spec.output.db)

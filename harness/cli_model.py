@@ -135,13 +135,13 @@ def probe(
 
       grpo probe my.toml --prompts 100 --set model.name=./my-model
     """
+    from harness.checks.inputs import check_inputs
     from harness.config.schema import load_spec
-    from harness.inputs import check_inputs
 
     checked, _ = load_spec(spec, set_ or [])
     check_inputs(checked)  # before torch is loaded
+    from harness.checks.probe import compute_probe, judge, render_probe
     from harness.measure import load_start, probe_start
-    from harness.probe import compute_probe, judge, render_probe
 
     console = Console(stderr=True)
     with console.status(f"loading {checked.model.name}") as status:

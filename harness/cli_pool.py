@@ -117,8 +117,8 @@ def build(
 
       grpo pool build next.jsonl --spec my.toml --model night-1 --checkpoint best --size 2000
     """
+    from harness.checks.inputs import check_inputs
     from harness.config.schema import load_spec
-    from harness.inputs import check_inputs
     from harness.jsonl import check_place
 
     check_place(out_file)
@@ -165,8 +165,8 @@ def show(
     """
     from rich.console import Console
 
+    from harness.checks.inputs import build_splits
     from harness.config.schema import parse_spec
-    from harness.inputs import build_splits
     from harness.pool_report import load_pool_view, render_pool, to_json
 
     reader, found = open_reader(db, out, run)
@@ -196,8 +196,8 @@ def export(
 
       grpo pool export night-1 failing.jsonl --failed
     """
+    from harness.checks.inputs import build_splits
     from harness.config.schema import parse_spec
-    from harness.inputs import build_splits
     from harness.jsonl import check_place, write_lines
     from harness.pool_report import load_standings, select_seen
     from pools.rows import encode, name_columns

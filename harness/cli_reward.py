@@ -27,9 +27,9 @@ def check(
 
       grpo check my.toml --set pool.source=new.jsonl
     """
+    from harness.checks.gate import check_spec
+    from harness.checks.inputs import check_inputs
     from harness.config.schema import load_spec
-    from harness.gate import check_spec
-    from harness.inputs import check_inputs
 
     checked, _ = load_spec(spec, set_ or [])
     splits, _ = check_inputs(checked)
@@ -62,10 +62,10 @@ def preflight(
 
       grpo preflight --set reward.function=my_reward.py:judge
     """
+    from harness.checks.gate import check_sandbox, preflight_spec
+    from harness.checks.inputs import check_inputs
+    from harness.checks.preflight import to_rows
     from harness.config.schema import load_spec
-    from harness.gate import check_sandbox, preflight_spec
-    from harness.inputs import check_inputs
-    from harness.preflight import to_rows
 
     checked, _ = load_spec(spec, set_ or [])
     splits, _ = check_inputs(checked)

@@ -91,8 +91,8 @@ def run(
     checked, short_name = load_spec(spec, [*(set_ or []), *given])
     interrupted = Event()
     say("checking pool, reward and model ...", as_json)
-    from harness.gate import pass_gate
-    from harness.inputs import check_inputs, check_policy
+    from harness.checks.gate import pass_gate
+    from harness.checks.inputs import check_inputs, check_policy
     from harness.models.hub import check_model_name
     from harness.monitoring.notifiers import build_hooks
     from harness.store.writer import check_place, find_store
@@ -149,8 +149,8 @@ def resume(
 
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
+    from harness.checks.inputs import check_policy
     from harness.config.changes import ACCEPTABLE, plan_resume
-    from harness.inputs import check_policy
     from harness.monitoring.notifiers import build_hooks
 
     flags = {"budget.steps": steps, "budget.hours": hours}
@@ -166,8 +166,8 @@ def resume(
         _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
     interrupted = Event()
     say("loading model, pool and checkpoint ...", as_json)
-    from harness.gate import pass_gate
-    from harness.inputs import check_inputs
+    from harness.checks.gate import pass_gate
+    from harness.checks.inputs import check_inputs
 
     changed = bool(accept) or any(name.startswith(("reward.", "pool.")) for name in changes)
     passage = pass_gate(spec, check_inputs(spec)[0], force=force) if changed else None

@@ -24,7 +24,7 @@ def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "run
 
       grpo doctor --json
     """
-    from harness.doctor import examine
+    from harness.checks.doctor import examine
 
     findings = examine(db, out)
     if as_json:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.checks.inputs import build_reward
 from harness.config.schema import RunSpec
 from harness.errors import InputError
-from harness.inputs import build_reward
 from harness.jsonl import check_place, write_lines
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score

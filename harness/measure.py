@@ -10,11 +10,11 @@ from typing import Any
 
 from harness.build import build_evaluator
 from harness.checkpoints import Checkpoints
+from harness.checks.inputs import build_reward, build_splits, choose_demonstrations
 from harness.config.schema import LoraSpec, RunSpec, load_spec, parse_spec
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import reason_of
 from harness.errors import InputError, Refused
-from harness.inputs import build_reward, build_splits, choose_demonstrations
 from harness.models.evaluate import compute_proportions, score_texts, summarise
 from harness.models.generate import generate_texts
 from harness.models.load import LoadedModel, load_model, load_weights

@@ -51,7 +51,7 @@ OutOption = Annotated[str, typer.Option("--out", metavar="DIR", help="Where runs
 
 def _allow_unsafe_code(wanted: bool) -> bool:
     if wanted:
-        from harness.gate import allow_unsafe_code
+        from harness.checks.gate import allow_unsafe_code
 
         allow_unsafe_code(wanted)
     return wanted

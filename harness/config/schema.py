@@ -529,7 +529,7 @@ def _levels(tree: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Mapping[s
 
 
 def check_policy_kind(kind: str) -> None:
-    """Raises ValueError for a decision policy that there is not; harness.inputs says whether it can be asked here."""
+    """Raises ValueError for a decision policy that there is not; harness.checks.inputs says whether it can be asked here."""
     if kind not in POLICY_KINDS and not kind.startswith(REPLAY):
         raise ValueError(f"no decision policy named {kind}{_nearest(kind, (*POLICY_KINDS, f'{REPLAY}RUN'))}")
     if kind == REPLAY:

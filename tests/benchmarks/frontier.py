@@ -38,9 +38,9 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from harness.checks.inputs import choose_demonstrations
 from harness.config.schema import LoraSpec, ModelSpec, RunSpec, TrainerSpec, WarmstartSpec
 from harness.core.seeds import derive_seed
-from harness.inputs import choose_demonstrations
 from harness.models.evaluate import score_texts
 from harness.models.generate import generate_texts
 from harness.models.load import LoadedModel, load_model, load_weights, save_weights

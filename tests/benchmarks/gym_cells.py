@@ -16,9 +16,9 @@ from threading import Event
 from typing import Any
 
 from harness.build import start_run
+from harness.checks.inputs import choose_demonstrations
 from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec, parse_spec
 from harness.core.seeds import derive_seed
-from harness.inputs import choose_demonstrations
 from harness.models.load import load_model, save_weights
 from harness.training.sft import warm_start
 from harness.types import Prompt, Snapshot, Verdict, no_progress

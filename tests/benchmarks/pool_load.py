@@ -3,7 +3,7 @@
     python -m tests.benchmarks.pool_load [--prompts 1000000] [--formats jsonl parquet csv json] [--extra]
 
 Each load is a process of its own: prompts read, split and made a pool as a run does it
-(harness.inputs), then fifty draws of 16. Memory is the
+(harness.checks.inputs), then fifty draws of 16. Memory is the
 process's peak (VmHWM) above what it was after the imports, and above a Python that imported nothing. ``--extra`` adds
 a label, an id and a list of tests to each row. Prints one JSON document.
 """
@@ -29,14 +29,14 @@ def memory(name):
     return int(lines[name].split()[0]) / 1024
 empty = memory("VmHWM")
 began = time.perf_counter()
-import harness.inputs
+import harness.checks.inputs
 from harness.config.schema import parse_spec
 import pyarrow.parquet
 imports_s, bare = time.perf_counter() - began, memory("VmHWM")
 spec = parse_spec({"pool": {"source": sys.argv[1], "columns": {"prompt": "question", "ground_truth": "answer"}}})
 began = time.perf_counter()
-splits = harness.inputs.build_splits(spec)
-pool = harness.inputs.build_pool(spec, splits["train"])
+splits = harness.checks.inputs.build_splits(spec)
+pool = harness.checks.inputs.build_pool(spec, splits["train"])
 load_s = time.perf_counter() - began
 began = time.perf_counter()
 for seed in range(50):

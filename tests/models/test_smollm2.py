@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.checks.inputs import check_inputs
 from harness.config.names import SMOLLM2
 from harness.config.schema import LoraSpec, ModelSpec, load_spec
 from harness.errors import InputError
-from harness.inputs import check_inputs
 from harness.models.load import load_model
 from harness.models.smollm2 import cache_folder, fetch_smollm2
 from harness.types import Prompt

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from harness.checks.inputs import build_splits, keep_splits
 from harness.config.schema import RunSpec, parse_spec
-from harness.inputs import build_splits, keep_splits
 
 SPLITS = {"test": 5, "dev": 5, "probe": 3, "prefer": 4}
 

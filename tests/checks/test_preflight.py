@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from harness.checks.gate import check_spec, pass_gate, preflight_spec
+from harness.checks.inputs import build_splits
+from harness.checks.preflight import Report, Reward, describe, run_preflight
+from harness.checks.references import find_writer
 from harness.config.schema import RunSpec, load_spec, parse_spec
 from harness.errors import InputError, RunFailed
-from harness.gate import check_spec, pass_gate, preflight_spec
-from harness.inputs import build_splits
-from harness.preflight import Report, Reward, describe, run_preflight
-from harness.references import find_writer
 from harness.types import Prompt, Score, no_progress
 from rewards import function_call, structured
 from rewards.contract import to_score

@@ -16,11 +16,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from harness.checks.inputs import Splits, build_reward, describe_reward, time_limit
+from harness.checks.preflight import Outcome, Report, Reward, describe, run_preflight
+from harness.checks.references import find_writer, judge_references
 from harness.config.schema import RunSpec
 from harness.errors import InputError, RunFailed
-from harness.inputs import Splits, build_reward, describe_reward, time_limit
-from harness.preflight import Outcome, Report, Reward, describe, run_preflight
-from harness.references import find_writer, judge_references
 from harness.types import Progress, Prompt
 from rewards.contract import load_reward
 from rewards.isolation import SANDBOXES, UNSAFE

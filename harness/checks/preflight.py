@@ -6,7 +6,7 @@ lowest reward of the range (or 0 where penalties go below).
     ground truth  no row is refused by the reward itself (one that a constant program solves, one that cannot be read)
     errors        no answer makes the reward fail: an exception, None, NaN, a bool, a value out of range
     constant      not everything has the same reward
-    gold          the reference answer of every row has full marks (harness/references.py)
+    gold          the reference answer of every row has full marks (harness/checks/references.py)
     silence       nothing for empty, blank and meaningless texts and for empty tags
     echo          nothing for the prompt repeated (by chance on a few rows)
     tricks        no more than 0.6 for several answers, a denied one, or one that is taken back
@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from harness.references import Judge, Reference, Writer, find_writer, judge_references
+from harness.checks.references import Judge, Reference, Writer, find_writer, judge_references
 from harness.types import Prompt, Score
 
 Level = Literal["pass", "warn", "fail"]
