@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from harness.build import Run
+    from harness.run.runner import Run
     from harness.types import Status
     from harness.views.terminal.companion import Beside
 

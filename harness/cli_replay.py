@@ -34,13 +34,13 @@ def replay(
       grpo replay night-1 --name night-1-again
     """
     from harness.config.schema import AlertsSpec
-    from harness.replay import find_changes, find_difference, plan_replay
+    from harness.run.replay import find_changes, find_difference, plan_replay
 
     store, record = open_store_of(db, out, run)
     record, spec = plan_replay(store, record.name, name or "")  # what is wrong shows before torch is loaded
     spec = spec.model_copy(update={"alerts": AlertsSpec()})  # whoever is asked to look was told of the run itself
     first = store.load_run(record.id)
-    from harness.build import start_run
+    from harness.run.runner import start_run
 
     console = Console(stderr=as_json)
     interrupted = Event()

@@ -33,7 +33,7 @@ from harness.options import (
 )
 
 if TYPE_CHECKING:
-    from harness.build import Run
+    from harness.run.runner import Run
 
 
 def run(
@@ -111,7 +111,7 @@ def run(
     say("preflight: the reward on a sample of the pool ...", as_json)
     passage = pass_gate(checked, splits, force=force)
     say(f"loading torch and the model {checked.model.name} ...", as_json)
-    from harness.build import start_run
+    from harness.run.runner import start_run
 
     _drive(start_run(checked, short_name, interrupted, passage), interrupted, plain=plain, as_json=as_json)
 
@@ -171,7 +171,7 @@ def resume(
 
     changed = bool(accept) or any(name.startswith(("reward.", "pool.")) for name in changes)
     passage = pass_gate(spec, check_inputs(spec)[0], force=force) if changed else None
-    from harness.build import resume_run
+    from harness.run.runner import resume_run
 
     resumed = resume_run(store, record.name, interrupted, overrides=given, accepted=accept or (), passage=passage)
     _drive(resumed, interrupted, plain=plain, as_json=as_json)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.build import build_evaluator
-from harness.checkpoints import Checkpoints
 from harness.checks.inputs import build_reward, build_splits, choose_demonstrations
 from harness.config.schema import LoraSpec, RunSpec, load_spec, parse_spec
 from harness.core.seeds import derive_seed
@@ -19,6 +17,8 @@ from harness.models.evaluate import compute_proportions, score_texts, summarise
 from harness.models.generate import generate_texts
 from harness.models.load import LoadedModel, load_model, load_weights
 from harness.models.runtime import prepare_process
+from harness.run.checkpoints import Checkpoints
+from harness.run.runner import build_evaluator
 from harness.store.writer import RunStore
 from harness.training.sft import warm_start
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress

@@ -1,6 +1,6 @@
 """The decision policy that repeats the decisions of another run, at the same steps.
 
-With that run's own spec and seed it gives the same run again (harness.replay); with another model or seed it is a
+With that run's own spec and seed it gives the same run again (harness.run.replay); with another model or seed it is a
 schedule that was found once.
 """
 

@@ -98,8 +98,8 @@ class Killer:
 
 
 def arm(moment: str, count: int) -> None:
-    import harness.checkpoints
     import harness.models.generate
+    import harness.run.checkpoints
     import harness.training.sft
     from harness.training.grpo import StepTrainer
     from rewards.worker import RewardWorker
@@ -117,9 +117,9 @@ def arm(moment: str, count: int) -> None:
         case "optimizer":
             killer.after(StepTrainer, "_weights_are_finite")
         case "checkpoint":
-            killer.before(harness.checkpoints, "_sync")
+            killer.before(harness.run.checkpoints, "_sync")
         case "renamed":
-            killer.after(harness.checkpoints, "write_folder")
+            killer.after(harness.run.checkpoints, "write_folder")
         case "commit 1":
             killer.statements("decisions", then_commit=False)
         case "commit 2":
@@ -132,9 +132,9 @@ def arm(moment: str, count: int) -> None:
 
 def main() -> None:
     moment, count, *words = sys.argv[1:]
-    import harness.build
+    import harness.run.runner
 
-    harness.build.POLICIES = {**harness.build.POLICIES, "rules": ScriptedPolicy}
+    harness.run.runner.POLICIES = {**harness.run.runner.POLICIES, "rules": ScriptedPolicy}
     if moment != "never":
         arm(moment, int(count))
     sys.argv = ["grpo", *words]

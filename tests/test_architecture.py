@@ -16,9 +16,9 @@ CORE = {
     "harness.core.knobs",
     "harness.core.step_metrics",
     "harness.core.seeds",
-    "harness.state",
+    "harness.run.state",
 }
-SESSION = CORE | {"harness.core.branch", "harness.checkpoints"}
+SESSION = CORE | {"harness.core.branch", "harness.run.checkpoints"}
 ALLOWED = {
     "harness.types": set(),
     "harness.errors": set(),
@@ -33,12 +33,12 @@ ALLOWED = {
         "harness.core.knobs",
         "harness.core.formatting",
     },
-    "harness.state": {"harness.types", "harness.errors", "harness.core.branch", "harness.core.knobs"},
+    "harness.run.state": {"harness.types", "harness.errors", "harness.core.branch", "harness.core.knobs"},
     "harness.core.paths": {"harness.types", "harness.errors"},
-    "harness.checkpoints": {"harness.types", "harness.errors", "harness.core.paths"},
-    "harness.verbs": SESSION,
-    "harness.session": SESSION | {"harness.verbs"},
-    "harness.controller": {"harness.types", "harness.errors", "harness.core.branch", "harness.session"},
+    "harness.run.checkpoints": {"harness.types", "harness.errors", "harness.core.paths"},
+    "harness.run.verbs": SESSION,
+    "harness.run.session": SESSION | {"harness.run.verbs"},
+    "harness.run.controller": {"harness.types", "harness.errors", "harness.core.branch", "harness.run.session"},
     "harness.store.retry": {"harness.errors"},
     "harness.store.schema": set(),
     "harness.store.migrations": {"harness.errors"},
@@ -51,7 +51,7 @@ ALLOWED = {
         "harness.store.retry",
     },
     "harness.store.snapshot": {"harness.types", "harness.core.paths", "harness.store.reader"},
-    "harness.replay": {
+    "harness.run.replay": {
         "harness.types",
         "harness.errors",
         "harness.config.names",

@@ -15,11 +15,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from harness.build import start_run
 from harness.checks.inputs import choose_demonstrations
 from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec, parse_spec
 from harness.core.seeds import derive_seed
 from harness.models.load import load_model, save_weights
+from harness.run.runner import start_run
 from harness.training.sft import warm_start
 from harness.types import Prompt, Snapshot, Verdict, no_progress
 from policies.effects import EffectJudge

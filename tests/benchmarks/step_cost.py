@@ -36,11 +36,11 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.checkpoints import Checkpoints
 from harness.config.schema import RunSpec
-from harness.controller import Controller
-from harness.session import Session
-from harness.state import Settings, State
+from harness.run.checkpoints import Checkpoints
+from harness.run.controller import Controller
+from harness.run.session import Session
+from harness.run.state import Settings, State
 from harness.store.buckets import rebuild
 from harness.store.schema import driver
 from harness.store.snapshot import SnapshotReader

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from harness.build import Run, resume_run
-from harness.controller import Controller
 from harness.core.actions import parse_action
 from harness.core.branch import Branch, check_branch, next_move, open_branch, parse_branch
 from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import Diverged, InputError, Refused
-from harness.replay import find_difference, plan_replay
+from harness.run.controller import Controller
+from harness.run.replay import find_difference, plan_replay
+from harness.run.runner import Run, resume_run
 from harness.types import Action, DecisionRecord, Knobs
 from tests.harness.test_faults import REWARD, Start, start  # noqa: F401
 
@@ -243,7 +243,7 @@ def test_a_kill_in_the_second_arm_goes_on_as_if_it_had_not_been(controller: Cont
     taken = rows(run, facts), branches(run), rows(run, "SELECT step, hashes FROM checkpoints ORDER BY step")
 
     record, spec = plan_replay(run.store, run.name, "again")
-    from harness.build import start_run
+    from harness.run.runner import start_run
 
     replayed = start_run(spec, "again", Event(), replay_of=run.store.load_run(record.id))
     assert replayed.drive()[0] == "finished"

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from harness.build import Run, resume_run, start_run
 from harness.config.schema import parse_spec
 from harness.errors import InputError, RunFailed
-from harness.pulse import Pulse
-from harness.session import Session
+from harness.run.heartbeat import Pulse
+from harness.run.runner import Run, resume_run, start_run
+from harness.run.session import Session
 from harness.store.snapshot import load_history
 from harness.store.writer import open_store
 from harness.types import Action, Decision

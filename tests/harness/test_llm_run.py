@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.build import Run, resume_run, start_run
 from harness.config.schema import parse_spec
 from harness.errors import InputError
+from harness.run.runner import Run, resume_run, start_run
 from harness.store.snapshot import load_history
 from harness.types import Action
 from harness.views.review import build_review

@@ -20,9 +20,9 @@ from sqlalchemy.exc import IntegrityError
 
 import harness.store.reader
 import harness.store.writer
-from harness.checkpoints import is_intact, write_folder
 from harness.cli import main
 from harness.errors import StoreUnavailable
+from harness.run.checkpoints import is_intact, write_folder
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader, load_history
 from harness.views.review import build_review

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints import Checkpoints, read_state
 from harness.core.branch import open_branch
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import to_sample
-from harness.state import Settings, State
+from harness.run.checkpoints import Checkpoints, read_state
+from harness.run.state import Settings, State
 from harness.types import (
     Action,
     CheckpointRecord,

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.build import Run, resume_run, start_run
 from harness.config.schema import parse_spec
-from harness.controller import Controller
 from harness.core.paths import RESTARTED
-from harness.session import Session
+from harness.run.controller import Controller
+from harness.run.runner import Run, resume_run, start_run
+from harness.run.session import Session
 from harness.store.snapshot import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
 from harness.views.review import build_review, render_review

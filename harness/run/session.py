@@ -16,12 +16,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from harness.checkpoints import read_state
 from harness.core.knobs import describe
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import compute_signal, describe_broken_reward, describe_step, select_samples
 from harness.errors import Diverged, Refused, RunFailed
-from harness.state import apply_decision
+from harness.run.checkpoints import read_state
+from harness.run.state import apply_decision
+from harness.run.verbs import Verbs
 from harness.types import (
     Aim,
     CheckpointRecord,
@@ -35,7 +36,6 @@ from harness.types import (
     Verdict,
     no_more,
 )
-from harness.verbs import Verbs
 
 log = logging.getLogger("grpo")
 RESTORES_IN_A_ROW = 3

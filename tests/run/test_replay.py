@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from harness.build import resume_run
 from harness.cli import main
 from harness.errors import InputError
-from harness.replay import find_difference, plan_replay
+from harness.run.replay import find_difference, plan_replay
+from harness.run.runner import resume_run
 from harness.store.writer import RunStore, open_store
 from harness.types import Action
 from tests.harness.test_llm_run import KEY, review, start

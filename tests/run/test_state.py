@@ -7,7 +7,7 @@ import pytest
 
 from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import Refused
-from harness.state import Settings, State, apply_decision
+from harness.run.state import Settings, State, apply_decision
 from harness.types import Action, ActionKind, Decision, Knobs, Source
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.checkpoints import Checkpoints
 from harness.checks.gate import Passage
 from harness.checks.inputs import (
     Splits,
@@ -32,7 +31,6 @@ from harness.checks.inputs import (
 from harness.config.changes import check_silent, find_measured, plan_resume
 from harness.config.names import REPLAY
 from harness.config.schema import PolicySpec, RunSpec
-from harness.controller import Controller
 from harness.core.actions import check_action
 from harness.core.environment import collect_manifest
 from harness.core.formatting import format_changes
@@ -45,12 +43,14 @@ from harness.models.memory import MemoryForecast, check_memory, free_memory, sha
 from harness.models.runtime import prepare_process
 from harness.monitoring.alert_process import Lookout
 from harness.monitoring.notifiers import build_hooks
-from harness.pulse import Pulse
-from harness.replay import check_same, load_repeated
 from harness.report_file import FILE as REPORT
 from harness.report_file import write_report_apart
-from harness.session import Session
-from harness.state import Settings, State
+from harness.run.checkpoints import Checkpoints
+from harness.run.controller import Controller
+from harness.run.heartbeat import Pulse
+from harness.run.replay import check_same, load_repeated
+from harness.run.session import Session
+from harness.run.state import Settings, State
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore, check_place, find_store, free_name, open_store, refuse_taken

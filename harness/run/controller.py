@@ -11,7 +11,7 @@ from threading import Event
 
 from harness.core.branch import Move, next_move
 from harness.errors import Diverged, Refused, RunFailed
-from harness.session import Session
+from harness.run.session import Session
 from harness.types import (
     ONLY_NOW,
     Action,

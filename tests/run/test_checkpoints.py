@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.checkpoints import Checkpoints, is_intact, read_state, write_folder
 from harness.errors import Refused
+from harness.run.checkpoints import Checkpoints, is_intact, read_state, write_folder
 from harness.store.writer import RunStore
 from tests.builders import create_run, make_evaluation, make_store
 

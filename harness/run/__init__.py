@@ -1,0 +1,1 @@
+"""A run: session, controller, checkpoints, start, resume, replay."""
