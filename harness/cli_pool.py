@@ -25,8 +25,8 @@ from harness.options import (
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from harness.commands.evaluate import Target
     from harness.config.schema import RunSpec
-    from harness.measure import Target
     from harness.store.writer import RunStore
     from harness.types import Progress
 
@@ -70,8 +70,8 @@ def convert(
 
       grpo pool convert raw.csv clean.jsonl --spec my.toml --reference solution --set pool.columns.prompt=question
     """
+    from harness.commands.pool_convert import convert_source
     from harness.config.schema import load_spec
-    from harness.convert import convert_source
 
     checked, _ = load_spec(spec, set_ or [])
     with _bar() as bar:
@@ -118,8 +118,8 @@ def build(
       grpo pool build next.jsonl --spec my.toml --model night-1 --checkpoint best --size 2000
     """
     from harness.checks.inputs import check_inputs
+    from harness.commands.jsonl import check_place
     from harness.config.schema import load_spec
-    from harness.jsonl import check_place
 
     check_place(out_file)
     checked, _ = load_spec(spec, set_ or [])
@@ -127,7 +127,7 @@ def build(
     store = None
     if model is not None:
         model, store = match_model(model, db, out)
-    from harness.pool_build import build_pool_file
+    from harness.commands.pool_build import build_pool_file
 
     with _bar() as bar:
         progress = _progress(bar)
@@ -166,8 +166,8 @@ def show(
     from rich.console import Console
 
     from harness.checks.inputs import build_splits
+    from harness.commands.pool_report import load_pool_view, render_pool, to_json
     from harness.config.schema import parse_spec
-    from harness.pool_report import load_pool_view, render_pool, to_json
 
     reader, found = open_reader(db, out, run)
     train = build_splits(parse_spec(reader.load_run(found.id)["spec"]))["train"]
@@ -197,9 +197,9 @@ def export(
       grpo pool export night-1 failing.jsonl --failed
     """
     from harness.checks.inputs import build_splits
+    from harness.commands.jsonl import check_place, write_lines
+    from harness.commands.pool_report import load_standings, select_seen
     from harness.config.schema import parse_spec
-    from harness.jsonl import check_place, write_lines
-    from harness.pool_report import load_standings, select_seen
     from pools.rows import encode, name_columns
 
     check_place(out_file)
@@ -222,7 +222,7 @@ def _load(spec: RunSpec, model: str | None, checkpoint: str, store: RunStore | N
     """The model to roll out with, under ``spec``."""
     from dataclasses import replace
 
-    from harness.measure import load_start, load_target
+    from harness.commands.evaluate import load_start, load_target
 
     if model is None:
         return load_start(spec, progress)

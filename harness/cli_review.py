@@ -103,7 +103,7 @@ def review(
 
     store, record = open_reader(db, out, run)
     if html is not None:
-        from harness.report_file import write_report
+        from harness.commands.report import write_report
 
         write_report(store, record.name, html, where=database_flag(store.url))
         if not as_json:
@@ -147,7 +147,7 @@ def compare(
         raise InputError("compare takes two or more different runs; grpo runs lists them")
     names = [record.name for record in records]
     if html is not None:
-        from harness.report_file import write_comparison
+        from harness.commands.report import write_comparison
 
         write_comparison(store, names, html)
         if not as_json:

@@ -28,6 +28,8 @@ from harness.checks.inputs import (
     hash_reward,
     keep_splits,
 )
+from harness.commands.report import FILE as REPORT
+from harness.commands.report import write_report_apart
 from harness.config.changes import check_silent, find_measured, plan_resume
 from harness.config.names import REPLAY
 from harness.config.schema import PolicySpec, RunSpec
@@ -43,8 +45,6 @@ from harness.models.memory import MemoryForecast, check_memory, free_memory, sha
 from harness.models.runtime import prepare_process
 from harness.monitoring.alert_process import Lookout
 from harness.monitoring.notifiers import build_hooks
-from harness.report_file import FILE as REPORT
-from harness.report_file import write_report_apart
 from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse

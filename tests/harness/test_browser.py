@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from harness.report_file import write_comparison, write_report
+from harness.commands.report import write_comparison, write_report
 from tests.builders import create_run, make_store
 from tests.nights import record_night
 

@@ -14,9 +14,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from harness.commands.evaluate import load_target, measure
 from harness.config.schema import LoraSpec, ModelSpec, parse_spec
 from harness.errors import InputError
-from harness.measure import load_target, measure
 from harness.models.load import load_model, save_weights
 from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.run.runner import resume_run, start_run

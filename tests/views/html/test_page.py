@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from harness.commands.report import write_comparison, write_report
 from harness.errors import InputError
-from harness.report_file import write_comparison, write_report
 from harness.store.snapshot import load_course, load_history
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.checks.inputs import build_reward
+from harness.commands.jsonl import check_place, write_lines
 from harness.config.schema import RunSpec
 from harness.errors import InputError
-from harness.jsonl import check_place, write_lines
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
 from pools.rows import Row, encode, encode_columns, make_prompt, name_columns

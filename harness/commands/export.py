@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from peft import PeftModel
 
+from harness.commands.evaluate import SPEC_FILE, Target, load_checkpoint
 from harness.core.formatting import format_changes, format_duration, format_knob
 from harness.core.paths import existing_parent
 from harness.errors import InputError
-from harness.measure import SPEC_FILE, Target, load_checkpoint
 from harness.models.load import save_weights
 from harness.store.snapshot import load_history
 from harness.store.writer import RunStore
@@ -61,7 +61,7 @@ def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> 
         ("last", held["final"]),
     )
     templates = Environment(
-        loader=PackageLoader("harness.views.html"),
+        loader=PackageLoader("harness.commands"),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

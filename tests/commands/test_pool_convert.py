@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harness.checks.inputs import build_splits
+from harness.commands.pool_convert import Conversion, convert_source
 from harness.config.schema import parse_spec
-from harness.convert import Conversion, convert_source
 from harness.errors import InputError
 from harness.types import no_progress
 from tests.conftest import Program

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from harness.checks.inputs import build_reward, build_splits
+from harness.commands.evaluate import Target, take_groups
+from harness.commands.jsonl import check_place, write_lines
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
-from harness.jsonl import check_place, write_lines
-from harness.measure import Target, take_groups
 from harness.types import Group, Progress
 from pools.rows import encode, name_columns
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands.pool_build import Journal
 from harness.errors import InputError
-from harness.pool_build import Journal
 from tests.conftest import Program
 
 BUILD = ("pool", "build", "pool.jsonl", "--spec", "mini.toml", "-n", "4")

@@ -1,0 +1,1 @@
+"""One function and one frozen result per command: no printing, no typer."""
