@@ -138,7 +138,7 @@ def main() -> None:
     if moment != "never":
         arm(moment, int(count))
     sys.argv = ["grpo", *words]
-    from harness.cli import main as grpo
+    from harness.cli.app import main as grpo
 
     grpo()
 

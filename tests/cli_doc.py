@@ -9,7 +9,7 @@ import typer
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-from harness.cli import app
+from harness.cli.app import app
 
 FILE = Path(__file__).parent.parent / "docs" / "cli.md"
 HEAD = "<!-- Written by the program: make docs -->\n\n"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from harness.cli import main
+from harness.cli.app import main
 from harness.core.paths import database_url
 from harness.errors import InputError
 from harness.store.snapshot import load_history

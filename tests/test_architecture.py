@@ -77,7 +77,7 @@ ALLOWED = {
         "harness.store.snapshot",
         "harness.store.writer",
     },
-    "harness.completion": {
+    "harness.cli.completion": {
         "harness.core.actions",
         "harness.core.knobs",
         "harness.config.names",

@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import InputError
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader, load_history

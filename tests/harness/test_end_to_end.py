@@ -219,7 +219,7 @@ def test_json_commands_print_one_document_and_nothing_else(program: Program) -> 
 def test_reading_commands_never_import_torch(program: Program) -> None:
     script = (
         "import sys; sys.argv = ['grpo', 'runs']\n"
-        "from harness.cli import main\n"
+        "from harness.cli.app import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code\n"
         "import harness.views.terminal.frame, harness.views.review, harness.store.snapshot\n"

@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from harness.cli import app, main
+from harness.cli.app import app, main
 from harness.core.formatting import format_ago
 from harness.errors import InputError
 from tests import cli_doc, spec_doc
@@ -73,7 +73,7 @@ def test_the_reference_is_what_the_program_says(page: Any) -> None:
 def test_help_and_wrong_words_load_nothing_heavy() -> None:
     script = (
         "import sys; sys.argv = ['grpo', *{words!r}]\n"
-        "from harness.cli import main\n"
+        "from harness.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {{'torch', 'numpy', 'sqlalchemy', 'harness.config.schema', 'pyarrow', 'plotly'}} & set(sys.modules)\n"
@@ -162,7 +162,7 @@ def test_tab_works_from_a_real_shell_without_anything_heavy(folder: Path, tmp_pa
     program.write_text(
         f"#!{sys.executable}\n"
         "import sys, atexit\n"
-        "from harness.cli import main\n"
+        "from harness.cli.app import main\n"
         "heavy = {'torch', 'numpy', 'sqlalchemy', 'harness.config.schema', 'pyarrow'}\n"
         "atexit.register(lambda: print('HEAVY', *(heavy & set(sys.modules)), file=sys.stderr))\n"
         "main()\n"

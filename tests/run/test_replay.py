@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import InputError
 from harness.run.replay import find_difference, plan_replay
 from harness.run.runner import resume_run
@@ -87,7 +87,7 @@ def grpo(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     """The command in this process, where there is no key and no server: exit code, stdout, stderr."""
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("harness.cli_drive._catch_signals", lambda interrupted, view: None)
+    monkeypatch.setattr("harness.cli.drive._catch_signals", lambda interrupted, view: None)
     monkeypatch.chdir(folder.parent)
 
     def grpo(*words: str) -> tuple[int, str, str]:

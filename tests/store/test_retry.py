@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 import harness.store.reader
 import harness.store.writer
-from harness.cli import main
+from harness.cli.app import main
 from harness.errors import StoreUnavailable
 from harness.run.checkpoints import is_intact, write_folder
 from harness.store.retry import Patience

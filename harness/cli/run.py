@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from harness.cli_drive import INTERRUPTED, database_flag, drive
-from harness.completion import complete_policy
-from harness.core.paths import database_url
-from harness.errors import InputError, RunFailed
-from harness.options import (
+from harness.cli.completion import complete_policy
+from harness.cli.drive import INTERRUPTED, database_flag, drive
+from harness.cli.options import (
     DbOption,
     DetachFlag,
     ForceFlag,
@@ -31,6 +29,8 @@ from harness.options import (
     open_store_of,
     say,
 )
+from harness.core.paths import database_url
+from harness.errors import InputError, RunFailed
 
 if TYPE_CHECKING:
     from harness.run.runner import Run

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.cli_drive import INTERRUPTED, drive
+from harness.cli.drive import INTERRUPTED, drive
+from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, open_store_of
 from harness.errors import HarnessError
-from harness.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, open_store_of
 
 
 def replay(

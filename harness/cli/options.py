@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
-from harness.completion import complete_model, complete_run, complete_spec
+from harness.cli.completion import complete_model, complete_run, complete_spec
 from harness.config.names import KNOWN_MODELS
 from harness.core.formatting import clean_lines
 from harness.core.paths import database_url

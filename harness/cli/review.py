@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli_drive import database_flag
-from harness.completion import complete_run
+from harness.cli.completion import complete_run
+from harness.cli.drive import database_flag
+from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, open_reader
 from harness.core.formatting import clean, format_ago, format_duration
 from harness.core.paths import database_url, is_alive_run
 from harness.errors import InputError
-from harness.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, open_reader
 
 if TYPE_CHECKING:
     from harness.types import RunRecord

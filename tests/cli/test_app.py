@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.cli import main
-from harness.options import complain
+from harness.cli.app import main
+from harness.cli.options import complain
 from tests.conftest import Program
 
 Check = Callable[[list[str], str], None]

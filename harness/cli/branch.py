@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.cli_drive import INTERRUPTED, drive
+from harness.cli.drive import INTERRUPTED, drive
+from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, open_store_of
 from harness.core.actions import parse_action
 from harness.core.paths import is_alive_run
 from harness.errors import HarnessError, InputError
-from harness.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, open_store_of
 
 
 def branch(

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.options import DbOption, JsonFlag, OutOption, SetOption, SpecName
 from harness.errors import InputError
-from harness.options import DbOption, JsonFlag, OutOption, SetOption, SpecName
 
 
 def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:

@@ -11,10 +11,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from harness.completion import complete_spec
-from harness.core.formatting import clean
-from harness.errors import InputError
-from harness.options import (
+from harness.cli.completion import complete_spec
+from harness.cli.options import (
     DbOption,
     JsonFlag,
     ModelName,
@@ -26,6 +24,8 @@ from harness.options import (
     open_store_of,
     say,
 )
+from harness.core.formatting import clean
+from harness.errors import InputError
 
 
 def evaluate(

@@ -15,18 +15,18 @@ import typer
 from typer.exceptions import TyperException
 
 from harness import __version__
-from harness.cli_branch import branch
-from harness.cli_drive import INTERRUPTED
-from harness.cli_live import act, watch
-from harness.cli_model import evaluate, export, probe, sample
-from harness.cli_pool import app as pool
-from harness.cli_replay import replay
-from harness.cli_review import compare, review, runs
-from harness.cli_reward import check, preflight
-from harness.cli_run import resume, run
-from harness.cli_setup import alert_test, doctor
+from harness.cli.branch import branch
+from harness.cli.checks import check, preflight
+from harness.cli.drive import INTERRUPTED
+from harness.cli.live import act, watch
+from harness.cli.model import evaluate, export, probe, sample
+from harness.cli.options import complain
+from harness.cli.pool import app as pool
+from harness.cli.replay import replay
+from harness.cli.review import compare, review, runs
+from harness.cli.run import resume, run
+from harness.cli.setup import alert_test, doctor
 from harness.errors import HarnessError, InputError
-from harness.options import complain
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.options import JsonFlag, SetOption, SpecName, UnsafeFlag
 from harness.core.formatting import clean
-from harness.options import JsonFlag, SetOption, SpecName, UnsafeFlag
 
 
 def check(

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.completion import complete_model, complete_spec
-from harness.errors import InputError
-from harness.options import (
+from harness.cli.completion import complete_model, complete_spec
+from harness.cli.options import (
     DbOption,
     JsonFlag,
     OutOption,
@@ -21,6 +20,7 @@ from harness.options import (
     match_model,
     open_reader,
 )
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -1,0 +1,1 @@
+"""The ``grpo`` command: parse, call a command, print."""
