@@ -1,0 +1,128 @@
+"""Prompts, what the model makes of them, and what a reward says: plain frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Metrics = Mapping[str, float]
+
+
+Sampler = Literal["frontier", "uniform", "curriculum", "dynamic"]
+
+
+PROMPT_COLUMNS = ("prompt", "ground_truth", "label", "demonstration")
+"""What a row of a source says of a prompt; its other columns go to the reward as they are."""
+
+
+Progress = Callable[[str, int, int], None]
+"""``progress(phase, done, total)``, called from inside long work; cheap and never raises."""
+
+
+def no_progress(phase: str, done: int, total: int) -> None:
+    """The Progress of a caller who does not look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One row of the pool. ``id`` is a hash of the content, so it survives a reordered source."""
+
+    id: str
+    text: str
+    ground_truth: str
+    label: str = ""
+    system: str = ""
+    demonstration: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a reward says of one completion. ``reward`` is None when the verifier failed (errored)."""
+
+    reward: float | None
+    correct: bool
+    reason: str
+    components: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def errored(self) -> bool:
+        return self.reward is None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One text of the model. ``tokens`` counts its own tokens, the end token included."""
+
+    text: str
+    tokens: int
+    truncated: bool
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The ``group_size`` completions of one prompt."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the rewards of what could be judged differ: without that there is no advantage."""
+        return len({c.score.reward for c in self.completions if c.score.reward is not None}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What one trainer call did. ``updated`` is False when the update was discarded.
+
+    ``notes`` are for the run's events. ``fault`` says what was not finite; ``lost`` that it is the weights, so the
+    model in memory is of no use.
+    """
+
+    groups: tuple[Group, ...]
+    metrics: Metrics
+    updated: bool
+    notes: tuple[str, ...] = ()
+    fault: str = ""
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One evaluated prompt."""
+
+    prompt: Prompt
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Accuracy of one model on one split: ``accuracy`` in [0, 1], ``ci95`` its Wilson interval.
+
+    ``errors`` are those of the verifier; such completions count as not correct.
+    """
+
+    split: str
+    n: int
+    accuracy: float
+    ci95: tuple[float, float]
+    reward: float
+    examples: tuple[Example, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return f"{self.split} accuracy {self.accuracy:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}] on {self.n} prompts"
+
+
+More = Callable[[Sequence[Group]], Sequence[Prompt]]
+"""Prompts that a step rolls out besides, when it has these groups; none when it has enough."""
+
+
+def no_more(groups: Sequence[Group]) -> Sequence[Prompt]:
+    """The More of a step that rolls out what it was given."""
+    return ()
