@@ -29,7 +29,7 @@ def check(
     """
     from harness.checks.gate import check_spec
     from harness.checks.inputs import check_inputs
-    from harness.config.schema import load_spec
+    from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
     splits, _ = check_inputs(checked)
@@ -65,7 +65,7 @@ def preflight(
     from harness.checks.gate import check_sandbox, preflight_spec
     from harness.checks.inputs import check_inputs
     from harness.checks.preflight import to_rows
-    from harness.config.schema import load_spec
+    from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
     splits, _ = check_inputs(checked)

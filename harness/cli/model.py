@@ -136,7 +136,7 @@ def probe(
       grpo probe my.toml --prompts 100 --set model.name=./my-model
     """
     from harness.checks.inputs import check_inputs
-    from harness.config.schema import load_spec
+    from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
     check_inputs(checked)  # before torch is loaded

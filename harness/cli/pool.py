@@ -71,7 +71,7 @@ def convert(
       grpo pool convert raw.csv clean.jsonl --spec my.toml --reference solution --set pool.columns.prompt=question
     """
     from harness.commands.pool_convert import convert_source
-    from harness.config.schema import load_spec
+    from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
     with _bar() as bar:
@@ -119,7 +119,7 @@ def build(
     """
     from harness.checks.inputs import check_inputs
     from harness.commands.jsonl import check_place
-    from harness.config.schema import load_spec
+    from harness.config.load import load_spec
 
     check_place(out_file)
     checked, _ = load_spec(spec, set_ or [])
@@ -167,7 +167,7 @@ def show(
 
     from harness.checks.inputs import build_splits
     from harness.commands.pool_report import load_pool_view, render_pool, to_json
-    from harness.config.schema import parse_spec
+    from harness.config.load import parse_spec
 
     reader, found = open_reader(db, out, run)
     train = build_splits(parse_spec(reader.load_run(found.id)["spec"]))["train"]
@@ -199,7 +199,7 @@ def export(
     from harness.checks.inputs import build_splits
     from harness.commands.jsonl import check_place, write_lines
     from harness.commands.pool_report import load_standings, select_seen
-    from harness.config.schema import parse_spec
+    from harness.config.load import parse_spec
     from pools.rows import encode, name_columns
 
     check_place(out_file)

@@ -72,7 +72,7 @@ def run(
 
       grpo run my.toml --detach --supervise
     """
-    from harness.config.schema import load_spec
+    from harness.config.load import load_spec
 
     if name == "":
         raise InputError("--name: it is empty; leave it out for the recipe's name with a number")
@@ -150,8 +150,9 @@ def resume(
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
     from harness.checks.inputs import check_policy
-    from harness.config.changes import ACCEPTABLE, plan_resume
+    from harness.config.changes import ACCEPTABLE
     from harness.monitoring.notifiers import build_hooks
+    from harness.run.resume import plan_resume
 
     flags = {"budget.steps": steps, "budget.hours": hours}
     given = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]

@@ -49,7 +49,7 @@ def alert_test(spec: SpecName = None, set_: SetOption = None, as_json: JsonFlag 
 
       grpo alert-test --set 'alerts.command=["notify-send", "{title}", "{text}"]'
     """
-    from harness.config.schema import load_spec
+    from harness.config.load import load_spec
     from harness.monitoring.alerts import build_test_message
     from harness.monitoring.notifiers import build_hooks, deliver
 

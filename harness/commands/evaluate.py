@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.checks.inputs import build_reward, build_splits, choose_demonstrations
-from harness.config.schema import LoraSpec, RunSpec, load_spec, parse_spec
+from harness.config.load import load_spec, parse_spec
+from harness.config.schema import LoraSpec, RunSpec
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import reason_of
 from harness.errors import InputError, Refused

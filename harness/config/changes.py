@@ -7,15 +7,10 @@ before are kept in the record, but nothing is compared with them any more.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from harness.config.schema import RunSpec, apply_overrides, parse_spec
-from harness.core.paths import refuse_running
 from harness.errors import InputError
-from harness.store.reader import RunReader
-from harness.types import RunRecord
 
 FIXED = ("name", "seed", "model", "lora", "warmstart", "output")
 """Sections that make a run what it is."""
@@ -28,23 +23,6 @@ ACCEPTABLE = {"reward": "reward_sha256", "data": "data_sha256"}
 SECTION_OF = {"reward": "reward.", "data": "pool."}
 
 Changes = dict[str, dict[str, Any]]
-
-
-def plan_resume(store: RunReader, name: str, overrides: Sequence[str]) -> tuple[RunRecord, RunSpec, Changes]:
-    """The run, the spec it would go on with, and how that differs from its own. Raises InputError when it lives, has
-    nothing left to do, or would become another run."""
-    record = store.find_run(name)
-    refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
-    tree = store.load_run(record.id)["spec"]
-    spec = parse_spec(apply_overrides(copy.deepcopy(tree), overrides))
-    changes = compute_changes(parse_spec(tree).model_dump(mode="json"), spec.model_dump(mode="json"))
-    check_changes(record.name, changes)
-    if record.status == "finished" and record.last_step >= spec.budget.steps:
-        raise InputError(
-            f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
-            f"grpo resume {record.name} --steps {spec.budget.steps * 2} goes on"
-        )
-    return record, spec, changes
 
 
 def compute_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:

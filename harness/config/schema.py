@@ -7,15 +7,12 @@ overrides; whatever is wrong becomes one line that names the field, what is allo
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.config.names import (
     ALERT_KINDS,
@@ -24,14 +21,10 @@ from harness.config.names import (
     TINY,
     VARIABLE,
     AlertKind,
-    recipe_folder,
-    recipe_names,
 )
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
-from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
 
-DEFAULT_RECIPE = "arithmetic"
 DEFAULT_GROUP_SIZE = 8
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -413,119 +406,6 @@ class RunSpec(Section):
 
 
 # ---------------------------------------------------------------- reading
-
-
-def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpec, str]:
-    """A checked spec from a file or recipe name, and a short name for it.
-
-    ``overrides`` are ``section.field=value`` with TOML values (a bare word is a string). A file that ``pool.source``
-    names lies in the working directory, or else beside the spec. Raises InputError, one line.
-    """
-    if source is not None and not source.strip():  # an unset variable of a shell
-        raise InputError("SPEC: it is empty; give a recipe or a file, or leave it out for the default recipe")
-    path = _find(source or DEFAULT_RECIPE)
-    tree = _read(path)
-    _find_source(tree, path.parent)
-    return parse_spec(apply_overrides(tree, overrides)), path.stem
-
-
-def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """``tree`` itself, changed by each ``section.field=value``. Raises InputError."""
-    for override in overrides:
-        _override(tree, override)
-    return tree
-
-
-def parse_spec(tree: Mapping[str, Any]) -> RunSpec:
-    """A RunSpec from a plain tree. Raises InputError, one line, for the first thing that is wrong."""
-    _refuse_unknown(tree)
-    try:
-        return RunSpec.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if not isinstance(part, str) or part not in _UNION_TAGS)
-        message = str(first["msg"]).removeprefix("Value error, ")
-        message = message[0].lower() + message[1:].partition(", unable to parse")[0]
-        message = message.replace("input should be", "must be")
-        message = re.sub(r"a valid dictionary or instance of \w+", "a section of fields", message)
-        given = first.get("input")
-        if first["type"] != "value_error" and not isinstance(given, dict | list):
-            message += f", not {given!r}"
-        raise InputError(f"{where}: {message}" if where else message) from None
-
-
-_UNION_TAGS = {"str", "int", "float", "list[str]", "constrained-int", "constrained-float", "nullable"}
-
-
-def _find(source: str) -> Path:
-    path = Path(source)
-    if path.suffix in (".toml", ".json") or "/" in source:
-        if not path.is_file():
-            raise InputError(f"no spec file at {source}")
-        return path
-    if source not in recipe_names():
-        raise InputError(
-            f"no recipe named {source}; recipes are {', '.join(recipe_names())}; a file needs its .toml or .json ending"
-        )
-    return recipe_folder() / f"{source}.toml"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except RecursionError:
-        raise InputError(f"{path} is not valid {path.suffix[1:].upper()}: nested too deeply") from None
-    except ValueError as error:  # malformed TOML or JSON, or not UTF-8
-        raise InputError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{path} must hold a table of sections")
-    return tree
-
-
-def _find_source(tree: dict[str, Any], folder: Path) -> None:
-    pool = tree.get("pool")
-    name = pool.get("source") if isinstance(pool, dict) else None
-    if isinstance(pool, dict) and isinstance(name, str) and not Path(name).exists() and (folder / name).is_file():
-        pool["source"] = str((folder / name).absolute())
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
-        raise InputError(f"--set takes section.field=value, not {override!r}")
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # not TOML, a number of thousands of digits, or nested too deeply
-        value = text  # a bare word
-    *sections, field = key.strip().split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise InputError(f"--set {key}: {section} is a value, not a section")
-    tree[field] = value
-
-
-def _refuse_unknown(tree: Mapping[str, Any]) -> None:
-    """Misspelled names first and with the nearest right one, which pydantic does not offer."""
-    for where, allowed, given in _levels(tree):
-        for name in given:
-            if name not in allowed:
-                place = f"in [{where}]" if where else "at the top level"
-                raise InputError(
-                    f"{where + '.' if where else ''}{name}: no such field {place}{_nearest(name, allowed)}"
-                )
-
-
-def _levels(tree: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Mapping[str, Any]]]:
-    yield "", list(RunSpec.model_fields), tree
-    for name, field in RunSpec.model_fields.items():
-        section = field.annotation
-        given = tree.get(name)
-        if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
-            yield name, list(section.model_fields), given
 
 
 def check_policy_kind(kind: str) -> None:

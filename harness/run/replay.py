@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.config.load import parse_spec
 from harness.config.names import REPLAY
-from harness.config.schema import RunSpec, parse_spec
+from harness.config.schema import RunSpec
 from harness.core.paths import refuse_running
 from harness.errors import InputError
 from harness.store.reader import RunReader, load_json

@@ -30,7 +30,7 @@ from harness.checks.inputs import (
 )
 from harness.commands.report import FILE as REPORT
 from harness.commands.report import write_report_apart
-from harness.config.changes import check_silent, find_measured, plan_resume
+from harness.config.changes import check_silent, find_measured
 from harness.config.names import REPLAY
 from harness.config.schema import PolicySpec, RunSpec
 from harness.core.actions import check_action
@@ -49,6 +49,7 @@ from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse
 from harness.run.replay import check_same, load_repeated
+from harness.run.resume import plan_resume
 from harness.run.session import Session
 from harness.run.state import Settings, State
 from harness.store.retry import Patience

@@ -16,7 +16,8 @@ from threading import Event
 from typing import Any
 
 from harness.checks.inputs import choose_demonstrations
-from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec, parse_spec
+from harness.config.load import parse_spec
+from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec
 from harness.core.seeds import derive_seed
 from harness.models.load import load_model, save_weights
 from harness.run.runner import start_run

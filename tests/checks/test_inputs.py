@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from harness.checks.inputs import build_splits, keep_splits
-from harness.config.schema import RunSpec, parse_spec
+from harness.config.load import parse_spec
+from harness.config.schema import RunSpec
 
 SPLITS = {"test": 5, "dev": 5, "probe": 3, "prefer": 4}
 

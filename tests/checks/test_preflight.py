@@ -14,7 +14,8 @@ from harness.checks.gate import check_spec, pass_gate, preflight_spec
 from harness.checks.inputs import build_splits
 from harness.checks.preflight import Report, Reward, describe, run_preflight
 from harness.checks.references import find_writer
-from harness.config.schema import RunSpec, load_spec, parse_spec
+from harness.config.load import load_spec, parse_spec
+from harness.config.schema import RunSpec
 from harness.errors import InputError, RunFailed
 from harness.types import Prompt, Score, no_progress
 from rewards import function_call, structured

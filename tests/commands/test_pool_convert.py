@@ -8,7 +8,7 @@ import pytest
 
 from harness.checks.inputs import build_splits
 from harness.commands.pool_convert import Conversion, convert_source
-from harness.config.schema import parse_spec
+from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.types import no_progress
 from tests.conftest import Program

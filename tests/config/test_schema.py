@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.load import load_spec, parse_spec
 from harness.config.names import recipe_names
-from harness.config.schema import DEFAULT_GROUP_SIZE, RunSpec, load_spec, parse_spec
+from harness.config.schema import DEFAULT_GROUP_SIZE, RunSpec
 from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import InputError
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config.schema import parse_spec
+from harness.config.load import parse_spec
 from harness.errors import InputError, RunFailed
 from harness.run.heartbeat import Pulse
 from harness.run.runner import Run, resume_run, start_run

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.schema import parse_spec
+from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.run.runner import Run, resume_run, start_run
 from harness.store.snapshot import load_history

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.schema import load_spec
+from harness.config.load import load_spec
 from tests.conftest import Program
 
 TINY = {

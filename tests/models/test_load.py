@@ -15,7 +15,8 @@ from peft import PeftModel
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from harness.commands.evaluate import load_target, measure
-from harness.config.schema import LoraSpec, ModelSpec, parse_spec
+from harness.config.load import parse_spec
+from harness.config.schema import LoraSpec, ModelSpec
 from harness.errors import InputError
 from harness.models.load import load_model, save_weights
 from harness.models.tiny import build_tiny_model, build_tiny_tokenizer

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from harness.checks.inputs import check_inputs
+from harness.config.load import load_spec
 from harness.config.names import SMOLLM2
-from harness.config.schema import LoraSpec, ModelSpec, load_spec
+from harness.config.schema import LoraSpec, ModelSpec
 from harness.errors import InputError
 from harness.models.load import load_model
 from harness.models.smollm2 import cache_folder, fetch_smollm2

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.schema import parse_spec
+from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.monitoring import notifiers as hooks
 from harness.monitoring.notifiers import build_hooks, deliver

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.config.schema import parse_spec
+from harness.config.load import parse_spec
 from harness.core.paths import RESTARTED
 from harness.run.controller import Controller
 from harness.run.runner import Run, resume_run, start_run
