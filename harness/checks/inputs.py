@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.config.names import REPLAY
 from harness.config.schema import RunSpec, check_policy_kind
-from harness.core.paths import refuse_running
+from harness.core.liveness import refuse_running
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
 from harness.models.hub import hub_answers

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.cli.drive import INTERRUPTED, drive
 from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, open_store_of
 from harness.core.actions import parse_action
-from harness.core.paths import is_alive_run
+from harness.core.liveness import is_alive_run
 from harness.errors import HarnessError, InputError
 
 

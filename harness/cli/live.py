@@ -14,7 +14,7 @@ from harness.cli.completion import complete_action
 from harness.cli.options import DbOption, OutOption, PlainFlag, RunName, open_reader, open_store_of
 from harness.core.actions import parse_action
 from harness.core.knobs import check_value
-from harness.core.paths import is_alive_run
+from harness.core.liveness import is_alive_run
 from harness.errors import HarnessError, InputError, Refused
 
 

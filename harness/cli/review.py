@@ -18,7 +18,8 @@ from harness.cli.completion import complete_run
 from harness.cli.drive import database_flag
 from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, open_reader
 from harness.core.formatting import clean, format_ago, format_duration
-from harness.core.paths import database_url, is_alive_run
+from harness.core.liveness import is_alive_run
+from harness.core.paths import database_url
 from harness.errors import InputError
 
 if TYPE_CHECKING:

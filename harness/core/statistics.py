@@ -72,3 +72,13 @@ def compute_unpaired(
     low = value - math.hypot(after - ci_after[0], ci_before[1] - before)
     high = value + math.hypot(ci_after[1] - after, before - ci_before[0])
     return Difference(value, (low, high), paired=False)
+
+
+def compute_wilson(successes: int, n: int) -> tuple[float, float]:
+    """95% interval of a proportion (Wilson 1927), which behaves near 0 and 1, unlike the normal one."""
+    z = 1.959963984540054
+    p = successes / n
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return (centre - spread) / scale, (centre + spread) / scale

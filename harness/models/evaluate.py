@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.config.schema import EvaluateSpec
+from harness.core.statistics import compute_wilson
 from harness.core.step_metrics import reason_of
 from harness.models.generate import GeneratedText, generate_texts
 from harness.models.load import LoadedModel
@@ -79,16 +80,6 @@ def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
     return Evaluation(
         split, n, correct / n, interval, math.fsum(rewards) / max(1, len(rewards)), tuple(examples), errors
     )
-
-
-def compute_wilson(successes: int, n: int) -> tuple[float, float]:
-    """95% interval of a proportion (Wilson 1927), which behaves near 0 and 1, unlike the normal one."""
-    z = 1.959963984540054
-    p = successes / n
-    centre = p + z * z / (2 * n)
-    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return (centre - spread) / scale, (centre + spread) / scale
 
 
 def compute_proportions(examples: Sequence[Example]) -> dict[str, float]:

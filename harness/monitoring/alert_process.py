@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Self
 
-from harness.core.paths import SUPERVISOR, age_of, identify, is_alive_run
+from harness.core.liveness import SUPERVISOR, age_of, identify, is_alive_run
 from harness.errors import StoreUnavailable
 from harness.monitoring.alerts import Alert, build_message, find_alerts
 from harness.monitoring.notifiers import Hook, build_hooks, deliver

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from harness.core.paths import RESTARTED, SILENT_S, SUPERVISOR, is_alive_run
+from harness.core.liveness import RESTARTED, SILENT_S, SUPERVISOR, is_alive_run
 from harness.errors import HarnessError
 from harness.store.reader import find_reader
 from harness.store.writer import find_store

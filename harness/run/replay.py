@@ -15,7 +15,7 @@ from typing import Any
 from harness.config.load import parse_spec
 from harness.config.names import REPLAY
 from harness.config.schema import RunSpec
-from harness.core.paths import refuse_running
+from harness.core.liveness import refuse_running
 from harness.errors import InputError
 from harness.store.reader import RunReader, load_json
 from harness.types import Decision, RunRecord

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.config.changes import Changes, check_changes, compute_changes
 from harness.config.load import apply_overrides, parse_spec
 from harness.config.schema import RunSpec
-from harness.core.paths import refuse_running
+from harness.core.liveness import refuse_running
 from harness.errors import InputError
 from harness.store.reader import RunReader
 from harness.types import RunRecord

@@ -36,7 +36,8 @@ from harness.config.schema import PolicySpec, RunSpec
 from harness.core.actions import check_action
 from harness.core.environment import collect_manifest
 from harness.core.formatting import format_changes
-from harness.core.paths import database_url, was_restarted
+from harness.core.liveness import was_restarted
+from harness.core.paths import database_url
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.models.evaluate import ModelEvaluator

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from harness.core.paths import is_alive_run
+from harness.core.liveness import is_alive_run
 from harness.store.reader import (
     COMMANDS,
     DECISION_COLUMNS,

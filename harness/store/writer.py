@@ -36,7 +36,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from harness.core.knobs import describe
-from harness.core.paths import boot_clock, check_url, database_path, existing_parent, identify, is_alive, refuse_running
+from harness.core.liveness import boot_clock, identify, is_alive, refuse_running
+from harness.core.paths import check_url, database_path, existing_parent
 from harness.core.step_metrics import compute_kind
 from harness.errors import InputError
 from harness.store.buckets import fold, rebuild

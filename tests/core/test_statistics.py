@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.statistics import compute_difference, compute_paired, compute_unpaired, describe_interval
-from harness.models.evaluate import compute_wilson
+from harness.core.statistics import (
+    compute_difference,
+    compute_paired,
+    compute_unpaired,
+    compute_wilson,
+    describe_interval,
+)
 from tests.builders import make_look
 
 

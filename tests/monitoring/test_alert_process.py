@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.paths import SUPERVISOR
+from harness.core.liveness import SUPERVISOR
 from harness.monitoring import alert_process as lookout
 from harness.monitoring.alert_process import Lookout
 from harness.store.writer import RunStore

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.paths import is_alive_run
+from harness.core.liveness import is_alive_run
 from harness.monitoring import supervisor as supervise
 from harness.monitoring.supervisor import count_memory_kills, describe_death
 from tests.conftest import Program

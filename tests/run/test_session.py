@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from harness.config.load import parse_spec
-from harness.core.paths import RESTARTED
+from harness.core.liveness import RESTARTED
 from harness.run.controller import Controller
 from harness.run.runner import Run, resume_run, start_run
 from harness.run.session import Session

@@ -19,7 +19,8 @@ import pytest
 from sqlalchemy import create_engine
 from sqlmodel import SQLModel
 
-from harness.core.paths import SILENT_S, age_of, database_url, identify, is_alive, is_alive_run
+from harness.core.liveness import SILENT_S, age_of, identify, is_alive, is_alive_run
+from harness.core.paths import database_url
 from harness.errors import InputError
 from harness.store.migrations import MIGRATIONS
 from harness.store.reader import find_reader

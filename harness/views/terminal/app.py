@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.live import Live
 
-from harness.core.paths import age_of, is_alive_run
+from harness.core.liveness import age_of, is_alive_run
 from harness.errors import InputError, StoreUnavailable
 from harness.store.playback import read_back
 from harness.store.reader import RunReader

@@ -1,0 +1,91 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from functools import cache
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.types import RunRecord, Status
+
+SUPERVISOR = "GRPO_SUPERVISOR"
+"""The environment variable with the number of the process that starts a run again when it dies."""
+
+
+SILENT_S = 1800.0
+"""A process that has said nothing for so long is taken for hung, or on another machine for dead."""
+
+
+RESTARTED = "GRPO_RESTARTED"
+"""The environment variable that says that this process takes the place of one that died."""
+
+
+def was_restarted() -> bool:
+    """Whether this process takes the place of one that died, so that no person resumed the run."""
+    return bool(os.environ.get(RESTARTED))
+
+
+def is_alive_run(run: RunRecord) -> bool:
+    """Whether the process that drives it, or drove it last, lives."""
+    return is_alive(run.pid, run.host, run.process, run.heartbeat)
+
+
+def is_alive(pid: int, host: str, process: str, heartbeat: float) -> bool:
+    """Whether a process lives, ``heartbeat`` in epoch seconds. On another machine (or in a container that is gone) it
+    counts as alive until it has been silent for SILENT_S."""
+    if host != socket.gethostname():
+        return time.time() - heartbeat < SILENT_S
+    if process:
+        return process == identify(pid)
+    try:  # a machine without /proc: another process may have that number by now, which cannot be seen
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return pid > 0
+
+
+def refuse_running(name: str, status: Status, pid: int, host: str, process: str, heartbeat: float) -> None:
+    """Raises InputError when a process that lives drives the run."""
+    if status in ("running", "paused") and is_alive(pid, host, process, heartbeat):
+        where, until = "", ""
+        if host != socket.gethostname():
+            where = f" on {host}"
+            until = f"; it counts as gone when nothing was heard of it for {SILENT_S / 60:.0f} min"
+        raise InputError(f"{name} is still running (process {pid}{where}); grpo watch {name} shows it{until}")
+
+
+def identify(pid: int) -> str:
+    """``boot:start``, which no other process of this machine ever has; empty for a dead one or without /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # Fields 3, 4, ... come after the name in brackets, which may itself hold spaces and brackets.
+    state, *fields = stat.rpartition(")")[2].split()
+    started = fields[18]
+    return "" if state in "ZX" else f"{boot_id()}:{started}"
+
+
+@cache
+def boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def boot_clock() -> float:
+    """Seconds on a clock that nobody sets and that all processes of one boot share; the epoch where there is none."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.time() if clock is None else time.clock_gettime(clock)
+
+
+def age_of(run: RunRecord) -> float:
+    """Seconds since its heartbeat. Between machines and boots only the wall clock compares, which may have jumped."""
+    same_boot = run.process != "" and run.process.startswith(f"{boot_id()}:")
+    return max(0.0, boot_clock() - run.heartbeat_boot if same_boot else time.time() - run.heartbeat)
