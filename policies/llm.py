@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from harness.errors import InputError, Refused
+from harness.llm.client import Fault, MessagesApi, Reply
 from harness.types import Action, Decision, Finding, Progress, SampleRecord, Snapshot, no_progress
-from policies.messages_api import Fault, MessagesApi, Reply
 from policies.question import MOST_BRANCH_STEPS, SYSTEM, build_question, build_tool, quote
 
 log = logging.getLogger("grpo")

@@ -9,12 +9,12 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.checks.inputs import api_key
 from harness.config.names import recipe_names
 from harness.core.environment import PACKAGES, default_threads, gpu_name, installed_version
 from harness.core.formatting import format_bytes
 from harness.core.paths import database_path, database_url, existing_parent
 from harness.errors import InputError
+from harness.llm.client import api_key
 from harness.store.writer import open_store
 from rewards.isolation import UNSAFE, probe_sandbox
 

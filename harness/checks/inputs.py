@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import random
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from harness.config.schema import RunSpec, check_policy_kind
 from harness.core.liveness import refuse_running
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
+from harness.llm.client import api_key
 from harness.models.hub import hub_answers
 from harness.store.reader import RunReader
 from harness.types import Prompt
@@ -51,14 +51,6 @@ def check_policy(kind: str, store: RunReader | None) -> str:
     run = store.match_run(name)
     refuse_running(run.name, run.status, run.pid, run.host, run.process, run.heartbeat)
     return f"{REPLAY}{run.name}"
-
-
-def api_key() -> str:
-    """The LLM's key, "" without one. Raises InputError for what no header can hold."""
-    key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise InputError("ANTHROPIC_API_KEY holds characters that no key has; set it anew")
-    return key
 
 
 def describe_reward(spec: RunSpec, *, chat: bool) -> RewardDescription:

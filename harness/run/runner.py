@@ -20,7 +20,6 @@ import numpy as np
 from harness.checks.gate import Passage
 from harness.checks.inputs import (
     Splits,
-    api_key,
     build_reward,
     check_inputs,
     check_policy,
@@ -40,6 +39,7 @@ from harness.core.liveness import was_restarted
 from harness.core.paths import database_url
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
+from harness.llm.client import api_key
 from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model, load_weights
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
@@ -377,8 +377,8 @@ def build_llm(
     spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
 ) -> DecisionPolicy:
     """The LLM with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
+    from harness.llm.client import MessagesApi
     from policies.llm import LlmPolicy, Prices
-    from policies.messages_api import MessagesApi
 
     llm = spec.llm
     prices = None

@@ -38,7 +38,7 @@ def review(run: Run) -> dict[str, Any]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setattr("policies.messages_api.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
     with Server([hang]) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         yield server

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.actions import check_action
+from harness.llm.client import Fault, MessagesApi, Reply
 from harness.types import Action, Asked, Decision, Finding, Knobs, SampleRecord, Snapshot
 from policies.llm import LlmPolicy, Prices, Unusable, _check_form
-from policies.messages_api import Fault, MessagesApi, Reply
 from policies.question import ACTIONS, build_question, build_tool, quote
 from tests.builders import (
     make_change,
@@ -277,7 +277,7 @@ def test_without_an_answer_the_rules_decide_and_say_so(
     ask: Ask, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     turn, requests, why = FAULTS[name]
-    monkeypatch.setattr("policies.messages_api.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
     with caplog.at_level(logging.DEBUG):
         decision, server = ask(turn)
     assert (decision.source, decision.action) == ("rules", BY_RULES.action)
@@ -293,7 +293,7 @@ def test_without_an_answer_the_rules_decide_and_say_so(
 def test_a_server_that_hangs_or_trickles_is_left_after_the_time_limit(
     ask: Ask, turn: Turn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("policies.messages_api.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
     decision, server = ask(turn, api=make_api(time_limit=1.0))
     assert decision.action == BY_RULES.action
     assert "no answer within 1 s" in decision.evidence
@@ -301,14 +301,14 @@ def test_a_server_that_hangs_or_trickles_is_left_after_the_time_limit(
 
 
 def test_after_a_fault_that_passes_the_answer_counts(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policies.messages_api.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
     decision, server = ask(error(529, "overloaded_error"), cut, good())
     assert decision.source == "llm"
     assert len(server.requests) == 3
 
 
 def test_nobody_at_the_address(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policies.messages_api.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
     for url in ("http://user:secret@127.0.0.1:9", "nonsense", "http://["):
         monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
         decision, _ = ask(good(), api=make_api())

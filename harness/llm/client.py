@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from tenacity import (
     wait_exponential,
 )
 from tenacity.nap import sleep_using_event
+
+from harness.errors import InputError
 
 LONGEST_WAIT_S = 30.0
 """Between two attempts, whatever the server asks for."""
@@ -200,3 +203,11 @@ def _count(tokens: object) -> int:
     """A number of tokens that the record can hold; 0 for nonsense."""
     right = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS
     return tokens if right and isinstance(tokens, int) else 0
+
+
+def api_key() -> str:
+    """The LLM's key, "" without one. Raises InputError for what no header can hold."""
+    key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError("ANTHROPIC_API_KEY holds characters that no key has; set it anew")
+    return key
