@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.knobs import DEFAULT_BOUNDS
-from harness.store.writer import RunStore, open_store
+from harness.store.opening import open_store
+from harness.store.writer import RunStore
 from harness.types import (
     CheckpointRecord,
     Completion,

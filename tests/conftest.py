@@ -20,8 +20,9 @@ from hypothesis import settings
 from harness.cli.app import main
 from harness.core.paths import database_url
 from harness.errors import InputError
-from harness.store.snapshot import load_history
-from harness.store.writer import RunStore, find_store
+from harness.store.history import load_history
+from harness.store.opening import find_store
+from harness.store.writer import RunStore
 from harness.views.review import build_review
 
 # Whoever starts the suite in the background of a shell gives it an ignored SIGINT, which every child would inherit.

@@ -15,7 +15,7 @@ from harness.core.formatting import format_bytes
 from harness.core.paths import database_path, database_url, existing_parent
 from harness.errors import InputError
 from harness.llm.client import api_key
-from harness.store.writer import open_store
+from harness.store.opening import open_store
 from rewards.isolation import UNSAFE, probe_sandbox
 
 LEAST_DISK = 2 * 2**30

@@ -89,7 +89,7 @@ def _match(store: S | None, db: str | None, out: str, run: str) -> tuple[S, RunR
 
 
 def open_store_if_any(db: str | None, out: str) -> RunStore | None:
-    from harness.store.writer import find_store
+    from harness.store.opening import find_store
 
     return find_store(database_url(out, db))
 

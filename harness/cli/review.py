@@ -99,7 +99,7 @@ def review(
 
       grpo review night-1 --html night-1.html
     """
-    from harness.store.snapshot import load_history
+    from harness.store.history import load_history
     from harness.views.review import build_review, render_review
 
     store, record = open_reader(db, out, run)
@@ -139,7 +139,7 @@ def compare(
 
       grpo compare night-1 night-2 night-3 --html nights.html
     """
-    from harness.store.snapshot import load_history
+    from harness.store.history import load_history
     from harness.views.comparison import build_comparison, render_comparison
 
     store, first = open_reader(db, out, runs[0])

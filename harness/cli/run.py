@@ -95,7 +95,7 @@ def run(
     from harness.checks.inputs import check_inputs, check_policy
     from harness.models.hub import check_model_name
     from harness.monitoring.notifiers import build_hooks
-    from harness.store.writer import check_place, find_store
+    from harness.store.opening import check_place, find_store
 
     check_model_name(checked.model.name)
     splits, _ = check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
@@ -104,7 +104,7 @@ def run(
     check_policy(checked.policy.kind, find_store(url))
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     if detach or supervise:
-        from harness.store.writer import free_name
+        from harness.store.opening import free_name
 
         new = checked.name or free_name(url, short_name)
         _elsewhere(new, url, out=checked.output.dir, more=["--name", new], detach=detach, supervise=supervise)
@@ -205,7 +205,7 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
 
 def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     """Run to the end with a view beside it, then tell what happened."""
-    from harness.store.snapshot import load_history
+    from harness.store.history import load_history
     from harness.views.review import build_review, render_review
 
     console = Console(stderr=as_json)

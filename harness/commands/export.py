@@ -15,7 +15,7 @@ from harness.core.formatting import format_changes, format_duration, format_knob
 from harness.core.paths import existing_parent
 from harness.errors import InputError
 from harness.models.load import save_weights
-from harness.store.snapshot import load_history
+from harness.store.history import load_history
 from harness.store.writer import RunStore
 from harness.views.review import build_review
 

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.errors import InputError
+from harness.store.history import load_course, load_history
 from harness.store.reader import RunReader
-from harness.store.snapshot import load_course, load_history
 from harness.views.comparison import build_comparison
 from pools.view import RATE_BINS, SeenGroup, compute_windows
 

@@ -164,7 +164,7 @@ class Watch:
         """Put on record what was told. Raises StoreUnavailable, and then the rest is kept for the next time."""
         if not self.unwritten:
             return
-        from harness.store.writer import find_store  # SQLAlchemy: not for the hours in which there is nothing to tell
+        from harness.store.opening import find_store
 
         store = find_store(self.reader.url)
         if store is None:

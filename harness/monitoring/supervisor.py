@@ -15,8 +15,8 @@ from typing import Any
 
 from harness.core.liveness import RESTARTED, SILENT_S, SUPERVISOR, is_alive_run
 from harness.errors import HarnessError
+from harness.store.opening import find_store
 from harness.store.reader import find_reader
-from harness.store.writer import find_store
 from harness.types import RunRecord
 
 RESTARTS = 5

@@ -17,7 +17,8 @@ from harness.config.names import REPLAY
 from harness.config.schema import RunSpec
 from harness.core.liveness import refuse_running
 from harness.errors import InputError
-from harness.store.reader import RunReader, load_json
+from harness.store.reader import RunReader
+from harness.store.rows import load_json
 from harness.types import Decision, RunRecord
 
 NOT_REPEATED = ("pause", "resume", "step", "policy")

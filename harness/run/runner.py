@@ -53,9 +53,10 @@ from harness.run.replay import check_same, load_repeated
 from harness.run.resume import plan_resume
 from harness.run.session import Session
 from harness.run.state import Settings, State
+from harness.store.opening import check_place, find_store, free_name, open_store, refuse_taken
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
-from harness.store.writer import RunStore, check_place, find_store, free_name, open_store, refuse_taken
+from harness.store.writer import RunStore
 from harness.training.forecast import Forecast, compute_forecast
 from harness.training.grpo import StepTrainer
 from harness.training.sft import warm_start

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.store.reader import RunReader, decision_record, load_knobs
+from harness.store.reader import RunReader
+from harness.store.rows import decision_record, evaluation_record, load_knobs, load_metrics, sample_record
 from harness.store.snapshot import (
     ACTED,
     DECISIONS,
@@ -13,9 +14,6 @@ from harness.store.snapshot import (
     EVALUATIONS_SHOWN,
     SAMPLES,
     STEPS_SHOWN,
-    evaluation_record,
-    load_metrics,
-    sample_record,
 )
 from harness.types import Snapshot, StepRecord
 

@@ -6,29 +6,25 @@
 from __future__ import annotations
 
 import difflib
-import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from functools import lru_cache, wraps
-from pathlib import Path
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from harness.core.paths import database_path
 from harness.errors import InputError, StoreUnavailable
+from harness.store.connection import PASSING, connect
 from harness.store.migrations import MIGRATIONS, check_version, migrate
+from harness.store.rows import SAMPLE_FIELDS, _count, _decision, command_record, load_json, run_record
 from harness.types import (
-    Action,
     CheckpointRecord,
     Command,
-    CommandRecord,
     Decision,
-    DecisionRecord,
     EventRecord,
-    Knobs,
     RunRecord,
     SampleRecord,
 )
@@ -36,29 +32,10 @@ from harness.types import (
 if TYPE_CHECKING:
     from harness.store.retry import Patience
 
-LOCK_WAIT_S = 5.0
-"""How long SQLite itself waits for another process to finish writing."""
-PASSING = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-}
-"""Faults of the place and not of the statement: later the same statement may work."""
-RUN_FIELDS = tuple(name for name in RunRecord.__dataclass_fields__ if not name.startswith("budget_"))
-OF_COMMANDS = ("who", "asked_at", "result")
-DECISION_COLUMNS = ", ".join(
-    f"(SELECT {name} FROM commands WHERE commands.id = command_id)" if name in OF_COMMANDS else name
-    for name in DecisionRecord.__dataclass_fields__
-)
-"""The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
 RUNS_OFFERED = 200
 RUNS_NAMED = 5
 """Of those that a beginning of a name may mean, at most."""
 COMMANDS = "SELECT id, action, changes, argument, who, note, asked_at, state, step, applied_at, result FROM commands"
-SAMPLE_FIELDS = tuple(SampleRecord.__dataclass_fields__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -328,15 +305,6 @@ class RunReader:
         return chain
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """To a database that is there: one that has gone is an error, not a new one."""
-    place = f"file:{quote(str(path.absolute()))}?mode=rw"
-    connection = sqlite3.connect(place, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
 def find_reader(url: str) -> RunReader | None:
     """The database at ``url`` for those who only look, None if there is none. Raises InputError."""
     reader = RunReader(url)
@@ -385,61 +353,3 @@ def count_waiting(c: sqlite3.Connection, run_id: int) -> int:
 
 
 # ---------------------------------------------------------------- rows to records
-
-
-def load_json(stored: Any) -> Any:
-    """A JSON column. SQLite keeps a bare number in one as a number."""
-    if stored == "null" or not isinstance(stored, str):
-        return None if stored == "null" else stored
-    return {} if stored == "{}" else json.loads(stored)  # the short ones are most of a long run
-
-
-@lru_cache(maxsize=4096)
-def _count(correct: str, rewards: str) -> tuple[int, int]:
-    """Correct and judged completions of a group, of its two lists."""
-    return sum(json.loads(correct)), sum(reward is not None for reward in json.loads(rewards))
-
-
-@lru_cache(maxsize=64)
-def load_knobs(stored: str) -> Knobs:
-    return Knobs(**json.loads(stored))
-
-
-@lru_cache(maxsize=8)
-def _budget(spec: str) -> tuple[int, float | None]:
-    budget = json.loads(spec).get("budget", {})
-    return budget.get("steps", 0), budget.get("hours")
-
-
-def run_record(row: sqlite3.Row) -> RunRecord:
-    steps, hours = _budget(row["spec"])
-    return RunRecord(**{name: row[name] for name in RUN_FIELDS}, budget_steps=steps, budget_hours=hours)
-
-
-def decision_record(row: sqlite3.Row) -> DecisionRecord:
-    """Of DECISION_COLUMNS."""
-    step, source, action, argument, changes, *words = row
-    return DecisionRecord(step, source, action, load_json(argument), load_json(changes), *words)
-
-
-def command_record(row: sqlite3.Row) -> CommandRecord:
-    """Of COMMANDS."""
-    number, kind, changes, argument, *rest = row
-    return CommandRecord(number, Action(kind, load_json(changes), load_json(argument)), *rest)
-
-
-def _decision(row: Mapping[str, Any]) -> Decision:
-    changes = {name: change["to"] for name, change in load_json(row["changes"]).items()}
-    return Decision(
-        Action(row["action"], changes, load_json(row["argument"])),
-        row["source"],
-        row["evidence"],
-        row["hypothesis"],
-        row["expected"],
-        row["command_id"],
-        row["refused"],
-        row["rejected"],
-        row["tokens_in"],
-        row["tokens_out"],
-        row["cost_usd"],
-    )

@@ -5,38 +5,34 @@ A reader keeps the steps it has parsed, so a look costs what is new, however lon
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-from harness.core.liveness import is_alive_run
-from harness.store.reader import (
-    COMMANDS,
+from harness.store.history import BUCKETS
+from harness.store.reader import COMMANDS, RunReader, count_waiting, load_checkpoints
+from harness.store.rows import (
     DECISION_COLUMNS,
     RUN_FIELDS,
-    RunReader,
+    _bounds,
     command_record,
-    count_waiting,
     decision_record,
-    load_checkpoints,
+    evaluation_record,
     load_json,
     load_knobs,
+    load_metrics,
     run_record,
+    sample_record,
 )
 from harness.types import (
     Asked,
     Bucket,
     CheckpointRecord,
     CommandRecord,
-    Course,
     DecisionRecord,
     EvaluationRecord,
     EventRecord,
-    History,
-    Metrics,
     PairedLook,
     SampleRecord,
     Snapshot,
@@ -61,10 +57,6 @@ LIVE_STEPS = """
 SELECT step, parent, knobs, metrics FROM steps
 WHERE run_id = ? AND state = 'live' AND step > ? ORDER BY step DESC LIMIT ?
 """
-FIRST_LIVE_STEPS = """
-SELECT metrics FROM steps WHERE run_id = ? AND state = 'live' ORDER BY step LIMIT ?
-"""
-REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
 DECISIONS = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE run_id = ?"
 ACTED = "action != 'continue'"
 ASKED = """
@@ -81,41 +73,13 @@ ANSWERS = "SELECT correct FROM evaluations WHERE id = ?"
 FAULTS_SHOWN = 3
 FAULTS = "SELECT step, level, text, at FROM events WHERE run_id = ? AND level = 'error' ORDER BY id DESC LIMIT ?"
 SAMPLES = f"SELECT {', '.join(SampleRecord.__dataclass_fields__)} FROM completions WHERE run_id = :run"
-FIRST_AND_LAST_LOOK = """
-SELECT step FROM completions WHERE id IN (
-    SELECT min(id) FROM completions WHERE run_id = :run AND kind = 'fixed'
-    UNION SELECT max(id) FROM completions WHERE run_id = :run AND kind = 'fixed'
-)
-"""
 EVENTS = "SELECT step, level, text, at FROM events WHERE run_id = ? ORDER BY id"
-TEST_ANSWERS = """
-SELECT step, correct FROM evaluations
-WHERE run_id = :run AND split = 'test' AND step >= (SELECT era_start FROM runs WHERE id = :run)
-"""
-KNOBS_IN_FORCE = """
-SELECT step, knobs FROM (
-    SELECT step, knobs, lag(knobs) OVER (ORDER BY step) AS before FROM steps WHERE run_id = :run AND state = 'live'
-) WHERE before IS NULL OR before != knobs ORDER BY step
-"""
-TIMES = ("rollout", "reward", "update", "step")
-SECONDS = (
-    "SELECT "
-    + ", ".join(f"""total(json_extract(metrics, '$."time/{name}_s"'))""" for name in TIMES)
-    + " FROM steps WHERE run_id = :run"
-)
-STEPS_OF_GROUPS = 2_000
-"""Steps of which a plotted report reads the groups, at most."""
-GROUPS = """
-SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id
-WHERE run_id = :run AND state = 'live' AND (:last - step) % :every = 0 ORDER BY step, groups.id
-"""
 FIRST_BUCKETS = "SELECT first FROM buckets WHERE run_id = :run AND metric = 'reward/mean' ORDER BY first LIMIT 2"
 NEXT_METRIC = "SELECT metric FROM buckets WHERE run_id = ? AND metric > ? ORDER BY metric LIMIT 1"
 GROWN_BUCKETS = """
 SELECT first, n, low, total / n, high FROM buckets
 WHERE run_id = :run AND metric = :metric AND first >= :first ORDER BY first
 """
-BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
 
 
 class SnapshotReader:
@@ -254,91 +218,11 @@ class SnapshotReader:
         return tuple(command_record(row) for row in reversed(rows.fetchall()))
 
 
-def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> History:
-    """The record of a run, for reviews. Without ``whole_run`` what a terminal has room for: the first and the newest
-    rewards, the decisions that did something, the first and the last samples. Raises InputError for an unknown run.
-    """
-    run = store.find_run(name)
-    here = (run.id,)
-    with store.read() as c:
-        columns = "manifest, forecast, knobs, pins, era_start, eras"
-        row = c.execute(f"SELECT {columns} FROM runs WHERE id = ?", here).fetchone()
-        newest = c.execute(LIVE_STEPS, (run.id, 0, NEWEST_STEPS)).fetchall()
-        (taken,) = c.execute("SELECT count(*) FROM steps WHERE run_id = ? AND state != 'superseded'", here).fetchone()
-        (decided,) = c.execute("SELECT count(*) FROM decisions WHERE run_id = ?", here).fetchone()
-        (acted,) = c.execute(f"SELECT count(*) FROM decisions WHERE run_id = ? AND {ACTED}", here).fetchone()
-        rewards = f"{REWARDS} ORDER BY step"
-        decisions, samples = DECISIONS, f"{SAMPLES} AND kind = 'fixed'"
-        if not whole_run:
-            first, last = f"{REWARDS} ORDER BY step LIMIT 1", f"{REWARDS} ORDER BY step DESC LIMIT {STEPS_SHOWN}"
-            rewards = f"SELECT * FROM ({first}) UNION SELECT * FROM ({last}) ORDER BY step"
-            decisions += f" AND {ACTED}"
-            samples += f" AND step IN ({FIRST_AND_LAST_LOOK})"
-        return History(
-            run=run,
-            alive=run.status in ("running", "paused") and is_alive_run(run),
-            manifest=load_json(row["manifest"]),
-            forecast=load_json(row["forecast"]),
-            knobs=load_knobs(row["knobs"]),
-            pins=tuple(load_json(row["pins"])),
-            steps_taken=taken,
-            era_start=row["era_start"],
-            eras=tuple(load_json(row["eras"])),
-            rewards={
-                step: math.nan if reward is None else reward for step, reward in _tuples(c, rewards, {"run": run.id})
-            },
-            buckets=_buckets(c, run.id),
-            newest=tuple(load_metrics(step["metrics"]) for step in reversed(newest)),
-            evaluations=tuple(
-                evaluation_record(r) for r in c.execute(f"{EVALUATIONS} ORDER BY step, id", {"run": run.id})
-            ),
-            answers={step: load_json(correct) for step, correct in c.execute(TEST_ANSWERS, {"run": run.id})},
-            decisions=tuple(decision_record(r) for r in c.execute(f"{decisions} ORDER BY step, id", here)),
-            continued=decided - acted,
-            events=tuple(EventRecord(*r) for r in c.execute(EVENTS, here)),
-            samples=tuple(sample_record(r) for r in c.execute(f"{samples} ORDER BY id", {"run": run.id})),
-            checkpoints=tuple(checkpoint for checkpoint, _ in load_checkpoints(c, run.id)),
-            asked=Asked(*c.execute(ASKED, here).fetchone()),
-        )
-
-
-def load_course(store: RunReader, run_id: int) -> Course:
-    """What the plotted report needs beside ``load_history``."""
-    here = {"run": run_id}
-    with store.read() as c:
-        row = c.execute("SELECT spec, last_step FROM runs WHERE id = :run", here).fetchone()
-        every = max(1, -(-row["last_step"] // STEPS_OF_GROUPS))
-        oldest = c.execute(FIRST_LIVE_STEPS, (run_id, NEWEST_STEPS)).fetchall()
-        return Course(
-            spec=load_json(row["spec"]),
-            oldest=tuple(load_metrics(step["metrics"]) for step in oldest),
-            knobs=tuple((step, load_knobs(knobs)) for step, knobs in _tuples(c, KNOBS_IN_FORCE, here)),
-            seconds=dict(zip(TIMES, c.execute(SECONDS, here).fetchone(), strict=True)),
-            groups=tuple(
-                (step, prompt_id, label, sum(load_json(correct)), sum(r is not None for r in load_json(rewards)))
-                for step, prompt_id, label, correct, rewards in _tuples(
-                    c, GROUPS, here | {"last": row["last_step"], "every": every}
-                )
-            ),
-            every=every,
-        )
-
-
 def _tuples(c: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Rows of bare values, where there may be a hundred thousand."""
     cursor = c.cursor()
     cursor.row_factory = None
     return cursor.execute(query, parameters)
-
-
-def load_metrics(stored: str) -> Metrics:
-    """Null was a number that JSON cannot hold."""
-    return {name: math.nan if value is None else value for name, value in load_json(stored).items()}
-
-
-@lru_cache(maxsize=8)
-def _bounds(stored: str) -> Mapping[str, tuple[float, float]]:
-    return {name: (low, high) for name, (low, high) in load_json(stored).items()}
 
 
 def _buckets(c: sqlite3.Connection, run_id: int) -> dict[str, tuple[Bucket, ...]]:
@@ -356,14 +240,3 @@ def compute_paired_look(
     gained = sum(after[prompt] > before[prompt] for prompt in both)
     lost = sum(after[prompt] < before[prompt] for prompt in both)
     return PairedLook(before_step, after_step, len(both), gained, lost)
-
-
-def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
-    ci95 = (row["low"], row["high"])
-    return EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"])
-
-
-def sample_record(row: sqlite3.Row) -> SampleRecord:
-    """Of the fields of SampleRecord in their order."""
-    step, kind, prompt, ground_truth, completion, reward, correct, reason = row
-    return SampleRecord(step, kind, prompt, ground_truth, completion, reward, bool(correct), reason)

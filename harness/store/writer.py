@@ -7,7 +7,6 @@ What runs in every step goes to SQLite as text and tuples, the rest through SQLA
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import socket
@@ -16,8 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import lru_cache, wraps
-from pathlib import Path
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import (
@@ -25,7 +23,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     RowMapping,
-    create_engine,
     delete,
     func,
     insert,
@@ -33,15 +30,15 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.pool import NullPool
 
 from harness.core.knobs import describe
 from harness.core.liveness import boot_clock, identify, is_alive, refuse_running
-from harness.core.paths import check_url, database_path, existing_parent
-from harness.core.step_metrics import compute_kind
 from harness.errors import InputError
 from harness.store.buckets import fold, rebuild
-from harness.store.reader import LOCK_WAIT_S, RunReader, connect
+from harness.store.connection import LOCK_WAIT_S
+from harness.store.opening import _begin
+from harness.store.reader import RunReader
+from harness.store.rows import _dump_knobs, _finite, _group_row, _sample_row
 from harness.store.schema import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.types import (
     ENDED,
@@ -89,7 +86,6 @@ LET_IN_S = 0.005
 run among them, sees it free."""
 MOMENTS = random.Random()
 """Not the generator that steps are seeded with."""
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -473,108 +469,12 @@ def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
         raise InputError(f"{gone}: nothing would apply the action; first: grpo resume {name} (or queue it: --no-wait)")
 
 
-def _begin(sqlite: sqlite3.Connection) -> None:
-    """Take the lock, trying for LOCK_WAIT_S. SQLite's own wait looks ever more seldom, so that who waits beside several
-    busy writers may never see the moment between two of them; this looks often, and at random moments."""
-    sqlite.execute("PRAGMA busy_timeout = 0")
-    until = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            sqlite.execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-        time.sleep(MOMENTS.uniform(0.001, 0.01))
-
-
 # ---------------------------------------------------------------- opening
-
-
-def find_store(url: str) -> RunStore | None:
-    """The database at ``url`` if there is one; creates nothing."""
-    return open_store(url) if database_path(url).exists() else None
-
-
-def check_place(url: str, name: str) -> None:
-    """Raises InputError if a run called ``name`` could not be recorded at ``url``; creates nothing."""
-    store = find_store(url)
-    if store is not None:
-        refuse_taken(store, name)
-        return
-    parent = existing_parent(database_path(url))
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(
-            f"db: cannot write {database_path(url)}: {parent} is not writable; choose another --db or --out"
-        )
-
-
-def free_name(url: str, short_name: str) -> str:
-    """``short_name-1``, or the next number that no run at ``url`` has."""
-    store = find_store(url)
-    taken = {run.name for run in store.list_runs()} if store else set()
-    return next(name for number in range(1, 10**6) if (name := f"{short_name}-{number}") not in taken)
-
-
-def refuse_taken(store: RunStore, name: str) -> None:
-    if any(run.name == name for run in store.list_runs()):
-        raise InputError(f"name: a run named {name} exists already; choose another --name, or grpo resume {name}")
-
-
-def open_store(url: str) -> RunStore:
-    """The database at ``url`` (``sqlite:///path``), created and migrated as needed. Raises InputError."""
-    check_url(url)
-    path = database_path(url)
-    file_system = _file_system_of(path)
-    if file_system in NETWORK_FILE_SYSTEMS:
-        raise InputError(f"db: {path} lies on {file_system}, where SQLite's locks fail; use --db with a local disk")
-    engine = create_engine(
-        "sqlite://",
-        creator=lambda: connect(path),
-        json_serializer=_dump,
-        poolclass=NullPool,
-        isolation_level="AUTOCOMMIT",  # transactions are begun and committed in RunStore.write, and nowhere else
-    )
-    store = RunStore(engine, url)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.touch()
-    except OSError as error:
-        raise store.explain_opening(error, "write") from error
-    store.bring_up_to_date("write")
-    return store
-
-
-def _file_system_of(path: Path) -> str:
-    """The type of the file system that ``path`` lies on, "" where the machine does not say."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    place = path.absolute().resolve()
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        _, point, file_system, *_ = line.split(" ")
-        point = point.replace("\\040", " ")
-        if place.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, file_system
-    return kind
 
 
 # ---------------------------------------------------------------- records to rows
 
 _dump = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
-
-
-@lru_cache(maxsize=8)
-def _dump_knobs(knobs: Knobs) -> str:
-    return _dump(asdict(knobs))
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN: a number that is none is stored as null."""
-    return value if math.isfinite(value) else None
 
 
 def _this_process() -> dict[str, Any]:
@@ -583,24 +483,6 @@ def _this_process() -> dict[str, Any]:
 
 def _heartbeat() -> dict[str, float]:
     return {"heartbeat": time.time(), "heartbeat_boot": boot_clock()}
-
-
-def _group_row(step_id: int | None, group: Group, reward_range: tuple[float, float]) -> tuple[Any, ...]:
-    prompt, scores = group.prompt, [c.score for c in group.completions]
-    return (
-        step_id,
-        prompt.id,
-        prompt.label,
-        compute_kind(group, reward_range),
-        _dump([score.reward for score in scores]),
-        # A list of whole numbers prints as the JSON that it is, in a third of the time.
-        str([int(score.correct) for score in scores]),
-        str([c.tokens for c in group.completions]),
-    )
-
-
-def _sample_row(run_id: int, s: SampleRecord) -> tuple[Any, ...]:
-    return run_id, s.step, s.kind, s.prompt, s.ground_truth, s.completion, s.reward, s.correct, s.reason
 
 
 def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord, hashes: Mapping[str, str]) -> None:

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.store.reader import RunReader, load_knobs
-from harness.store.snapshot import EVALUATIONS, SnapshotReader, compute_paired_look, evaluation_record, load_metrics
+from harness.store.reader import RunReader
+from harness.store.rows import evaluation_record, load_knobs, load_metrics
+from harness.store.snapshot import EVALUATIONS, SnapshotReader, compute_paired_look
 from harness.types import EventRecord, PairedLook, Snapshot, StepRecord
 from policies.detectors import detect
 

@@ -42,9 +42,10 @@ from harness.run.controller import Controller
 from harness.run.session import Session
 from harness.run.state import Settings, State
 from harness.store.buckets import rebuild
+from harness.store.opening import open_store
 from harness.store.schema import driver
 from harness.store.snapshot import SnapshotReader
-from harness.store.writer import RunStore, open_store
+from harness.store.writer import RunStore
 from harness.types import (
     Action,
     Completion,

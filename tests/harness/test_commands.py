@@ -14,8 +14,9 @@ import pytest
 
 from harness.cli.app import main
 from harness.errors import InputError
+from harness.store.history import load_history
 from harness.store.retry import Patience
-from harness.store.snapshot import SnapshotReader, load_history
+from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action
 from harness.views.review import build_review

@@ -19,8 +19,8 @@ from harness.errors import InputError, RunFailed
 from harness.run.heartbeat import Pulse
 from harness.run.runner import Run, resume_run, start_run
 from harness.run.session import Session
-from harness.store.snapshot import load_history
-from harness.store.writer import open_store
+from harness.store.history import load_history
+from harness.store.opening import open_store
 from harness.types import Action, Decision
 from harness.views.review import build_review
 from policies.rules import RulesPolicy

@@ -13,7 +13,7 @@ import pytest
 from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.run.runner import Run, resume_run, start_run
-from harness.store.snapshot import load_history
+from harness.store.history import load_history
 from harness.types import Action
 from harness.views.review import build_review
 from tests.builders import create_run

@@ -21,7 +21,7 @@ from harness.errors import InputError
 from harness.models.load import load_model, save_weights
 from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.run.runner import resume_run, start_run
-from harness.store.snapshot import load_history
+from harness.store.history import load_history
 from harness.types import Prompt, no_progress
 from harness.views.review import build_review
 

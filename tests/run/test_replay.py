@@ -16,7 +16,8 @@ from harness.cli.app import main
 from harness.errors import InputError
 from harness.run.replay import find_difference, plan_replay
 from harness.run.runner import resume_run
-from harness.store.writer import RunStore, open_store
+from harness.store.opening import open_store
+from harness.store.writer import RunStore
 from harness.types import Action
 from tests.harness.test_llm_run import KEY, review, start
 from tests.messages_server import Server, error, good, text

@@ -19,7 +19,7 @@ from harness.core.liveness import RESTARTED
 from harness.run.controller import Controller
 from harness.run.runner import Run, resume_run, start_run
 from harness.run.session import Session
-from harness.store.snapshot import load_history
+from harness.store.history import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
 from harness.views.review import build_review, render_review
 from tests.conftest import MINI

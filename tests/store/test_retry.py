@@ -23,8 +23,9 @@ import harness.store.writer
 from harness.cli.app import main
 from harness.errors import StoreUnavailable
 from harness.run.checkpoints import is_intact, write_folder
+from harness.store.history import load_history
 from harness.store.retry import Patience
-from harness.store.snapshot import SnapshotReader, load_history
+from harness.store.snapshot import SnapshotReader
 from harness.views.review import build_review
 from harness.views.terminal.lines import follow
 from tests.benchmarks.step_cost import Bench, build

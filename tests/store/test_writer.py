@@ -22,7 +22,9 @@ from sqlmodel import SQLModel
 from harness.core.liveness import SILENT_S, age_of, identify, is_alive, is_alive_run
 from harness.core.paths import database_url
 from harness.errors import InputError
+from harness.store.history import load_history
 from harness.store.migrations import MIGRATIONS
+from harness.store.opening import check_place, find_store, open_store
 from harness.store.reader import find_reader
 from harness.store.snapshot import (
     DECISIONS_SHOWN,
@@ -31,9 +33,8 @@ from harness.store.snapshot import (
     LOOKS_PAIRED,
     STEPS_SHOWN,
     SnapshotReader,
-    load_history,
 )
-from harness.store.writer import RunStore, check_place, find_store, open_store
+from harness.store.writer import RunStore
 from harness.types import Action, Asked, Decision, Example, Knobs, PairedLook, Verdict
 from harness.views.review import build_review
 from tests.benchmarks.step_cost import build

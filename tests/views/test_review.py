@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from harness.errors import InputError
-from harness.store.snapshot import load_history
+from harness.store.history import load_history
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from harness.views.review import build_review, find_bottleneck, render_review

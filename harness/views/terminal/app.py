@@ -172,7 +172,7 @@ class Dashboard:
         return Machine(cpu, memory, os.getloadavg()[0], os.cpu_count() or 1, free, disk)
 
     def _queue(self, action: Action, note: str) -> int:
-        from harness.store.writer import find_store  # SQLAlchemy: only for those who write
+        from harness.store.opening import find_store
 
         store = find_store(self.store.url)
         if store is None:

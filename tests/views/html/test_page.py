@@ -14,7 +14,7 @@ import pytest
 
 from harness.commands.report import write_comparison, write_report
 from harness.errors import InputError
-from harness.store.snapshot import load_course, load_history
+from harness.store.history import load_course, load_history
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from harness.views.comparison import build_comparison
@@ -164,7 +164,7 @@ def test_a_long_run_makes_a_page_of_bounded_size(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plots from buckets, marks and knobs folded, the newest rows of the table, the groups of every few steps."""
-    monkeypatch.setattr("harness.store.snapshot.STEPS_OF_GROUPS", 100)
+    monkeypatch.setattr("harness.store.history.STEPS_OF_GROUPS", 100)
     monkeypatch.setattr("harness.views.html.page.ROWS", 50)
     monkeypatch.setattr("harness.views.html.plots.CHANGES", 64)
     run_id, steps = create_run(store), 550

@@ -1,0 +1,144 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import math
+
+from harness.core.liveness import is_alive_run
+from harness.store.reader import RunReader, load_checkpoints
+from harness.store.rows import decision_record, evaluation_record, load_json, load_knobs, load_metrics, sample_record
+from harness.store.snapshot import (
+    ACTED,
+    ASKED,
+    DECISIONS,
+    EVALUATIONS,
+    EVENTS,
+    LIVE_STEPS,
+    NEWEST_STEPS,
+    SAMPLES,
+    STEPS_SHOWN,
+    _buckets,
+    _tuples,
+)
+from harness.types import Asked, Course, EventRecord, History
+
+FIRST_LIVE_STEPS = """
+SELECT metrics FROM steps WHERE run_id = ? AND state = 'live' ORDER BY step LIMIT ?
+"""
+
+
+REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
+
+
+FIRST_AND_LAST_LOOK = """
+SELECT step FROM completions WHERE id IN (
+    SELECT min(id) FROM completions WHERE run_id = :run AND kind = 'fixed'
+    UNION SELECT max(id) FROM completions WHERE run_id = :run AND kind = 'fixed'
+)
+"""
+
+
+TEST_ANSWERS = """
+SELECT step, correct FROM evaluations
+WHERE run_id = :run AND split = 'test' AND step >= (SELECT era_start FROM runs WHERE id = :run)
+"""
+
+
+KNOBS_IN_FORCE = """
+SELECT step, knobs FROM (
+    SELECT step, knobs, lag(knobs) OVER (ORDER BY step) AS before FROM steps WHERE run_id = :run AND state = 'live'
+) WHERE before IS NULL OR before != knobs ORDER BY step
+"""
+
+
+TIMES = ("rollout", "reward", "update", "step")
+
+
+SECONDS = (
+    "SELECT "
+    + ", ".join(f"""total(json_extract(metrics, '$."time/{name}_s"'))""" for name in TIMES)
+    + " FROM steps WHERE run_id = :run"
+)
+
+
+STEPS_OF_GROUPS = 2_000
+"""Steps of which a plotted report reads the groups, at most."""
+
+
+GROUPS = """
+SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id
+WHERE run_id = :run AND state = 'live' AND (:last - step) % :every = 0 ORDER BY step, groups.id
+"""
+
+
+BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
+
+
+def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> History:
+    """The record of a run, for reviews. Without ``whole_run`` what a terminal has room for: the first and the newest
+    rewards, the decisions that did something, the first and the last samples. Raises InputError for an unknown run.
+    """
+    run = store.find_run(name)
+    here = (run.id,)
+    with store.read() as c:
+        columns = "manifest, forecast, knobs, pins, era_start, eras"
+        row = c.execute(f"SELECT {columns} FROM runs WHERE id = ?", here).fetchone()
+        newest = c.execute(LIVE_STEPS, (run.id, 0, NEWEST_STEPS)).fetchall()
+        (taken,) = c.execute("SELECT count(*) FROM steps WHERE run_id = ? AND state != 'superseded'", here).fetchone()
+        (decided,) = c.execute("SELECT count(*) FROM decisions WHERE run_id = ?", here).fetchone()
+        (acted,) = c.execute(f"SELECT count(*) FROM decisions WHERE run_id = ? AND {ACTED}", here).fetchone()
+        rewards = f"{REWARDS} ORDER BY step"
+        decisions, samples = DECISIONS, f"{SAMPLES} AND kind = 'fixed'"
+        if not whole_run:
+            first, last = f"{REWARDS} ORDER BY step LIMIT 1", f"{REWARDS} ORDER BY step DESC LIMIT {STEPS_SHOWN}"
+            rewards = f"SELECT * FROM ({first}) UNION SELECT * FROM ({last}) ORDER BY step"
+            decisions += f" AND {ACTED}"
+            samples += f" AND step IN ({FIRST_AND_LAST_LOOK})"
+        return History(
+            run=run,
+            alive=run.status in ("running", "paused") and is_alive_run(run),
+            manifest=load_json(row["manifest"]),
+            forecast=load_json(row["forecast"]),
+            knobs=load_knobs(row["knobs"]),
+            pins=tuple(load_json(row["pins"])),
+            steps_taken=taken,
+            era_start=row["era_start"],
+            eras=tuple(load_json(row["eras"])),
+            rewards={
+                step: math.nan if reward is None else reward for step, reward in _tuples(c, rewards, {"run": run.id})
+            },
+            buckets=_buckets(c, run.id),
+            newest=tuple(load_metrics(step["metrics"]) for step in reversed(newest)),
+            evaluations=tuple(
+                evaluation_record(r) for r in c.execute(f"{EVALUATIONS} ORDER BY step, id", {"run": run.id})
+            ),
+            answers={step: load_json(correct) for step, correct in c.execute(TEST_ANSWERS, {"run": run.id})},
+            decisions=tuple(decision_record(r) for r in c.execute(f"{decisions} ORDER BY step, id", here)),
+            continued=decided - acted,
+            events=tuple(EventRecord(*r) for r in c.execute(EVENTS, here)),
+            samples=tuple(sample_record(r) for r in c.execute(f"{samples} ORDER BY id", {"run": run.id})),
+            checkpoints=tuple(checkpoint for checkpoint, _ in load_checkpoints(c, run.id)),
+            asked=Asked(*c.execute(ASKED, here).fetchone()),
+        )
+
+
+def load_course(store: RunReader, run_id: int) -> Course:
+    """What the plotted report needs beside ``load_history``."""
+    here = {"run": run_id}
+    with store.read() as c:
+        row = c.execute("SELECT spec, last_step FROM runs WHERE id = :run", here).fetchone()
+        every = max(1, -(-row["last_step"] // STEPS_OF_GROUPS))
+        oldest = c.execute(FIRST_LIVE_STEPS, (run_id, NEWEST_STEPS)).fetchall()
+        return Course(
+            spec=load_json(row["spec"]),
+            oldest=tuple(load_metrics(step["metrics"]) for step in oldest),
+            knobs=tuple((step, load_knobs(knobs)) for step, knobs in _tuples(c, KNOBS_IN_FORCE, here)),
+            seconds=dict(zip(TIMES, c.execute(SECONDS, here).fetchone(), strict=True)),
+            groups=tuple(
+                (step, prompt_id, label, sum(load_json(correct)), sum(r is not None for r in load_json(rewards)))
+                for step, prompt_id, label, correct, rewards in _tuples(
+                    c, GROUPS, here | {"last": row["last_step"], "every": every}
+                )
+            ),
+            every=every,
+        )
