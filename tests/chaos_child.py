@@ -134,7 +134,7 @@ def main() -> None:
     moment, count, *words = sys.argv[1:]
     import harness.run.runner
 
-    harness.run.runner.POLICIES = {**harness.run.runner.POLICIES, "rules": ScriptedPolicy}
+    harness.run.policies.POLICIES = {**harness.run.policies.POLICIES, "rules": ScriptedPolicy}
     if moment != "never":
         arm(moment, int(count))
     sys.argv = ["grpo", *words]

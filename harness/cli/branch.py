@@ -54,7 +54,7 @@ def branch(
         return
     logged = bool(store.load_decisions_at(record.id, record.last_step + 1))  # what the run ended with takes its step
     total = record.last_step + logged + steps * (len(settings) + 1)
-    from harness.run.runner import resume_run
+    from harness.run.resume import resume_run
     from harness.store.snapshot import SnapshotReader
     from harness.views.summary import format_decision
 

@@ -40,7 +40,7 @@ def replay(
     record, spec = plan_replay(store, record.name, name or "")  # what is wrong shows before torch is loaded
     spec = spec.model_copy(update={"alerts": AlertsSpec()})  # whoever is asked to look was told of the run itself
     first = store.load_run(record.id)
-    from harness.run.runner import start_run
+    from harness.run.start import start_run
 
     console = Console(stderr=as_json)
     interrupted = Event()

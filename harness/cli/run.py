@@ -92,9 +92,10 @@ def run(
     interrupted = Event()
     say("checking pool, reward and model ...", as_json)
     from harness.checks.gate import pass_gate
-    from harness.checks.inputs import check_inputs, check_policy
+    from harness.checks.inputs import check_inputs
     from harness.models.hub import check_model_name
     from harness.monitoring.notifiers import build_hooks
+    from harness.run.policies import check_policy
     from harness.store.opening import check_place, find_store
 
     check_model_name(checked.model.name)
@@ -111,7 +112,7 @@ def run(
     say("preflight: the reward on a sample of the pool ...", as_json)
     passage = pass_gate(checked, splits, force=force)
     say(f"loading torch and the model {checked.model.name} ...", as_json)
-    from harness.run.runner import start_run
+    from harness.run.start import start_run
 
     _drive(start_run(checked, short_name, interrupted, passage), interrupted, plain=plain, as_json=as_json)
 
@@ -149,9 +150,9 @@ def resume(
 
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
-    from harness.checks.inputs import check_policy
     from harness.config.changes import ACCEPTABLE
     from harness.monitoring.notifiers import build_hooks
+    from harness.run.policies import check_policy
     from harness.run.resume import plan_resume
 
     flags = {"budget.steps": steps, "budget.hours": hours}
@@ -172,7 +173,7 @@ def resume(
 
     changed = bool(accept) or any(name.startswith(("reward.", "pool.")) for name in changes)
     passage = pass_gate(spec, check_inputs(spec)[0], force=force) if changed else None
-    from harness.run.runner import resume_run
+    from harness.run.resume import resume_run
 
     resumed = resume_run(store, record.name, interrupted, overrides=given, accepted=accept or (), passage=passage)
     _drive(resumed, interrupted, plain=plain, as_json=as_json)

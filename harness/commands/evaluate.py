@@ -19,7 +19,7 @@ from harness.models.generate import generate_texts
 from harness.models.load import LoadedModel, load_model, load_weights
 from harness.models.runtime import prepare_process
 from harness.run.checkpoints import Checkpoints
-from harness.run.runner import build_evaluator
+from harness.run.parts import build_evaluator
 from harness.store.writer import RunStore
 from harness.training.sft import warm_start
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,12 +14,8 @@ from harness.store.reader import RunReader
 from harness.views.comparison import build_comparison
 from pools.view import RATE_BINS, SeenGroup, compute_windows
 
-FILE = "report.html"
-"""In a run's folder, written when the run ends."""
 WINDOWS = 24
 """Columns of the pool's heat map, at most."""
-LIMIT_S = 120.0
-"""After which the report at the end of a run is given up: a report is no reason to wait."""
 
 
 def write_report(store: RunReader, name: str, file: Path, *, where: str = "") -> None:
@@ -45,22 +39,6 @@ def write_comparison(store: RunReader, names: Sequence[str], file: Path) -> None
     from harness.views.html.page import render_comparison
 
     _write(file, render_comparison(build_comparison(histories, specs), histories))
-
-
-def write_report_apart(url: str, name: str, file: Path) -> str:
-    """The morning report, written by another process, so that nothing it does can hurt this one. Returns what went
-    wrong, empty when nothing did."""
-    command = [sys.executable, "-m", "harness", "review", name, "--html", str(file), "--db", url]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"it took longer than {LIMIT_S:g} s"
-    except OSError as error:
-        return str(error)
-    said = done.stderr.strip().splitlines()
-    return "" if done.returncode == 0 else (said[-1] if said else f"exit code {done.returncode}")
 
 
 def check_file(file: Path) -> None:

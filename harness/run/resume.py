@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from threading import Event
 
-from harness.config.changes import Changes, check_changes, compute_changes
+from harness.checks.gate import Passage
+from harness.checks.inputs import keep_splits
+from harness.config.changes import Changes, check_changes, check_silent, compute_changes, find_measured
 from harness.config.load import apply_overrides, parse_spec
 from harness.config.schema import RunSpec
-from harness.core.liveness import refuse_running
+from harness.core.formatting import format_changes
+from harness.core.liveness import refuse_running, was_restarted
 from harness.errors import InputError
+from harness.monitoring.notifiers import build_hooks
+from harness.run.checkpoints import Checkpoints
+from harness.run.parts import build_parts
+from harness.run.policies import check_policy
+from harness.run.resume import plan_resume
+from harness.run.runner import Run
 from harness.store.reader import RunReader
+from harness.store.writer import RunStore
 from harness.types import RunRecord
 
 
@@ -29,3 +41,49 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str]) -> tuple[
             f"grpo resume {record.name} --steps {spec.budget.steps * 2} goes on"
         )
     return record, spec, changes
+
+
+def resume_run(
+    store: RunStore,
+    name: str,
+    interrupted: Event,
+    *,
+    overrides: Sequence[str] = (),
+    accepted: Collection[str] = (),
+    passage: Passage | None = None,
+) -> Run:
+    """A stopped or killed run, from its newest intact checkpoint.
+
+    ``overrides`` change its spec (``section.field=value``), ``accepted`` names what may differ though the spec does
+    not say so: reward, data. ``passage`` as in start_run. Raises InputError, and then the run is as it was.
+    """
+    record, spec, changes = plan_resume(store, name, overrides)
+    check_policy(record.policy, store)
+    build_hooks(spec.alerts.webhook, spec.alerts.command)
+    row = store.load_run(record.id)
+    parts = build_parts(spec)
+    changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)
+    measured = find_measured(changes)
+    checkpoints = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1)
+    newest = checkpoints.find_newest_behind(row["weights_step"])
+    era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
+    # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
+    store.adopt_run(
+        record.id,
+        era=era,
+        restarted=was_restarted(),
+        spec=spec.model_dump(mode="json"),
+        manifest=(parts.manifest if changes else row["manifest"]) | (passage.manifest if passage else {}),
+        bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
+    )
+    keep_splits(spec, parts.splits)
+    if changes:
+        text = f"resumed with {format_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
+        store.record_event(record.id, row["last_step"], "warning" if era else "info", text)
+    for level, text in passage.events if passage else ():
+        store.record_event(record.id, row["last_step"], level, text)
+    for what in ("threads", "versions"):
+        if row["manifest"].get(what) != parts.manifest[what]:
+            text = f"{what} differ from when the run began, so it does not go on bit for bit"
+            store.record_event(record.id, row["last_step"], "warning", text)
+    return Run(parts, store, record.id, interrupted, resumed=True)

@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-import numpy as np
-
-from harness.checks.gate import Passage
-from harness.checks.inputs import (
-    Splits,
-    build_reward,
-    check_inputs,
-    check_policy,
-    choose_demonstrations,
-    hash_reward,
-    keep_splits,
-)
-from harness.commands.report import FILE as REPORT
-from harness.commands.report import write_report_apart
-from harness.config.changes import check_silent, find_measured
+from harness.checks.inputs import choose_demonstrations
 from harness.config.names import REPLAY
-from harness.config.schema import PolicySpec, RunSpec
-from harness.core.actions import check_action
-from harness.core.environment import collect_manifest
-from harness.core.formatting import format_changes
+from harness.config.schema import RunSpec
 from harness.core.liveness import was_restarted
-from harness.core.paths import database_url
-from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
-from harness.llm.client import api_key
-from harness.models.evaluate import ModelEvaluator
-from harness.models.load import LoadedModel, load_model, load_weights
-from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
-from harness.models.runtime import prepare_process
+from harness.models.load import load_weights
 from harness.monitoring.alert_process import Lookout
-from harness.monitoring.notifiers import build_hooks
 from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse
-from harness.run.replay import check_same, load_repeated
-from harness.run.resume import plan_resume
+from harness.run.parts import Parts, build_evaluator
+from harness.run.policies import POLICIES, build_llm, check_policy
+from harness.run.replay import load_repeated
+from harness.run.report_process import FILE as REPORT
+from harness.run.report_process import write_report_apart
 from harness.run.session import Session
 from harness.run.state import Settings, State
-from harness.store.opening import check_place, find_store, free_name, open_store, refuse_taken
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
@@ -62,128 +39,15 @@ from harness.training.grpo import StepTrainer
 from harness.training.sft import warm_start
 from harness.types import (
     DecisionPolicy,
-    Knobs,
-    Progress,
-    Prompt,
-    SampleRecord,
-    Scorer,
     Status,
 )
-from policies.detectors import detect
 from policies.effects import EffectJudge
-from policies.fixed import FixedPolicy
 from policies.replay import ReplayPolicy
-from policies.rules import RulesPolicy, propose
-from pools.pool import PromptPool
-from rewards.parallel import ParallelReward
 
 log = logging.getLogger("grpo")
-POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
-
-
-def build_evaluator(
-    spec: RunSpec, loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]], reward: Scorer
-) -> ModelEvaluator:
-    return ModelEvaluator(
-        loaded, reward, splits, spec.evaluate, sample_prompts=spec.sample.prompts, stop=spec.trainer.stop
-    )
 
 
 # ---------------------------------------------------------------- the parts that a spec makes
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Everything checked and in memory, nothing created on disk yet."""
-
-    spec: RunSpec
-    loaded: LoadedModel
-    splits: Splits
-    pool: PromptPool
-    reward: ParallelReward
-    knobs: Knobs
-    bounds: dict[str, tuple[float, float]]
-    memory: MemoryForecast
-    manifest: dict[str, Any]
-
-
-def build_parts(spec: RunSpec) -> Parts:
-    """Load pool, reward and model and check that they fit each other. Raises InputError."""
-    threads = prepare_process(spec.model.threads)
-    splits, pool = check_inputs(spec)
-    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
-    knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
-    longest = _check_prompts(loaded, splits)
-    bounds = _fit_context(spec, knobs, loaded.context, longest)
-    shape = shape_of(loaded.model)
-    free = free_memory() + shape.weights_bytes  # which are there already
-    memory = check_memory(shape, knobs, spec.trainer, spec.warmstart, longest_prompt=longest, free=free)
-    low, high = bounds["prompts_per_step"]
-    bounds["prompts_per_step"] = (low, min(high, float(pool.largest_draw())))
-    manifest = collect_manifest(threads) | {
-        "group_size_from": group_size_from,
-        "parameters": sum(p.numel() for p in loaded.model.parameters()),
-        "context": loaded.context,
-        "longest_prompt": longest,
-        "memory_forecast": asdict(memory) | {"peak": memory.peak},
-        "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
-        "data_sha256": _hash(_contents(splits)),
-        "reward_sha256": hash_reward(spec),
-    }
-    return Parts(
-        spec,
-        loaded,
-        splits,
-        pool,
-        build_reward(spec, chat=loaded.chat),
-        knobs,
-        bounds,
-        memory,
-        manifest,
-    )
-
-
-def _check_prompts(loaded: LoadedModel, splits: Splits) -> int:
-    """Tokens of the longest prompt. Raises InputError when the context has no room for it and an answer."""
-    # By characters first: tokenizing a large pool only to find its longest prompt would take minutes.
-    longest: list[tuple[int, Prompt]] = []
-    for part in splits.values():
-        lengths = part.text_lengths
-        longest += [(int(lengths[i]), part[int(i)]) for i in np.argsort(lengths, kind="stable")[-50:]]
-    longest.sort(key=lambda pair: pair[0])
-    tokens, text = max((len(loaded.prompt_ids(prompt)), prompt.text) for _, prompt in longest[-50:])
-    if tokens >= loaded.context:
-        raise InputError(
-            f"pool.source: the prompt {text[:40]!r}... has {tokens:,} tokens and the model's context only "
-            f"{loaded.context:,}: leave it out of the source, or take a model with a longer context"
-        )
-    return tokens
-
-
-def _contents(splits: Splits) -> Iterator[str]:
-    for name in sorted(splits):
-        truths = splits[name].column("ground_truth").to_pylist()
-        yield from (f"{prompt_id} {truth}" for prompt_id, truth in zip(splits[name].ids, truths, strict=True))
-
-
-def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dict[str, tuple[float, float]]:
-    """The bounds, with max_tokens kept within the context."""
-    room = context - longest
-    for name, tokens in (("knobs.max_tokens", knobs.max_tokens), ("evaluate.max_tokens", spec.evaluate.max_tokens)):
-        if tokens > room:
-            raise InputError(
-                f"{name}: {tokens} does not fit: the longest prompt has {longest} tokens and the context {context}, "
-                f"so at most {max(room, 0)}"
-            )
-    low, high = spec.all_bounds["max_tokens"]
-    return spec.all_bounds | {"max_tokens": (low, min(high, float(room)))}
-
-
-def _hash(parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() + b"\n")
-    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------- runs
@@ -374,38 +238,6 @@ class Run:
         log.info("step=0 %s", forecast.text)
 
 
-def build_llm(
-    spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
-) -> DecisionPolicy:
-    """The LLM with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
-    from harness.llm.client import MessagesApi
-    from policies.llm import LlmPolicy, Prices
-
-    llm = spec.llm
-    prices = None
-    if llm.input_price is not None and llm.output_price is not None:
-        prices = Prices(llm.input_price, llm.output_price, spec.budget.usd)
-    api = MessagesApi(
-        api_key(),
-        model=llm.model,
-        max_tokens=llm.max_tokens,
-        time_limit=llm.time_limit,
-        attempts=llm.attempts,
-        interrupted=interrupted,
-    )
-
-    return LlmPolicy(
-        api,
-        every=llm.every,
-        prices=prices,
-        detect=detect,
-        propose=propose,
-        check=check_action,
-        samples=samples,
-        progress=progress,
-    )
-
-
 def _settings(
     spec: RunSpec,
     bounds: Mapping[str, tuple[float, float]],
@@ -429,100 +261,6 @@ def _settings(
         era_start=era["weights_step"],
         era_last_step=era["last_step"],
     )
-
-
-def start_run(
-    spec: RunSpec,
-    short_name: str,
-    interrupted: Event,
-    passage: Passage | None = None,
-    *,
-    replay_of: Mapping[str, Any] | None = None,
-) -> Run:
-    """Check everything, then create the run's record and folder. Raises InputError, and then nothing was created.
-
-    ``passage`` is what preflight found (harness/checks/gate.py), for the record; ``replay_of`` is the row of the run that this
-    one is to repeat exactly.
-    """
-    url = database_url(spec.output.dir, spec.output.db)
-    check_place(url, spec.name)
-    kind = check_policy(spec.policy.kind, find_store(url))
-    build_hooks(spec.alerts.webhook, spec.alerts.command)
-    spec = spec.model_copy(update={"policy": PolicySpec(kind=kind)})
-    parts = build_parts(spec)
-    if replay_of is not None:
-        check_same(replay_of, parts.manifest)
-        parts = replace(parts, manifest=parts.manifest | {"replay_of": replay_of["name"]})
-    store = open_store(url)
-    name = spec.name or free_name(url, short_name)
-    refuse_taken(store, name)
-    folder = Path(spec.output.dir).absolute() / name
-    if folder.exists():
-        raise InputError(f"name: {folder} exists already, though no run in {url} has that name; choose another --name")
-    spec = spec.model_copy(update={"name": name})
-    run_id = store.create_run(
-        name=name,
-        seed=spec.seed,
-        policy=spec.policy.kind,
-        spec=spec.model_dump(mode="json"),
-        manifest=parts.manifest | (passage.manifest if passage else {}),
-        folder=str(folder),
-        knobs=parts.knobs,
-        bounds=parts.bounds,
-    )
-    folder.mkdir(parents=True)
-    keep_splits(spec, parts.splits)
-    if spec.note:
-        store.record_event(run_id, 0, "info", spec.note)
-    for level, text in passage.events if passage else ():
-        store.record_event(run_id, 0, level, text)
-    return Run(replace(parts, spec=spec), store, run_id, interrupted, resumed=False)
-
-
-def resume_run(
-    store: RunStore,
-    name: str,
-    interrupted: Event,
-    *,
-    overrides: Sequence[str] = (),
-    accepted: Collection[str] = (),
-    passage: Passage | None = None,
-) -> Run:
-    """A stopped or killed run, from its newest intact checkpoint.
-
-    ``overrides`` change its spec (``section.field=value``), ``accepted`` names what may differ though the spec does
-    not say so: reward, data. ``passage`` as in start_run. Raises InputError, and then the run is as it was.
-    """
-    record, spec, changes = plan_resume(store, name, overrides)
-    check_policy(record.policy, store)
-    build_hooks(spec.alerts.webhook, spec.alerts.command)
-    row = store.load_run(record.id)
-    parts = build_parts(spec)
-    changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)
-    measured = find_measured(changes)
-    checkpoints = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1)
-    newest = checkpoints.find_newest_behind(row["weights_step"])
-    era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
-    # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
-    store.adopt_run(
-        record.id,
-        era=era,
-        restarted=was_restarted(),
-        spec=spec.model_dump(mode="json"),
-        manifest=(parts.manifest if changes else row["manifest"]) | (passage.manifest if passage else {}),
-        bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
-    )
-    keep_splits(spec, parts.splits)
-    if changes:
-        text = f"resumed with {format_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
-        store.record_event(record.id, row["last_step"], "warning" if era else "info", text)
-    for level, text in passage.events if passage else ():
-        store.record_event(record.id, row["last_step"], level, text)
-    for what in ("threads", "versions"):
-        if row["manifest"].get(what) != parts.manifest[what]:
-            text = f"{what} differ from when the run began, so it does not go on bit for bit"
-            store.record_event(record.id, row["last_step"], "warning", text)
-    return Run(parts, store, record.id, interrupted, resumed=True)
 
 
 def _say(text: str) -> None:

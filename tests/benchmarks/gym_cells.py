@@ -20,7 +20,7 @@ from harness.config.load import parse_spec
 from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec
 from harness.core.seeds import derive_seed
 from harness.models.load import load_model, save_weights
-from harness.run.runner import start_run
+from harness.run.start import start_run
 from harness.training.sft import warm_start
 from harness.types import Prompt, Snapshot, Verdict, no_progress
 from policies.effects import EffectJudge

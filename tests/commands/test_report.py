@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.report import FILE, write_report_apart
+from harness.run.report_process import FILE, write_report_apart
 from tests.builders import make_store
 from tests.conftest import Program
 from tests.nights import record_night
@@ -40,7 +40,7 @@ def test_the_page_of_another_process_is_there_or_its_fault_is_told(tmp_path: Pat
 
 
 def test_a_page_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.commands.report.LIMIT_S", 0.01)
+    monkeypatch.setattr("harness.run.report_process.LIMIT_S", 0.01)
     assert write_report_apart(f"sqlite:///{tmp_path}/h.db", "night", tmp_path / FILE) == "it took longer than 0.01 s"
 
 

@@ -16,7 +16,8 @@ from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import Diverged, InputError, Refused
 from harness.run.controller import Controller
 from harness.run.replay import find_difference, plan_replay
-from harness.run.runner import Run, resume_run
+from harness.run.resume import resume_run
+from harness.run.runner import Run
 from harness.types import Action, DecisionRecord, Knobs
 from tests.harness.test_faults import REWARD, Start, start  # noqa: F401
 
@@ -243,7 +244,7 @@ def test_a_kill_in_the_second_arm_goes_on_as_if_it_had_not_been(controller: Cont
     taken = rows(run, facts), branches(run), rows(run, "SELECT step, hashes FROM checkpoints ORDER BY step")
 
     record, spec = plan_replay(run.store, run.name, "again")
-    from harness.run.runner import start_run
+    from harness.run.start import start_run
 
     replayed = start_run(spec, "again", Event(), replay_of=run.store.load_run(record.id))
     assert replayed.drive()[0] == "finished"

@@ -17,8 +17,10 @@ import torch
 from harness.config.load import parse_spec
 from harness.errors import InputError, RunFailed
 from harness.run.heartbeat import Pulse
-from harness.run.runner import Run, resume_run, start_run
+from harness.run.resume import resume_run
+from harness.run.runner import Run
 from harness.run.session import Session
+from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.store.opening import open_store
 from harness.types import Action, Decision

@@ -12,7 +12,9 @@ import pytest
 
 from harness.config.load import parse_spec
 from harness.errors import InputError
-from harness.run.runner import Run, resume_run, start_run
+from harness.run.resume import resume_run
+from harness.run.runner import Run
+from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.types import Action
 from harness.views.review import build_review

@@ -20,7 +20,8 @@ from harness.config.schema import LoraSpec, ModelSpec
 from harness.errors import InputError
 from harness.models.load import load_model, save_weights
 from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
-from harness.run.runner import resume_run, start_run
+from harness.run.resume import resume_run
+from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.types import Prompt, no_progress
 from harness.views.review import build_review

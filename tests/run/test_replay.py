@@ -15,7 +15,7 @@ import pytest
 from harness.cli.app import main
 from harness.errors import InputError
 from harness.run.replay import find_difference, plan_replay
-from harness.run.runner import resume_run
+from harness.run.resume import resume_run
 from harness.store.opening import open_store
 from harness.store.writer import RunStore
 from harness.types import Action

@@ -17,8 +17,10 @@ from rich.console import Console
 from harness.config.load import parse_spec
 from harness.core.liveness import RESTARTED
 from harness.run.controller import Controller
-from harness.run.runner import Run, resume_run, start_run
+from harness.run.resume import resume_run
+from harness.run.runner import Run
 from harness.run.session import Session
+from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
 from harness.views.review import build_review, render_review

@@ -1,0 +1,125 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.checks.inputs import Splits, build_reward, check_inputs, hash_reward
+from harness.config.schema import RunSpec
+from harness.core.environment import collect_manifest
+from harness.core.seeds import derive_seed
+from harness.errors import InputError
+from harness.models.evaluate import ModelEvaluator
+from harness.models.load import LoadedModel, load_model
+from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
+from harness.models.runtime import prepare_process
+from harness.types import Knobs, Prompt, Scorer
+from pools.pool import PromptPool
+from rewards.parallel import ParallelReward
+
+
+def build_evaluator(
+    spec: RunSpec, loaded: LoadedModel, splits: Mapping[str, Sequence[Prompt]], reward: Scorer
+) -> ModelEvaluator:
+    return ModelEvaluator(
+        loaded, reward, splits, spec.evaluate, sample_prompts=spec.sample.prompts, stop=spec.trainer.stop
+    )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything checked and in memory, nothing created on disk yet."""
+
+    spec: RunSpec
+    loaded: LoadedModel
+    splits: Splits
+    pool: PromptPool
+    reward: ParallelReward
+    knobs: Knobs
+    bounds: dict[str, tuple[float, float]]
+    memory: MemoryForecast
+    manifest: dict[str, Any]
+
+
+def build_parts(spec: RunSpec) -> Parts:
+    """Load pool, reward and model and check that they fit each other. Raises InputError."""
+    threads = prepare_process(spec.model.threads)
+    splits, pool = check_inputs(spec)
+    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
+    knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
+    longest = _check_prompts(loaded, splits)
+    bounds = _fit_context(spec, knobs, loaded.context, longest)
+    shape = shape_of(loaded.model)
+    free = free_memory() + shape.weights_bytes  # which are there already
+    memory = check_memory(shape, knobs, spec.trainer, spec.warmstart, longest_prompt=longest, free=free)
+    low, high = bounds["prompts_per_step"]
+    bounds["prompts_per_step"] = (low, min(high, float(pool.largest_draw())))
+    manifest = collect_manifest(threads) | {
+        "group_size_from": group_size_from,
+        "parameters": sum(p.numel() for p in loaded.model.parameters()),
+        "context": loaded.context,
+        "longest_prompt": longest,
+        "memory_forecast": asdict(memory) | {"peak": memory.peak},
+        "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
+        "data_sha256": _hash(_contents(splits)),
+        "reward_sha256": hash_reward(spec),
+    }
+    return Parts(
+        spec,
+        loaded,
+        splits,
+        pool,
+        build_reward(spec, chat=loaded.chat),
+        knobs,
+        bounds,
+        memory,
+        manifest,
+    )
+
+
+def _check_prompts(loaded: LoadedModel, splits: Splits) -> int:
+    """Tokens of the longest prompt. Raises InputError when the context has no room for it and an answer."""
+    # By characters first: tokenizing a large pool only to find its longest prompt would take minutes.
+    longest: list[tuple[int, Prompt]] = []
+    for part in splits.values():
+        lengths = part.text_lengths
+        longest += [(int(lengths[i]), part[int(i)]) for i in np.argsort(lengths, kind="stable")[-50:]]
+    longest.sort(key=lambda pair: pair[0])
+    tokens, text = max((len(loaded.prompt_ids(prompt)), prompt.text) for _, prompt in longest[-50:])
+    if tokens >= loaded.context:
+        raise InputError(
+            f"pool.source: the prompt {text[:40]!r}... has {tokens:,} tokens and the model's context only "
+            f"{loaded.context:,}: leave it out of the source, or take a model with a longer context"
+        )
+    return tokens
+
+
+def _contents(splits: Splits) -> Iterator[str]:
+    for name in sorted(splits):
+        truths = splits[name].column("ground_truth").to_pylist()
+        yield from (f"{prompt_id} {truth}" for prompt_id, truth in zip(splits[name].ids, truths, strict=True))
+
+
+def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dict[str, tuple[float, float]]:
+    """The bounds, with max_tokens kept within the context."""
+    room = context - longest
+    for name, tokens in (("knobs.max_tokens", knobs.max_tokens), ("evaluate.max_tokens", spec.evaluate.max_tokens)):
+        if tokens > room:
+            raise InputError(
+                f"{name}: {tokens} does not fit: the longest prompt has {longest} tokens and the context {context}, "
+                f"so at most {max(room, 0)}"
+            )
+    low, high = spec.all_bounds["max_tokens"]
+    return spec.all_bounds | {"max_tokens": (low, min(high, float(room)))}
+
+
+def _hash(parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\n")
+    return digest.hexdigest()
