@@ -13,7 +13,7 @@ import gc
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,11 +32,11 @@ from harness.models.generate import Generated, build_stop, draw_uniforms, genera
 from harness.models.load import LoadedModel, load_weights, save_weights
 from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
 from harness.training.log_probs import can_share_prompts, compute_log_probs
+from harness.training.micro_batches import pack_rows
+from harness.training.reference import KL_SAMPLES, add_reference_adapter
 from harness.training.rollout import Rollout, join_generated, join_rollouts
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
-KL_SAMPLES = 8
-"""Completions on which KL is measured when beta is 0 and the loss does not need it."""
 MEMORY_FILE = "memory.json"
 T = TypeVar("T")
 
@@ -441,38 +441,6 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         sizes = json.loads((folder / MEMORY_FILE).read_text(encoding="utf-8"))
         self.micro_batch = min(self.spec.micro_batch, sizes["micro_batch"])
         self.rollout_batch = sizes["rollout_batch"]
-
-
-def pack_rows(rows: Sequence[int], lengths: Sequence[int], group_size: int, micro_batch: int) -> Iterator[list[int]]:
-    """``rows`` in micro-batches of at most ``micro_batch``, those of a group together where they fit.
-
-    Groups of similar length meet, so that little is padded; the longest come first, so that memory runs out at once
-    or not at all.
-    """
-    groups: dict[int, list[int]] = {}
-    for row in rows:
-        groups.setdefault(row // group_size, []).append(row)
-    filled: list[int] = []
-    for group in sorted(groups.values(), key=lambda group: -max(lengths[row] for row in group)):
-        if filled and len(filled) + len(group) > micro_batch:
-            yield filled
-            filled = []
-        filled = filled + group
-        while len(filled) > micro_batch:
-            yield filled[:micro_batch]
-            filled = filled[micro_batch:]
-    if filled:
-        yield filled
-
-
-def add_reference_adapter(model: PeftModel) -> None:
-    """A frozen copy of the adapter as it is now, under the name that TRL looks for. TRL makes one itself only
-    when beta is set at construction, and without it KL would be measured against the base model."""
-    model.add_adapter("ref", model.peft_config["default"])
-    for name, parameter in model.named_parameters():
-        if ".default." in name:
-            model.get_parameter(name.replace(".default.", ".ref.")).data.copy_(parameter.data)
-    model.set_adapter("default")
 
 
 def _scored_by_harness(**kwargs: Any) -> list[float]:

@@ -24,8 +24,9 @@ from harness.errors import Diverged
 from harness.models.load import LoadedModel, load_model
 from harness.models.runtime import quiet_training
 from harness.models.tiny import build_tiny_tokenizer
-from harness.training.grpo import StepTrainer, pack_rows
+from harness.training.grpo import StepTrainer
 from harness.training.log_probs import can_share_prompts
+from harness.training.micro_batches import pack_rows
 from harness.types import Group, Knobs, Prompt, Score
 
 PROMPTS = [Prompt(id=f"p{i}", text=f"{i}+{i}=", ground_truth=str(2 * i)) for i in range(8)]
