@@ -15,11 +15,6 @@ from math import comb, floor
 from statistics import fmean
 from typing import Literal
 
-from rich.console import Group as Rows
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from harness.core.step_metrics import reason_of
 from harness.types import Group, Knobs
 
@@ -119,32 +114,4 @@ def judge(probe: Probe, knobs: Knobs) -> tuple[Verdict, str]:
         f"only {signal:.0%} of the groups have signal: take easier prompts, or a larger knobs.group_size ("
         + ", ".join(f"{size}: {1 - rate:.0%}" for size, rate in probe.no_signal.items())
         + ")"
-    )
-
-
-def render_probe(probe: Probe, knobs: Knobs, verdict: Verdict, advice: str) -> RenderableType:
-    """For the terminal."""
-    table = Table.grid(padding=(0, 1))
-    edges = ["never", *(f"{i / BINS:.0%} to {(i + 1) / BINS:.0%}" for i in range(BINS)), "always"]
-    longest = max(probe.histogram)
-    for edge, count in zip(edges, probe.histogram, strict=True):
-        table.add_row(Text(edge, style="dim"), Text(str(count), justify="right"), "█" * round(40 * count / longest))
-    sizes = Table.grid(padding=(0, 2))
-    sizes.add_row(Text("group size", style="dim"), *(str(size) for size in probe.no_signal))
-    sizes.add_row(Text("no signal", style="dim"), *(f"{rate:.0%}" for rate in probe.no_signal.values()))
-    reasons = ", ".join(f"{name} {share:.0%}" for name, share in probe.reasons.items())
-    return Rows(
-        Text(
-            f"{probe.prompts} prompts, {probe.completions // probe.prompts} completions each at temperature "
-            f"{knobs.temperature:g} and at most {knobs.max_tokens} tokens: {probe.pass_rate:.1%} right, "
-            f"{probe.ever_solved:.0%} of the prompts at least once"
-        ),
-        Text("\nprompts by pass rate"),
-        table,
-        Text(),
-        sizes,
-        Text(f"\nreasons: {reasons}\ntruncated {probe.truncated:.0%}, {probe.tokens_mean:.1f} tokens on average\n"),
-        Text(f"{verdict}: ", style="bold green" if verdict == "good" else "bold yellow").append(
-            advice, style="not bold"
-        ),
     )

@@ -140,7 +140,8 @@ def probe(
 
     checked, _ = load_spec(spec, set_ or [])
     check_inputs(checked)  # before torch is loaded
-    from harness.checks.probe import compute_probe, judge, render_probe
+    from harness.checks.probe import compute_probe, judge
+    from harness.cli.tables import render_probe
     from harness.commands.evaluate import load_start, probe_start
 
     console = Console(stderr=True)

@@ -166,7 +166,8 @@ def show(
     from rich.console import Console
 
     from harness.checks.inputs import build_splits
-    from harness.commands.pool_report import load_pool_view, render_pool, to_json
+    from harness.cli.tables import render_pool
+    from harness.commands.pool_report import load_pool_view, to_json
     from harness.config.load import parse_spec
 
     reader, found = open_reader(db, out, run)

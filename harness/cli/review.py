@@ -6,18 +6,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from harness.cli.completion import complete_run
 from harness.cli.drive import database_flag
 from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, open_reader
-from harness.core.formatting import clean, format_ago, format_duration
+from harness.cli.tables import render_runs
 from harness.core.liveness import is_alive_run
 from harness.core.paths import database_url
 from harness.errors import InputError
@@ -66,22 +63,6 @@ def to_row(record: RunRecord, best_step: int | None) -> dict[str, Any]:
     }
 
 
-def render_runs(rows: Sequence[dict[str, Any]], *, now: float) -> Table:
-    table = Table(box=None)
-    for column in ("run", "policy", "seed", "steps", "best", "time", "began", "status"):
-        justify: Literal["left", "right"] = "right" if column in ("seed", "steps", "best", "time") else "left"
-        table.add_column(column, overflow="fold", justify=justify, no_wrap=column != "status")
-    for row in rows:
-        gone = row["status"] in ("running", "paused") and not row["alive"]
-        status = f"{row['status']}: {clean(row['stop_reason'])}" if row["stop_reason"] else row["status"]
-        best = "-" if row["best_step"] is None else row["best_step"]
-        cells = [row["run"], row["policy"], row["seed"], row["steps"], best]
-        cells += [format_duration(row["wall_s"]), format_ago(now - row["created"])]
-        cells += ["process gone: grpo resume" if gone else status]
-        table.add_row(*(Text(str(cell)) for cell in cells))
-    return table
-
-
 def review(
     run: RunName = "latest",
     html: HtmlOption = None,
@@ -99,8 +80,9 @@ def review(
 
       grpo review night-1 --html night-1.html
     """
+    from harness.cli.tables import render_review
     from harness.store.history import load_history
-    from harness.views.review import build_review, render_review
+    from harness.views.review import build_review
 
     store, record = open_reader(db, out, run)
     if html is not None:
@@ -139,8 +121,9 @@ def compare(
 
       grpo compare night-1 night-2 night-3 --html nights.html
     """
+    from harness.cli.tables import render_comparison
     from harness.store.history import load_history
-    from harness.views.comparison import build_comparison, render_comparison
+    from harness.views.comparison import build_comparison
 
     store, first = open_reader(db, out, runs[0])
     records = [first, *(store.match_run(name) for name in runs[1:])]

@@ -206,8 +206,9 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
 
 def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
     """Run to the end with a view beside it, then tell what happened."""
+    from harness.cli.tables import render_review
     from harness.store.history import load_history
-    from harness.views.review import build_review, render_review
+    from harness.views.review import build_review
 
     console = Console(stderr=as_json)
     status, reason = drive(run, interrupted, console, plain=plain or as_json)

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from harness.core.formatting import clean
-from harness.core.statistics import compute_difference, describe_interval
+from harness.core.statistics import compute_difference
 from harness.types import DecisionRecord, EvaluationRecord, History
 from harness.views.review import build_review
 from harness.views.summary import format_decision
-from harness.views.terminal.drawing import compute_sparkline
 
 MOVES_TOLD = 50
 """Steps at which decisions differ, as many as are shown to people: the first ones, since the rest follows from them."""
@@ -134,61 +128,6 @@ def _differing_decisions(histories: Sequence[History]) -> list[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------- for the terminal
-
-
-def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
-    """A comparison as a person reads it."""
-    parts: list[RenderableType] = [_scores(comparison), Text("")]
-    for difference in comparison["differences"]:
-        for which, found in (("best checkpoint", difference["best"]), ("end", difference["final"])):
-            if found is not None:
-                line = f"{difference['run']} against {difference['against']} at the {which}: "
-                parts.append(Text(line).append(describe_interval(found), style="bold"))
-    parts.append(Text(""))
-    names = [run["run"] for run in comparison["runs"]]
-    for title, rows in (("spec", comparison["spec"]), ("knobs at the end", comparison["knobs"])):
-        if rows:
-            parts += [_table(title, names, [(row["field"], row["values"]) for row in rows]), Text("")]
-        else:
-            parts.append(Text(f"{title}: no difference"))
-    moves = comparison["decisions"]
-    shown = [
-        (
-            str(row["step"]),
-            {run: "; ".join(f"{d['source']}: {d['action']}" for d in told) for run, told in row["runs"].items()},
-        )
-        for row in moves[:MOVES_TOLD]
-    ]
-    more = f" (the first {MOVES_TOLD} of {len(moves)}, all with --json)" if len(moves) > MOVES_TOLD else ""
-    parts.append(_table(f"decisions before step{more}", names, shown) if shown else Text("decisions: no difference"))
-    return Group(*parts)
-
-
-def _scores(comparison: Mapping[str, Any]) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    names = [
-        run["run"] if run["status"] == "finished" else f"{run['run']} ({run['status']})" for run in comparison["runs"]
-    ]
-    table.add_column("run", min_width=max(map(len, names)))
-    for column in ("policy", "seed", "steps", "start", "best", "last", "no signal", "dev"):
-        table.add_column(column, overflow="fold")
-    for name, run in zip(names, comparison["runs"], strict=True):
-        held = run["heldout"]
-        scores = ["-" if held[which] is None else f"{held[which]:.3f}" for which in ("baseline", "best", "final")]
-        signal = "-" if run["signal"] is None else f"{run['signal']:.0%}"
-        spark = compute_sparkline(list(run["dev"]["by_step"].values()), 16, 0.0, 1.0)
-        cells = (name, run["policy"], run["seed"], run["steps"], *scores, signal, spark)
-        table.add_row(*(Text(clean(str(cell))) for cell in cells))
-    return table
-
-
-def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> RenderableType:
-    table = Table(title=title, title_justify="left")
-    for column in ("", *names):
-        table.add_column(Text(column), overflow="fold")
-    for first, values in rows:
-        table.add_row(Text(clean(first)), *(Text(clean(format_value(values[name]))) for name in names))
-    return table
 
 
 def format_value(value: Any) -> str:

@@ -9,16 +9,9 @@ from operator import attrgetter
 from statistics import fmean
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from harness.core.formatting import clean, format_changes, format_duration
-from harness.core.paths import best_link
 from harness.core.statistics import VERDICTS, compute_difference, describe_interval
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, RunRecord, SampleRecord
-from harness.views.summary import flat_since, format_decision
-from harness.views.terminal.drawing import compute_sparkline
+from harness.views.summary import flat_since
 
 DECISIONS_TOLD = 50
 """Rows of the table of decisions; what does not fit is in the document."""
@@ -251,106 +244,7 @@ def _more(run: RunRecord) -> str:
 # ---------------------------------------------------------------- for the terminal
 
 
-def render_review(review: Mapping[str, Any]) -> RenderableType:
-    """A review as a person reads it."""
-    parts: list[RenderableType] = [_headline(review), Text("")]
-    if review["reward"]["by_step"]:
-        parts += [_trends(review), Text("")]
-    parts += [_decision_table(review), Text("")]
-    if review["samples"]:
-        parts += [_before_and_after(review), Text("")]
-    best = next((c for c in review["checkpoints"] if c["best"]), None)
-    if best:
-        accuracy = review["dev"]["by_step"][str(best["step"])]
-        parts.append(Text(f"best checkpoint: {review['folder']}/{best_link(best['step'], accuracy)}"))
-    if review["bottleneck"]:
-        parts.append(Text(f"bottleneck: {review['bottleneck']}", style="yellow"))
-    for number, step in enumerate(review["next_steps"]):
-        lead = "next: " if number == 0 else "      "
-        parts.append(Text(clean(lead + step["text"])).append(f"  {step['command']}", style="bold"))
-    return Group(*parts)
-
-
-def _headline(review: Mapping[str, Any]) -> RenderableType:
-    text = Text()
-    text.append(f"{review['run']}: {review['status']}", style="bold")
-    text.append(f" ({clean(review['stop_reason'])})" if review["stop_reason"] else "")
-    text.append(
-        f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
-        f"seed {review['seed']}, policy {review['policy']}\n"
-    )
-    for number, era in enumerate(review["eras"], 2):
-        text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))
-    held = review["heldout"]
-    if held["baseline"] is not None:
-        text.append(f"test accuracy on {held['n']} prompts: {held['baseline']:.3f} at the start")
-        if held["final"] is not None:
-            low, high = held["final_ci95"]
-            text.append(f", {held['final']:.3f} [{low:.3f}, {high:.3f}] at the end", style="bold")
-        if held["best"] is not None:
-            text.append(f", {held['best']:.3f} at the best checkpoint (step {held['best_step']})")
-        if held["final"] is None:
-            text.append(f"; the end was not scored: grpo eval {review['run']} --split test")
-    if review["change"]:
-        text.append(f"\n{describe_change(review['change'])}", style="bold")
-    return text
-
-
 def describe_change(change: Mapping[str, Any]) -> str:
     """``Better at the best checkpoint (step 70): +0.462 [+0.410, +0.510] prompt by prompt``."""
     where = "the best checkpoint" if change["of"] == "best" else "the end"
     return f"{VERDICTS[change['verdict']]} at {where} (step {change['step']}): {describe_interval(change)}"
-
-
-def _trends(review: Mapping[str, Any]) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
-    rewards = review["reward"]["by_step"]
-    table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
-    dev = list(review["dev"]["by_step"].values())
-    if dev:
-        table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
-    kl = review["kl"]
-    if kl["last"] is not None:
-        table.add_row("KL to the start", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
-    signal = review["signal"]
-    shares = ", ".join(f"{part.replace('_', '-')} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
-    table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
-    if review["reasons"]:
-        ranked = sorted(review["reasons"].items(), key=lambda item: -item[1])
-        table.add_row("reasons", "", ", ".join(f"{name} {share:.0%}" for name, share in ranked))
-    return table
-
-
-def _decision_table(review: Mapping[str, Any]) -> RenderableType:
-    acted = [d for d in review["decisions"] if d["action"] != "continue"]
-    shown = acted[-DECISIONS_TOLD:]
-    earlier = f"; the newest {len(shown)} of {len(acted)}, all with --json" if len(shown) < len(acted) else ""
-    table = Table(title=f"decisions ({review['continued']} times continue{earlier})", title_justify="left")
-    measured = any(d["measured"] or d["verdict"] for d in shown)
-    columns = ("step", "by", "action", "evidence", "hypothesis", "expected", *(["effect"] if measured else []))
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for d in shown:
-        record = DecisionRecord(**d)
-        evidence = f"refused: {d['refused']}" if d["refused"] else d["evidence"]
-        effect = ": ".join(part for part in (d["verdict"], d["measured"]) if part)
-        cells = (str(d["step"]), d["source"], format_decision(record), evidence, d["hypothesis"], d["expected"], effect)
-        table.add_row(*(Text(clean(cell)) for cell in cells[: len(columns)]))
-    return table if acted else Text("no decision but continue")
-
-
-def _before_and_after(review: Mapping[str, Any]) -> RenderableType:
-    samples = review["samples"]
-    first, last = samples[0]["step"], samples[-1]["step"]
-    after = {s["prompt"]: s for s in samples if s["step"] == last}
-    table = Table(title="samples before and after", title_justify="left")
-    shown = (first, last) if last != first else (first,)
-    for name in ("prompt", "wanted", *(f"step {step}" for step in shown)):
-        table.add_column(name, overflow="fold")
-    for before in (s for s in samples if s["step"] == first):
-        cells = [Text(clean(before["prompt"])), Text(clean(before["ground_truth"]))]
-        for sample in (before, after.get(before["prompt"], before))[: len(shown)]:
-            style = "green" if sample["correct"] else "red"
-            cells.append(Text(f"{sample['reason']}: {clean(sample['completion'])}", style=style))
-        table.add_row(*cells)
-    return table

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.checks.probe import BINS, Probe, compute_histogram, compute_no_signal, compute_probe, judge, render_probe
+from harness.checks.probe import BINS, Probe, compute_histogram, compute_no_signal, compute_probe, judge
+from harness.cli.tables import render_probe
 from harness.types import Completion, Group, Knobs, Prompt, Score
 from tests.conftest import Program
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.cli.tables import render_review
 from harness.config.load import parse_spec
 from harness.core.liveness import RESTARTED
 from harness.run.controller import Controller
@@ -23,7 +24,7 @@ from harness.run.session import Session
 from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
-from harness.views.review import build_review, render_review
+from harness.views.review import build_review
 from tests.conftest import MINI
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")

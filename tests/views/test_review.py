@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.cli.tables import render_review
 from harness.errors import InputError
 from harness.store.history import load_history
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
-from harness.views.review import build_review, find_bottleneck, render_review
+from harness.views.review import build_review, find_bottleneck
 from tests.builders import (
     HEALTHY,
     create_run,

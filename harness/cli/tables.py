@@ -1,0 +1,276 @@
+"""TODO"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rich.console import Group, RenderableType
+from rich.console import Group as Rows
+from rich.table import Table
+from rich.text import Text
+
+from harness.checks.probe import BINS, Probe, Verdict
+from harness.commands.pool_report import CLASSES, PoolView, Shown
+from harness.core.formatting import clean, format_ago, format_changes, format_duration
+from harness.core.paths import best_link
+from harness.core.statistics import describe_interval
+from harness.types import DecisionRecord, Knobs
+from harness.views.comparison import MOVES_TOLD, format_value
+from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
+from harness.views.summary import format_decision
+from harness.views.terminal.drawing import compute_sparkline
+from pools.view import RATE_BINS, Window
+
+
+def render_review(review: Mapping[str, Any]) -> RenderableType:
+    """A review as a person reads it."""
+    parts: list[RenderableType] = [_headline(review), Text("")]
+    if review["reward"]["by_step"]:
+        parts += [_trends(review), Text("")]
+    parts += [_decision_table(review), Text("")]
+    if review["samples"]:
+        parts += [_before_and_after(review), Text("")]
+    best = next((c for c in review["checkpoints"] if c["best"]), None)
+    if best:
+        accuracy = review["dev"]["by_step"][str(best["step"])]
+        parts.append(Text(f"best checkpoint: {review['folder']}/{best_link(best['step'], accuracy)}"))
+    if review["bottleneck"]:
+        parts.append(Text(f"bottleneck: {review['bottleneck']}", style="yellow"))
+    for number, step in enumerate(review["next_steps"]):
+        lead = "next: " if number == 0 else "      "
+        parts.append(Text(clean(lead + step["text"])).append(f"  {step['command']}", style="bold"))
+    return Group(*parts)
+
+
+def _headline(review: Mapping[str, Any]) -> RenderableType:
+    text = Text()
+    text.append(f"{review['run']}: {review['status']}", style="bold")
+    text.append(f" ({clean(review['stop_reason'])})" if review["stop_reason"] else "")
+    text.append(
+        f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
+        f"seed {review['seed']}, policy {review['policy']}\n"
+    )
+    for number, era in enumerate(review["eras"], 2):
+        text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))
+    held = review["heldout"]
+    if held["baseline"] is not None:
+        text.append(f"test accuracy on {held['n']} prompts: {held['baseline']:.3f} at the start")
+        if held["final"] is not None:
+            low, high = held["final_ci95"]
+            text.append(f", {held['final']:.3f} [{low:.3f}, {high:.3f}] at the end", style="bold")
+        if held["best"] is not None:
+            text.append(f", {held['best']:.3f} at the best checkpoint (step {held['best_step']})")
+        if held["final"] is None:
+            text.append(f"; the end was not scored: grpo eval {review['run']} --split test")
+    if review["change"]:
+        text.append(f"\n{describe_change(review['change'])}", style="bold")
+    return text
+
+
+def _trends(review: Mapping[str, Any]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    rewards = review["reward"]["by_step"]
+    table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
+    dev = list(review["dev"]["by_step"].values())
+    if dev:
+        table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
+    kl = review["kl"]
+    if kl["last"] is not None:
+        table.add_row("KL to the start", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
+    signal = review["signal"]
+    shares = ", ".join(f"{part.replace('_', '-')} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
+    table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
+    if review["reasons"]:
+        ranked = sorted(review["reasons"].items(), key=lambda item: -item[1])
+        table.add_row("reasons", "", ", ".join(f"{name} {share:.0%}" for name, share in ranked))
+    return table
+
+
+def _decision_table(review: Mapping[str, Any]) -> RenderableType:
+    acted = [d for d in review["decisions"] if d["action"] != "continue"]
+    shown = acted[-DECISIONS_TOLD:]
+    earlier = f"; the newest {len(shown)} of {len(acted)}, all with --json" if len(shown) < len(acted) else ""
+    table = Table(title=f"decisions ({review['continued']} times continue{earlier})", title_justify="left")
+    measured = any(d["measured"] or d["verdict"] for d in shown)
+    columns = ("step", "by", "action", "evidence", "hypothesis", "expected", *(["effect"] if measured else []))
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for d in shown:
+        record = DecisionRecord(**d)
+        evidence = f"refused: {d['refused']}" if d["refused"] else d["evidence"]
+        effect = ": ".join(part for part in (d["verdict"], d["measured"]) if part)
+        cells = (str(d["step"]), d["source"], format_decision(record), evidence, d["hypothesis"], d["expected"], effect)
+        table.add_row(*(Text(clean(cell)) for cell in cells[: len(columns)]))
+    return table if acted else Text("no decision but continue")
+
+
+def _before_and_after(review: Mapping[str, Any]) -> RenderableType:
+    samples = review["samples"]
+    first, last = samples[0]["step"], samples[-1]["step"]
+    after = {s["prompt"]: s for s in samples if s["step"] == last}
+    table = Table(title="samples before and after", title_justify="left")
+    shown = (first, last) if last != first else (first,)
+    for name in ("prompt", "wanted", *(f"step {step}" for step in shown)):
+        table.add_column(name, overflow="fold")
+    for before in (s for s in samples if s["step"] == first):
+        cells = [Text(clean(before["prompt"])), Text(clean(before["ground_truth"]))]
+        for sample in (before, after.get(before["prompt"], before))[: len(shown)]:
+            style = "green" if sample["correct"] else "red"
+            cells.append(Text(f"{sample['reason']}: {clean(sample['completion'])}", style=style))
+        table.add_row(*cells)
+    return table
+
+
+def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
+    """A comparison as a person reads it."""
+    parts: list[RenderableType] = [_scores(comparison), Text("")]
+    for difference in comparison["differences"]:
+        for which, found in (("best checkpoint", difference["best"]), ("end", difference["final"])):
+            if found is not None:
+                line = f"{difference['run']} against {difference['against']} at the {which}: "
+                parts.append(Text(line).append(describe_interval(found), style="bold"))
+    parts.append(Text(""))
+    names = [run["run"] for run in comparison["runs"]]
+    for title, rows in (("spec", comparison["spec"]), ("knobs at the end", comparison["knobs"])):
+        if rows:
+            parts += [_table(title, names, [(row["field"], row["values"]) for row in rows]), Text("")]
+        else:
+            parts.append(Text(f"{title}: no difference"))
+    moves = comparison["decisions"]
+    shown = [
+        (
+            str(row["step"]),
+            {run: "; ".join(f"{d['source']}: {d['action']}" for d in told) for run, told in row["runs"].items()},
+        )
+        for row in moves[:MOVES_TOLD]
+    ]
+    more = f" (the first {MOVES_TOLD} of {len(moves)}, all with --json)" if len(moves) > MOVES_TOLD else ""
+    parts.append(_table(f"decisions before step{more}", names, shown) if shown else Text("decisions: no difference"))
+    return Group(*parts)
+
+
+def _scores(comparison: Mapping[str, Any]) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    names = [
+        run["run"] if run["status"] == "finished" else f"{run['run']} ({run['status']})" for run in comparison["runs"]
+    ]
+    table.add_column("run", min_width=max(map(len, names)))
+    for column in ("policy", "seed", "steps", "start", "best", "last", "no signal", "dev"):
+        table.add_column(column, overflow="fold")
+    for name, run in zip(names, comparison["runs"], strict=True):
+        held = run["heldout"]
+        scores = ["-" if held[which] is None else f"{held[which]:.3f}" for which in ("baseline", "best", "final")]
+        signal = "-" if run["signal"] is None else f"{run['signal']:.0%}"
+        spark = compute_sparkline(list(run["dev"]["by_step"].values()), 16, 0.0, 1.0)
+        cells = (name, run["policy"], run["seed"], run["steps"], *scores, signal, spark)
+        table.add_row(*(Text(clean(str(cell))) for cell in cells))
+    return table
+
+
+def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> RenderableType:
+    table = Table(title=title, title_justify="left")
+    for column in ("", *names):
+        table.add_column(Text(column), overflow="fold")
+    for first, values in rows:
+        table.add_row(Text(clean(first)), *(Text(clean(format_value(values[name]))) for name in names))
+    return table
+
+
+SHADES = " ░▒▓█"
+
+
+STYLES = {"unseen": "dim", "frontier": "green", "solved": "cyan", "hopeless": "red"}
+
+
+def render_pool(view: PoolView) -> RenderableType:
+    if not view.windows:
+        return Text(f"{view.run}: {view.prompts:,} train prompts, none seen yet")
+    last = view.windows[-1]
+    head = Text(f"{view.run}: {view.prompts:,} train prompts after step {last.last}   ")
+    for name in CLASSES:
+        count = getattr(last, name)
+        head.append(f"{name} {count:,} ({count / view.prompts:.0%})   ", style=STYLES[name])
+    parts: list[RenderableType] = [head, Text("\nshare of the groups by pass rate, over time", style="bold")]
+    parts.append(_render_heat_map(view.windows))
+    for title, shown in (("hardest", view.hardest), ("easiest", view.easiest)):
+        if shown:
+            parts += [Text(f"\n{title} prompts seen", style="bold"), *(_render_prompt(one) for one in shown)]
+    return Rows(*parts)
+
+
+def _render_heat_map(windows: Sequence[Window]) -> RenderableType:
+    table = Table.grid(padding=(0, 0))
+    table.add_column(justify="right", style="dim")
+    for i in reversed(range(len(RATE_BINS))):
+        cells = Text(" ")
+        for window in windows:
+            share = window.rates[i] / max(1, sum(window.rates))
+            cells.append(SHADES[min(len(SHADES) - 1, round(share * 6 + 0.3))] * 2)
+        table.add_row(RATE_BINS[i], cells)
+    table.add_row("step", Text(f" {windows[0].first}".ljust(2 * len(windows) - 3) + f"{windows[-1].last}", style="dim"))
+    return table
+
+
+def _render_prompt(shown: Shown) -> Text:
+    standing = shown.standing
+    times = "once" if standing.groups == 1 else f"{standing.groups} times"
+    line = Text(f"  {standing.rate:4.0%}  ").append(_short(shown.prompt, 60))
+    line.append(
+        f"  {standing.label + ', ' if standing.label else ''}drawn {times}, last at step {standing.last_step}", "dim"
+    )
+    for sample in shown.samples[:2]:
+        style = "green" if sample.correct else "red"
+        line.append(f"\n        step {sample.step} {sample.reason}: ", "dim").append(
+            _short(sample.completion, 90), style
+        )
+    return line
+
+
+def _short(text: str, most: int) -> str:
+    plain = " ".join(clean(text).split())
+    return plain if len(plain) <= most else plain[: most - 3] + "..."
+
+
+def render_probe(probe: Probe, knobs: Knobs, verdict: Verdict, advice: str) -> RenderableType:
+    """For the terminal."""
+    table = Table.grid(padding=(0, 1))
+    edges = ["never", *(f"{i / BINS:.0%} to {(i + 1) / BINS:.0%}" for i in range(BINS)), "always"]
+    longest = max(probe.histogram)
+    for edge, count in zip(edges, probe.histogram, strict=True):
+        table.add_row(Text(edge, style="dim"), Text(str(count), justify="right"), "█" * round(40 * count / longest))
+    sizes = Table.grid(padding=(0, 2))
+    sizes.add_row(Text("group size", style="dim"), *(str(size) for size in probe.no_signal))
+    sizes.add_row(Text("no signal", style="dim"), *(f"{rate:.0%}" for rate in probe.no_signal.values()))
+    reasons = ", ".join(f"{name} {share:.0%}" for name, share in probe.reasons.items())
+    return Rows(
+        Text(
+            f"{probe.prompts} prompts, {probe.completions // probe.prompts} completions each at temperature "
+            f"{knobs.temperature:g} and at most {knobs.max_tokens} tokens: {probe.pass_rate:.1%} right, "
+            f"{probe.ever_solved:.0%} of the prompts at least once"
+        ),
+        Text("\nprompts by pass rate"),
+        table,
+        Text(),
+        sizes,
+        Text(f"\nreasons: {reasons}\ntruncated {probe.truncated:.0%}, {probe.tokens_mean:.1f} tokens on average\n"),
+        Text(f"{verdict}: ", style="bold green" if verdict == "good" else "bold yellow").append(
+            advice, style="not bold"
+        ),
+    )
+
+
+def render_runs(rows: Sequence[dict[str, Any]], *, now: float) -> Table:
+    table = Table(box=None)
+    for column in ("run", "policy", "seed", "steps", "best", "time", "began", "status"):
+        justify: Literal["left", "right"] = "right" if column in ("seed", "steps", "best", "time") else "left"
+        table.add_column(column, overflow="fold", justify=justify, no_wrap=column != "status")
+    for row in rows:
+        gone = row["status"] in ("running", "paused") and not row["alive"]
+        status = f"{row['status']}: {clean(row['stop_reason'])}" if row["stop_reason"] else row["status"]
+        best = "-" if row["best_step"] is None else row["best_step"]
+        cells = [row["run"], row["policy"], row["seed"], row["steps"], best]
+        cells += [format_duration(row["wall_s"]), format_ago(now - row["created"])]
+        cells += ["process gone: grpo resume" if gone else status]
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
