@@ -16,7 +16,7 @@ from typer.exceptions import TyperException
 
 from harness import __version__
 from harness.cli.branch import branch
-from harness.cli.checks import check, preflight
+from harness.cli.checks import alert_test, check, doctor, preflight
 from harness.cli.drive import INTERRUPTED
 from harness.cli.live import act, watch
 from harness.cli.model import evaluate, export, probe, sample
@@ -25,7 +25,6 @@ from harness.cli.pool import app as pool
 from harness.cli.replay import replay
 from harness.cli.review import compare, review, runs
 from harness.cli.run import resume, run
-from harness.cli.setup import alert_test, doctor
 from harness.errors import HarnessError, InputError
 
 COMMANDS: Mapping[str, Callable[..., None]] = {

@@ -1,8 +1,10 @@
-"""``grpo check`` and ``grpo preflight``: what is asked of a reward before a run. Nothing here imports torch."""
+"""``grpo check``, ``preflight``, ``doctor`` and ``alert-test``: what is checked before a run. Nothing imports torch."""
 
 from __future__ import annotations
 
 import json
+import socket
+import time
 from dataclasses import asdict
 
 import typer
@@ -10,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli.options import JsonFlag, SetOption, SpecName, UnsafeFlag
+from harness.cli.options import DbOption, JsonFlag, OutOption, SetOption, SpecName, UnsafeFlag
 from harness.core.formatting import clean
+from harness.errors import InputError
 
 
 def check(
@@ -81,6 +84,8 @@ def preflight(
         Console().print(table)
         print(f"preflight: {report.verdict}")
     raise typer.Exit(1 if report.verdict == "fail" else 0)
+
+
 def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
     """What this machine offers: versions, cores, memory, GPU, disk, the database.
 

@@ -14,7 +14,6 @@ from rich.console import Console
 from harness.cli.completion import complete_run
 from harness.cli.drive import database_flag
 from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, open_reader
-from harness.cli.tables import render_runs
 from harness.core.liveness import is_alive_run
 from harness.core.paths import database_url
 from harness.errors import InputError
@@ -32,6 +31,7 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
 
       grpo runs --json --out elsewhere
     """
+    from harness.cli.tables import render_runs
     from harness.store.reader import find_reader
 
     reader = find_reader(database_url(out, db))

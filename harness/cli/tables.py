@@ -1,4 +1,4 @@
-"""TODO"""
+"""Tables and texts of the commands, as a person reads them in a terminal."""
 
 from __future__ import annotations
 

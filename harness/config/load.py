@@ -1,4 +1,4 @@
-"""TODO"""
+"""From a recipe or file with overrides to a checked spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Whether the process of a run lives, and when it was last heard."""
 
 from __future__ import annotations
 

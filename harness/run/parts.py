@@ -1,4 +1,4 @@
-"""TODO"""
+"""The parts that a spec makes: everything checked and in memory, nothing created on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Decision policies by name."""
 
 from __future__ import annotations
 

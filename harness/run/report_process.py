@@ -1,4 +1,4 @@
-"""TODO"""
+"""The morning report, written by a process of its own when a run ends."""
 
 from __future__ import annotations
 

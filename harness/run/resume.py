@@ -1,4 +1,4 @@
-"""TODO"""
+"""A stopped or killed run goes on from its newest intact checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from harness.monitoring.notifiers import build_hooks
 from harness.run.checkpoints import Checkpoints
 from harness.run.parts import build_parts
 from harness.run.policies import check_policy
-from harness.run.resume import plan_resume
 from harness.run.runner import Run
 from harness.store.reader import RunReader
 from harness.store.writer import RunStore

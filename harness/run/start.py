@@ -1,4 +1,4 @@
-"""TODO"""
+"""A new run: everything is checked before its record and folder are created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The whole record of a run, as reviews and reports read it."""
 
 from __future__ import annotations
 
@@ -69,9 +69,6 @@ GROUPS = """
 SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id
 WHERE run_id = :run AND state = 'live' AND (:last - step) % :every = 0 ORDER BY step, groups.id
 """
-
-
-BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
 
 
 def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> History:

@@ -1,10 +1,8 @@
-"""TODO"""
+"""Finding, checking and opening the database of a runs folder."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
 from pathlib import Path
 
 from sqlalchemy import create_engine
@@ -12,25 +10,11 @@ from sqlalchemy.pool import NullPool
 
 from harness.core.paths import check_url, database_path, existing_parent
 from harness.errors import InputError
-from harness.store.connection import LOCK_WAIT_S, connect
-from harness.store.writer import MOMENTS, RunStore, _dump
+from harness.store.connection import connect
+from harness.store.rows import dump_json
+from harness.store.writer import RunStore
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
-
-
-def _begin(sqlite: sqlite3.Connection) -> None:
-    """Take the lock, trying for LOCK_WAIT_S. SQLite's own wait looks ever more seldom, so that who waits beside several
-    busy writers may never see the moment between two of them; this looks often, and at random moments."""
-    sqlite.execute("PRAGMA busy_timeout = 0")
-    until = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            sqlite.execute("BEGIN IMMEDIATE")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-        time.sleep(MOMENTS.uniform(0.001, 0.01))
 
 
 def find_store(url: str) -> RunStore | None:
@@ -73,7 +57,7 @@ def open_store(url: str) -> RunStore:
     engine = create_engine(
         "sqlite://",
         creator=lambda: connect(path),
-        json_serializer=_dump,
+        json_serializer=dump_json,
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",  # transactions are begun and committed in RunStore.write, and nowhere else
     )

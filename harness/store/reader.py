@@ -19,7 +19,7 @@ from harness.core.paths import database_path
 from harness.errors import InputError, StoreUnavailable
 from harness.store.connection import PASSING, connect
 from harness.store.migrations import MIGRATIONS, check_version, migrate
-from harness.store.rows import SAMPLE_FIELDS, _count, _decision, command_record, load_json, run_record
+from harness.store.rows import SAMPLE_FIELDS, command_record, count_correct, decision_from_row, load_json, run_record
 from harness.types import (
     CheckpointRecord,
     Command,
@@ -176,7 +176,7 @@ class RunReader:
     def load_decisions_at(self, c: sqlite3.Connection, run_id: int, step: int) -> list[Decision]:
         """What was decided for ``step`` already, in order, refused ones too."""
         rows = c.execute("SELECT * FROM decisions WHERE run_id = ? AND step = ? ORDER BY id", (run_id, step))
-        return [_decision(row) for row in rows]
+        return [decision_from_row(row) for row in rows]
 
     @reading
     def was_taken(self, c: sqlite3.Connection, run_id: int, step: int) -> bool:
@@ -237,7 +237,9 @@ class RunReader:
             "ORDER BY step, groups.id"
         )
         rows = c.execute(found, {"run": run_id})
-        return [(step, prompt, label, *_count(correct, rewards)) for step, prompt, label, correct, rewards in rows]
+        return [
+            (step, prompt, label, *count_correct(correct, rewards)) for step, prompt, label, correct, rewards in rows
+        ]
 
     @reading
     def load_samples_of(

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Between records and SQL: columns to records and records to columns."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from functools import lru_cache
 from typing import Any
 
 from harness.core.step_metrics import compute_kind
-from harness.store.rows import load_json
-from harness.store.writer import _dump
 from harness.types import (
     Action,
     CommandRecord,
@@ -50,7 +48,7 @@ def load_json(stored: Any) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _count(correct: str, rewards: str) -> tuple[int, int]:
+def count_correct(correct: str, rewards: str) -> tuple[int, int]:
     """Correct and judged completions of a group, of its two lists."""
     return sum(json.loads(correct)), sum(reward is not None for reward in json.loads(rewards))
 
@@ -61,13 +59,13 @@ def load_knobs(stored: str) -> Knobs:
 
 
 @lru_cache(maxsize=8)
-def _budget(spec: str) -> tuple[int, float | None]:
+def load_budget(spec: str) -> tuple[int, float | None]:
     budget = json.loads(spec).get("budget", {})
     return budget.get("steps", 0), budget.get("hours")
 
 
 def run_record(row: sqlite3.Row) -> RunRecord:
-    steps, hours = _budget(row["spec"])
+    steps, hours = load_budget(row["spec"])
     return RunRecord(**{name: row[name] for name in RUN_FIELDS}, budget_steps=steps, budget_hours=hours)
 
 
@@ -83,7 +81,7 @@ def command_record(row: sqlite3.Row) -> CommandRecord:
     return CommandRecord(number, Action(kind, load_json(changes), load_json(argument)), *rest)
 
 
-def _decision(row: Mapping[str, Any]) -> Decision:
+def decision_from_row(row: Mapping[str, Any]) -> Decision:
     changes = {name: change["to"] for name, change in load_json(row["changes"]).items()}
     return Decision(
         Action(row["action"], changes, load_json(row["argument"])),
@@ -101,30 +99,30 @@ def _decision(row: Mapping[str, Any]) -> Decision:
 
 
 @lru_cache(maxsize=8)
-def _dump_knobs(knobs: Knobs) -> str:
-    return _dump(asdict(knobs))
+def dump_knobs(knobs: Knobs) -> str:
+    return dump_json(asdict(knobs))
 
 
-def _finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """JSON has no NaN: a number that is none is stored as null."""
     return value if math.isfinite(value) else None
 
 
-def _group_row(step_id: int | None, group: Group, reward_range: tuple[float, float]) -> tuple[Any, ...]:
+def group_row(step_id: int | None, group: Group, reward_range: tuple[float, float]) -> tuple[Any, ...]:
     prompt, scores = group.prompt, [c.score for c in group.completions]
     return (
         step_id,
         prompt.id,
         prompt.label,
         compute_kind(group, reward_range),
-        _dump([score.reward for score in scores]),
+        dump_json([score.reward for score in scores]),
         # A list of whole numbers prints as the JSON that it is, in a third of the time.
         str([int(score.correct) for score in scores]),
         str([c.tokens for c in group.completions]),
     )
 
 
-def _sample_row(run_id: int, s: SampleRecord) -> tuple[Any, ...]:
+def sample_row(run_id: int, s: SampleRecord) -> tuple[Any, ...]:
     return run_id, s.step, s.kind, s.prompt, s.ground_truth, s.completion, s.reward, s.correct, s.reason
 
 
@@ -134,7 +132,7 @@ def load_metrics(stored: str) -> Metrics:
 
 
 @lru_cache(maxsize=8)
-def _bounds(stored: str) -> Mapping[str, tuple[float, float]]:
+def load_bounds(stored: str) -> Mapping[str, tuple[float, float]]:
     return {name: (low, high) for name, (low, high) in load_json(stored).items()}
 
 
@@ -147,3 +145,6 @@ def sample_record(row: sqlite3.Row) -> SampleRecord:
     """Of the fields of SampleRecord in their order."""
     step, kind, prompt, ground_truth, completion, reward, correct, reason = row
     return SampleRecord(step, kind, prompt, ground_truth, completion, reward, bool(correct), reason)
+
+
+dump_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode

@@ -10,15 +10,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.store.history import BUCKETS
 from harness.store.reader import COMMANDS, RunReader, count_waiting, load_checkpoints
 from harness.store.rows import (
     DECISION_COLUMNS,
     RUN_FIELDS,
-    _bounds,
     command_record,
     decision_record,
     evaluation_record,
+    load_bounds,
     load_json,
     load_knobs,
     load_metrics,
@@ -122,7 +121,7 @@ class SnapshotReader:
                 step=run["weights_step"],
                 steps_done=run["last_step"],
                 knobs=load_knobs(run["knobs"]),
-                bounds=_bounds(run["bounds"]),
+                bounds=load_bounds(run["bounds"]),
                 pins=frozenset(load_json(run["pins"])),
                 steps=tuple(self._steps),
                 decisions=self._decided,
@@ -240,3 +239,6 @@ def compute_paired_look(
     gained = sum(after[prompt] > before[prompt] for prompt in both)
     lost = sum(after[prompt] < before[prompt] for prompt in both)
     return PairedLook(before_step, after_step, len(both), gained, lost)
+
+
+BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"

@@ -6,9 +6,7 @@ What runs in every step goes to SQLite as text and tuples, the rest through SQLA
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import socket
 import sqlite3
 import time
@@ -35,10 +33,9 @@ from harness.core.knobs import describe
 from harness.core.liveness import boot_clock, identify, is_alive, refuse_running
 from harness.errors import InputError
 from harness.store.buckets import fold, rebuild
-from harness.store.connection import LOCK_WAIT_S
-from harness.store.opening import _begin
+from harness.store.connection import LOCK_WAIT_S, begin_writing
 from harness.store.reader import RunReader
-from harness.store.rows import _dump_knobs, _finite, _group_row, _sample_row
+from harness.store.rows import dump_json, dump_knobs, finite_or_none, group_row, sample_row
 from harness.store.schema import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
 from harness.types import (
     ENDED,
@@ -84,8 +81,6 @@ BEAT_WAIT_MS = 50
 LET_IN_S = 0.005
 """After each action that was queued: a program that queues many would take the lock again before anybody else, the
 run among them, sees it free."""
-MOMENTS = random.Random()
-"""Not the generator that steps are seeded with."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,7 +125,7 @@ class RunStore(RunReader):
             if connection is None:
                 connection = self._own.writing = self.engine.connect()
             sqlite = driver(connection)
-            _begin(sqlite)
+            begin_writing(sqlite)
             try:
                 yield connection
                 sqlite.execute("COMMIT")
@@ -274,8 +269,8 @@ class RunStore(RunReader):
                 now,
                 decision.source,
                 decision.action.kind,
-                _dump(decision.action.argument),
-                _dump(dict(changes)),
+                dump_json(decision.action.argument),
+                dump_json(dict(changes)),
                 decision.evidence,
                 decision.hypothesis,
                 decision.expected,
@@ -332,14 +327,14 @@ class RunStore(RunReader):
         hashes: Mapping[str, str] | None = None,
     ) -> None:
         """A step with its groups, samples and checkpoint row, in one transaction."""
-        metrics = {name: _finite(value) for name, value in record.metrics.items()}
-        knobs, reward = _dump_knobs(record.knobs), metrics.get("reward/mean")
+        metrics = {name: finite_or_none(value) for name, value in record.metrics.items()}
+        knobs, reward = dump_knobs(record.knobs), metrics.get("reward/mean")
         sqlite = driver(c)
         step_id = sqlite.execute(
-            ADD_STEP, (run_id, record.step, record.parent, time.time(), knobs, _dump(metrics), reward)
+            ADD_STEP, (run_id, record.step, record.parent, time.time(), knobs, dump_json(metrics), reward)
         ).lastrowid
-        sqlite.executemany(ADD_GROUP, [_group_row(step_id, group, reward_range) for group in groups])
-        sqlite.executemany(ADD_SAMPLE, [_sample_row(run_id, sample) for sample in samples])
+        sqlite.executemany(ADD_GROUP, [group_row(step_id, group, reward_range) for group in groups])
+        sqlite.executemany(ADD_SAMPLE, [sample_row(run_id, sample) for sample in samples])
         fold(c, run_id, record.step, metrics)
         if checkpoint is not None:
             _put_checkpoint(c, run_id, checkpoint, hashes or {})
@@ -380,7 +375,7 @@ class RunStore(RunReader):
         """The fixed sample prompts at ``step``, in place of an earlier look at the same weights."""
         fixed = (COMPLETION.c.run_id == run_id) & (COMPLETION.c.step == step) & (COMPLETION.c.kind == "fixed")
         c.execute(delete(COMPLETION).where(fixed))
-        driver(c).executemany(ADD_SAMPLE, [_sample_row(run_id, sample) for sample in samples])
+        driver(c).executemany(ADD_SAMPLE, [sample_row(run_id, sample) for sample in samples])
 
     @transaction
     def record_checkpoint(
@@ -474,8 +469,6 @@ def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
 
 # ---------------------------------------------------------------- records to rows
 
-_dump = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
-
 
 def _this_process() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "process": identify(os.getpid())}
@@ -534,7 +527,7 @@ def _begin_era(c: Connection, run_id: int, era: Mapping[str, Any]) -> None:
 
 
 def _set_lineage(c: Connection, run_id: int, weights_step: int, live: Sequence[int]) -> None:
-    chosen = {"run": run_id, "live": _dump(list(live))}
+    chosen = {"run": run_id, "live": dump_json(list(live))}
     for state, other, which in (("rolled_back", "live", "NOT IN"), ("live", "rolled_back", "IN")):
         driver(c).execute(
             f"UPDATE steps SET state = '{state}' WHERE run_id = :run AND state = '{other}' "

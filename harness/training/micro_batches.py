@@ -1,4 +1,4 @@
-"""TODO"""
+"""Cutting the rows of a step into micro-batches of like length."""
 
 from __future__ import annotations
 

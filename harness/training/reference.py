@@ -1,4 +1,4 @@
-"""TODO"""
+"""The initial policy that KL is measured against."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ from pools.arithmetic import generate
 from pools.pool import PromptPool
 from pools.table import PromptTable
 from rewards.solution import compute_reward
-from tests.builders import make_table
+from tests.support.builders import make_table
 
 POOLS = {"40/20/40": (0.4, 0.2, 0.4), "45/10/45": (0.45, 0.1, 0.45), "all frontier": (0.0, 1.0, 0.0)}
 ARMS = ("uniform", "frontier", "dynamic", "trl")

@@ -27,7 +27,7 @@ from policies.effects import EffectJudge
 from pools.arithmetic import generate
 from tests.benchmarks import gym_rewards
 from tests.benchmarks.frontier import carries
-from tests.builders import make_table
+from tests.support.builders import make_table
 
 STEPS = 40
 WARM_START = WarmstartSpec(examples=2000, steps=400, batch=32, learning_rate=3e-3)

@@ -21,7 +21,7 @@ import numpy as np
 from harness.types import Completion, Group, Score
 from pools.pool import PromptPool
 from pools.sampler import SAMPLERS
-from tests.builders import make_prompt, make_table
+from tests.support.builders import make_prompt, make_table
 
 SEEN = 20_000
 STEPS, PER_STEP, GROUP_SIZE = 100, 16, 8

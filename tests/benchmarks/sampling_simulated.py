@@ -34,7 +34,7 @@ import numpy as np
 from harness.types import Completion, Group, Prompt, Sampler, Score
 from pools.pool import PromptPool
 from pools.table import PromptTable
-from tests.builders import make_prompt, make_table
+from tests.support.builders import make_prompt, make_table
 
 PROMPTS, STEPS, PER_STEP, GROUP_SIZE = 800, 240, 16, 8
 OWN_RATE = 0.1

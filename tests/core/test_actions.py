@@ -5,7 +5,7 @@ import pytest
 from harness.core.actions import USAGE, check_action, parse_action
 from harness.errors import HarnessError, InputError
 from harness.types import Action
-from tests.builders import make_checkpoint, make_snapshot
+from tests.support.builders import make_checkpoint, make_snapshot
 
 
 @pytest.mark.parametrize(

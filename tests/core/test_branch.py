@@ -19,7 +19,7 @@ from harness.run.replay import find_difference, plan_replay
 from harness.run.resume import resume_run
 from harness.run.runner import Run
 from harness.types import Action, DecisionRecord, Knobs
-from tests.harness.test_faults import REWARD, Start, start  # noqa: F401
+from tests.run.test_faults import REWARD, Start, start  # noqa: F401
 
 ASKED = Action("branch", argument="2 learning_rate=0.01 temperature=0.9,max_tokens=20")
 

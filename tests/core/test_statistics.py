@@ -12,7 +12,7 @@ from harness.core.statistics import (
     compute_wilson,
     describe_interval,
 )
-from tests.builders import make_look
+from tests.support.builders import make_look
 
 
 def test_the_unpaired_interval_is_that_of_the_paper() -> None:

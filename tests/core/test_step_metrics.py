@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.core.step_metrics import compute_kind, compute_signal, reason_of, select_samples
 from harness.types import Completion, Group, Score
-from tests.builders import make_completion, make_group, make_prompt
+from tests.support.builders import make_completion, make_group, make_prompt
 
 UNIT = (0.0, 1.0)
 

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from harness.monitoring.alerts import LONGEST, SILENT_S, Alert, build_message, build_test_message, find_alerts
 from harness.types import EventRecord, Snapshot
 from harness.views.summary import GOOD_MIXED, POOR_MIXED, RECENT, is_it_stuck
-from tests.builders import make_decision_record, make_look, make_run_record, make_snapshot, make_step, make_steps
+from tests.support.builders import (
+    make_decision_record,
+    make_look,
+    make_run_record,
+    make_snapshot,
+    make_step,
+    make_steps,
+)
 
 
 def alerts(s: Snapshot, told: tuple[Alert, ...] = (), *, alive: bool = True, age: float = 0.0) -> list[Alert]:

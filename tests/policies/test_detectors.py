@@ -13,7 +13,7 @@ import pytest
 
 from harness.types import EventRecord, Finding, Knobs, PairedLook, Snapshot, StepRecord
 from policies.detectors import DETECTORS, KINDS, STILL_STEPS, detect
-from tests.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
+from tests.support.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
 
 ASSETS = Path(__file__).parent.parent / "assets"
 UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05}

@@ -10,7 +10,14 @@ import pytest
 from harness.types import DecisionRecord, Knobs, PairedLook, Snapshot, StepRecord, Verdict
 from policies.effects import AFTER, LOOK_WITHIN, EffectJudge, Expectation, parse_expected
 from policies.question import build_tool
-from tests.builders import make_change, make_checkpoint, make_decision_record, make_look, make_snapshot, make_step
+from tests.support.builders import (
+    make_change,
+    make_checkpoint,
+    make_decision_record,
+    make_look,
+    make_snapshot,
+    make_step,
+)
 
 MIXED = "group/mixed_rate"
 

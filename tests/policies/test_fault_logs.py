@@ -17,7 +17,7 @@ import pytest
 from harness.types import Action, EvaluationRecord, Knobs, PairedLook, Snapshot, StepRecord
 from policies.detectors import detect
 from policies.rules import RulesPolicy
-from tests.builders import make_checkpoint, make_snapshot
+from tests.support.builders import make_checkpoint, make_snapshot
 
 LOGS = Path(__file__).parent.parent / "assets" / "fault-gym.json"
 WIDE = {"temperature": (0.1, 3.0)}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from policies.fixed import FixedPolicy
-from tests.builders import make_snapshot, make_steps
+from tests.support.builders import make_snapshot, make_steps
 
 
 @pytest.mark.parametrize("metrics", [{}, {"group/unsolved_rate": 1.0}, {"group/solved_rate": 1.0}, {"kl/mean": 9.0}])

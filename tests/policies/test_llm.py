@@ -20,7 +20,7 @@ from harness.llm.client import Fault, MessagesApi, Reply
 from harness.types import Action, Asked, Decision, Finding, Knobs, SampleRecord, Snapshot
 from policies.llm import LlmPolicy, Prices, Unusable, _check_form
 from policies.question import ACTIONS, build_question, build_tool, quote
-from tests.builders import (
+from tests.support.builders import (
     make_change,
     make_checkpoint,
     make_decision_record,
@@ -30,7 +30,7 @@ from tests.builders import (
     make_snapshot,
     make_steps,
 )
-from tests.messages_server import (
+from tests.support.messages_server import (
     GOOD,
     Handler,
     Server,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from harness.types import Action, Decision
 from policies.replay import ReplayPolicy
-from tests.builders import make_snapshot, make_steps
+from tests.support.builders import make_snapshot, make_steps
 
 
 def test_it_repeats_what_was_decided_and_goes_on_where_nothing_was() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pools.outlook import compute_mixed_rate
 from pools.pool import PromptPool
 from tests.benchmarks import sampling_simulated as simulated
-from tests.builders import make_group, make_prompt, make_table
+from tests.support.builders import make_group, make_prompt, make_table
 
 parameters = st.floats(0.01, 50)
 group_sizes = st.integers(2, 64)

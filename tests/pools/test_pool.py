@@ -15,7 +15,7 @@ from harness.types import Group, Prompt, Sampler
 from pools.pool import PromptPool
 from pools.sampler import CANDIDATES, MOST_DRAWN, REST, SAMPLERS
 from pools.splits import split_prompts
-from tests.builders import make_group, make_prompt, make_table
+from tests.support.builders import make_group, make_prompt, make_table
 
 LABELS = ("easy", "medium", "hard")
 AIM: dict[str, Any] = {"focus": None, "group_size": 8}

@@ -14,7 +14,7 @@ from harness.types import Prompt
 from pools.sources import load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
 from pools.table import PromptTable
-from tests.builders import make_prompt, make_table
+from tests.support.builders import make_prompt, make_table
 
 SIZES = {"probe": 5, "dev": 10, "test": 15}
 PROMPTS = make_table([make_prompt(f"p{i}") for i in range(100)])

@@ -29,9 +29,9 @@ from rewards.code import (
 )
 from rewards.contract import RewardDescription
 from rewards.worker import RewardWorker
-from tests.builders import make_prompt
 from tests.rewards.humaneval import convert, load_rows, to_python
 from tests.rewards.programs import ADD, DOUBLE, calls, fence, judge, runs
+from tests.support.builders import make_prompt
 
 ROOT = Path(__file__).parent.parent.parent
 RIGHT = Score(1.0, True, "right", {"cases": 1.0})

@@ -22,7 +22,7 @@ from rewards.contract import (
     sources_of,
     to_score,
 )
-from tests.builders import make_prompt
+from tests.support.builders import make_prompt
 
 PROMPTS = [make_prompt("a", ground_truth="1"), make_prompt("b", ground_truth="2"), make_prompt("c", ground_truth="3")]
 TEXTS = ["1", "x", "3"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rewards.contract import RewardDescription, load_reward
 from rewards.length import FREE, LIMIT, MOST, compute_reward, score
-from tests.builders import make_prompt
+from tests.support.builders import make_prompt
 
 
 def test_it_falls_from_most_to_nothing() -> None:

@@ -22,7 +22,7 @@ from harness.types import Prompt, Score, Scorer
 from rewards import worker as module
 from rewards.contract import RewardDescription, load_reward
 from rewards.worker import RewardWorker
-from tests.builders import make_prompt
+from tests.support.builders import make_prompt
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 0.3

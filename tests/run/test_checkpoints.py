@@ -8,7 +8,7 @@ import pytest
 from harness.errors import Refused
 from harness.run.checkpoints import Checkpoints, is_intact, read_state, write_folder
 from harness.store.writer import RunStore
-from tests.builders import create_run, make_evaluation, make_store
+from tests.support.builders import create_run, make_evaluation, make_store
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from harness.run.resume import resume_run
 from harness.store.opening import open_store
 from harness.store.writer import RunStore
 from harness.types import Action
-from tests.harness.test_llm_run import KEY, review, start
-from tests.messages_server import Server, error, good, text
+from tests.run.test_llm_run import KEY, review, start
+from tests.support.messages_server import Server, error, good, text
 
 Grpo = Callable[..., tuple[int, str, str]]
 

@@ -9,7 +9,7 @@ from harness.store.buckets import LIMIT, compute_width, fold, rebuild
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Bucket
-from tests.builders import create_run, make_store, record_step
+from tests.support.builders import create_run, make_store, record_step
 
 METRIC = "reward/mean"
 

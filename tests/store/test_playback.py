@@ -10,7 +10,7 @@ from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from harness.views.terminal.frame import Look, render
-from tests.builders import create_run, make_evaluation, make_store, record_step
+from tests.support.builders import create_run, make_evaluation, make_store, record_step
 
 
 @pytest.fixture

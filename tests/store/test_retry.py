@@ -29,8 +29,8 @@ from harness.store.snapshot import SnapshotReader
 from harness.views.review import build_review
 from harness.views.terminal.lines import follow
 from tests.benchmarks.step_cost import Bench, build
-from tests.builders import create_run, make_store
 from tests.conftest import Program
+from tests.support.builders import create_run, make_store
 
 HOLD = """
 import sqlite3, sys, time

@@ -38,7 +38,7 @@ from harness.store.writer import RunStore
 from harness.types import Action, Asked, Decision, Example, Knobs, PairedLook, Verdict
 from harness.views.review import build_review
 from tests.benchmarks.step_cost import build
-from tests.builders import (
+from tests.support.builders import (
     HEALTHY,
     create_run,
     make_checkpoint,

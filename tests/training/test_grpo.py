@@ -262,7 +262,7 @@ from harness.models.runtime import prepare_process
 from harness.config.schema import TrainerSpec
 from harness.training.grpo import StepTrainer
 from harness.types import Knobs
-from tests.harness.test_trainer import DigitScorer, PROMPTS, tiny, weights
+from tests.training.test_grpo import DigitScorer, PROMPTS, tiny, weights
 
 prepare_process(1)
 loaded = tiny()

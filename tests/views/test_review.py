@@ -16,7 +16,7 @@ from harness.store.history import load_history
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from harness.views.review import build_review, find_bottleneck
-from tests.builders import (
+from tests.support.builders import (
     HEALTHY,
     create_run,
     make_change,

@@ -8,7 +8,7 @@ import pytest
 
 from harness.types import EvaluationRecord
 from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck
-from tests.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
+from tests.support.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
 
 MEASURED = (
     "completion/truncated_rate 0.5 -> 0.02, -0.48 [-0.6, -0.36] against the forecast, steps 5-9 after 1-4; "

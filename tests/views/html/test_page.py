@@ -19,8 +19,8 @@ from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from harness.views.comparison import build_comparison
 from harness.views.html.page import render_comparison
-from tests.builders import create_run, make_checkpoint, make_evaluation, make_store, record_step
-from tests.nights import HOSTILE, record_night
+from tests.support.builders import create_run, make_checkpoint, make_evaluation, make_store, record_step
+from tests.support.nights import HOSTILE, record_night
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from harness.errors import InputError
 from harness.types import Action, CommandRecord, Snapshot
 from harness.views.terminal.controls import ASKS, VERBS, Hands
-from tests.builders import make_run_record, make_sample, make_snapshot, make_steps
+from tests.support.builders import make_run_record, make_sample, make_snapshot, make_steps
 
 RUNNING = make_snapshot(make_steps(20), run=make_run_record(last_step=20))
 PAUSED = replace(RUNNING, run=make_run_record(last_step=20, status="paused"))

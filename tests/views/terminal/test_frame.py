@@ -13,7 +13,7 @@ from rich.console import Console
 from harness.core.formatting import clean
 from harness.types import Action, Bucket, CommandRecord, EventRecord, Knobs, Metrics, Snapshot, StepRecord
 from harness.views.terminal.frame import HELP, SCREENS, Look, render
-from tests.builders import (
+from tests.support.builders import (
     HEALTHY,
     make_change,
     make_checkpoint,

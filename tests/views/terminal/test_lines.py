@@ -13,7 +13,7 @@ from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, EventRecord, Knobs
 from harness.views.terminal.lines import PlainLines, follow
-from tests.builders import (
+from tests.support.builders import (
     create_run,
     make_change,
     make_decision_record,

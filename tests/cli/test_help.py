@@ -19,7 +19,7 @@ from harness.cli.app import app, main
 from harness.core.formatting import format_ago
 from harness.errors import InputError
 from tests import cli_doc, spec_doc
-from tests.builders import create_run, make_store
+from tests.support.builders import create_run, make_store
 
 Tab = Callable[..., list[str]]
 

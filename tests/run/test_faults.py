@@ -26,8 +26,8 @@ from harness.store.opening import open_store
 from harness.types import Action, Decision
 from harness.views.review import build_review
 from policies.rules import RulesPolicy
-from tests.builders import create_run
 from tests.conftest import MINI, Program
+from tests.support.builders import create_run
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
 Start = Callable[..., Run]

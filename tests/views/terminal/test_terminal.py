@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.builders import create_run, make_store, record_step
 from tests.conftest import Program
-from tests.terminal import Terminal
+from tests.support.builders import create_run, make_store, record_step
+from tests.support.terminal import Terminal
 
 Open = Callable[..., Terminal]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Evaluation, Example, Knobs
-from tests.builders import (
+from tests.support.builders import (
     create_run,
     make_checkpoint,
     make_completion,

@@ -1,4 +1,4 @@
-"""Exports a frame of the dashboard as SVG: python -m tests.picture RUN docs/live.svg [--size 120x40] [--step 40]"""
+"""Exports a frame of the dashboard as SVG: python -m tests.support.picture RUN docs/live.svg [--size 120x40] [--step 40]"""
 
 from __future__ import annotations
 

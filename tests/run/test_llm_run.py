@@ -18,9 +18,9 @@ from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.types import Action
 from harness.views.review import build_review
-from tests.builders import create_run
 from tests.conftest import MINI
-from tests.messages_server import Server, call, cut, error, good, hang, message, text
+from tests.support.builders import create_run
+from tests.support.messages_server import Server, call, cut, error, good, hang, message, text
 
 KEY = "sk-ant-api03-NobodyMaySeeThis-0123456789"
 

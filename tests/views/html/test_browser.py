@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from harness.commands.report import write_comparison, write_report
-from tests.builders import create_run, make_store
-from tests.nights import record_night
+from tests.support.builders import create_run, make_store
+from tests.support.nights import record_night
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
