@@ -30,14 +30,14 @@ def check(
 
       grpo check my.toml --set pool.source=new.jsonl
     """
-    from harness.checks.gate import check_spec
-    from harness.checks.inputs import check_inputs
+    from harness.checks.gate import check_references
+    from harness.checks.inputs import prepare_inputs
     from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
-    splits, _ = check_inputs(checked)
+    inputs = prepare_inputs(checked)
     with Console(stderr=True).status("checking") as status:
-        found = check_spec(checked, splits, lambda phase, done, total: status.update(f"{phase} {done}/{total}"))
+        found = check_references(inputs, lambda phase, done, total: status.update(f"{phase} {done}/{total}"))
     if as_json:
         failures = [asdict(failure) for failure in found.failures]
         document = {"rows": found.rows, "passed": found.passed, "reasons": dict(found.reasons), "failures": failures}
@@ -65,15 +65,15 @@ def preflight(
 
       grpo preflight --set reward.function=my_reward.py:judge
     """
-    from harness.checks.gate import check_sandbox, preflight_spec
-    from harness.checks.inputs import check_inputs
+    from harness.checks.gate import check_sandbox, preflight_inputs
+    from harness.checks.inputs import prepare_inputs
     from harness.checks.preflight import to_rows
     from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
-    splits, _ = check_inputs(checked)
-    check_sandbox(checked, splits)
-    report = preflight_spec(checked, splits)
+    inputs = prepare_inputs(checked)
+    check_sandbox(inputs)
+    report = preflight_inputs(inputs)
     if as_json:
         print(json.dumps(report.to_json()))
     else:

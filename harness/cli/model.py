@@ -135,11 +135,11 @@ def probe(
 
       grpo probe my.toml --prompts 100 --set model.name=./my-model
     """
-    from harness.checks.inputs import check_inputs
+    from harness.checks.inputs import prepare_inputs
     from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, set_ or [])
-    check_inputs(checked)  # before torch is loaded
+    prepare_inputs(checked)  # before torch is loaded
     from harness.checks.probe import compute_probe, judge
     from harness.cli.tables import render_probe
     from harness.commands.evaluate import load_start, probe_start

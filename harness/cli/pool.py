@@ -117,13 +117,13 @@ def build(
 
       grpo pool build next.jsonl --spec my.toml --model night-1 --checkpoint best --size 2000
     """
-    from harness.checks.inputs import check_inputs
+    from harness.checks.inputs import prepare_inputs
     from harness.commands.jsonl import check_place
     from harness.config.load import load_spec
 
     check_place(out_file)
     checked, _ = load_spec(spec, set_ or [])
-    check_inputs(checked)
+    prepare_inputs(checked)
     store = None
     if model is not None:
         model, store = match_model(model, db, out)

@@ -8,7 +8,6 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -17,10 +16,8 @@ import torch
 from harness.config.load import parse_spec
 from harness.errors import InputError, RunFailed
 from harness.run.heartbeat import Pulse
-from harness.run.resume import resume_run
 from harness.run.runner import Run
 from harness.run.session import Session
-from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.store.opening import open_store
 from harness.types import Action, Decision
@@ -28,6 +25,7 @@ from harness.views.review import build_review
 from policies.rules import RulesPolicy
 from tests.conftest import MINI, Program
 from tests.support.builders import create_run
+from tests.support.runs import resume_run, start_run
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
 Start = Callable[..., Run]
@@ -41,7 +39,7 @@ def start(tmp_path: Path) -> Start:
         tree["policy"] = {"kind": "fixed"}
         for section, fields in changes.items():
             tree[section] = tree.get(section, {}) | fields
-        return start_run(parse_spec(tree), "s", Event())
+        return start_run(parse_spec(tree), "s")
 
     return start
 
@@ -189,7 +187,7 @@ def judged(start: Start, tmp_path: Path) -> Run:
 
 
 def again(run: Run, *overrides: str, accepted: tuple[str, ...] = ()) -> Run:
-    return resume_run(run.store, run.name, Event(), overrides=["budget.steps=9", *overrides], accepted=accepted)
+    return resume_run(run.store, run.name, overrides=["budget.steps=9", *overrides], accepted=accepted)
 
 
 def test_a_changed_reward_is_refused_when_silent_and_begins_an_era_when_said(judged: Run, tmp_path: Path) -> None:

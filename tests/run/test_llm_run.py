@@ -5,22 +5,20 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
 
 from harness.config.load import parse_spec
 from harness.errors import InputError
-from harness.run.resume import resume_run
 from harness.run.runner import Run
-from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.types import Action
 from harness.views.review import build_review
 from tests.conftest import MINI
 from tests.support.builders import create_run
 from tests.support.messages_server import Server, call, cut, error, good, hang, message, text
+from tests.support.runs import resume_run, start_run
 
 KEY = "sk-ant-api03-NobodyMaySeeThis-0123456789"
 
@@ -30,7 +28,7 @@ def start(folder: Path, *, name: str = "night", seed: int = 0, **sections: dict[
     tree |= {"warmstart": {"steps": 0}, "policy": {"kind": "llm"}}
     for section, fields in sections.items():
         tree[section] = tree.get(section, {}) | fields
-    return start_run(parse_spec(tree), name, Event())
+    return start_run(parse_spec(tree), name)
 
 
 def review(run: Run) -> dict[str, Any]:
@@ -105,7 +103,7 @@ def test_a_resumed_run_asks_nothing_twice_and_counts_what_was_spent(tmp_path: Pa
     before = review(run)
     assert [d["step"] for d in before["decisions"] if d["source"] == "llm"] == [2, 4]
     run.store.update_run(run.run_id, pid=2**22 + 1, process="")  # as if that process were dead
-    again = resume_run(run.store, run.name, Event())
+    again = resume_run(run.store, run.name)
     again.drive()
     after = review(again)
     assert len(server.requests) == 2, "0.007 USD were spent with the second"

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -15,12 +14,12 @@ import pytest
 from harness.cli.app import main
 from harness.errors import InputError
 from harness.run.replay import find_difference, plan_replay
-from harness.run.resume import resume_run
 from harness.store.opening import open_store
 from harness.store.writer import RunStore
 from harness.types import Action
 from tests.run.test_llm_run import KEY, review, start
 from tests.support.messages_server import Server, error, good, text
+from tests.support.runs import resume_run
 
 Grpo = Callable[..., tuple[int, str, str]]
 
@@ -53,7 +52,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
         controller._boundary()
         run.interrupted.set()
         assert controller.run() == ("stopped", "interrupted")
-        controller = resume_run(run.store, run.name, Event()).build_controller()
+        controller = resume_run(run.store, run.name).build_controller()
         controller._boundary()
         command(("pause", {}, None))
         command(("rollback", {}, 5), ("evaluate", {}, None), ("rollback", {}, 4))
