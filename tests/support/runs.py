@@ -1,0 +1,39 @@
+"""Small runs within this process, of the real model, trainer and store."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from harness.config.load import parse_spec
+from harness.run.runner import Run
+from harness.run.start import start_run
+from harness.store.history import load_history
+from harness.views.review import build_review
+from tests.support.program import MINI
+
+KEY = "sk-ant-api03-NobodyMaySeeThis-0123456789"
+"""Of an API that a scripted server speaks."""
+REWARD = "def reward(completion, ground_truth):\n    return {value}\n"
+"""A reward in a file of its own."""
+
+
+def start_mini(folder: Path, *, name: str = "s", seed: int = 0, **sections: dict[str, Any]) -> Run:
+    """Create the mini run without a warm start, under the policy ``fixed``, or as ``sections`` say."""
+    tree = tomllib.loads(MINI) | {"name": name, "seed": seed, "output": {"dir": str(folder)}}
+    tree |= {"warmstart": {"steps": 0}, "policy": {"kind": "fixed"}}
+    for section, fields in sections.items():
+        tree[section] = tree.get(section, {}) | fields
+    return start_run(parse_spec(tree), name, Event())
+
+
+def start_night(folder: Path, *, name: str = "night", **sections: Any) -> Run:
+    """Create the same under the policy ``llm``."""
+    return start_mini(folder, name=name, **{"policy": {"kind": "llm"}, **sections})
+
+
+def review(run: Run) -> dict[str, Any]:
+    """Build the document of ``grpo review --json``."""
+    return build_review(load_history(run.store, run.name))
