@@ -17,8 +17,7 @@ from harness.run.controller import Controller
 from harness.run.replay import find_difference, plan_replay
 from harness.run.runner import Run
 from harness.types import Action, DecisionRecord, Knobs
-from tests.run.test_faults import REWARD, Start, start  # noqa: F401
-from tests.support.runs import resume_run
+from tests.support.runs import REWARD, resume_run, start_mini
 
 ASKED = Action("branch", argument="2 learning_rate=0.01 temperature=0.9,max_tokens=20")
 
@@ -118,11 +117,11 @@ def test_an_open_branch_survives_json() -> None:
 
 
 @pytest.fixture
-def run(start: Start, tmp_path: Path) -> Run:  # noqa: F811
+def run(tmp_path: Path) -> Run:
     """Its reward differs within every group of an untrained model, so that each step updates; four steps are taken."""
     (tmp_path / "odd.py").write_text(REWARD.format(value="sum(map(ord, completion)) % 7 / 6"))
-    return start(
-        reward={"function": f"{tmp_path}/odd.py:reward"}, budget={"steps": 12}, checkpoint={"every": 100},
+    return start_mini(
+        tmp_path, reward={"function": f"{tmp_path}/odd.py:reward"}, budget={"steps": 12}, checkpoint={"every": 100},
         evaluate={"every": 100}, knobs={"learning_rate": 1e-3},
     )  # fmt: skip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +13,13 @@ import pytest
 from rich.console import Console
 
 from harness.cli.tables import render_review
-from harness.config.load import parse_spec
 from harness.core.liveness import RESTARTED
 from harness.run.controller import Controller
 from harness.run.runner import Run
 from harness.run.session import Session
 from harness.store.history import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
-from harness.views.review import build_review
-from tests.conftest import MINI
-from tests.support.runs import resume_run, start_run
+from tests.support.runs import resume_run, review, start_mini
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
 
@@ -34,9 +30,7 @@ def by_hand(kind: Any, argument: Any = None, **changes: Any) -> Decision:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    tree = tomllib.loads(MINI) | {"name": "s", "output": {"dir": str(tmp_path)}, "warmstart": {"steps": 0}}
-    tree["policy"] = {"kind": "fixed"}
-    run = start_run(parse_spec(tree), "s")
+    run = start_mini(tmp_path)
     yield run
     run.store.close()
 
@@ -50,10 +44,6 @@ def controller(run: Run) -> Controller:
 def session(controller: Controller) -> Session:
     controller.session.ask()
     return controller.session
-
-
-def review(run: Run) -> dict[str, Any]:
-    return build_review(load_history(run.store, run.name))
 
 
 def test_the_start_is_measured_and_saved_before_the_first_step(session: Session, run: Run) -> None:
