@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from harness.checks.inputs import Splits, build_reward, describe_reward, time_limit
-from harness.checks.preflight import Outcome, Report, Reward, describe, run_preflight
+from harness.checks.preflight import Outcome, Report, RewardProbe, describe, run_preflight
 from harness.checks.references import find_writer, judge_references
 from harness.config.schema import RunSpec
 from harness.errors import InputError, RunFailed
@@ -114,7 +114,7 @@ def preflight_spec(spec: RunSpec, splits: Splits) -> Report:
         ]
         return run_preflight(
             _mix(splits),
-            Reward(
+            RewardProbe(
                 judge=workers[0].score,
                 elsewhere=workers[1].score,
                 range=spec.reward.range,

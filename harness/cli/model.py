@@ -55,7 +55,7 @@ def evaluate(
       grpo eval ./my-model --spec arithmetic
     """
     model, store = match_model(model, db, out)
-    from harness.commands.evaluate import load_target, measure
+    from harness.commands.targets import load_target, measure
 
     target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
     console = Console(stderr=True)
@@ -104,7 +104,7 @@ def sample(
       grpo sample latest --prompt "12+34=" -n 4 --temperature 1
     """
     model, store = match_model(model, db, out)
-    from harness.commands.evaluate import load_target, take_samples
+    from harness.commands.targets import load_target, take_samples
 
     target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
     rows = take_samples(target, prompt, n=n, temperature=temperature, seed=seed)
@@ -142,7 +142,7 @@ def probe(
     check_inputs(checked)  # before torch is loaded
     from harness.checks.probe import compute_probe, judge
     from harness.cli.tables import render_probe
-    from harness.commands.evaluate import load_start, probe_start
+    from harness.commands.targets import load_start, probe_start
 
     console = Console(stderr=True)
     with console.status(f"loading {checked.model.name}") as status:
@@ -189,7 +189,7 @@ def export(
     folder = to or Path(f"{name}-{checkpoint}")
     if folder.exists():
         raise InputError(f"--to: {folder} exists already; choose another")
-    from harness.commands.export import export_run
+    from harness.commands.model_export import export_run
 
     say(f"exporting {checkpoint} of {name} ...", as_json=False)
     target = export_run(store, name, checkpoint, folder, adapter=adapter)

@@ -25,7 +25,7 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from harness.commands.evaluate import Target
+    from harness.commands.targets import Target
     from harness.config.schema import RunSpec
     from harness.store.writer import RunStore
     from harness.types import Progress
@@ -223,7 +223,7 @@ def _load(spec: RunSpec, model: str | None, checkpoint: str, store: RunStore | N
     """The model to roll out with, under ``spec``."""
     from dataclasses import replace
 
-    from harness.commands.evaluate import load_start, load_target
+    from harness.commands.targets import load_start, load_target
 
     if model is None:
         return load_start(spec, progress)

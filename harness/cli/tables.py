@@ -10,7 +10,7 @@ from rich.console import Group as Rows
 from rich.table import Table
 from rich.text import Text
 
-from harness.checks.probe import BINS, Probe, Verdict
+from harness.checks.probe import BINS, Probe, Suitability
 from harness.commands.pool_report import CLASSES, PoolView, Shown
 from harness.core.formatting import clean, format_ago, format_changes, format_duration
 from harness.core.paths import best_link
@@ -232,7 +232,7 @@ def _short(text: str, most: int) -> str:
     return plain if len(plain) <= most else plain[: most - 3] + "..."
 
 
-def render_probe(probe: Probe, knobs: Knobs, verdict: Verdict, advice: str) -> RenderableType:
+def render_probe(probe: Probe, knobs: Knobs, verdict: Suitability, advice: str) -> RenderableType:
     """For the terminal."""
     table = Table.grid(padding=(0, 1))
     edges = ["never", *(f"{i / BINS:.0%} to {(i + 1) / BINS:.0%}" for i in range(BINS)), "always"]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from harness.checks.inputs import build_reward, build_splits
-from harness.commands.evaluate import Target, take_groups
 from harness.commands.jsonl import check_place, write_lines
+from harness.commands.targets import Target, take_groups
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
 from harness.types import Group, Progress

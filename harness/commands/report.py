@@ -36,9 +36,9 @@ def write_comparison(store: RunReader, names: Sequence[str], file: Path) -> None
     check_file(file)
     histories = [load_history(store, name, whole_run=False) for name in names]
     specs = [store.load_run(history.run.id)["spec"] for history in histories]
-    from harness.views.html.page import render_comparison
+    from harness.views.html.page import render_comparison_page
 
-    _write(file, render_comparison(build_comparison(histories, specs), histories))
+    _write(file, render_comparison_page(build_comparison(histories, specs), histories))
 
 
 def check_file(file: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from harness.checks.gate import check_spec, pass_gate, preflight_spec
 from harness.checks.inputs import build_splits
-from harness.checks.preflight import Report, Reward, describe, run_preflight
+from harness.checks.preflight import Report, RewardProbe, describe, run_preflight
 from harness.checks.references import find_writer
 from harness.config.load import load_spec, parse_spec
 from harness.config.schema import RunSpec
@@ -32,7 +32,7 @@ def look(function: Any, rows: list[Prompt] = ROWS, **values: Any) -> Report:
         return [Score(s.reward, s.correct or s.reward == 1.0, s.reason, {}, s.error) for s in scores]
 
     options = {"judge": judge, "elsewhere": judge, "range": (0.0, 1.0), "time_limit": 10.0} | values
-    return run_preflight(rows, Reward(**options))
+    return run_preflight(rows, RewardProbe(**options))
 
 
 def levels(report: Report) -> dict[str, str]:

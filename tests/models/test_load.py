@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from harness.commands.evaluate import load_target, measure
+from harness.commands.targets import load_target, measure
 from harness.config.load import parse_spec
 from harness.config.schema import LoraSpec, ModelSpec
 from harness.errors import InputError
