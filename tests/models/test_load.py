@@ -87,7 +87,7 @@ def test_a_chat_model_is_tuned_resumed_and_evaluated_alike(spec: dict[str, Any],
     assert review["signal"]["errored_rate"] == 0.0
 
     target = load_target("chat", checkpoint="final", spec=None, store=run.store)
-    assert measure(target, "test", no_progress)[0]["accuracy"] == review["heldout"]["final"]
+    assert measure(target, "test", no_progress).accuracy == review["heldout"]["final"]
 
     again = resume_run(run.store, "chat", Event(), overrides=["budget.steps=5"])
     assert again.drive()[0] == "finished"
