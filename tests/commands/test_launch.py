@@ -11,7 +11,7 @@ import pytest
 from harness import commands
 from harness.commands.launch import prepare_resume, prepare_run
 from harness.errors import InputError
-from tests.conftest import MINI
+from tests.support.program import MINI
 
 COUNTED = """
 from pathlib import Path

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from harness.commands.evaluate import load_target, measure
+from harness.commands.targets import load_target, measure
 from harness.config.load import parse_spec
 from harness.config.schema import LoraSpec, ModelSpec
 from harness.errors import InputError
@@ -85,7 +85,7 @@ def test_a_chat_model_is_tuned_resumed_and_evaluated_alike(spec: dict[str, Any],
     assert review["signal"]["errored_rate"] == 0.0
 
     target = load_target("chat", checkpoint="final", spec=None, store=run.store)
-    assert measure(target, "test", no_progress)[0]["accuracy"] == review["heldout"]["final"]
+    assert measure(target, "test", no_progress).accuracy == review["heldout"]["final"]
 
     again = resume_run(run.store, "chat", overrides=["budget.steps=5"])
     assert again.drive()[0] == "finished"
