@@ -14,15 +14,15 @@ database; each function loads what it needs.
 
 from harness.commands import pool
 from harness.commands.checks import alert_test, check, doctor, preflight
+from harness.commands.launch import branch, prepare_resume, prepare_run, replay
 from harness.commands.live import act
 from harness.commands.model import evaluate, export, probe, sample
 from harness.commands.report import compare, list_runs, review
 
-# run, resume, replay, branch: from harness.commands.launch
-
 __all__ = [
     "act",
     "alert_test",
+    "branch",
     "check",
     "compare",
     "doctor",
@@ -31,7 +31,10 @@ __all__ = [
     "list_runs",
     "pool",
     "preflight",
+    "prepare_resume",
+    "prepare_run",
     "probe",
+    "replay",
     "review",
     "sample",
 ]

@@ -42,26 +42,25 @@ def check(spec: str | None = None, *, overrides: Sequence[str] = (), progress: P
 
     ``spec`` is a recipe or a file, ``overrides`` are ``section.field=value``. Raises InputError.
     """
-    from harness.checks.gate import check_spec
-    from harness.checks.inputs import check_inputs
+    from harness.checks.gate import check_references
+    from harness.checks.inputs import prepare_inputs
     from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, overrides)
-    splits, _ = check_inputs(checked)
-    found = check_spec(checked, splits, progress)
+    found = check_references(prepare_inputs(checked), progress)
     return Checked(found.rows, found.passed, dict(found.reasons), tuple(found.failures))
 
 
 def preflight(spec: str | None = None, *, overrides: Sequence[str] = ()) -> Report:
     """Try a spec's reward on a sample of the pool: every check passes, warns or fails. Raises InputError."""
-    from harness.checks.gate import check_sandbox, preflight_spec
-    from harness.checks.inputs import check_inputs
+    from harness.checks.gate import check_sandbox, preflight_inputs
+    from harness.checks.inputs import prepare_inputs
     from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, overrides)
-    splits, _ = check_inputs(checked)
-    check_sandbox(checked, splits)
-    return preflight_spec(checked, splits)
+    inputs = prepare_inputs(checked)
+    check_sandbox(inputs)
+    return preflight_inputs(inputs)
 
 
 def doctor(*, db: str | None = None, out: str = "runs") -> tuple[MachineCheck, ...]:

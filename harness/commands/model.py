@@ -97,11 +97,11 @@ def probe(
 
     Raises InputError.
     """
-    from harness.checks.inputs import check_inputs
+    from harness.checks.inputs import prepare_inputs
     from harness.config.load import load_spec
 
     checked, _ = load_spec(spec, overrides)
-    check_inputs(checked)  # before torch is loaded
+    prepare_inputs(checked)  # before torch is loaded
     from harness.checks.probe import compute_probe, judge
     from harness.commands.targets import load_start, probe_start
 

@@ -68,12 +68,12 @@ def build(
     prompts. What was rolled out until an interruption is in ``FILE.part``; the same call takes that up. Raises
     InputError.
     """
-    from harness.checks.inputs import check_inputs
+    from harness.checks.inputs import prepare_inputs
     from harness.config.load import load_spec
 
     check_place(file)
     checked, _ = load_spec(spec, overrides)
-    check_inputs(checked)
+    prepare_inputs(checked)
     name, store = match_model(model, db, out) if model is not None else (None, None)
     from harness.commands.pool_build import build_pool_file
     from harness.commands.targets import load_start, load_target

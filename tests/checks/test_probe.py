@@ -15,7 +15,7 @@ from harness.checks.probe import BINS, Probe, compute_histogram, compute_no_sign
 from harness.cli.tables import render_probe
 from harness.commands.model import Probed
 from harness.types import Completion, Group, Knobs, Prompt, Score
-from tests.conftest import Program
+from tests.support.program import Program
 
 
 def group_of(rewards: list[float | None], *, reason: str = "wrong", truncated: bool = False) -> Group:
