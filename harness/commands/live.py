@@ -55,7 +55,7 @@ def act(
             raise InputError(str(refusal)) from None
     command = store.add_command(record.id, action, note=note, later=not wait)
     if not wait:
-        return Applied(command, "queued", is_alive_run(record))
+        return Applied(command, "queued", not record.ended and is_alive_run(record))
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         state, step, result = store.load_command(command)
