@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from harness.core.files import write_whole
 from harness.errors import InputError
 from harness.store.history import load_course, load_history
 from harness.store.reader import RunReader
@@ -51,12 +50,8 @@ def check_file(file: Path) -> None:
 
 def _write(file: Path, page: str) -> None:
     """Whole or not at all: who has it open sees the old one or the new one."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(file)
+        with write_whole(file) as part:
+            part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"--html: cannot write {file}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
