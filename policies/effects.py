@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.core.expected import Direction, Expectation, parse_expected
+from harness.core.actions import Direction, Expectation, parse_expected
 from harness.core.statistics import Difference, compute_paired, compute_paired_p
 from harness.core.trends import compute_change, compute_level, compute_noise
 from harness.types import (

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.core.expected import DIRECTIONS
+from harness.core.actions import DIRECTIONS
 from harness.types import Decision, DecisionRecord, Finding, KnobValue, SampleRecord, Snapshot, StepRecord
 
 STEPS_SHOWN = 16

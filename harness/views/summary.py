@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.core.expected import parse_expected
+from harness.core.actions import parse_expected
 from harness.core.formatting import format_knob
 from harness.core.statistics import Difference, compute_paired, compute_unpaired, describe_interval
 from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.expected import Expectation, parse_expected
+from harness.core.actions import Expectation, parse_expected
 from harness.types import DecisionRecord, Knobs, PairedLook, Snapshot, StepRecord, Verdict
 from policies.effects import AFTER, LOOK_WITHIN, EffectJudge
 from policies.question import build_tool
