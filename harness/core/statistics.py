@@ -38,12 +38,8 @@ class Difference:
     @property
     def document(self) -> dict[str, Any]:
         """The part of a JSON document that tells of it."""
-        return {
-            "difference": self.value,
-            "ci95": [self.low, self.high],
-            "paired": self.paired,
-            "verdict": self.verdict,
-        }
+        interval = [self.low, self.high]
+        return {"difference": self.value, "ci95": interval, "paired": self.paired, "verdict": self.verdict}
 
 
 VERDICTS: Mapping[Verdict, str] = {"better": "Better", "worse": "Worse", "unclear": "No clear change"}
