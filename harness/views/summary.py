@@ -13,7 +13,7 @@ from statistics import fmean
 
 from harness.core.actions import parse_expected
 from harness.core.formatting import format_knob
-from harness.core.statistics import Difference, compute_paired, compute_unpaired, describe_interval
+from harness.core.statistics import Difference, compute_difference, compute_paired, describe_interval
 from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
 
 RECENT = 8
@@ -75,7 +75,7 @@ def flat_since(looks: Sequence[EvaluationRecord]) -> int | None:
     level = next(
         look.step
         for i, look in enumerate(looks)
-        if all(_compare_scores(look, later).verdict == "unclear" for later in looks[i:])
+        if all(compute_difference(look, later, {}, {}).verdict == "unclear" for later in looks[i:])
     )
     last = looks[-1].step
     return level if len([look for look in looks if look.step >= level]) > 3 and last - level > last / 3 else None
@@ -86,11 +86,7 @@ def compare_looks(s: Snapshot, before: EvaluationRecord, after: EvaluationRecord
     which makes the interval rather too wide."""
     steps = before.step, after.step
     pair = next((pair for pair in s.paired_dev if (pair.before, pair.after) == steps), None)
-    return compute_paired(pair.gained, pair.lost, pair.n) if pair else _compare_scores(before, after)
-
-
-def _compare_scores(before: EvaluationRecord, after: EvaluationRecord) -> Difference:
-    return compute_unpaired(before.accuracy, before.ci95, after.accuracy, after.ci95)
+    return compute_paired(pair.gained, pair.lost, pair.n) if pair else compute_difference(before, after, {}, {})
 
 
 # ---------------------------------------------------------------- is it stuck?
