@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.lookup import open_reader
+from harness.core.files import write_whole
 from harness.core.liveness import is_alive_run
 from harness.core.paths import database_flag, database_url
 from harness.errors import InputError
@@ -161,12 +160,8 @@ def check_file(file: Path) -> None:
 
 def _write(file: Path, page: str) -> None:
     """Whole or not at all: who has it open sees the old one or the new one."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(file)
+        with write_whole(file) as part:
+            part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"--html: cannot write {file}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

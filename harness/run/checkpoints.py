@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.core.files import sync
 from harness.core.paths import best_link
 from harness.errors import Refused, StoreUnavailable
 from harness.types import CheckpointRecord, Store
@@ -128,12 +129,12 @@ def write_folder(folder: Path, state: Mapping[str, Any], write_weights: Callable
             hashes = {}
             for path in sorted(partial.rglob("*")):
                 if path.is_file():
-                    _sync(path)
+                    sync(path)
                     hashes[str(path.relative_to(partial))] = _digest(path)
-            _sync(partial)
+            sync(partial)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return hashes
@@ -180,11 +181,3 @@ def read_state(folder: Path) -> dict[str, Any]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

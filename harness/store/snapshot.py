@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.core.statistics import count_changes
 from harness.store.reader import COMMANDS, RunReader, count_waiting, load_checkpoints
 from harness.store.rows import (
     DECISION_COLUMNS,
@@ -235,10 +236,8 @@ def compute_paired_look(
     before_step: int, before: Mapping[str, int], after_step: int, after: Mapping[str, int]
 ) -> PairedLook:
     """How two looks differ, on the prompts that both have."""
-    both = before.keys() & after.keys()
-    gained = sum(after[prompt] > before[prompt] for prompt in both)
-    lost = sum(after[prompt] < before[prompt] for prompt in both)
-    return PairedLook(before_step, after_step, len(both), gained, lost)
+    gained, lost, n = count_changes(before, after)
+    return PairedLook(before_step, after_step, n, gained, lost)
 
 
 BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"

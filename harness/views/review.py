@@ -128,10 +128,7 @@ def _change(
         "from_step": start,
         "from": test[start].accuracy,
         "to": test[step].accuracy,
-        "difference": found.value,
-        "ci95": list(found.ci95),
-        "paired": found.paired,
-        "verdict": found.verdict,
+        **found.document,
     }
 
 
