@@ -70,12 +70,12 @@ def act(
         return
     until = time.monotonic() + timeout
     while time.monotonic() < until:
-        state, step, result = store.load_command(command_id)
-        if state in ("applied", "refused"):
-            print(f"{state} before step {step}: {result}")
-            raise typer.Exit(0 if state == "applied" else 1)
-        if state == "expired":
-            raise HarnessError(f"expired: {result}")
+        command = store.load_command(command_id)
+        if command.state in ("applied", "refused"):
+            print(f"{command.state} before step {command.step}: {command.result}")
+            raise typer.Exit(0 if command.state == "applied" else 1)
+        if command.state == "expired":
+            raise HarnessError(f"expired: {command.result}")
         record = store.find_run(record.name)
         if record.ended:
             raise HarnessError(

@@ -12,7 +12,7 @@ from harness.errors import InputError
 from harness.store.history import load_course, load_history
 from harness.store.reader import RunReader
 from harness.views.comparison import build_comparison
-from pools.view import RATE_BINS, SeenGroup, compute_windows
+from pools.view import RATE_BINS, compute_windows
 
 WINDOWS = 24
 """Columns of the pool's heat map, at most."""
@@ -23,9 +23,8 @@ def write_report(store: RunReader, name: str, file: Path, *, where: str = "") ->
     check_file(file)
     history = load_history(store, name, whole_run=False)
     course = load_course(store, history.run.id)
-    groups = (SeenGroup(*group) for group in course.groups)
     pool_size = history.manifest.get("split_sizes", {}).get("train", 0)
-    windows = compute_windows(groups, pool_size=pool_size, count=WINDOWS)
+    windows = compute_windows(course.groups, pool_size=pool_size, count=WINDOWS)
     from harness.views.html.page import render_report
 
     _write(file, render_report(history, course, [asdict(window) for window in windows], RATE_BINS, where=where))

@@ -25,9 +25,9 @@ from harness.run.state import apply_decision
 from harness.run.verbs import Verbs
 from harness.types import (
     Aim,
+    CheckedDecision,
     CheckpointRecord,
     Decision,
-    KnobValue,
     More,
     Prompt,
     Snapshot,
@@ -65,16 +65,17 @@ class Session(Verbs):
         """
         step, once = self.state.last_step + 1, False
         for turn in _take_turns(decisions):
-            judged: list[tuple[Decision, dict[str, dict[str, KnobValue]], str | None]] = []
+            judged: list[CheckedDecision] = []
             for decision in turn:
                 try:
-                    judged.append((decision, apply_decision(self.state, decision, self.settings), None))
+                    judged.append(CheckedDecision(decision, apply_decision(self.state, decision, self.settings)))
                 except Refused as refusal:
-                    judged.append((decision, {}, str(refusal)))
-            new, in_force = [] if logged else judged, self.state.in_force()
-            self.store.record_decisions(self.run_id, step, new, verdicts=verdicts, **in_force)
+                    judged.append(CheckedDecision(decision, refused=str(refusal)))
+            new = [] if logged else judged
+            self.store.record_decisions(self.run_id, step, new, self.state.in_force(), verdicts=verdicts)
             verdicts = ()
-            for decision, _, refused in judged:
+            for checked in judged:
+                decision, refused = checked.decision, checked.refused
                 if decision.action.kind != "continue":
                     what = describe(decision.action) + (f" refused: {refused}" if refused else "")
                     log.info("step=%d decision by %s: %s | %s", step, decision.source, what, decision.evidence)
@@ -142,11 +143,11 @@ class Session(Verbs):
         state.last_step = state.weights_step = step
         broken = metrics["completion/errored_rate"] > settings.errored_limit
         due = self.checkpoints.is_due(step, settings.checkpoint_every) and not broken and not outcome.lost
-        checkpoint, hashes = self.write_checkpoint() if due else (None, None)
+        checkpoint = self.write_checkpoint() if due else None
         samples = select_samples(outcome.groups, step, settings.samples_per_step)
         self.store.record_step(
             self.run_id, record, outcome.groups, samples, reward_range=settings.reward_range, wall_s=self.wall_s,
-            checkpoint=checkpoint, hashes=hashes,
+            checkpoint=checkpoint,
         )  # fmt: skip
         log.info("step=%d %s", step, describe_step(metrics))
         for note in outcome.notes:
@@ -203,7 +204,7 @@ class Session(Verbs):
             self.state.branch = None
         last, weights = self.state.last_step, self.state.weights_step
         self.store.supersede_after(self.run_id, last, weights, live=self.store.load_ancestors(self.run_id, weights))
-        self.store.record_decisions(self.run_id, last, [], **self.state.in_force())
+        self.store.record_decisions(self.run_id, last, [], self.state.in_force())
         self.note("info", f"resumed at step {last}")
 
     def finish(self, status: Status, reason: str) -> None:

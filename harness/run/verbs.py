@@ -77,14 +77,14 @@ class Verbs:
 
     def save(self, name: str = "") -> CheckpointRecord:
         """A checkpoint of the weights in memory. One that exists for them already only gets the name."""
-        for checkpoint, hashes in self.store.load_checkpoints(self.run_id):
+        for checkpoint in self.store.load_checkpoints(self.run_id):
             if checkpoint.step == self.state.weights_step:
                 named = replace(checkpoint, name=name or checkpoint.name)
                 if named != checkpoint:
-                    self.store.record_checkpoint(self.run_id, named, hashes)
+                    self.store.record_checkpoint(self.run_id, named)
                 return named
-        checkpoint, hashes = self.write_checkpoint(name)
-        self.store.record_checkpoint(self.run_id, checkpoint, hashes)
+        checkpoint = self.write_checkpoint(name)
+        self.store.record_checkpoint(self.run_id, checkpoint)
         self.checkpoints.prune(self.state.held())
         return checkpoint
 
@@ -123,7 +123,7 @@ class Verbs:
         if saved["era"] == self.settings.era:
             self.pool.load_state(saved["pool"])
 
-    def write_checkpoint(self, name: str = "") -> tuple[CheckpointRecord, dict[str, str]]:
+    def write_checkpoint(self, name: str = "") -> CheckpointRecord:
         self.progress("saving", 0, 1)
         state = {**self.state.to_json(), "pool": self.pool.state(), "era": self.settings.era}
         return self.checkpoints.write(self.state.weights_step, state, self.trainer.save, name=name)

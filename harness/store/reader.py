@@ -9,8 +9,7 @@ import difflib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -19,14 +18,27 @@ from harness.core.paths import database_path
 from harness.errors import InputError, StoreUnavailable
 from harness.store.connection import PASSING, connect
 from harness.store.migrations import MIGRATIONS, check_version, migrate
-from harness.store.rows import SAMPLE_FIELDS, command_record, count_correct, decision_from_row, load_json, run_record
+from harness.store.rows import (
+    EVENT_COLUMNS,
+    SAMPLE_COLUMNS,
+    checkpoint_record,
+    command_record,
+    decision_from_row,
+    load_json,
+    run_record,
+    sample_record,
+    seen_group,
+)
 from harness.types import (
     CheckpointRecord,
     Command,
+    CommandRecord,
     Decision,
     EventRecord,
+    OfferedRun,
     RunRecord,
     SampleRecord,
+    SeenGroup,
 )
 
 if TYPE_CHECKING:
@@ -39,22 +51,31 @@ COMMANDS = "SELECT id, action, changes, argument, who, note, asked_at, state, st
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
+S = TypeVar("S", bound="RunReader")
+
+
+def within(
+    enter: Callable[[S], AbstractContextManager[C]], method: Callable[Concatenate[S, C, P], R]
+) -> Callable[Concatenate[S, P], R]:
+    """Make ``method`` run in one transaction of its own, which ``enter`` begins, with the run's patience if any."""
+
+    @wraps(method)
+    def attempted(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        def attempt() -> R:
+            with enter(self) as c:
+                return method(self, c, *args, **kwargs)
+
+        return self.patiently(attempt)
+
+    return attempted
 
 
 def reading(
     method: Callable[Concatenate[RunReader, sqlite3.Connection, P], R],
 ) -> Callable[Concatenate[RunReader, P], R]:
-    """A method that reads: it gets a connection with one consistent view, and the run's patience if it has any."""
-
-    @wraps(method)
-    def read(self: RunReader, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        def attempt() -> R:
-            with self.read() as c:
-                return method(self, c, *args, **kwargs)
-
-        return self.patiently(attempt)
-
-    return read
+    """Make ``method`` read one consistent view. Raises StoreUnavailable."""
+    return within(lambda reader: reader.read(), method)
 
 
 class RunReader:
@@ -207,10 +228,8 @@ class RunReader:
         return [Command(found.id, found.action, found.note) for found in map(command_record, rows)]
 
     @reading
-    def load_command(self, c: sqlite3.Connection, command_id: int) -> tuple[str, int | None, str]:
-        """State, the step it was applied before, and the result."""
-        row = c.execute("SELECT state, step, result FROM commands WHERE id = ?", (command_id,)).fetchone()
-        return row["state"], row["step"], row["result"]
+    def load_command(self, c: sqlite3.Connection, command_id: int) -> CommandRecord:
+        return command_record(c.execute(f"{COMMANDS} WHERE id = ?", (command_id,)).fetchone())
 
     @reading
     def count_waiting(self, c: sqlite3.Connection, run_id: int) -> int:
@@ -219,42 +238,36 @@ class RunReader:
     @reading
     def load_events(self, c: sqlite3.Connection, run_id: int, beginning: str) -> list[EventRecord]:
         """The events whose text begins so, oldest first."""
-        found = "SELECT step, level, text, at FROM events WHERE run_id = ? AND substr(text, 1, ?) = ? ORDER BY id"
+        found = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? AND substr(text, 1, ?) = ? ORDER BY id"
         return [EventRecord(*row) for row in c.execute(found, (run_id, len(beginning), beginning))]
 
     # ------------------------------------------------------------ prompts
 
     @reading
-    def load_groups(self, c: sqlite3.Connection, run_id: int) -> list[tuple[int, str, str, int, int]]:
-        """Every group of the present era: step, prompt id, label, correct completions, judged completions.
-
-        Those of rolled-back steps too: they were seen.
-        """
+    def load_groups(self, c: sqlite3.Connection, run_id: int) -> list[SeenGroup]:
+        """Every group of the present era, those of rolled-back steps too: they were seen."""
         found = (
             "SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id "
             "WHERE run_id = :run AND state != 'superseded' "
             "AND step > coalesce((SELECT json_extract(eras, '$[#-1].last_step') FROM runs WHERE id = :run), 0) "
             "ORDER BY step, groups.id"
         )
-        rows = c.execute(found, {"run": run_id})
-        return [
-            (step, prompt, label, *count_correct(correct, rewards)) for step, prompt, label, correct, rewards in rows
-        ]
+        return [seen_group(row) for row in c.execute(found, {"run": run_id})]
 
     @reading
     def load_samples_of(
         self, c: sqlite3.Connection, run_id: int, prompts: Sequence[str]
     ) -> dict[str, list[SampleRecord]]:
         """Completions of these prompts that were kept for people, by prompt, the newest first."""
-        columns = ", ".join(SAMPLE_FIELDS)
         marks = ", ".join("?" * len(prompts))
         found = (
-            f"SELECT {columns} FROM completions WHERE run_id = ? AND prompt IN ({marks}) ORDER BY step DESC, id DESC"
+            f"SELECT {SAMPLE_COLUMNS} FROM completions WHERE run_id = ? AND prompt IN ({marks}) "
+            "ORDER BY step DESC, id DESC"
         )
         samples: dict[str, list[SampleRecord]] = {}
         for row in c.execute(found, (run_id, *prompts)):
-            record = SampleRecord(*row)
-            samples.setdefault(record.prompt, []).append(replace(record, correct=bool(record.correct)))
+            record = sample_record(row)
+            samples.setdefault(record.prompt, []).append(record)
         return samples
 
     @reading
@@ -286,8 +299,7 @@ class RunReader:
         return c.execute(found, (run_id, step)).fetchone() is not None
 
     @reading
-    def load_checkpoints(self, c: sqlite3.Connection, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]:
-        """Checkpoints with their hashes, oldest first."""
+    def load_checkpoints(self, c: sqlite3.Connection, run_id: int) -> list[CheckpointRecord]:
         return load_checkpoints(c, run_id)
 
     @reading
@@ -316,14 +328,14 @@ def find_reader(url: str) -> RunReader | None:
     return reader
 
 
-def list_runs_to_offer(url: str) -> list[tuple[str, str, int]]:
-    """Name, status and last step of the newest runs, newest first; none where there is trouble. For a shell's Tab:
-    it neither waits for a lock nor brings an older database up to date."""
+def list_runs_to_offer(url: str) -> list[OfferedRun]:
+    """List the newest runs, newest first; none where there is trouble. For a shell's Tab: it neither waits for a lock
+    nor brings an older database up to date."""
     try:
         connection = sqlite3.connect(f"file:{quote(str(database_path(url).absolute()))}?mode=ro", uri=True, timeout=0)
         with closing(connection):
             found = "SELECT name, status, last_step FROM runs ORDER BY id DESC LIMIT ?"
-            return [tuple(row) for row in connection.execute(found, (RUNS_OFFERED,))]
+            return [OfferedRun(*row) for row in connection.execute(found, (RUNS_OFFERED,))]
     except sqlite3.Error:
         return []
 
@@ -331,13 +343,10 @@ def list_runs_to_offer(url: str) -> list[tuple[str, str, int]]:
 # ---------------------------------------------------------------- within one view
 
 
-def load_checkpoints(c: sqlite3.Connection, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]:
+def load_checkpoints(c: sqlite3.Connection, run_id: int) -> list[CheckpointRecord]:
     best = best_step(c, run_id)
     rows = c.execute("SELECT step, name, path, hashes FROM checkpoints WHERE run_id = ? ORDER BY step", (run_id,))
-    return [
-        (CheckpointRecord(row["step"], row["name"], row["path"], row["step"] == best), load_json(row["hashes"]))
-        for row in rows
-    ]
+    return [checkpoint_record(row, best) for row in rows]
 
 
 def best_step(c: sqlite3.Connection, run_id: int) -> int | None:
@@ -352,6 +361,3 @@ def best_step(c: sqlite3.Connection, run_id: int) -> int | None:
 def count_waiting(c: sqlite3.Connection, run_id: int) -> int:
     (n,) = c.execute("SELECT count(*) FROM commands WHERE run_id = ? AND state = 'waiting'", (run_id,)).fetchone()
     return int(n)
-
-
-# ---------------------------------------------------------------- rows to records

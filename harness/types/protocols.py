@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from harness.types.data import Evaluation, Example, Group, Metrics, More, Progress, Prompt, Score, StepOutcome
-from harness.types.decisions import Command, Decision, Knobs, Verdict
-from harness.types.records import CheckpointRecord, SampleRecord, Snapshot, Status, StepRecord
+from harness.types.decisions import CheckedDecision, Command, Decision, Knobs, Verdict
+from harness.types.records import CheckpointRecord, InForce, SampleRecord, Snapshot, Status, StepRecord
 
 R = TypeVar("R")
 
@@ -108,13 +108,10 @@ class Store(Protocol):
         self,
         run_id: int,
         step: int,
-        decisions: Sequence[tuple[Decision, Mapping[str, Any], str | None]],
+        decisions: Sequence[CheckedDecision],
+        in_force: InForce,
         *,
         verdicts: Sequence[Verdict] = (),
-        knobs: Knobs,
-        pins: Sequence[str],
-        policy: str,
-        status: Status,
     ) -> None: ...
 
     def refuse_decision(self, run_id: int, step: int, decision: Decision, why: str) -> None: ...
@@ -131,7 +128,6 @@ class Store(Protocol):
         reward_range: tuple[float, float],
         wall_s: float,
         checkpoint: CheckpointRecord | None = None,
-        hashes: Mapping[str, str] | None = None,
     ) -> None: ...
 
     def record_evaluation(self, run_id: int, step: int, evaluation: Evaluation) -> None: ...
@@ -148,11 +144,11 @@ class Store(Protocol):
 
     def has_samples(self, run_id: int, step: int) -> bool: ...
 
-    def record_checkpoint(self, run_id: int, checkpoint: CheckpointRecord, hashes: Mapping[str, str]) -> None: ...
+    def record_checkpoint(self, run_id: int, checkpoint: CheckpointRecord) -> None: ...
 
     def drop_checkpoint(self, run_id: int, step: int) -> None: ...
 
-    def load_checkpoints(self, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]: ...
+    def load_checkpoints(self, run_id: int) -> list[CheckpointRecord]: ...
 
     def best_step(self, run_id: int) -> int | None: ...
 

@@ -27,7 +27,7 @@ OPERATORS, ACTIONS = 4, 250
 FIRE = f"""
 import sys
 from harness.core.actions import parse_action
-from harness.store.writer import open_store
+from harness.store.opening import open_store
 who, url = sys.argv[1:]
 store = open_store(url)
 run_id = store.find_run("bench").id
