@@ -79,7 +79,8 @@ def reading(
 
 
 class RunReader:
-    """One database of runs. Open it with ``find_reader``; a thread has a connection of its own."""
+    """One database of runs, the reading half of harness.types.Store. Open it with ``find_reader``; a thread has a
+    connection of its own."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -126,7 +127,6 @@ class RunReader:
             raise self.explain(error, "read") from error
 
     def patiently(self, attempt: Callable[[], R]) -> R:
-        """What ``attempt`` returns, if need be after waiting. Raises StoreUnavailable for those without patience."""
         try:
             return attempt()
         except StoreUnavailable as fault:
@@ -156,7 +156,6 @@ class RunReader:
 
     @reading
     def find_run(self, c: sqlite3.Connection, name: str) -> RunRecord:
-        """A run by name, or by ``latest``. Raises InputError."""
         if name == "latest":
             row = c.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
         else:
@@ -185,7 +184,6 @@ class RunReader:
 
     @reading
     def load_run(self, c: sqlite3.Connection, run_id: int) -> dict[str, Any]:
-        """Every column of a run, ``spec`` and ``manifest`` among them."""
         row = c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
         names = ("spec", "manifest", "knobs", "pins", "bounds", "forecast", "eras")
         documents = {name: load_json(row[name]) for name in names}
@@ -195,19 +193,16 @@ class RunReader:
 
     @reading
     def load_decisions_at(self, c: sqlite3.Connection, run_id: int, step: int) -> list[Decision]:
-        """What was decided for ``step`` already, in order, refused ones too."""
         rows = c.execute("SELECT * FROM decisions WHERE run_id = ? AND step = ? ORDER BY id", (run_id, step))
         return [decision_from_row(row) for row in rows]
 
     @reading
     def was_taken(self, c: sqlite3.Connection, run_id: int, step: int) -> bool:
-        """Whether there ever was a step of that number, rolled back or to be taken again as it may be."""
         found = "SELECT 1 FROM steps WHERE run_id = ? AND step = ?"
         return c.execute(found, (run_id, step)).fetchone() is not None
 
     @reading
     def has_closed_branch(self, c: sqlite3.Connection, run_id: int, began: int) -> bool:
-        """Whether the branch that began after that step was brought to its end."""
         found = (
             "SELECT 1 FROM decisions WHERE run_id = ? AND step > ? AND action = 'branch' AND refused IS NULL "
             "AND argument LIKE '\"keep%'"
@@ -216,7 +211,6 @@ class RunReader:
 
     @reading
     def load_rollback_targets(self, c: sqlite3.Connection, run_id: int) -> set[int]:
-        """Steps whose weights the run went back to, however that was decided."""
         left = "SELECT DISTINCT parent FROM steps WHERE run_id = ? AND state != 'superseded' AND parent != step - 1"
         asked = "SELECT argument FROM decisions WHERE run_id = ? AND action = 'rollback' AND refused IS NULL"
         found = [load_json(row[0]) for query in (left, asked) for row in c.execute(query, (run_id,))]
@@ -272,7 +266,6 @@ class RunReader:
 
     @reading
     def load_drawn(self, c: sqlite3.Connection, run_id: int, step: int) -> list[str]:
-        """Ids of the prompts that a step drew, in order."""
         found = (
             "SELECT prompt_id FROM steps JOIN groups ON groups.step_id = steps.id "
             "WHERE run_id = ? AND step = ? AND state != 'superseded' ORDER BY groups.id"
@@ -288,7 +281,6 @@ class RunReader:
 
     @reading
     def load_answers(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> dict[str, int]:
-        """1 or 0 by prompt id, of the newest look at ``split``; empty when there was none."""
         found = "SELECT correct FROM evaluations WHERE run_id = ? AND step = ? AND split = ? ORDER BY id DESC"
         row = c.execute(found, (run_id, step, split)).fetchone()
         return dict(load_json(row["correct"])) if row else {}
@@ -304,12 +296,10 @@ class RunReader:
 
     @reading
     def best_step(self, c: sqlite3.Connection, run_id: int) -> int | None:
-        """The step with the highest dev accuracy of the era, the earliest of equal ones; None before the first look."""
         return best_step(c, run_id)
 
     @reading
     def load_ancestors(self, c: sqlite3.Connection, run_id: int, step: int) -> list[int]:
-        """``step`` and the steps that its weights came through, newest first; superseded ones do not count."""
         rows = c.execute("SELECT step, parent FROM steps WHERE run_id = ? AND state != 'superseded'", (run_id,))
         parents = {row["step"]: row["parent"] for row in rows}
         chain = []

@@ -81,7 +81,7 @@ def transaction(
 
 
 class RunStore(RunReader):
-    """One database of runs. Open it with ``open_store``."""
+    """One database of runs: harness.types.Store in SQLite. Open it with ``open_store``."""
 
     def __init__(self, engine: Engine, url: str) -> None:
         super().__init__(url)
