@@ -58,7 +58,7 @@ def act(
     action = parse_action(words)
     store, record = open_store_of(db, out, run)
     if not wait:  # nobody would hear the run refuse it
-        bounds = store.load_run(record.id)["bounds"]
+        bounds = store.load_run(record.id).bounds
         try:
             for knob, value in action.changes.items():
                 check_value(knob, value, bounds)

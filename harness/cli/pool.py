@@ -171,7 +171,7 @@ def show(
     from harness.config.load import parse_spec
 
     reader, found = open_reader(db, out, run)
-    train = build_splits(parse_spec(reader.load_run(found.id)["spec"]))["train"]
+    train = build_splits(parse_spec(reader.load_run(found.id).spec))["train"]
     view = load_pool_view(reader, found, train, n=n)
     if as_json:
         print(json.dumps(to_json(view)))
@@ -205,7 +205,7 @@ def export(
 
     check_place(out_file)
     reader, found = open_reader(db, out, run)
-    spec = parse_spec(reader.load_run(found.id)["spec"])
+    spec = parse_spec(reader.load_run(found.id).spec)
     standings = load_standings(reader, found.id)
     chosen, rates = select_seen(build_splits(spec)["train"], standings, below=0.5 if failed else None)
     if not rates:

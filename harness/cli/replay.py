@@ -50,7 +50,7 @@ def replay(
         raise SystemExit(INTERRUPTED)
     again = store.find_run(started.name)
     difference = find_difference(store, record, again)
-    changes = find_changes(first["manifest"], store.load_run(again.id)["manifest"])
+    changes = find_changes(first.manifest, store.load_run(again.id).manifest)
     if as_json:
         found = {"run": again.name, "replay_of": record.name, "steps": record.last_step, "identical": not difference}
         print(json.dumps(found | {"difference": asdict(difference) if difference else None, "environment": changes}))

@@ -138,7 +138,7 @@ def compare(
             print(html)
             return
     histories = [load_history(store, name, whole_run=False) for name in names]
-    document = build_comparison(histories, [store.load_run(record.id)["spec"] for record in records])
+    document = build_comparison(histories, [store.load_run(record.id).spec for record in records])
     if as_json:
         print(json.dumps(document, allow_nan=False))
     else:

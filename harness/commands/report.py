@@ -34,7 +34,7 @@ def write_comparison(store: RunReader, names: Sequence[str], file: Path) -> None
     """The page of ``grpo compare``. Raises InputError."""
     check_file(file)
     histories = [load_history(store, name, whole_run=False) for name in names]
-    specs = [store.load_run(history.run.id)["spec"] for history in histories]
+    specs = [store.load_run(history.run.id).spec for history in histories]
     from harness.views.html.page import render_comparison
 
     _write(file, render_comparison(build_comparison(histories, specs), histories))

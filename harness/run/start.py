@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from harness.checks.gate import Passage
 from harness.checks.inputs import keep_splits
@@ -19,6 +17,7 @@ from harness.run.policies import check_policy
 from harness.run.replay import check_same
 from harness.run.runner import Run
 from harness.store.opening import check_place, find_store, free_name, open_store, refuse_taken
+from harness.types import RunDetails
 
 
 def start_run(
@@ -27,12 +26,12 @@ def start_run(
     interrupted: Event,
     passage: Passage | None = None,
     *,
-    replay_of: Mapping[str, Any] | None = None,
+    replay_of: RunDetails | None = None,
 ) -> Run:
     """Check everything, then create the run's record and folder. Raises InputError, and then nothing was created.
 
-    ``passage`` is what preflight found (harness/checks/gate.py), for the record; ``replay_of`` is the row of the run that this
-    one is to repeat exactly.
+    ``passage`` is what preflight found (harness/checks/gate.py), for the record; ``replay_of`` is the run that this one
+    is to repeat exactly.
     """
     url = database_url(spec.output.dir, spec.output.db)
     check_place(url, spec.name)
@@ -42,7 +41,7 @@ def start_run(
     parts = build_parts(spec)
     if replay_of is not None:
         check_same(replay_of, parts.manifest)
-        parts = replace(parts, manifest=parts.manifest | {"replay_of": replay_of["name"]})
+        parts = replace(parts, manifest=parts.manifest | {"replay_of": replay_of.name})
     store = open_store(url)
     name = spec.name or free_name(url, short_name)
     refuse_taken(store, name)

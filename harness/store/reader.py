@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from harness.core.paths import database_path
@@ -25,6 +25,7 @@ from harness.store.rows import (
     command_record,
     decision_from_row,
     load_json,
+    run_details,
     run_record,
     sample_record,
     seen_group,
@@ -36,6 +37,7 @@ from harness.types import (
     Decision,
     EventRecord,
     OfferedRun,
+    RunDetails,
     RunRecord,
     SampleRecord,
     SeenGroup,
@@ -183,11 +185,8 @@ class RunReader:
         return [run_record(row) for row in c.execute("SELECT * FROM runs ORDER BY id")]
 
     @reading
-    def load_run(self, c: sqlite3.Connection, run_id: int) -> dict[str, Any]:
-        row = c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-        names = ("spec", "manifest", "knobs", "pins", "bounds", "forecast", "eras")
-        documents = {name: load_json(row[name]) for name in names}
-        return dict(row) | documents
+    def load_run(self, c: sqlite3.Connection, run_id: int) -> RunDetails:
+        return run_details(c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone())
 
     # ------------------------------------------------------------ decisions and commands
 

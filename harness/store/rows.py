@@ -24,6 +24,7 @@ from harness.types import (
     Group,
     Knobs,
     Metrics,
+    RunDetails,
     RunRecord,
     SampleRecord,
     SeenGroup,
@@ -117,6 +118,20 @@ def seen_group(row: Sequence[Any]) -> SeenGroup:
 def checkpoint_record(row: sqlite3.Row, best_step: int | None) -> CheckpointRecord:
     best = row["step"] == best_step
     return CheckpointRecord(row["step"], row["name"], row["path"], best, load_json(row["hashes"]))
+
+
+def run_details(row: sqlite3.Row) -> RunDetails:
+    """Of all columns."""
+    record = run_record(row)
+    return RunDetails(
+        **{name: getattr(record, name) for name in RunRecord.__dataclass_fields__},
+        spec=load_json(row["spec"]),
+        manifest=load_json(row["manifest"]),
+        knobs=load_knobs(row["knobs"]),
+        bounds=load_bounds(row["bounds"]),
+        weights_step=row["weights_step"],
+        eras=tuple(load_json(row["eras"])),
+    )
 
 
 def decision_record(row: sqlite3.Row) -> DecisionRecord:

@@ -11,6 +11,7 @@ from harness.types.decisions import CheckedDecision, Command, Decision, Knobs, V
 from harness.types.records import (
     CheckpointRecord,
     InForce,
+    RunDetails,
     RunRecord,
     SampleRecord,
     Snapshot,
@@ -214,9 +215,8 @@ class Store(Protocol):
         """Read a run by name, or the newest by ``latest``. Raises InputError when there is none."""
         ...
 
-    def load_run(self, run_id: int) -> Mapping[str, Any]:
-        """Read every column of a run by name, its JSON documents (spec, manifest, knobs, pins, bounds, forecast, eras)
-        decoded."""
+    def load_run(self, run_id: int) -> RunDetails:
+        """Read a run with its documents, which ``find_run`` leaves out."""
         ...
 
     def update_run(self, /, run_id: int, **values: Any) -> None:

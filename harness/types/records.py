@@ -189,6 +189,20 @@ class RunRecord:
         return self.status in ENDED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDetails(RunRecord):
+    """A run with all that it is resumed from. ``spec`` and ``manifest`` are plain JSON, ``knobs`` those in force now,
+    ``weights_step`` the step whose weights are. ``eras`` lists the changes of what is measured, oldest first: each has
+    its ``weights_step``, its ``last_step`` (the highest number of the era before) and its ``changes``."""
+
+    spec: dict[str, Any]
+    manifest: dict[str, Any]
+    knobs: Knobs
+    bounds: Mapping[str, tuple[float, float]]
+    weights_step: int
+    eras: tuple[Mapping[str, Any], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class OfferedRun:
     """A run as a shell's completion offers it: all that databases of every version have."""

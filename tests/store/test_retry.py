@@ -63,7 +63,7 @@ def with_patience(bench: Bench, said: list[str], *, interrupted: Event | None = 
     store, run_id = bench.store, bench.run_id
 
     def note(text: str) -> None:
-        store.record_event(run_id, store.load_run(run_id)["last_step"], "warning", text)
+        store.record_event(run_id, store.load_run(run_id).last_step, "warning", text)
 
     store.patience = Patience(interrupted or Event(), say=said.append, note=note)
     return bench

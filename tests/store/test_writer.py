@@ -101,7 +101,7 @@ def test_spec_and_manifest_come_back_as_they_were(store: RunStore) -> None:
     spec, manifest = {"knobs": {"focus": None}, "budget": {"hours": 0.5}}, {"gpu": "none", "threads": 2}
     run_id = create_run(store, "other", spec=spec, manifest=manifest)
     row = store.load_run(run_id)
-    assert (row["spec"], row["manifest"]) == (spec, manifest)
+    assert (row.spec, row.manifest) == (spec, manifest)
     assert store.find_run("other").budget_hours == 0.5
 
 
@@ -646,7 +646,7 @@ def test_a_database_of_version_1_tells_what_it_told_then(tmp_path: Path) -> None
     assert [{key: new[key] for key in old} for new, old in zip(now["decisions"], told, strict=True)] == told
     assert {key: now[key] for key in then} == then
     assert not is_alive_run(found.find_run("second"))
-    assert found.load_run(1)["spec"]["pool"]["sampler"] == "uniform"  # there was no other then
+    assert found.load_run(1).spec["pool"]["sampler"] == "uniform"  # there was no other then
     store = open_store(url_of(path))
     store.adopt_run(2)
     record_step(store, 2, 2)

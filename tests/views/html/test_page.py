@@ -220,7 +220,7 @@ def test_a_comparison_tells_what_differs(store: RunStore, tmp_path: Path) -> Non
     other = store.find_run("second")
     names = ("first", "second")
     histories = [load_history(store, name, whole_run=False) for name in names]
-    specs = [store.load_run(history.run.id)["spec"] for history in histories]
+    specs = [store.load_run(history.run.id).spec for history in histories]
     specs[1]["knobs"]["temperature"] = 0.7
     comparison = build_comparison(histories, specs)
     assert comparison["spec"] == [{"field": "knobs.temperature", "values": {"first": 1.0, "second": 0.7}}]
