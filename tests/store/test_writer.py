@@ -37,7 +37,7 @@ from harness.store.snapshot import (
 from harness.store.writer import RunStore
 from harness.types import Action, Asked, CheckedDecision, Decision, Example, Knobs, PairedLook, Verdict
 from harness.views.review import build_review
-from tests.benchmarks.step_cost import build
+from tests.support.bench import build
 from tests.support.builders import (
     HEALTHY,
     create_run,

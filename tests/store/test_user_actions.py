@@ -20,7 +20,7 @@ from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action
 from harness.views.review import build_review
-from tests.benchmarks.step_cost import build
+from tests.support.bench import build
 from tests.support.builders import create_run, make_store
 
 OPERATORS, ACTIONS = 4, 250
