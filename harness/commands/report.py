@@ -119,14 +119,13 @@ def compare(runs: Sequence[str], *, html: Path | None = None, db: str | None = N
 def write_report(store: RunReader, name: str, file: Path) -> None:
     """Write the morning report of a run. Raises InputError."""
     from harness.store.history import load_course, load_history
-    from pools.view import RATE_BINS, SeenGroup, compute_windows
+    from pools.view import RATE_BINS, compute_windows
 
     check_file(file)
     history = load_history(store, name, whole_run=False)
     course = load_course(store, history.run.id)
-    groups = (SeenGroup(*group) for group in course.groups)
     pool_size = history.manifest.get("split_sizes", {}).get("train", 0)
-    windows = compute_windows(groups, pool_size=pool_size, count=WINDOWS)
+    windows = compute_windows(course.groups, pool_size=pool_size, count=WINDOWS)
     from harness.views.html.page import render_report
 
     where = database_flag(store.url)
@@ -141,7 +140,7 @@ def write_comparison(store: RunReader, names: Sequence[str], file: Path | None) 
     if file is not None:
         check_file(file)
     histories = [load_history(store, name, whole_run=False) for name in names]
-    specs = [store.load_run(history.run.id)["spec"] for history in histories]
+    specs = [store.load_run(history.run.id).spec for history in histories]
     document = build_comparison(histories, specs)
     if file is not None:
         from harness.views.html.page import render_comparison_page

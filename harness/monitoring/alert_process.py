@@ -188,7 +188,7 @@ def main() -> None:
     stdin = Stdin()
     while stdin.wait():
         with suppress(StoreUnavailable):
-            alerts = reader.load_run(run_id)["spec"]["alerts"]
+            alerts = reader.load_run(run_id).spec["alerts"]
             watch = Watch(reader, run_id, build_hooks(alerts["webhook"], alerts["command"]), alerts["on"])
             break
     else:

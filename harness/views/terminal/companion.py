@@ -129,7 +129,7 @@ def main() -> None:
     Thread(target=listen, daemon=True).start()
     dashboard.run()
     if dashboard.orphaned:
-        print(f"the process of the run is gone; to go on: grpo resume {store.load_run(int(run_id))['name']}")
+        print(f"the process of the run is gone; to go on: grpo resume {store.load_run(int(run_id)).name}")
 
 
 if __name__ == "__main__":
