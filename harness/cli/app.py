@@ -26,6 +26,7 @@ from harness.cli.pool import app as pool
 from harness.cli.replay import replay
 from harness.cli.review import compare, review, runs
 from harness.cli.run import resume, run
+from harness.core.processes import find_user_modules, keep_bytecode_home
 from harness.errors import HarnessError, InputError
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
@@ -64,6 +65,8 @@ for name, group in GROUPS.items():
 
 def main() -> None:
     """Entry point: errors of ours are one line on stderr, with their exit code."""
+    find_user_modules()
+    keep_bytecode_home()
     try:
         raise SystemExit(app(prog_name="grpo", standalone_mode=False))
     except TyperException as error:  # a wrong flag or command
