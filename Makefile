@@ -34,11 +34,11 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.against_trl
 
 chaos: $(READY)
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.support.chaos
 
 docs: $(READY)
-	$(BIN)/python -m tests.cli_doc
-	$(BIN)/python -m tests.spec_doc
+	$(BIN)/python -m tests.support.cli_doc
+	$(BIN)/python -m tests.support.spec_doc
 
 # pip shows what it downloads, so the first minutes are not silent.
 $(READY): pyproject.toml constraints.txt

@@ -94,7 +94,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Reward:
+class RewardProbe:
     """How to ask the reward: as a run would (``judge``) and in a process with another hash seed (``elsewhere``).
 
     ``refuse`` says of a ground truth why it cannot be trained on, ``attempts`` what the network was asked for so far.
@@ -129,7 +129,7 @@ class Probe:
     score: Score
 
 
-def run_preflight(rows: Sequence[Prompt], reward: Reward) -> Report:
+def run_preflight(rows: Sequence[Prompt], reward: RewardProbe) -> Report:
     """Every check, on ``rows`` in an order that has nothing to do with their kind. Takes seconds."""
     write = find_writer(rows, reward.judge, reward.write)
     references = list(judge_references(rows, reward.judge, write, seconds=GOLD_S))
@@ -234,7 +234,7 @@ def _tricks(row: Reference, others: Sequence[Reference]) -> dict[str, str]:
 # ---------------------------------------------------------------- what came of it
 
 
-def _check_truths(rows: Sequence[Prompt], reward: Reward) -> Outcome:
+def _check_truths(rows: Sequence[Prompt], reward: RewardProbe) -> Outcome:
     refuse = reward.refuse
     if refuse is None:
         return Outcome("ground truth", "pass", "the reward reads any")
@@ -278,7 +278,7 @@ def _check_constant(probes: Sequence[Probe], references: Sequence[Reference]) ->
     return Outcome("constant", "pass", f"{len(rewards)} different rewards")
 
 
-def _check_silence(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_silence(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     paid = [p for p in _of(probes, "silence") if _reward_of(p) > reward.nothing]
     if paid:
         worst = max(paid, key=_reward_of)
@@ -287,7 +287,7 @@ def _check_silence(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("silence", "pass", f"nothing for {', '.join(list(SILENT)[:3])} and empty tags")
 
 
-def _check_echo(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_echo(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     echoes = _of(probes, "echo")
     paid = [probe for probe in echoes if _reward_of(probe) > reward.nothing]
     if not paid:
@@ -297,7 +297,7 @@ def _check_echo(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("echo", level, said, *_where(max(paid, key=_reward_of)))
 
 
-def _check_tricks(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_tricks(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     tricks = _of(probes, "tricks")
     if not tricks:
         return Outcome("tricks", "pass", "none can be made: no two rows have different reference answers")
@@ -308,7 +308,7 @@ def _check_tricks(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("tricks", "pass", f"{len({probe.name for probe in tricks})} kinds, none paid as if it were right")
 
 
-def _check_others(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_others(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     others, common = _of(probes, "others"), _of(probes, "common")
     if common and (right := fmean(probe.score.correct for probe in common)) > COMMON:
         level: Level = "fail" if right > ALWAYS else "warn"
@@ -323,7 +323,7 @@ def _check_others(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("others", "pass", said)
 
 
-def _check_partial(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_partial(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     silent: dict[str, Probe] = {}
     for probe in _of(probes, "silence"):
         silent[probe.prompt.id] = max(probe, silent.get(probe.prompt.id, probe), key=_reward_of)
@@ -335,7 +335,7 @@ def _check_partial(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("partial", "pass", "a wrong answer in the right form earns at least what silence does")
 
 
-def _check_pure(probes: Sequence[Probe], alone: Sequence[tuple[Reference, Score]], reward: Reward) -> Outcome:
+def _check_pure(probes: Sequence[Probe], alone: Sequence[tuple[Reference, Score]], reward: RewardProbe) -> Outcome:
     for how, judge, seed in (("again in another order", reward.judge, 1), ("in another process", reward.elsewhere, 2)):
         order = random.Random(seed).sample(range(len(probes)), len(probes))
         again = judge([probes[i].prompt for i in order], [probes[i].text for i in order])
@@ -350,14 +350,14 @@ def _check_pure(probes: Sequence[Probe], alone: Sequence[tuple[Reference, Score]
     return Outcome("pure", "pass", f"{len(probes)} texts: the same again, alone, elsewhere, with another hash seed")
 
 
-def _check_network(reward: Reward) -> Outcome:
+def _check_network(reward: RewardProbe) -> Outcome:
     if attempts := reward.attempts():
         said = f"the reward wants a network, which preflight denies it: {'; '.join(attempts[:3])}"
         return Outcome("network", "fail", said)
     return Outcome("network", "pass", "none was asked for")
 
 
-def _check_latency(times: Sequence[float], reward: Reward) -> Outcome:
+def _check_latency(times: Sequence[float], reward: RewardProbe) -> Outcome:
     if not times:
         return Outcome("latency", "pass", "not measured: no right answer is known")
     slowest = sorted(times)[math.ceil(0.99 * len(times)) - 1]

@@ -25,7 +25,7 @@ ENOUGH_SIGNAL = 0.3
 """Share of groups with signal from which on a run is worth its rollouts."""
 FORMLESS = ("not_extracted", "no_working", "empty_answer", "truncated")
 """Reason codes of completions without an answer to judge."""
-Verdict = Literal["good", "too easy", "too hard", "not verifiable"]
+Suitability = Literal["good", "too easy", "too hard", "not verifiable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def compute_histogram(rates: Sequence[float]) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def judge(probe: Probe, knobs: Knobs) -> tuple[Verdict, str]:
+def judge(probe: Probe, knobs: Knobs) -> tuple[Suitability, str]:
     """Whether a run from here is worth its rollouts, and what to change if not."""
     signal = 1 - probe.no_signal[knobs.group_size]
     formless = sum(probe.reasons.get(name, 0.0) for name in FORMLESS)

@@ -20,13 +20,13 @@ INTERRUPTED = 130
 """Exit code."""
 
 
-def drive(run: Run, interrupted: Event, console: Console, *, plain: bool) -> tuple[Status, str]:
-    """Run to the end with a view beside it. Returns how and why it ended."""
+def drive(run: Run, console: Console, *, plain: bool) -> tuple[Status, str]:
+    """Take a run to its end with a view beside it. Returns how and why it ended."""
     from harness.views.terminal.companion import Beside
 
     console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
     view = Beside(run.store, run.run_id, console, plain=plain)
-    _catch_signals(interrupted, view)
+    _catch_signals(run.interrupted, view)
     with view:
         status, reason = run.drive()
     if reason.startswith("interrupted"):

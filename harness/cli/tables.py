@@ -10,12 +10,16 @@ from rich.console import Group as Rows
 from rich.table import Table
 from rich.text import Text
 
-from harness.checks.probe import BINS, Probe, Verdict
+from harness.checks.doctor import MachineCheck
+from harness.checks.preflight import Report, to_rows
+from harness.checks.probe import BINS
+from harness.commands.model import Probed
 from harness.commands.pool_report import CLASSES, PoolView, Shown
+from harness.commands.report import RunSummary
 from harness.core.formatting import clean, format_ago, format_changes, format_duration
 from harness.core.paths import best_link
 from harness.core.statistics import describe_interval
-from harness.types import DecisionRecord, Knobs
+from harness.types import DecisionRecord
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
 from harness.views.summary import format_decision
@@ -232,8 +236,8 @@ def _short(text: str, most: int) -> str:
     return plain if len(plain) <= most else plain[: most - 3] + "..."
 
 
-def render_probe(probe: Probe, knobs: Knobs, verdict: Verdict, advice: str) -> RenderableType:
-    """For the terminal."""
+def render_probe(found: Probed) -> RenderableType:
+    probe, knobs = found.probe, found.knobs
     table = Table.grid(padding=(0, 1))
     edges = ["never", *(f"{i / BINS:.0%} to {(i + 1) / BINS:.0%}" for i in range(BINS)), "always"]
     longest = max(probe.histogram)
@@ -254,23 +258,38 @@ def render_probe(probe: Probe, knobs: Knobs, verdict: Verdict, advice: str) -> R
         Text(),
         sizes,
         Text(f"\nreasons: {reasons}\ntruncated {probe.truncated:.0%}, {probe.tokens_mean:.1f} tokens on average\n"),
-        Text(f"{verdict}: ", style="bold green" if verdict == "good" else "bold yellow").append(
-            advice, style="not bold"
+        Text(f"{found.verdict}: ", style="bold green" if found.verdict == "good" else "bold yellow").append(
+            found.advice, style="not bold"
         ),
     )
 
 
-def render_runs(rows: Sequence[dict[str, Any]], *, now: float) -> Table:
+def render_preflight(report: Report) -> RenderableType:
+    table = Table(box=None, show_header=False)
+    styles = {"pass": "green", "warn": "yellow", "fail": "red"}
+    for row in to_rows(report):
+        table.add_row(Text(row["level"], style=styles[row["level"]]), row["check"], Text(clean(row["said"])))
+    return table
+
+
+def render_machine(found: Sequence[MachineCheck]) -> RenderableType:
+    table = Table(box=None, show_header=False)
+    for check in found:
+        mark = Text("ok", style="green") if check.ok else Text("mend", style="red")
+        table.add_row(mark, check.what, Text(check.found), Text(check.mend, style="yellow"))
+    return table
+
+
+def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
     table = Table(box=None)
     for column in ("run", "policy", "seed", "steps", "best", "time", "began", "status"):
         justify: Literal["left", "right"] = "right" if column in ("seed", "steps", "best", "time") else "left"
         table.add_column(column, overflow="fold", justify=justify, no_wrap=column != "status")
-    for row in rows:
-        gone = row["status"] in ("running", "paused") and not row["alive"]
-        status = f"{row['status']}: {clean(row['stop_reason'])}" if row["stop_reason"] else row["status"]
-        best = "-" if row["best_step"] is None else row["best_step"]
-        cells = [row["run"], row["policy"], row["seed"], row["steps"], best]
-        cells += [format_duration(row["wall_s"]), format_ago(now - row["created"])]
-        cells += ["process gone: grpo resume" if gone else status]
+    for run in runs:
+        gone = run.status in ("running", "paused") and not run.alive
+        status = f"{run.status}: {clean(run.stop_reason)}" if run.stop_reason else run.status
+        best = "-" if run.best_step is None else run.best_step
+        cells = (run.run, run.policy, run.seed, run.steps, best, format_duration(run.wall_s),
+                 format_ago(now - run.created), "process gone: grpo resume" if gone else status)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
     return table

@@ -1,4 +1,4 @@
-"""Where the record of runs lies, whether the process of a run lives, and when it was heard last."""
+"""Where the record of runs lies."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ def existing_parent(path: Path) -> Path:
     return place
 
 
+def database_flag(url: str) -> str:
+    """The flag that finds a database again, when it is not where grpo looks first."""
+    return "" if url == f"{PREFIX}runs/harness.db" else f" --db {url}"
+
+
 def best_link(step: int, dev_accuracy: float) -> str:
     """The name under which a run's folder shows its best checkpoint to people."""
     return f"best-step-{step}-dev-{dev_accuracy:.3f}"
-
-
-# ---------------------------------------------------------------- processes and their clock

@@ -11,28 +11,37 @@ Every act seeds itself from (run seed, step, purpose): nothing random is carried
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from harness.core.branch import open_branch
 from harness.core.knobs import describe
 from harness.core.seeds import derive_seed
-from harness.core.step_metrics import compute_signal, describe_broken_reward, describe_step, select_samples
+from harness.core.step_metrics import compute_signal, describe_broken_reward, describe_step, select_samples, to_sample
 from harness.errors import Diverged, Refused, RunFailed
-from harness.run.checkpoints import read_state
-from harness.run.state import apply_decision
-from harness.run.verbs import Verbs
+from harness.run.checkpoints import Checkpoints, read_state
+from harness.run.state import Settings, State, apply_decision
 from harness.types import (
+    Action,
     Aim,
     CheckpointRecord,
     Decision,
+    Evaluation,
+    Evaluator,
     KnobValue,
     More,
+    Pool,
+    Progress,
     Prompt,
     Snapshot,
     Status,
     StepRecord,
+    Store,
+    Trainer,
     Verdict,
     no_more,
 )
@@ -42,8 +51,33 @@ RESTORES_IN_A_ROW = 3
 """How often lost weights are restored without a sound step in between before the run fails."""
 
 
-class Session(Verbs):
-    """Verbs: step, sample, evaluate, save, rollback, branch, stop. Each records itself."""
+@dataclass(kw_only=True)
+class Session:
+    """Hold model, optimizer, knobs and pool of a run and change them by verbs, each of which records itself.
+
+    ``ask`` and ``tell`` are for whoever decides; evaluate, sample, save, rollback and branch may be called at a
+    boundary, between two steps. ``wall_before_s`` are the seconds that earlier processes drove the run.
+    """
+
+    store: Store
+    run_id: int
+    checkpoints: Checkpoints
+    trainer: Trainer
+    pool: Pool
+    evaluator: Evaluator
+    settings: Settings
+    state: State
+    snapshot: Callable[[], Snapshot]
+    progress: Progress
+    wall_before_s: float = 0.0
+    stopped: str | None = None
+    _lost_in_a_row: int = 0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds this run was driven, over all its processes."""
+        return self.wall_before_s + time.monotonic() - self._started
 
     # ------------------------------------------------------------ ask and tell
 
@@ -114,6 +148,77 @@ class Session(Verbs):
             self.store.finish_command(decision.command_id, state, answer)
 
     # ------------------------------------------------------------ verbs
+
+    def evaluate(self, split: str) -> Evaluation:
+        """Measure the weights in memory on a split and record it. The best on dev so far are saved."""
+        seed = derive_seed(self.settings.seed, "evaluate", split)
+        evaluation = self.evaluator.evaluate(split, seed=seed, progress=self.progress)
+        self.store.record_evaluation(self.run_id, self.state.weights_step, evaluation)
+        log.info("step=%d %s", self.state.weights_step, evaluation.text)
+        if evaluation.errors:
+            many = f"{len(evaluation.errors)} of {evaluation.n}"
+            self.note("warning", f"the reward failed on {many} of {split}, the first time with {evaluation.errors[0]}")
+        if split == "dev" and self.store.best_step(self.run_id) == self.state.weights_step:
+            self.checkpoints.link_best(self.save(), evaluation.accuracy)
+        return evaluation
+
+    def sample(self) -> int:
+        """Completions of the fixed sample prompts, recorded for people. Returns their number."""
+        step = self.state.weights_step
+        examples = self.evaluator.sample(seed=derive_seed(self.settings.seed, "sample"), progress=self.progress)
+        samples = [to_sample(step, "fixed", example.prompt, example.completion) for example in examples]
+        self.store.record_samples(self.run_id, step, samples)
+        return len(samples)
+
+    def save(self, name: str = "") -> CheckpointRecord:
+        """A checkpoint of the weights in memory. One that exists for them already only gets the name."""
+        for checkpoint, hashes in self.store.load_checkpoints(self.run_id):
+            if checkpoint.step == self.state.weights_step:
+                named = replace(checkpoint, name=name or checkpoint.name)
+                if named != checkpoint:
+                    self.store.record_checkpoint(self.run_id, named, hashes)
+                return named
+        checkpoint, hashes = self.write_checkpoint(name)
+        self.store.record_checkpoint(self.run_id, checkpoint, hashes)
+        self.checkpoints.prune(self.state.held())
+        return checkpoint
+
+    def rollback(self, target: str | int | None, changes: Mapping[str, KnobValue], *, pool: bool = False) -> int:
+        """Weights, optimizer, knobs (but for ``changes``) of a checkpoint, and if asked what the ``pool`` knew then;
+        the rest stays. Raises Refused."""
+        checkpoint = self.checkpoints.find(target)
+        saved = read_state(Path(checkpoint.path))
+        self.trainer.load(Path(checkpoint.path))
+        self.state.restore_knobs(saved, changes)
+        if pool:
+            self._recall_pool(saved)
+        self.state.weights_step = checkpoint.step
+        self.store.roll_back(self.run_id, checkpoint.step, live=self.store.load_ancestors(self.run_id, checkpoint.step))
+        self.store.update_run(self.run_id, knobs=asdict(self.state.knobs))
+        self.note("info", f"rolled back to step {checkpoint.step}")
+        return checkpoint.step
+
+    def branch(self, action: Action) -> str:
+        """Open a branch at the weights in memory; with one open, go on to its next arm or to what is kept of it."""
+        state = self.state
+        if state.branch is None:
+            start = self.save()
+            if start.step != state.last_step:  # all arms begin with what the pool knew then
+                self._recall_pool(read_state(Path(start.path)))
+            state.branch = open_branch(action, start=start.step, last_step=state.last_step, knobs=state.knobs)
+            return f"a branch from step {start.step}; its arms end with step {state.branch.last}"
+        branch = state.branch.finish(state.weights_step, state.last_step)
+        target, arm = branch.target(action)
+        self.rollback(target, branch.knobs_of(arm), pool=True)
+        state.branch = branch if branch.arm < len(branch.arms) else None
+        return f"{branch.name(arm)} from step {target}"
+
+    def _recall_pool(self, saved: Mapping[str, Any]) -> None:
+        """What the pool knew at a checkpoint; of an earlier era nothing, since it was judged differently."""
+        if saved["era"] == self.settings.era:
+            self.pool.load_state(saved["pool"])
+
+    # ------------------------------------------------------------ the step
 
     def _step(self, step: int) -> None:
         settings, state, knobs = self.settings, self.state, self.state.knobs
@@ -229,6 +334,15 @@ class Session(Verbs):
             self.sample()
         if first or arm_ends:
             self.save()
+
+    def write_checkpoint(self, name: str = "") -> tuple[CheckpointRecord, dict[str, str]]:
+        self.progress("saving", 0, 1)
+        state = {**self.state.to_json(), "pool": self.pool.state(), "era": self.settings.era}
+        return self.checkpoints.write(self.state.weights_step, state, self.trainer.save, name=name)
+
+    def note(self, level: str, text: str) -> None:
+        log.log(logging.getLevelNamesMapping()[level.upper()], "step=%d %s", self.state.last_step, text)
+        self.store.record_event(self.run_id, self.state.last_step, level, text)
 
 
 def _take_turns(decisions: Sequence[Decision]) -> list[list[Decision]]:

@@ -6,7 +6,7 @@ Prints JSON. ``frame``: milliseconds of CPU (median of 20) to render a frame of 
 more step, and to write the frame to a terminal. ``share``: of a core, taken by ``grpo watch`` on a terminal of 200 by
 60 while the run takes a step every 0.3 s, after its start. ``step``: milliseconds of a step (median) while the
 dashboard draws as it does beside ``grpo run`` (its own process, low priority), and while that process is stopped; the
-two take turns. The run is that of tests.benchmarks.step_cost: all is real but the trainer, which answers at once.
+two take turns. The run is that of tests.support.bench: all is real but the trainer, which answers at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rich.console import Console
 
 from harness.store.snapshot import SnapshotReader
 from harness.views.terminal.frame import render
-from tests.benchmarks.step_cost import Bench, build
+from tests.support.bench import Bench, build
 
 SIZES = ((80, 24), (120, 40), (200, 60))
 WARM_S = 5.0

@@ -18,8 +18,8 @@ from statistics import median, quantiles
 from harness.types import PairedLook, Snapshot
 from policies.effects import EffectJudge
 from policies.rules import RulesPolicy
-from tests.policies.test_detectors import load_steps
 from tests.support.builders import make_change, make_look, make_snapshot
+from tests.support.fault_snapshots import load_steps
 
 LAST = 100_000
 

@@ -30,7 +30,7 @@ def memory(name):
 empty = memory("VmHWM")
 began = time.perf_counter()
 import harness.checks.inputs
-from harness.config.schema import parse_spec
+from harness.config.load import parse_spec
 import pyarrow.parquet
 imports_s, bare = time.perf_counter() - began, memory("VmHWM")
 spec = parse_spec({"pool": {"source": sys.argv[1], "columns": {"prompt": "question", "ground_truth": "answer"}}})

@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli.app import main
 from harness.cli.options import complain
-from tests.conftest import Program
+from tests.support.program import Program
 
 Check = Callable[[list[str], str], None]
 

@@ -18,7 +18,7 @@ from typer.main import get_command
 from harness.cli.app import app, main
 from harness.core.formatting import format_ago
 from harness.errors import InputError
-from tests import cli_doc, spec_doc
+from tests.support import cli_doc, spec_doc
 from tests.support.builders import create_run, make_store
 
 Tab = Callable[..., list[str]]

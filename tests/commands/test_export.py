@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import MINI, Program
+from tests.support.program import MINI, Program
 
 LOAD = """
 import sys

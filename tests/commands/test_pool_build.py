@@ -11,7 +11,7 @@ import pytest
 
 from harness.commands.pool_build import Journal
 from harness.errors import InputError
-from tests.conftest import Program
+from tests.support.program import Program
 
 BUILD = ("pool", "build", "pool.jsonl", "--spec", "mini.toml", "-n", "4")
 SOMETIMES = """

@@ -11,7 +11,7 @@ from harness.commands.pool_convert import Conversion, convert_source
 from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.types import no_progress
-from tests.conftest import Program
+from tests.support.program import Program
 
 WORKED = "<start_working_out>{}<end_working_out><SOLUTION>{}</SOLUTION>"
 COLUMNS = {"prompt": "question", "ground_truth": "answer"}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.conftest import Program
+from tests.support.program import Program
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.run.report_process import FILE, write_report_apart
-from tests.conftest import Program
 from tests.support.builders import make_store
 from tests.support.nights import record_night
+from tests.support.program import Program
 
 SHORT = ("--name", "short", "--steps", "1", "--set", "warmstart.steps=0", "--plain")
 

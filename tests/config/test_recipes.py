@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.config.load import load_spec
-from tests.conftest import Program
+from tests.support.program import Program
 
 TINY = {
     "model.name": "tiny", "model.chat": "false", "model.max_length": "4096", "model.threads": "1",

@@ -17,9 +17,9 @@ from harness.core.liveness import SUPERVISOR
 from harness.monitoring import alert_process as lookout
 from harness.monitoring.alert_process import Lookout
 from harness.store.writer import RunStore
-from tests.conftest import Program
 from tests.support.builders import create_run, make_store, record_step
 from tests.support.messages_server import Server, hang, raw
+from tests.support.program import Program
 
 SECRET = "T0KEN-9f2c"
 OK, BROKEN = raw(b"ok"), raw(b"no", status=500)
@@ -245,6 +245,7 @@ def test_its_own_death_is_told_and_fails_nothing(tmp_path: Path, monkeypatch: py
 
 
 def test_it_needs_no_torch_and_no_sqlalchemy_while_there_is_nothing_to_tell() -> None:
-    code = "import harness.monitoring.alert_process, sys; print([m for m in ('torch', 'sqlalchemy', 'pydantic') if m in sys.modules])"
+    heavy = "('torch', 'sqlalchemy', 'pydantic')"
+    code = f"import harness.monitoring.alert_process, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -19,7 +19,7 @@ import pytest
 from harness.core.liveness import is_alive_run
 from harness.monitoring import supervisor as supervise
 from harness.monitoring.supervisor import count_memory_kills, describe_death
-from tests.conftest import Program
+from tests.support.program import Program
 
 SUPERVISE = """
 import sys

@@ -2,117 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness.types import EventRecord, Finding, Knobs, PairedLook, Snapshot, StepRecord
-from policies.detectors import DETECTORS, KINDS, STILL_STEPS, detect
+from harness.types import Finding, Knobs, PairedLook, Snapshot, StepRecord
+from policies.detectors import DETECTORS, KINDS, detect
 from tests.support.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
+from tests.support.fault_snapshots import FAULTS, UNSOLVED, at, from_step, load_steps, series
 
-ASSETS = Path(__file__).parent.parent / "assets"
-UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05}
 DEV = tuple(make_look(step, 0.5 + step / 1000) for step in (0, 10, 20))
 
 
 def found(snapshot: Snapshot) -> dict[str, Finding]:
     return {finding.kind: finding for finding in detect(snapshot) if finding.severity != "unknown"}
-
-
-def series(n: int, **metrics: Any) -> tuple[StepRecord, ...]:
-    """Steps whose metrics (``reward__mean``) are numbers, or functions of the step."""
-    return tuple(
-        make_step(
-            step,
-            {name.replace("__", "/"): value(step) if callable(value) else value for name, value in metrics.items()},
-        )
-        for step in range(1, n + 1)
-    )
-
-
-def at(knobs: Knobs, steps: tuple[StepRecord, ...]) -> Snapshot:
-    return make_snapshot([replace(step, knobs=knobs) for step in steps], knobs=knobs)
-
-
-def from_step(first: int, then: float, before: float) -> Any:
-    return lambda step: then if step >= first else before
-
-
-FAULTS: dict[str, tuple[Snapshot, str]] = {
-    "errored": (make_snapshot(series(12, completion__errored_rate=from_step(11, 0.06, 0.0))), "severe"),
-    "pays_everyone": (
-        make_snapshot(
-            series(12, completion__correct_rate=from_step(11, 1.0, 0.5), reward__adjusted=from_step(11, 0.5, 0))),
-        "severe",
-    ),
-    "gamed": (
-        make_snapshot(
-            series(
-                14, completion__correct_rate=lambda s: 0.5 - 0.02 * s, reward__mean=lambda s: 0.5 + 0.01 * s
-            )
-        ),
-        "severe",
-    ),
-    "dev_drop": (
-        make_snapshot(
-            make_steps(20),
-            evaluations=(make_look(0, 0.4), make_look(10, 0.8), make_look(20, 0.6)),
-            paired_dev=(PairedLook(0, 20, 200, 60, 20), PairedLook(10, 20, 200, 5, 45)),
-        ),
-        "severe",
-    ),
-    "not_finite": (make_snapshot(make_steps(4), faults=(EventRecord(4, "error", "not finite", 0.0),)), "severe"),
-    "chaos": (at(
-            Knobs(temperature=2.5), series(4, completion__distinct_rate=1.0, group__unsolved_rate=0.8)), "warning"),
-    "collapse": (
-        at(
-            Knobs(temperature=0.1),
-            series(4, completion__distinct_rate=0.13, group__no_signal_rate=0.9, group__unsolved_rate=0.5),
-        ),
-        "warning",
-    ),
-    "kl_spike": (make_snapshot(series(12, kl__mean=from_step(11, 0.6, 0.01))), "warning"),
-    "oscillation": (make_snapshot(series(20, reward__adjusted=lambda s: 0.3 if s % 2 else -0.3)), "warning"),
-    "gradient_spike": (make_snapshot(series(20, grad__norm=from_step(19, 9.0, 0.3))), "warning"),
-    "length_inflation": (
-        make_snapshot(series(16, completion__tokens_mean=lambda s: 20.0 + 2 * s, reward__adjusted=-0.01)), "warning"
-    ),
-    "truncation": (make_snapshot(
-            series(2, completion__truncated_rate=0.8, **{"group__unsolved_rate": 0.8})), "warning"),
-    "poor_prompts": (
-        make_snapshot(
-            series(4, pool__mixed_expected=0.2, pool__mixed_expected_larger=0.3, pool__mixed_expected_others=0.7)),
-        "warning",
-    ),
-    "unsolved": (make_snapshot(make_steps(4, UNSOLVED)), "warning"),
-    "flat": (make_snapshot(series(4, group__flat_rate=0.8, completion__correct_rate=0.02)), "warning"),
-    "solved": (make_snapshot(series(4, group__solved_rate=0.9)), "warning"),
-    "anchored": (at(Knobs(beta=0.5), make_steps(4)), "warning"),
-    "no_op_learning_rate": (make_snapshot(series(STILL_STEPS, kl__mean=1e-7)), "warning"),
-    "small_groups": (
-        at(
-            Knobs(group_size=2),
-            series(
-                4, group__no_signal_rate=0.6, pool__mixed_expected=0.4, pool__mixed_expected_larger=0.7,
-                pool__mixed_expected_others=0.42,
-            ),
-        ),
-        "warning",
-    ),
-    "plateau": (
-        make_snapshot(
-            make_steps(90), evaluations=tuple(make_look(s, 0.5 + 0.01 * (s % 20 == 0)) for s in range(0, 91, 10))),
-        "warning",
-    ),
-    "slow_sampling": (
-        make_snapshot(series(12, completion__tokens=1000.0, time__rollout_s=from_step(10, 9.0, 1.0))), "note"
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -294,11 +200,6 @@ def test_larger_groups_are_not_asked_for_where_other_prompts_would_do() -> None:
 
 
 # ---------------------------------------------------------------- real logs, and health
-
-
-def load_steps(name: str) -> tuple[StepRecord, ...]:
-    rows = json.loads((ASSETS / name).read_text())
-    return tuple(StepRecord(row["step"], row["step"] - 1, Knobs(**row["knobs"]), row["metrics"]) for row in rows)
 
 
 def every_boundary(steps: tuple[StepRecord, ...]) -> list[tuple[int, dict[str, Finding]]]:

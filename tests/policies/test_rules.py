@@ -15,7 +15,6 @@ from harness.core.knobs import DEFAULT_BOUNDS, apply_changes
 from harness.types import Action, Decision, DecisionRecord, Knobs, PairedLook, Snapshot
 from policies.detectors import detect
 from policies.rules import COOL_DOWN, GOOD_DEV, MEASURED_AFTER, RULES, UNCLEAR_REST, RulesPolicy, propose
-from tests.policies.test_detectors import FAULTS, at, series
 from tests.support.builders import (
     HEALTHY,
     make_change,
@@ -27,6 +26,7 @@ from tests.support.builders import (
     make_step,
     make_steps,
 )
+from tests.support.fault_snapshots import FAULTS, at, series
 
 WIDE = DEFAULT_BOUNDS | {"temperature": (0.05, 3.0)}
 UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05, "completion/distinct_rate": 0.5}

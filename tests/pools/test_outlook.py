@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pools.outlook import compute_mixed_rate
 from pools.pool import PromptPool
-from tests.benchmarks import sampling_simulated as simulated
+from tests.support import simulated_learner as simulated
 from tests.support.builders import make_group, make_prompt, make_table
 
 parameters = st.floats(0.01, 50)

@@ -29,9 +29,9 @@ from rewards.code import (
 )
 from rewards.contract import RewardDescription
 from rewards.worker import RewardWorker
-from tests.rewards.humaneval import convert, load_rows, to_python
-from tests.rewards.programs import ADD, DOUBLE, calls, fence, judge, runs
 from tests.support.builders import make_prompt
+from tests.support.code_answers import ADD, DOUBLE, calls, fence, judge, runs
+from tests.support.humaneval import convert, load_rows, to_python
 
 ROOT = Path(__file__).parent.parent.parent
 RIGHT = Score(1.0, True, "right", {"cases": 1.0})
@@ -526,7 +526,7 @@ def test_scores_are_the_same_alone_in_a_shuffled_crowd_and_in_another_process() 
         assert list(pool.map(judge, [MIXED[i] for i in order])) == [alone[i] for i in order]
     script = """
     import json, sys
-    from tests.rewards.programs import judge
+    from tests.support.code_answers import judge
     print(json.dumps([judge(program).reward for program in json.loads(sys.argv[1])]))
     """
     for seed in ("1", "2"):

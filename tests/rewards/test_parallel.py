@@ -15,7 +15,7 @@ from rewards.contract import RewardDescription, load_reward
 from rewards.parallel import ParallelReward
 from rewards.worker import RewardWorker
 
-HOSTILE = Path(__file__).with_name("hostile.py")
+HOSTILE = Path(__file__).parents[1] / "support" / "hostile.py"
 Make = Callable[..., ParallelReward]
 
 

@@ -21,7 +21,7 @@ import pytest
 from rewards import code, isolation, sandbox
 from rewards.isolation import SANDBOXES, probe_sandbox
 from rewards.sandbox import Lost, Outcome, Sandbox
-from tests.rewards.programs import ADD, calls, judge
+from tests.support.code_answers import ADD, calls, judge
 
 ROOT = Path(__file__).parent.parent.parent
 REFUSED = "PermissionError"
@@ -153,7 +153,7 @@ assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, ctypes.byref(Filter(len(code) // 8, code)), 0, 0) == 0
 from rewards.isolation import probe_sandbox
 from rewards.code import score
-from tests.rewards.programs import DOUBLE, fence
+from tests.support.code_answers import DOUBLE, fence
 found = probe_sandbox()
 answer = score(fence("def f(x): return 2 * x"), DOUBLE)
 print(json.dumps([found.tier, found.refusal, found.escapes, answer.reward, answer.error]))
@@ -649,7 +649,7 @@ def test_nothing_outlives_a_process_that_was_killed() -> None:
     script = """
     import threading, time
     from rewards.isolation import SANDBOXES
-    from tests.rewards.programs import judge
+    from tests.support.code_answers import judge
     judge("def f(x): return 2 * x")
     print(SANDBOXES._idle[0].process_id, flush=True)
     judge("import time\\ntime.sleep(1000)")
@@ -670,7 +670,7 @@ def test_a_forked_process_makes_sandboxes_of_its_own() -> None:
         """
         import os
         from rewards.isolation import SANDBOXES
-        from tests.rewards.programs import judge
+        from tests.support.code_answers import judge
         right = "def f(x): return 2 * x"
         assert judge(right).reward == 1.0
         ours = SANDBOXES._idle[0].process_id
@@ -693,7 +693,7 @@ def test_an_interrupt_in_the_middle_of_a_program_does_not_mix_up_answers() -> No
     result = python(
         """
         import os, signal, threading
-        from tests.rewards.programs import judge
+        from tests.support.code_answers import judge
         judge("def f(x): return 2 * x")
         threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:

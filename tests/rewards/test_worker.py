@@ -39,7 +39,7 @@ def build() -> Iterator[Build]:
     built: list[RewardWorker] = []
 
     def build(*names: str, log: Path | None = None, time_limit: float = LIMIT, **values: Any) -> RewardWorker:
-        functions = tuple(name if "." in name else f"tests.rewards.hostile:{name}" for name in names)
+        functions = tuple(name if "." in name else f"tests.support.hostile:{name}" for name in names)
         built.append(RewardWorker(RewardDescription(functions, **values), time_limit=time_limit, log=log))
         return built[-1]
 
@@ -114,7 +114,7 @@ ALIKE = [("moody",), ("equals", "moody"), ("batch",), ("moody", "batch"), ("batc
 def pairs() -> Iterator[list[tuple[RewardWorker, Scorer]]]:
     descriptions = [
         RewardDescription(
-            tuple(f"tests.rewards.hostile:{name}" for name in names),
+            tuple(f"tests.support.hostile:{name}" for name in names),
             weights=tuple(1 / len(names) for _ in names),
             solved_at=0.5,
         )
@@ -467,7 +467,7 @@ def test_close_ends_the_worker_and_what_it_does_at_exit_is_done(tmp_path: Path) 
 
 
 def test_a_worker_that_is_forgotten_ends(build: Build) -> None:
-    reward = RewardWorker(RewardDescription(("tests.rewards.hostile:process_id",), range=(0.0, 1e9)))
+    reward = RewardWorker(RewardDescription(("tests.support.hostile:process_id",), range=(0.0, 1e9)))
     process = int(ask(reward, "x")[0].reward or 0)
     del reward
     gc.collect()

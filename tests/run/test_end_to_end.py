@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Program
+from tests.support.program import Program
 
 
 @pytest.fixture(scope="module")

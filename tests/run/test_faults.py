@@ -5,49 +5,25 @@ from __future__ import annotations
 import json
 import os
 import time
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
 import torch
 
-from harness.config.load import parse_spec
 from harness.errors import InputError, RunFailed
 from harness.run.heartbeat import Pulse
-from harness.run.resume import resume_run
 from harness.run.runner import Run
 from harness.run.session import Session
-from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.store.opening import open_store
 from harness.types import Action, Decision
-from harness.views.review import build_review
 from policies.rules import RulesPolicy
-from tests.conftest import MINI, Program
 from tests.support.builders import create_run
+from tests.support.program import Program
+from tests.support.runs import REWARD, resume_run, review, start_mini
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
-Start = Callable[..., Run]
-REWARD = "def reward(completion, ground_truth):\n    return {value}\n"
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    def start(**changes: Any) -> Run:
-        tree = tomllib.loads(MINI) | {"name": "s", "output": {"dir": str(tmp_path)}, "warmstart": {"steps": 0}}
-        tree["policy"] = {"kind": "fixed"}
-        for section, fields in changes.items():
-            tree[section] = tree.get(section, {}) | fields
-        return start_run(parse_spec(tree), "s", Event())
-
-    return start
-
-
-def review(run: Run) -> dict[str, Any]:
-    return build_review(load_history(run.store, run.name))
 
 
 def weights(session: Session) -> torch.Tensor:
@@ -59,11 +35,11 @@ def weights(session: Session) -> torch.Tensor:
 
 
 @pytest.fixture
-def driven(start: Start, tmp_path: Path) -> tuple[Run, Session]:
+def driven(tmp_path: Path) -> tuple[Run, Session]:
     """A run that has taken four steps, with a checkpoint at step 3, and may be given any learning rate. Its reward
     differs within every group of an untrained model, so that each step updates."""
     (tmp_path / "odd.py").write_text(REWARD.format(value="sum(map(ord, completion)) % 7 / 6"))
-    run = start(bounds={"learning_rate": [0.0, 1e38]}, reward={"function": f"{tmp_path}/odd.py:reward"})
+    run = start_mini(tmp_path, bounds={"learning_rate": [0.0, 1e38]}, reward={"function": f"{tmp_path}/odd.py:reward"})
     session = run.build_controller().session
     drive(session, 4)
     return run, session
@@ -180,16 +156,16 @@ def test_a_clock_that_jumps_by_years_changes_nothing_that_counts(program: Progra
 
 
 @pytest.fixture
-def judged(start: Start, tmp_path: Path) -> Run:
+def judged(tmp_path: Path) -> Run:
     """A run of six steps, finished, whose reward is a file."""
     (tmp_path / "mine.py").write_text(REWARD.format(value="float(len(completion) > 10)"))
-    run = start(reward={"function": f"{tmp_path}/mine.py:reward"}, budget={"steps": 6})
+    run = start_mini(tmp_path, reward={"function": f"{tmp_path}/mine.py:reward"}, budget={"steps": 6})
     assert run.drive()[0] == "finished"
     return run
 
 
 def again(run: Run, *overrides: str, accepted: tuple[str, ...] = ()) -> Run:
-    return resume_run(run.store, run.name, Event(), overrides=["budget.steps=9", *overrides], accepted=accepted)
+    return resume_run(run.store, run.name, overrides=["budget.steps=9", *overrides], accepted=accepted)
 
 
 def test_a_changed_reward_is_refused_when_silent_and_begins_an_era_when_said(judged: Run, tmp_path: Path) -> None:

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
-from typing import Any
 
 import pytest
 
-from harness.config.load import parse_spec
 from harness.errors import InputError
-from harness.run.resume import resume_run
-from harness.run.runner import Run
-from harness.run.start import start_run
-from harness.store.history import load_history
 from harness.types import Action
-from harness.views.review import build_review
-from tests.conftest import MINI
 from tests.support.builders import create_run
 from tests.support.messages_server import Server, call, cut, error, good, hang, message, text
-
-KEY = "sk-ant-api03-NobodyMaySeeThis-0123456789"
-
-
-def start(folder: Path, *, name: str = "night", seed: int = 0, **sections: dict[str, Any]) -> Run:
-    tree = tomllib.loads(MINI) | {"name": name, "seed": seed, "output": {"dir": str(folder)}}
-    tree |= {"warmstart": {"steps": 0}, "policy": {"kind": "llm"}}
-    for section, fields in sections.items():
-        tree[section] = tree.get(section, {}) | fields
-    return start_run(parse_spec(tree), name, Event())
-
-
-def review(run: Run) -> dict[str, Any]:
-    return build_review(load_history(run.store, run.name))
+from tests.support.runs import KEY, resume_run, review, start_night
 
 
 @pytest.fixture
@@ -68,7 +45,7 @@ def test_a_night_of_every_fault_is_logged_and_goes_on(tmp_path: Path, server: Se
     server.script = [turn for turns, _ in NIGHT for turn in turns]
     prices = {"input_price": 1.0, "output_price": 5.0}
     llm = {"every": 1, "time_limit": 4.0, "attempts": 2, **prices}
-    run = start(tmp_path, llm=llm, budget={"steps": len(NIGHT), "usd": 1.0})
+    run = start_night(tmp_path, llm=llm, budget={"steps": len(NIGHT), "usd": 1.0})
     assert run.drive() == ("finished", f"budget of {len(NIGHT)} steps spent")
     decisions = review(run)["decisions"]
     assert [d["step"] for d in decisions] == list(range(1, len(NIGHT) + 1))
@@ -98,14 +75,14 @@ def test_a_night_of_every_fault_is_logged_and_goes_on(tmp_path: Path, server: Se
 def test_a_resumed_run_asks_nothing_twice_and_counts_what_was_spent(tmp_path: Path, server: Server) -> None:
     server.script = [good(), good(changes={"temperature": 0.8}), good(changes={"temperature": 0.7})]
     llm = {"every": 2, "input_price": 1.0, "output_price": 5.0}
-    run = start(tmp_path, llm=llm, budget={"steps": 9, "usd": 0.007})
+    run = start_night(tmp_path, llm=llm, budget={"steps": 9, "usd": 0.007})
     controller = run.build_controller()
     for _ in range(5):  # asked for the steps 2 and 4; the newest checkpoint is that of step 3
         controller._boundary()
     before = review(run)
     assert [d["step"] for d in before["decisions"] if d["source"] == "llm"] == [2, 4]
     run.store.update_run(run.run_id, pid=2**22 + 1, process="")  # as if that process were dead
-    again = resume_run(run.store, run.name, Event())
+    again = resume_run(run.store, run.name)
     again.drive()
     after = review(again)
     assert len(server.requests) == 2, "0.007 USD were spent with the second"
@@ -122,7 +99,7 @@ def test_a_live_run_is_switched_and_says_why_not(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.script = [good()]
-    run = start(tmp_path, policy={"kind": "fixed"}, llm={"every": 1})
+    run = start_night(tmp_path, policy={"kind": "fixed"}, llm={"every": 1})
     controller = run.build_controller()
 
     def act(kind: str) -> tuple[str, int | None, str]:
@@ -149,6 +126,6 @@ def test_without_a_key_nothing_is_created(tmp_path: Path, monkeypatch: pytest.Mo
     for key in ("", "  ", "schlüssel"):
         monkeypatch.setenv("ANTHROPIC_API_KEY", key)
         with pytest.raises(InputError, match="ANTHROPIC_API_KEY") as caught:
-            start(tmp_path / "runs")
+            start_night(tmp_path / "runs")
         assert "schlüssel" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -15,12 +14,11 @@ import pytest
 from harness.cli.app import main
 from harness.errors import InputError
 from harness.run.replay import find_difference, plan_replay
-from harness.run.resume import resume_run
 from harness.store.opening import open_store
 from harness.store.writer import RunStore
 from harness.types import Action
-from tests.run.test_llm_run import KEY, review, start
 from tests.support.messages_server import Server, error, good, text
+from tests.support.runs import KEY, resume_run, review, start_night
 
 Grpo = Callable[..., tuple[int, str, str]]
 
@@ -38,7 +36,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
             good(changes={"learning_rate": 6e-4}), good(action="focus", argument="harder"), error(400, "api_error"),
             good(changes={"temperature": 1.1}), text("hm"),
         ]  # fmt: skip
-        run = start(folder, llm={"every": 2, "time_limit": 20.0}, budget={"steps": 50, "hours": 9})
+        run = start_night(folder, llm={"every": 2, "time_limit": 20.0}, budget={"steps": 50, "hours": 9})
         controller = run.build_controller()
 
         def command(*asked: Any) -> None:
@@ -53,7 +51,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
         controller._boundary()
         run.interrupted.set()
         assert controller.run() == ("stopped", "interrupted")
-        controller = resume_run(run.store, run.name, Event()).build_controller()
+        controller = resume_run(run.store, run.name).build_controller()
         controller._boundary()
         command(("pause", {}, None))
         command(("rollback", {}, 5), ("evaluate", {}, None), ("rollback", {}, 4))
@@ -167,7 +165,7 @@ def test_the_first_step_that_differs_is_named(folder: Path, grpo: Grpo) -> None:
 
 
 def test_a_schedule_goes_to_another_seed_and_what_does_not_apply_is_refused(folder: Path) -> None:
-    other = start(
+    other = start_night(
         folder, name="other", seed=5, policy={"kind": "replay:latest"}, bounds={"beta": (0.0, 0.01)},
         checkpoint={"every": 50}, budget={"steps": 30},
     )  # fmt: skip
@@ -187,7 +185,7 @@ def test_a_schedule_goes_to_another_seed_and_what_does_not_apply_is_refused(fold
 
 def test_beyond_the_log_nothing_changes(folder: Path) -> None:
     change(folder, "DELETE FROM decisions WHERE run_id = 1 AND step > 1")
-    run = start(folder, name="longer", policy={"kind": "replay:night"}, budget={"steps": 3})
+    run = start_night(folder, name="longer", policy={"kind": "replay:night"}, budget={"steps": 3})
     assert run.drive()[0] == "finished"
     last = review(run)["decisions"][-1]
     assert (last["source"], last["action"]) == ("fixed", "continue")

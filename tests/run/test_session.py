@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import io
 import shutil
-import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from harness.cli.tables import render_review
-from harness.config.load import parse_spec
 from harness.core.liveness import RESTARTED
 from harness.run.controller import Controller
-from harness.run.resume import resume_run
 from harness.run.runner import Run
 from harness.run.session import Session
-from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
-from harness.views.review import build_review
-from tests.conftest import MINI
+from tests.support.runs import resume_run, review, start_mini
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
 
@@ -36,9 +30,7 @@ def by_hand(kind: Any, argument: Any = None, **changes: Any) -> Decision:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    tree = tomllib.loads(MINI) | {"name": "s", "output": {"dir": str(tmp_path)}, "warmstart": {"steps": 0}}
-    tree["policy"] = {"kind": "fixed"}
-    run = start_run(parse_spec(tree), "s", Event())
+    run = start_mini(tmp_path)
     yield run
     run.store.close()
 
@@ -52,10 +44,6 @@ def controller(run: Run) -> Controller:
 def session(controller: Controller) -> Session:
     controller.session.ask()
     return controller.session
-
-
-def review(run: Run) -> dict[str, Any]:
-    return build_review(load_history(run.store, run.name))
 
 
 def test_the_start_is_measured_and_saved_before_the_first_step(session: Session, run: Run) -> None:
@@ -216,7 +204,7 @@ def test_a_resume_repeats_logged_decisions_rollbacks_included(run: Run, controll
     before = review(run)
     run.store.update_run(run.run_id, pid=2**22 + 1)  # as if that process were dead
 
-    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=6"])
+    again = resume_run(run.store, "s", overrides=["budget.steps=6"])
     assert again.build_controller().run() == ("finished", "budget of 6 steps spent")
     after = review(again)
     assert after["reward"]["by_step"] == before["reward"]["by_step"]
@@ -277,7 +265,7 @@ def test_a_resume_repeats_reverts_and_keeps_verdicts(run: Run, controller: Contr
             (Path(checkpoint.path) / "model.safetensors").write_bytes(b"x")
     run.store.update_run(run.run_id, pid=2**22 + 1)
 
-    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=12"])
+    again = resume_run(run.store, "s", overrides=["budget.steps=12"])
     again.build_controller().run()
     after = review(again)
     assert after["decisions"] == before["decisions"]
@@ -351,7 +339,7 @@ def test_an_era_begins_with_the_weights_that_a_rollback_left(run: Run, controlle
     session.finish("stopped", "asked")
     for _ in range(2):  # the second time as after a kill: the era has no checkpoint of its own yet
         run.store.update_run(run.run_id, status="stopped")
-        again = resume_run(run.store, "s", Event(), overrides=["reward.errored_limit=0.5", "budget.steps=9"])
+        again = resume_run(run.store, "s", overrides=["reward.errored_limit=0.5", "budget.steps=9"])
         state = again.build_controller().session.state
         assert (state.weights_step, state.last_step) == (3, 7)
     with run.store.read() as c:
@@ -369,13 +357,13 @@ def test_a_stop_is_final_for_a_supervisor_and_not_for_a_person(
     run.store.update_run(run.run_id, pid=2**22 + 1)
     with monkeypatch.context() as restarted:
         restarted.setenv(RESTARTED, "1")
-        assert resume_run(run.store, "s", Event()).drive() == ("stopped", "asked")
+        assert resume_run(run.store, "s").drive() == ("stopped", "asked")
     run.store.update_run(run.run_id, status="running", pid=2**22 + 1)
-    assert resume_run(run.store, "s", Event(), overrides=["budget.steps=2"]).drive()[0] == "finished"
+    assert resume_run(run.store, "s", overrides=["budget.steps=2"]).drive()[0] == "finished"
     run.store.update_run(run.run_id, status="running", pid=2**22 + 1)
     monkeypatch.setenv(RESTARTED, "1")  # a death after a person went on: the stop stays overruled
     shutil.rmtree(Path(load_history(run.store, "s").checkpoints[-1].path))
-    assert resume_run(run.store, "s", Event(), overrides=["budget.steps=3"]).drive()[0] == "finished"
+    assert resume_run(run.store, "s", overrides=["budget.steps=3"]).drive()[0] == "finished"
 
 
 def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -> None:
@@ -390,7 +378,7 @@ def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     run.store.update_run(run.run_id, pid=2**22 + 1)
 
-    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=7"])
+    again = resume_run(run.store, "s", overrides=["budget.steps=7"])
     again.build_controller().run()
     assert review(again)["reward"]["by_step"] == before
     assert any("step 6 is damaged" in event["text"] for event in review(again)["events"])
@@ -398,4 +386,4 @@ def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -
 
 def test_a_run_that_lives_is_not_resumed(run: Run) -> None:
     with pytest.raises(ValueError, match="still running"):
-        resume_run(run.store, "s", Event())
+        resume_run(run.store, "s")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.step_cost import build, measure_steps
+from tests.support.bench import build, measure_steps
 
 GENEROUS = 1.5
 

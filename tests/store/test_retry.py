@@ -28,9 +28,9 @@ from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
 from harness.views.review import build_review
 from harness.views.terminal.lines import follow
-from tests.benchmarks.step_cost import Bench, build
-from tests.conftest import Program
+from tests.support.bench import Bench, build
 from tests.support.builders import create_run, make_store
+from tests.support.program import Program
 
 HOLD = """
 import sqlite3, sys, time

@@ -37,7 +37,7 @@ from harness.store.snapshot import (
 from harness.store.writer import RunStore
 from harness.types import Action, Asked, Decision, Example, Knobs, PairedLook, Verdict
 from harness.views.review import build_review
-from tests.benchmarks.step_cost import build
+from tests.support.bench import build
 from tests.support.builders import (
     HEALTHY,
     create_run,
@@ -575,7 +575,7 @@ def test_another_process_with_the_number_of_a_dead_run_is_not_that_run(store: Ru
 ADOPT = """
 import sys
 from harness.errors import InputError
-from harness.store.writer import open_store
+from harness.store.opening import open_store
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 input()

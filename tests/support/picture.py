@@ -1,4 +1,7 @@
-"""Exports a frame of the dashboard as SVG: python -m tests.support.picture RUN docs/live.svg [--size 120x40] [--step 40]"""
+"""Exports a frame of the dashboard as SVG.
+
+python -m tests.support.picture RUN docs/live.svg [--size 120x40] [--step 40]
+"""
 
 from __future__ import annotations
 

@@ -19,30 +19,18 @@ from transformers import MambaConfig, MambaForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
-from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
+from harness.config.schema import TrainerSpec
 from harness.errors import Diverged
-from harness.models.load import LoadedModel, load_model
+from harness.models.load import LoadedModel
 from harness.models.runtime import quiet_training
 from harness.models.tiny import build_tiny_tokenizer
 from harness.training.grpo import StepTrainer
 from harness.training.log_probs import can_share_prompts
 from harness.training.micro_batches import pack_rows
 from harness.types import Group, Knobs, Prompt, Score
+from tests.support.tiny import PROMPTS, DigitScorer, reward_of, tiny, weights
 
-PROMPTS = [Prompt(id=f"p{i}", text=f"{i}+{i}=", ground_truth=str(2 * i)) for i in range(8)]
 KNOBS = Knobs(temperature=1.0, max_tokens=8, learning_rate=1e-3, group_size=4, prompts_per_step=2)
-
-
-def reward_of(completion: str) -> float:
-    """Varied on an untrained model: the share of digits."""
-    return sum(c.isdigit() for c in completion) / max(1, len(completion))
-
-
-class DigitScorer:
-    range = (0.0, 1.0)
-
-    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
-        return [Score(reward_of(c), False, "wrong") for c in completions]
 
 
 class ConstantScorer(DigitScorer):
@@ -67,10 +55,6 @@ class BrokenScorer(DigitScorer):
         return [Score(None, False, "errored", error="boom") if i % 2 else s for i, s in enumerate(good)]
 
 
-def tiny(seed: int = 0, *, lora: bool = False) -> LoadedModel:
-    return load_model(ModelSpec(), LoraSpec(rank=4 if lora else 0), seed=seed)
-
-
 Build = Callable[..., StepTrainer]
 
 
@@ -89,10 +73,6 @@ def build(tmp_path: Path) -> Build:
         )
 
     return build
-
-
-def weights(model: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for name, p in model.named_parameters() if ".ref." not in name])
 
 
 def take(trainer: StepTrainer, knobs: Knobs = KNOBS, *, seed: int = 1, start: int = 0) -> Any:
@@ -262,7 +242,7 @@ from harness.models.runtime import prepare_process
 from harness.config.schema import TrainerSpec
 from harness.training.grpo import StepTrainer
 from harness.types import Knobs
-from tests.training.test_grpo import DigitScorer, PROMPTS, tiny, weights
+from tests.support.tiny import DigitScorer, PROMPTS, tiny, weights
 
 prepare_process(1)
 loaded = tiny()

@@ -126,7 +126,7 @@ def render_report(
     )
 
 
-def render_comparison(comparison: Mapping[str, Any], histories: Sequence[History]) -> str:
+def render_comparison_page(comparison: Mapping[str, Any], histories: Sequence[History]) -> str:
     """The page of ``grpo compare``; ``comparison`` as of ``build_comparison``."""
     buckets: dict[str, Mapping[str, Sequence[Bucket]]] = {h.run.name: h.buckets for h in histories}
     dev = {h.run.name: [look for look in h.evaluations if look.split == "dev"] for h in histories}

@@ -18,7 +18,7 @@ from harness.store.history import load_course, load_history
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from harness.views.comparison import build_comparison
-from harness.views.html.page import render_comparison
+from harness.views.html.page import render_comparison_page
 from tests.support.builders import create_run, make_checkpoint, make_evaluation, make_store, record_step
 from tests.support.nights import HOSTILE, record_night
 
@@ -235,7 +235,7 @@ def test_a_comparison_tells_what_differs(store: RunStore, tmp_path: Path) -> Non
     assert comparison["decisions"] == [
         {"step": 41, "runs": {"first": [], "second": [{"source": "manual", "action": "pause", "evidence": HOSTILE}]}}
     ]
-    page = render_comparison(comparison, histories)
+    page = render_comparison_page(comparison, histories)
     seen = Words(page)
     assert "second: better (+0.200)" in seen.text
     assert page.count("</script>") == 3

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import Program
 from tests.support.builders import create_run, make_store, record_step
+from tests.support.program import Program
 from tests.support.terminal import Terminal
 
 Open = Callable[..., Terminal]

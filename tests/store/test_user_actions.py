@@ -20,14 +20,14 @@ from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action
 from harness.views.review import build_review
-from tests.benchmarks.step_cost import build
+from tests.support.bench import build
 from tests.support.builders import create_run, make_store
 
 OPERATORS, ACTIONS = 4, 250
 FIRE = f"""
 import sys
 from harness.core.actions import parse_action
-from harness.store.writer import open_store
+from harness.store.opening import open_store
 who, url = sys.argv[1:]
 store = open_store(url)
 run_id = store.find_run("bench").id

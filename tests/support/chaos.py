@@ -1,9 +1,9 @@
 """kill -9 at random moments, resume, and compare with the run that nothing disturbed.
 
-    python -m tests.chaos [--kills 28] [--seed 0] [--workdir DIR]
+    python -m tests.support.chaos [--kills 28] [--seed 0] [--workdir DIR]
 
 Two specs (full weights, LoRA), both with a script that changes knobs nearly every step, raises beta, rolls back
-twice and saves. Each run is killed again and again at moments drawn at random (tests/chaos_child.py) and resumed,
+twice and saves. Each run is killed again and again at moments drawn at random (chaos_child.py) and resumed,
 and must end with the same weights, optimizer, steps, groups, decisions, evaluations, samples and checkpoints, to the
 last bit, as the undisturbed run. Prints a table in Markdown; exit code 1 when anything differs.
 """
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos_child import MOMENTS
-from tests.conftest import MINI
+from tests.support.chaos_child import MOMENTS
+from tests.support.program import MINI
 
 SPECS = {
     "full weights": MINI.replace("steps = 14", "steps = 16"),
@@ -48,9 +48,9 @@ class Kill:
 def launch(folder: Path, moment: str, count: int, *words: str) -> int:
     """The program in ``folder``; its exit code, negative for the signal that killed it."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos_child", moment, str(count), *words, "--plain"],
+        [sys.executable, "-m", "tests.support.chaos_child", moment, str(count), *words, "--plain"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""docs/spec.md, from the spec itself: ``python -m tests.spec_doc`` (make docs) writes it anew."""
+"""docs/spec.md, from the spec itself: ``python -m tests.support.spec_doc`` (make docs) writes it anew."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from harness.config.schema import RunSpec
 from harness.core.knobs import DEFAULT_BOUNDS
 
-FILE = Path(__file__).parent.parent / "docs" / "spec.md"
+FILE = Path(__file__).parents[2] / "docs" / "spec.md"
 HEAD = """<!-- Written by the program: make docs -->
 
 # The spec

@@ -1,6 +1,6 @@
 """The real program with a scripted decision policy, which may kill itself with SIGKILL at a chosen moment.
 
-    python -m tests.chaos_child MOMENT COUNT run spec.toml ...
+    python -m tests.support.chaos_child MOMENT COUNT run spec.toml ...
 
 MOMENT is one of MOMENTS below or ``never``; the process dies when it is reached for the COUNT-th time. Nothing is
 caught, flushed or closed: this is what the kernel's out-of-memory kill or a power cut looks like from inside.
@@ -134,7 +134,7 @@ def main() -> None:
     moment, count, *words = sys.argv[1:]
     import harness.run.runner
 
-    harness.run.policies.POLICIES = {**harness.run.policies.POLICIES, "rules": ScriptedPolicy}
+    harness.run.runner.POLICIES = {**harness.run.runner.POLICIES, "rules": ScriptedPolicy}
     if moment != "never":
         arm(moment, int(count))
     sys.argv = ["grpo", *words]

@@ -1,11 +1,11 @@
-"""A short chaos run; ``make chaos`` is the long one (tests/chaos.py)."""
+"""A short chaos run; ``make chaos`` is the long one (tests/support/chaos.py)."""
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
 
-from tests.chaos import differences, fingerprint, launch, spec_file, torment
+from tests.support.chaos import differences, fingerprint, launch, spec_file, torment
 
 
 def test_killed_inside_everything_that_writes_it_ends_bit_for_bit_as_if_undisturbed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/cli.md, from the program itself: ``python -m tests.cli_doc`` (make docs) writes it anew."""
+"""docs/cli.md, from the program itself: ``python -m tests.support.cli_doc`` (make docs) writes it anew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from harness.cli.app import app
 
-FILE = Path(__file__).parent.parent / "docs" / "cli.md"
+FILE = Path(__file__).parents[2] / "docs" / "cli.md"
 HEAD = "<!-- Written by the program: make docs -->\n\n"
 
 
