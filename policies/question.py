@@ -39,15 +39,17 @@ DEV = "dev"
 
 MOST_BRANCH_STEPS = 12
 ACTIONS = {
-    "abstain": "take the first candidate of the rules, or go on if there is none",
+    "abstain": "take the first candidate of the rules, or continue if there is none",
     "continue": "change nothing",
-    "set": "new values of knobs, in changes",
+    "set": "new values of hyperparameters, in changes",
     "focus": "aim the draw of prompts: argument easier, harder, unset or a pass rate such as 0.5",
     "evaluate": "measure dev now",
     "sample": "completions of the fixed prompts now, for people",
     "save": "a checkpoint under the name in argument",
-    "rollback": "weights, optimizer and knobs of a checkpoint that measured better on dev: argument its step, or best",
-    "branch": "from the present weights the present knobs and those in changes side by side, with the same prompts; "
+    "rollback": "weights, optimizer and hyperparameters of a checkpoint that measured better on dev: "
+    "argument its step, or best",
+    "branch": "from the present weights the present hyperparameters and those in changes side by side, with the same "
+    "prompts; "
     f"what is better on dev is kept: argument the steps of each, at most {MOST_BRANCH_STEPS}",
     "stop": "end the run; only where the rules propose it too",
 }
@@ -91,7 +93,7 @@ def build_tool(snapshot: Snapshot) -> dict[str, Any]:
         "changes": {
             "type": "object",
             "properties": knobs,
-            "description": "of set, branch: knobs, their new values",
+            "description": "of set, branch: hyperparameters, their new values",
         },
         "argument": {"type": ["string", "integer", "number"], "maxLength": 80},
         "evidence": text | {"description": "the numbers that this rests on"},
@@ -117,7 +119,7 @@ def build_question(
     """Everything that a decision may rest on, as text."""
     parts = {
         "Run": _run(snapshot, usd_left),
-        "Knobs": _lines(_describe_knobs(snapshot)),
+        "Hyperparameters": _lines(_describe_knobs(snapshot)),
         "Last steps, oldest first": _steps(snapshot.steps[-STEPS_SHOWN:]),
         "Dev accuracy, 95% interval": _looks(snapshot),
         "Findings": "\n".join(

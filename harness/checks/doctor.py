@@ -75,7 +75,7 @@ def _llm_key() -> MachineCheck:
     try:
         found = "ANTHROPIC_API_KEY is set" if api_key() else "ANTHROPIC_API_KEY is not set: --policy llm needs it"
     except InputError as error:
-        return MachineCheck("LLM key", str(error), False, "set it anew")
+        return MachineCheck("LLM key", str(error), False, "set it again")
     return MachineCheck("LLM key", found)
 
 

@@ -250,13 +250,13 @@ def _check_gold(references: Sequence[Reference], rows: int) -> Outcome:
         said = "no right answer is known in a form that the reward accepts: give rows a demonstration"
         return Outcome("gold", "warn", said)
     failed = [reference for reference in references if not reference.passed]
-    seen = f"{len(references):,} rows" + (f" of {rows:,} (grpo check looks at all)" if len(references) < rows else "")
+    seen = f"{len(references):,} rows" + (f" of {rows:,} (grpo check scores all)" if len(references) < rows else "")
     if failed:
         first = failed[0]
         why = first.score.error or first.score.reason or "wrong"
-        said = f"{len(failed):,} of {seen}: the reference answer has not full marks, the first: {why}"
+        said = f"{len(failed):,} of {seen}: the reference answer does not score 1.0, the first: {why}"
         return Outcome("gold", "fail", said, *_where(first))
-    return Outcome("gold", "pass", f"the reference answers of {seen} have full marks")
+    return Outcome("gold", "pass", f"the reference answers of {seen} score 1.0")
 
 
 def _check_errors(probes: Sequence[Probe], references: Sequence[Reference]) -> Outcome:

@@ -86,7 +86,7 @@ def judge(probe: Probe, knobs: Knobs) -> tuple[Suitability, str]:
     formless = sum(probe.reasons.get(name, 0.0) for name in FORMLESS)
     if probe.errored > 0.1:
         return "not verifiable", (
-            f"the reward failed on {probe.errored:.0%} of the completions: mend it, or where nothing can be verified "
+            f"the reward failed on {probe.errored:.0%} of the completions: fix it, or where nothing can be verified "
             "take supervised or preference tuning instead of GRPO"
         )
     if signal >= ENOUGH_SIGNAL:

@@ -1,6 +1,7 @@
 """The ``grpo`` command: its commands by name, and what becomes of errors.
 
-The commands are in ``cli_*.py``, by theme. What needs torch is imported where it is used, so help comes at once.
+The commands are in the modules beside this one, by theme. What needs torch is imported where it is used, so that help
+comes at once.
 """
 
 from __future__ import annotations

@@ -30,12 +30,12 @@ def drive(run: Run, console: Console, *, plain: bool) -> tuple[Status, str]:
     with view:
         status, reason = run.drive()
     if reason.startswith("interrupted"):
-        print(f"interrupted; to go on: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
+        print(f"interrupted; to continue: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
     return status, reason
 
 
 def database_flag(url: str) -> str:
-    """The flag that finds a database again, when it is not where grpo looks first."""
+    """Name the flag that finds a database again, when it is not in the default place."""
     return "" if url == "sqlite:///runs/harness.db" else f" --db {url}"
 
 

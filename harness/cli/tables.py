@@ -81,7 +81,7 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
         table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
     kl = review["kl"]
     if kl["last"] is not None:
-        table.add_row("KL to the start", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
+        table.add_row("KL to the initial model", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
     signal = review["signal"]
     shares = ", ".join(f"{part.replace('_', '-')} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
     table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
@@ -115,7 +115,7 @@ def _before_and_after(review: Mapping[str, Any]) -> RenderableType:
     after = {s["prompt"]: s for s in samples if s["step"] == last}
     table = Table(title="samples before and after", title_justify="left")
     shown = (first, last) if last != first else (first,)
-    for name in ("prompt", "wanted", *(f"step {step}" for step in shown)):
+    for name in ("prompt", "expected", *(f"step {step}" for step in shown)):
         table.add_column(name, overflow="fold")
     for before in (s for s in samples if s["step"] == first):
         cells = [Text(clean(before["prompt"])), Text(clean(before["ground_truth"]))]
@@ -136,7 +136,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
                 parts.append(Text(line).append(describe_interval(found), style="bold"))
     parts.append(Text(""))
     names = [run["run"] for run in comparison["runs"]]
-    for title, rows in (("spec", comparison["spec"]), ("knobs at the end", comparison["knobs"])):
+    for title, rows in (("spec", comparison["spec"]), ("final hyperparameters", comparison["knobs"])):
         if rows:
             parts += [_table(title, names, [(row["field"], row["values"]) for row in rows]), Text("")]
         else:
@@ -275,7 +275,7 @@ def render_preflight(report: Report) -> RenderableType:
 def render_machine(found: Sequence[MachineCheck]) -> RenderableType:
     table = Table(box=None, show_header=False)
     for check in found:
-        mark = Text("ok", style="green") if check.ok else Text("mend", style="red")
+        mark = Text("ok", style="green") if check.ok else Text("fix", style="red")
         table.add_row(mark, check.what, Text(check.found), Text(check.mend, style="yellow"))
     return table
 
@@ -290,6 +290,6 @@ def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
         status = f"{run.status}: {clean(run.stop_reason)}" if run.stop_reason else run.status
         best = "-" if run.best_step is None else run.best_step
         cells = (run.run, run.policy, run.seed, run.steps, best, format_duration(run.wall_s),
-                 format_ago(now - run.created), "process gone: grpo resume" if gone else status)  # fmt: skip
+                 format_ago(now - run.created), "process died: grpo resume" if gone else status)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
     return table

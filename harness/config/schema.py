@@ -363,7 +363,7 @@ class RunSpec(Section):
     def _bounds_are_of_knobs(cls, bounds: Any) -> Any:
         for name in bounds if isinstance(bounds, dict) else ():
             if name not in KNOB_NAMES:
-                raise ValueError(f"no knob named {name}{_nearest(name, KNOB_NAMES)}")
+                raise ValueError(f"no hyperparameter named {name}{_nearest(name, KNOB_NAMES)}")
         return bounds
 
     @field_validator("bounds")
@@ -380,7 +380,7 @@ class RunSpec(Section):
             low, high = self.all_bounds[name]
             if value is not None and not low <= value <= high:
                 raise ValueError(
-                    f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: mend it or [bounds]"
+                    f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: change it or [bounds]"
                 )
         return self
 
@@ -409,7 +409,7 @@ class RunSpec(Section):
 
 
 def check_policy_kind(kind: str) -> None:
-    """Raises ValueError for a decision policy that there is not; harness.checks.inputs says whether it can be asked here."""
+    """Raise ValueError for an unknown decision policy; harness.checks.inputs says whether it can be asked here."""
     if kind not in POLICY_KINDS and not kind.startswith(REPLAY):
         raise ValueError(f"no decision policy named {kind}{_nearest(kind, (*POLICY_KINDS, f'{REPLAY}RUN'))}")
     if kind == REPLAY:

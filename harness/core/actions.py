@@ -56,7 +56,7 @@ def parse_action(words: Sequence[str]) -> Action:
         raise InputError(str(refusal)) from None
     raise InputError(
         f"usage: grpo act RUN {USAGE[verb]}"
-        + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release", "branch") else "")
+        + (f" with a hyperparameter of {', '.join(KNOB_NAMES)}" if verb in ("set", "release", "branch") else "")
     )
 
 

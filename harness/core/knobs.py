@@ -36,7 +36,7 @@ def check_value(name: str, value: KnobValue, bounds: Mapping[str, tuple[float, f
     if name not in KNOB_NAMES:
         near = difflib.get_close_matches(name, KNOB_NAMES, 1)
         raise Refused(
-            f"no knob named {name}" + (f", did you mean {near[0]}?" if near else f": {', '.join(KNOB_NAMES)}")
+            f"no hyperparameter named {name}" + (f", did you mean {near[0]}?" if near else f": {', '.join(KNOB_NAMES)}")
         )
     if value is None:
         if name != "focus":

@@ -1,4 +1,4 @@
-"""Whether the process of a run lives, and when it was last heard."""
+"""Tell whether the process of a run lives, and how old its last update is."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def refuse_running(name: str, status: Status, pid: int, host: str, process: str,
         where, until = "", ""
         if host != socket.gethostname():
             where = f" on {host}"
-            until = f"; it counts as gone when nothing was heard of it for {SILENT_S / 60:.0f} min"
+            until = f"; it counts as dead when its last update is {SILENT_S / 60:.0f} min old"
         raise InputError(f"{name} is still running (process {pid}{where}); grpo watch {name} shows it{until}")
 
 

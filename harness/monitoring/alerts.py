@@ -65,7 +65,7 @@ def find_alerts(s: Snapshot, told: Sequence[EventRecord], *, alive: bool, age: f
 def _ending(s: Snapshot, *, alive: bool) -> Alert | None:
     run = s.run
     if not run.ended:
-        gone = f"its process ({run.pid}) is gone; to go on: grpo resume {run.name}"
+        gone = f"its process ({run.pid}) died; to continue: grpo resume {run.name}"
         return None if alive else Alert("failed", run.last_step, gone)
     asked = next((d for d in reversed(s.decisions) if d.action == "stop" and d.refused is None), None)
     reasons = () if asked is None or asked.source == "manual" else (asked.evidence, f"stopped by {asked.source}")

@@ -71,7 +71,7 @@ class Supervisor:
                 return code if code >= 0 else 128 - code
             if code >= 0 and not unfinished:
                 return code
-            death = describe_death(-code, count_memory_kills() - kills_before) if code < 0 else "could not go on"
+            death = describe_death(-code, count_memory_kills() - kills_before) if code < 0 else "could not continue"
             reason = hung or death
             step = record.last_step if record else 0
             tries = 1 if step > furthest else tries + 1

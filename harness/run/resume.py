@@ -88,6 +88,6 @@ def resume_run(
         store.record_event(record.id, row["last_step"], level, text)
     for what in ("threads", "versions"):
         if row["manifest"].get(what) != parts.manifest[what]:
-            text = f"{what} differ from when the run began, so it does not go on bit for bit"
+            text = f"{what} differ from when the run began, so it does not continue bit for bit"
             store.record_event(record.id, row["last_step"], "warning", text)
     return Run(parts, store, record.id, resumed=True)

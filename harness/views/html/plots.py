@@ -1,6 +1,7 @@
 """The plots of the reports: pure functions from records to plotly figures.
 
-Curves come from the buckets (harness/store/buckets.py), so a plot has at most 512 points however long the run is. Colours
+Curves come from the buckets (harness/store/buckets.py), so a plot has at most 512 points however long the run is.
+Colours
 have at least 3:1 contrast on white and on the dark page; axes and text take theirs from the page (templates/page.css).
 What a model or a person wrote is escaped here: plotly reads its texts as a little HTML.
 """
@@ -26,13 +27,13 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 SIGNAL = (
     ("mixed", "group/mixed_rate", BLUE),
     ("all-zero", "group/all_zero_rate", ORANGE),
-    ("flat", "group/flat_rate", GOLD),
+    ("zero-variance", "group/flat_rate", GOLD),
     ("all-one", "group/all_one_rate", GREEN),
 )
 SOURCE_COLORS = {"manual": PURPLE, "rules": ORANGE, "llm": BLUE, "agent": GREEN, "experiment": GOLD, "fixed": GREY}
 SYMBOLS = {"rollback": "triangle-left", "stop": "square", "pause": "square-open", "save": "diamond-open"}
 HEALTH = (
-    ("kl/mean", "KL to the start", ".4~f"),
+    ("kl/mean", "KL to the initial model", ".4~f"),
     ("entropy/mean", "Entropy", ".3~f"),
     ("completion/truncated_rate", "Truncated completions", ".0%"),
     ("completion/tokens_mean", "Tokens per completion", ".1~f"),

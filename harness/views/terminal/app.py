@@ -176,7 +176,7 @@ class Dashboard:
 
         store = find_store(self.store.url)
         if store is None:
-            raise InputError("the database has gone")
+            raise InputError("the database is no longer there")
         try:
             return store.add_command(self.run_id, action, note=note)
         finally:

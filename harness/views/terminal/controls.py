@@ -18,7 +18,7 @@ PAGE = 10
 ASKS = {
     "s": ("set ", "knob=value ..."),
     "f": ("focus ", "easier, harder, unset or a pass rate"),
-    "r": ("release ", "a pinned knob"),
+    "r": ("release ", "a pinned hyperparameter"),
     "w": ("save ", "a name"),
     "b": ("rollback ", "best or a step"),
     ":": ("", "an action, as after grpo act RUN"),

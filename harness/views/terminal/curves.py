@@ -27,7 +27,7 @@ from harness.views.terminal.drawing import (
 SIGNAL_PARTS = (
     ("mixed", "group/mixed_rate", "█", "green"),
     ("all-zero", "group/all_zero_rate", "░", "red"),
-    ("flat", "group/flat_rate", "▒", "yellow"),
+    ("zero-variance", "group/flat_rate", "▒", "yellow"),
     ("all-one", "group/all_one_rate", "▓", "blue"),
     ("errored", "completion/errored_rate", "!", "magenta"),
 )

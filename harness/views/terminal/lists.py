@@ -72,12 +72,12 @@ def samples(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int = 
     for prompt, group in list(groups.items())[skip:]:
         if len(lines) >= rows:
             break
-        wanted = f"wanted {group[0].ground_truth}"
+        expected = f"expected {group[0].ground_truth}"
         if full:
             lines += wrap(prompt, width, "", "bold")
-            lines.append(Text().append(f"  {wanted}", "dim"))
+            lines.append(Text().append(f"  {expected}", "dim"))
         else:
-            lines.append(Text().append(prompt[: width // 2], "bold").append(f"  {wanted[: width // 3]}", "dim"))
+            lines.append(Text().append(prompt[: width // 2], "bold").append(f"  {expected[: width // 3]}", "dim"))
         for sample in group:
             lines += _sample(sample, width, full)
     return lines[:rows] if found else [*lines, Text().append("none yet", "dim")]
