@@ -16,7 +16,7 @@ from harness.checks.probe import BINS
 from harness.commands.model import Probed
 from harness.commands.pool_report import CLASSES, PoolView, Shown
 from harness.commands.report import RunSummary
-from harness.core.formatting import clean, format_ago, format_changes, format_duration
+from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind
 from harness.core.paths import best_link
 from harness.core.statistics import describe_interval
 from harness.types import DecisionRecord
@@ -83,7 +83,7 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
     if kl["last"] is not None:
         table.add_row("KL to the initial model", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
     signal = review["signal"]
-    shares = ", ".join(f"{part.replace('_', '-')} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
+    shares = ", ".join(f"{format_kind(part)} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
     table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
     if review["reasons"]:
         ranked = sorted(review["reasons"].items(), key=lambda item: -item[1])
@@ -194,7 +194,7 @@ def render_pool(view: PoolView) -> RenderableType:
     head = Text(f"{view.run}: {view.prompts:,} train prompts after step {last.last}   ")
     for name in CLASSES:
         count = getattr(last, name)
-        head.append(f"{name} {count:,} ({count / view.prompts:.0%})   ", style=STYLES[name])
+        head.append(f"{format_kind(name)} {count:,} ({count / view.prompts:.0%})   ", style=STYLES[name])
     parts: list[RenderableType] = [head, Text("\nshare of the groups by pass rate, over time", style="bold")]
     parts.append(_render_heat_map(view.windows))
     for title, shown in (("hardest", view.hardest), ("easiest", view.easiest)):

@@ -1,4 +1,4 @@
-"""How values, and texts that a model wrote, are shown to people."""
+"""Show values, and texts that a model wrote, to people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.types import KnobValue
+
+SHOWN = {"flat": "zero-variance", "hopeless": "never solved"}
+"""Kinds of groups and prompts whose name in records is not the one that people read."""
+
+
+def format_kind(kind: str) -> str:
+    """Name a kind of groups or prompts as people read it: ``all_zero`` as ``all-zero``."""
+    return SHOWN.get(kind, kind.replace("_", "-"))
 
 
 def clean(text: str) -> str:

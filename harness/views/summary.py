@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.core.formatting import format_knob
+from harness.core.formatting import format_kind, format_knob
 from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
 
 RECENT = 8
@@ -47,18 +47,18 @@ def is_it_learning(s: Snapshot) -> Answer:
     """By dev, against the noise of two such looks (95%)."""
     looks = s.dev
     if not looks:
-        return Answer("NOT MEASURED", "plain", "no look at dev yet")
+        return Answer("NOT MEASURED", "plain", "no dev evaluation yet")
     first, last = looks[0], looks[-1]
     best = max(looks, key=lambda look: look.accuracy)
     if len(looks) == 1:
-        return Answer("TOO EARLY", "plain", f"dev {last.accuracy:.3f} at step {last.step}, the next look will tell")
+        return Answer("TOO EARLY", "plain", f"dev {last.accuracy:.3f} at step {last.step}, too few to compare")
     course = f"dev {first.accuracy:.3f} -> {last.accuracy:.3f}"
     if best.accuracy - last.accuracy > compute_noise(best, last):
         return Answer("FALLING", "bad", f"{course}; its best was {best.accuracy:.3f} at step {best.step}")
     gain, noise = last.accuracy - first.accuracy, compute_noise(first, last)
     if gain <= noise:
         style = "warn" if len(looks) > 3 else "plain"
-        return Answer("NOT YET", style, f"{course}: {gain:+.3f} is within the noise of two looks, {noise:.3f}")
+        return Answer("NOT YET", style, f"{course}: {gain:+.3f} is within the noise of two evaluations, {noise:.3f}")
     told = f"{course} ({gain:+.3f}), best {best.accuracy:.3f} at step {best.step}"
     test = {look.step: look.accuracy for look in s.evaluations if look.split == "test"}
     if s.run.ended and len(test) > 1 and best.step in test:
@@ -100,7 +100,9 @@ def is_it_stuck(s: Snapshot) -> Answer:
         for name, share in shares.items()
         if share >= 0.005
     ]
-    told = f"{mixed:.0%} of groups teach (mixed), last {len(steps)} steps" + (f"; {', '.join(rest)}" if rest else "")
+    told = f"{mixed:.0%} of groups have signal (mixed), last {len(steps)} steps" + (
+        f"; {', '.join(rest)}" if rest else ""
+    )
     errored = _mean(steps, "completion/errored_rate")
     if errored > 0.02:
         return Answer("REWARD FAILS", "bad", f"on {errored:.0%} of the completions; {told}")
@@ -123,7 +125,7 @@ def _mean(steps: Sequence[StepRecord], metric: str) -> float:
 
 def _short(metric: str) -> str:
     """``group/all_zero_rate`` as ``all-zero``."""
-    return metric.partition("/")[2].removesuffix("_rate").replace("_", "-")
+    return format_kind(metric.partition("/")[2].removesuffix("_rate"))
 
 
 # ---------------------------------------------------------------- what was changed last, and did it help?
@@ -138,7 +140,7 @@ def did_it_help(s: Snapshot) -> Answer:
     """The verdict on the last change, or until there is one what was measured so far."""
     change = last_change(s)
     if change is None:
-        return Answer("NO CHANGE YET", "plain", "the knobs are as the run began")
+        return Answer("NO CHANGE YET", "plain", "no hyperparameter was changed")
     told = f"{format_decision(change)} at step {change.step} by {change.source}"
     if change.verdict:
         style = {"helped": "good", "hurt": "bad"}.get(change.verdict, "plain")

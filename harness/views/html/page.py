@@ -25,7 +25,7 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from harness import __version__
-from harness.core.formatting import clean, clean_lines, format_duration, format_knob
+from harness.core.formatting import clean, clean_lines, format_duration, format_kind, format_knob
 from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
 from harness.views.comparison import MOVES_TOLD, format_value
@@ -179,6 +179,7 @@ def _templates() -> Environment:
     )
     templates.filters |= {
         "duration": format_duration,
+        "kind": format_kind,
         "knob": format_knob,
         "interval": describe_interval,
         "value": format_value,

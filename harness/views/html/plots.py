@@ -17,7 +17,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from harness.core.formatting import clean, format_knob
+from harness.core.formatting import clean, format_kind, format_knob
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, Knobs
 from harness.views.summary import format_decision
 
@@ -180,8 +180,8 @@ def plot_pool(windows: Sequence[Mapping[str, Any]], rate_bins: Sequence[str]) ->
     for name, color in (("frontier", BLUE), ("solved", GREEN), ("hopeless", ORANGE)):
         figure.add_trace(
             go.Bar(
-                x=names, y=[w[name] for w in windows], name=name, marker={"color": color}, yaxis="y2",
-                hovertemplate=f"steps %{{x}}<br>{name}: %{{y}} prompts<extra></extra>",
+                x=names, y=[w[name] for w in windows], name=format_kind(name), marker={"color": color}, yaxis="y2",
+                hovertemplate=f"steps %{{x}}<br>{format_kind(name)}: %{{y}} prompts<extra></extra>",
             )
         )  # fmt: skip
     figure.update_layout(

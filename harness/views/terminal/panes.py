@@ -9,7 +9,7 @@ from statistics import median
 
 from rich.text import Text
 
-from harness.core.formatting import format_bytes, format_duration, format_knob
+from harness.core.formatting import format_bytes, format_duration, format_kind, format_knob
 from harness.core.knobs import describe
 from harness.types import CommandRecord, DecisionRecord, Snapshot
 from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck, is_kept
@@ -24,10 +24,10 @@ STATUS_STYLE = {
     "failed": "bold red",
 }
 POOL_PARTS = (
-    ("unseen", "unseen", "·", "dim"),
-    ("hopeless", "never solved", "░", "red"),
-    ("frontier", "frontier", "█", "green"),
-    ("solved", "solved", "▓", "blue"),
+    ("unseen", "·", "dim"),
+    ("hopeless", "░", "red"),
+    ("frontier", "█", "green"),
+    ("solved", "▓", "blue"),
 )
 SILENT_S = 30.0
 
@@ -158,7 +158,7 @@ def experiment(s: Snapshot, width: int) -> Lines:
 def pool(s: Snapshot, width: int) -> Lines:
     """Prompts by class, as shares of the train split."""
     last: Mapping[str, float] = s.steps[-1].metrics if s.steps else {}
-    shares = [(name, *mark, last.get(f"pool/{part}_rate", math.nan)) for part, name, *mark in POOL_PARTS]
+    shares = [(name, glyph, style, last.get(f"pool/{name}_rate", math.nan)) for name, glyph, style in POOL_PARTS]
     lines = [title("pool", width)]
     if any(math.isnan(share) for *_, share in shares):
         return [*lines, Text().append("not known yet", "dim")]
@@ -166,7 +166,7 @@ def pool(s: Snapshot, width: int) -> Lines:
     for some in (shares[:2], shares[2:]) if width < 62 else (shares,):
         legend = Text()
         for name, glyph, style, share in some:
-            legend.append(f"{glyph} ", style).append(f"{name} {share:.0%} " + " " * (width >= 40))
+            legend.append(f"{glyph} ", style).append(f"{format_kind(name)} {share:.0%} " + " " * (width >= 40))
         lines.append(legend)
     expected = last.get("pool/mixed_expected", math.nan)
     if math.isfinite(expected):
