@@ -212,7 +212,7 @@ def _samples(samples: Sequence[SampleRecord]) -> str:
         json.dumps(
             {
                 "prompt": quote(s.prompt, SAMPLE_LENGTH),
-                "wanted": quote(s.ground_truth, SAMPLE_LENGTH),
+                "expected": quote(s.ground_truth, SAMPLE_LENGTH),
                 "completion": quote(s.completion, SAMPLE_LENGTH),
                 "reward": s.reward,
                 "reason": quote(s.reason, 80),

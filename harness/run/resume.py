@@ -44,7 +44,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
     if record.status == "finished" and record.last_step >= spec.budget.steps:
         raise InputError(
             f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
-            f"grpo resume {record.name} --steps {spec.budget.steps * 2} goes on"
+            f"grpo resume {record.name} --steps {spec.budget.steps * 2} continues"
         )
     check_policy(record.policy, store)
     return Plan(record, spec, changes)
