@@ -263,7 +263,7 @@ class LlmSpec(Section):
 
 
 class EvaluateSpec(Section):
-    """Settings of evaluations, which no hyperparameter changes. ``temperature`` 0 is greedy; dev every ``every`` steps."""
+    """Settings of evaluations, which no decision changes. ``temperature`` 0 is greedy; dev every ``every`` steps."""
 
     every: PositiveInt = 10
     max_tokens: PositiveInt = 64
