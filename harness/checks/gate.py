@@ -1,4 +1,4 @@
-"""What a spec's reward must pass before a run: its sandbox, its reference answers, preflight. Nothing imports torch."""
+"""Check a spec's reward before a run: its sandbox, its reference answers, preflight. Nothing imports torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person's words as an action: ``set temperature=0.9``, ``focus easier``, ``rollback 40``."""
+"""Parse a person's words as an action: ``set temperature=0.9``, ``focus easier``, ``rollback 40``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ USAGE = {
 
 
 def parse_action(words: Sequence[str]) -> Action:
-    """Raises InputError with the usage. Bounds and pins are checked by the run, when it applies the action."""
+    """Parse ``words`` as an action. Raises InputError with the usage; the run checks bounds and pins when it applies
+    it."""
     verb, *rest = words or [""]
     if verb not in USAGE:
         raise InputError(f"no action {verb!r}; actions are: {'; '.join(USAGE.values())}")
@@ -61,7 +62,7 @@ def parse_action(words: Sequence[str]) -> Action:
 
 
 def check_action(words: Sequence[str], snapshot: Snapshot) -> Action:
-    """The action that a decision policy means by ``words``, once the run as it stands would take it.
+    """Parse the ``words`` of a decision policy as an action that the run as it stands would take.
 
     Raises InputError as parse_action does, and Refused for a value out of bounds, a pinned knob, or a checkpoint that
     is not there.

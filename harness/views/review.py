@@ -247,6 +247,7 @@ def _more(run: RunRecord) -> str:
 
 
 def describe_change(change: Mapping[str, Any]) -> str:
-    """``Better at the best checkpoint (step 70): +0.462 [+0.410, +0.510] prompt by prompt``."""
+    """Describe the change of the test score: ``Better at the best checkpoint (step 70): +0.462 [+0.410, +0.510] prompt
+    by prompt``."""
     where = "the best checkpoint" if change["of"] == "best" else "the end"
     return f"{VERDICTS[change['verdict']]} at {where} (step {change['step']}): {describe_interval(change)}"

@@ -1,4 +1,4 @@
-"""The reports as HTML: one file with everything inside, which opens offline and asks nobody for anything.
+"""Render reports as HTML: one file with everything inside, which opens offline and fetches nothing.
 
 Texts that a model or a person wrote are data. Jinja2 escapes them in the page and ``_embed`` in the plots' JSON,
 control characters are made visible (harness.core.formatting), and a content security policy lets no script run but the
@@ -73,8 +73,8 @@ def render_report(
     *,
     where: str = "",
 ) -> str:
-    """The morning report. ``windows`` and ``rate_bins`` are of ``plot_pool``; ``where`` is the flag of a database that
-    is not where grpo looks first. Only what did something is read of ``history.decisions``."""
+    """Render the report of a run. ``windows`` and ``rate_bins`` are of ``plot_pool``; ``where`` is the flag of a
+    database that is not where grpo looks first. Only what did something is read of ``history.decisions``."""
     review = build_review(history)
     acted = [decision for decision in history.decisions if decision.action != "continue"]
     test = {look.step: look for look in history.evaluations if look.split == "test"}
@@ -128,7 +128,7 @@ def render_report(
 
 
 def render_comparison_page(comparison: Mapping[str, Any], histories: Sequence[History]) -> str:
-    """The page of ``grpo compare``; ``comparison`` as of ``build_comparison``."""
+    """Render the page of ``grpo compare``; ``comparison`` as of ``build_comparison``."""
     buckets: dict[str, Mapping[str, Sequence[Bucket]]] = {h.run.name: h.buckets for h in histories}
     dev = {h.run.name: [look for look in h.evaluations if look.split == "dev"] for h in histories}
     plots = {"dev": plot_looks(dev)} if any(dev.values()) else {}

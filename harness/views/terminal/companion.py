@@ -1,4 +1,4 @@
-"""The view of a run that this process drives: the dashboard as a process of its own, or plain lines.
+"""Show the run that this process drives: the dashboard as a process of its own, or plain lines.
 
 A process of its own, since drawing is pure Python: within this one it would hold the interpreter while a step wants it.
 It runs at low priority, and whatever becomes of it, the run continues and the terminal is given back.

@@ -93,7 +93,8 @@ def render(
     machine: Machine | None = None,
     now: float | None = None,
 ) -> Frame:
-    """One frame, at most ``height`` lines. ``age`` is that of the heartbeat in seconds, ``now`` epoch seconds."""
+    """Render one frame, at most ``height`` lines. ``age`` is that of the heartbeat in seconds, ``now`` epoch
+    seconds."""
     now = time.time() if now is None else now
     lines = headline(snapshot, age, alive, width, look.at)
     room = height - len(lines) - 1
@@ -114,7 +115,7 @@ def render(
 
 
 def scroll_limit(snapshot: Snapshot, look: Look) -> int:
-    """How far the screen can be scrolled."""
+    """Return the number of rows that the screen can be scrolled."""
     if look.screen == "samples":
         return max(0, len({sample.prompt for sample in snapshot.samples}) - 1)
     return max(0, len(feed(snapshot, look.words)) - 1)

@@ -1,4 +1,4 @@
-"""The panes of the dashboard: each a pure function from a snapshot to lines of text of a given width."""
+"""Draw the panes of the dashboard: each a pure function from a snapshot to lines of text of a given width."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _time_left(s: Snapshot) -> str:
 
 
 def knobs(s: Snapshot, width: int) -> Lines:
-    """Value, pin, and the last change with what it did."""
+    """Draw each hyperparameter: value, pin, last change and its effect."""
     changes = {name: d for d in s.decisions if d.refused is None for name in d.changes}
     lines = [title("hyperparameters", width)]
     for name, value in asdict(s.knobs).items():
@@ -139,7 +139,7 @@ def _effect(s: Snapshot, d: DecisionRecord, width: int) -> Text:
 
 
 def experiment(s: Snapshot, width: int) -> Lines:
-    """The change whose verdict is open: what it should do, and what is seen so far."""
+    """Draw the change without verdict: its expected effect, and the effect so far."""
     opened = [d for d in s.decisions if d.changes and d.refused is None and d.verdict is None and not is_kept(d)]
     lines = [title("open experiment", width)]
     if not opened:
@@ -156,7 +156,7 @@ def experiment(s: Snapshot, width: int) -> Lines:
 
 
 def pool(s: Snapshot, width: int) -> Lines:
-    """Prompts by class, as shares of the train split."""
+    """Draw the prompts by class, as shares of the train split."""
     last: Mapping[str, float] = s.steps[-1].metrics if s.steps else {}
     shares = [(name, glyph, style, last.get(f"pool/{name}_rate", math.nan)) for name, glyph, style in POOL_PARTS]
     lines = [title("pool", width)]
@@ -236,6 +236,6 @@ def _command(c: CommandRecord, now: float) -> Text:
 
 
 def describe_command(c: CommandRecord) -> str:
-    """As it was typed, near enough."""
+    """Describe a command about as it was typed."""
     verb = "set " if c.action.kind == "set" else "focus " if c.action.kind == "focus" and c.action.changes else ""
     return f"{verb}{describe(c.action)}"
