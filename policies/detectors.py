@@ -567,7 +567,7 @@ def find_plateau(view: View) -> Finding | None:
         return None
     evidence = (
         f"dev {before.accuracy:.3f} at step {before.step}, since then at most "
-        f"{max(look.accuracy for look in last):.3f} in {len(last)} looks, {trend.slope:+.4f} a look"
+        f"{max(look.accuracy for look in last):.3f} in {len(last)} evaluations, {trend.slope:+.4f} each"
     )
     return Finding("plateau", "warning", evidence, trend.p_rises, before.step, last[-1].step)
 

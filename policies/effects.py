@@ -152,7 +152,7 @@ def _judge_metric(snapshot: Snapshot, experiment: Experiment, expected: Expectat
 def _judge_dev(experiment: Experiment, direction: Direction) -> tuple[EffectVerdict, str]:
     pair = experiment.dev
     if pair is None:
-        return "unclear", "dev: no look after it"
+        return "unclear", "dev: no evaluation after it"
     interval = compute_paired(pair.gained, pair.lost, pair.n)
     gained, lost = (pair.gained, pair.lost) if direction == "rises" else (pair.lost, pair.gained)
     good, bad = compute_paired_p(lost, gained) < DEV_P, compute_paired_p(gained, lost) < DEV_P
@@ -221,12 +221,12 @@ def _undo(snapshot: Snapshot, experiment: Experiment, measured: str) -> Decision
     lost = pair is not None and compute_paired_p(pair.gained, pair.lost) < DEV_P
     if pair is not None and lost and any(c.step == pair.before for c in snapshot.checkpoints):
         knobs = View(snapshot).kept_knobs(pair.before) | back
-        why = "weights and knobs from before it are better, prompt by prompt"
+        why = "weights and hyperparameters from before it are better, prompt by prompt"
         return Decision(Action("rollback", knobs, pair.before), "experiment", evidence, why, "dev rises back")
     if not back:
         return None
     kind: Literal["focus", "set"] = "focus" if set(back) == {"focus"} else "set"
-    why = "without the change rewards go on as before"
+    why = "without the change rewards stay as before"
     return Decision(Action(kind, back), "experiment", evidence, why, "reward/adjusted rises")
 
 

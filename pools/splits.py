@@ -95,7 +95,7 @@ def load_assigned(path: Path) -> dict[str, list[str]]:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"pool.splits: {path} is damaged, which says which prompts belong to which split; put it back, or delete "
-            "it and the splits are cut anew"
+            "it and the splits are cut again"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""``grpo branch``: from one checkpoint a few steps under each of several settings; the best on dev goes on."""
+"""``grpo branch``: from one checkpoint a few steps under each of several settings; the best on dev is kept."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def branch(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Compare settings: the same weights, seeds and prompts under the present knobs and under each SETTING.
+    """Compare settings: the same weights, seeds and prompts under the present hyperparameters and each SETTING.
 
-    What is best on dev, prompt by prompt, goes on. A live run does this at its next boundary, within its budget; a run
+    The best on dev, prompt by prompt, is kept. A live run does this at its next boundary, within its budget; a run
     that has ended is resumed for it and ends with what was kept.
 
     Examples:

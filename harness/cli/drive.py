@@ -32,7 +32,7 @@ def drive(run: Run, console: Console, *, plain: bool) -> tuple[Status, str]:
     with view:
         status, reason = run.drive()
     if reason.startswith("interrupted"):
-        print(f"interrupted; to go on: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
+        print(f"interrupted; to continue: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
     return status, reason
 
 

@@ -61,7 +61,7 @@ UnsafeFlag = Annotated[
         help="Run programs although this machine cannot confine them (no Landlock); recorded.",
     ),
 ]
-ForceFlag = Annotated[bool, typer.Option("--force", help="Go on though preflight fails; recorded.")]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Run although preflight fails; recorded.")]
 
 LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
 """What was given is in the message: of something endless its beginning and its end tell which it was."""

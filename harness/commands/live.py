@@ -69,6 +69,6 @@ def act(
                 f"{record.name} ended in the middle of the action ({record.stop_reason or record.status})"
             )
         if not is_alive_run(record):
-            raise HarnessError(f"the process of {record.name} is gone; the action waits for: grpo resume {record.name}")
+            raise HarnessError(f"the process of {record.name} died; the action waits for: grpo resume {record.name}")
         time.sleep(POLL_S)
     raise HarnessError(f"command {command} still waits after {timeout:g} s; it applies before the next step")

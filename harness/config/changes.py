@@ -49,7 +49,7 @@ def check_changes(run: str, changes: Changes) -> None:
         if section == "knobs":
             knob = name.partition(".")[2]
             raise InputError(
-                f"{name}: knobs change between steps: grpo act {run} set {knob}=... --no-wait, then resume"
+                f"{name}: hyperparameters change between steps: grpo act {run} set {knob}=... --no-wait, then resume"
             )
 
 
@@ -66,7 +66,7 @@ def check_silent(
         if what not in accepted:
             raise InputError(
                 f"{what}: the {_describe(what, old, new)} since {run} was last driven; "
-                f"grpo resume {run} --accept {what} goes on with it in a new era, or put back what was there"
+                f"grpo resume {run} --accept {what} continues with it in a new era, or put back what was there"
             )
         found[what] = {"from": str(old.get(key))[:12], "to": str(new.get(key))[:12]}
     return found

@@ -1,5 +1,5 @@
-"""Words as what they mean: a person's as an action (``set temperature=0.9``, ``focus easier``, ``rollback 40``), a
-decision's as what it expects (``group/mixed_rate rises``)."""
+"""Parse words: a person's as an action (``set temperature=0.9``, ``focus easier``, ``rollback 40``), a decision's as what
+it expects (``group/mixed_rate rises``)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ USAGE = {
 
 
 def parse_action(words: Sequence[str]) -> Action:
-    """Raises InputError with the usage. Bounds and pins are checked by the run, when it applies the action."""
+    """Parse ``words`` as an action. Raises InputError with the usage; the run checks bounds and pins when it applies
+    it."""
     verb, *rest = words or [""]
     if verb not in USAGE:
         raise InputError(f"no action {verb!r}; actions are: {'; '.join(USAGE.values())}")
@@ -60,12 +61,12 @@ def parse_action(words: Sequence[str]) -> Action:
         raise InputError(str(refusal)) from None
     raise InputError(
         f"usage: grpo act RUN {USAGE[verb]}"
-        + (f" with a knob of {', '.join(KNOB_NAMES)}" if verb in ("set", "release", "branch") else "")
+        + (f" with a hyperparameter of {', '.join(KNOB_NAMES)}" if verb in ("set", "release", "branch") else "")
     )
 
 
 def check_action(words: Sequence[str], snapshot: Snapshot) -> Action:
-    """The action that a decision policy means by ``words``, once the run as it stands would take it.
+    """Parse the ``words`` of a decision policy as an action that the run as it stands would take.
 
     Raises InputError as parse_action does, and Refused for a value out of bounds, a pinned knob, or a checkpoint that
     is not there.

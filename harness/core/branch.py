@@ -42,7 +42,7 @@ class Branch:
 
     @classmethod
     def load(cls, saved: Mapping[str, Any] | None) -> Branch | None:
-        """From what ``asdict`` gave, through JSON."""
+        """Load from what ``asdict`` gave, through JSON."""
         return cls(**{**saved, "arms": tuple(saved["arms"]), "ends": tuple(saved["ends"])}) if saved else None
 
     @property
@@ -51,24 +51,25 @@ class Branch:
 
     @property
     def last(self) -> int:
-        """The step the last arm ends with, if none is lost."""
+        """Return the step that the last arm ends with, if none is lost."""
         return self.began + self.length * len(self.arms)
 
     def is_over(self, last_step: int) -> bool:
-        """Whether the present arm has had its steps, or can have no more."""
+        """Tell whether the present arm has had its steps, or can have no more."""
         return self.lost or last_step - self.arm_began >= self.length
 
     def finish(self, weights_step: int, last_step: int) -> Branch:
-        """With the present arm at its end, and at the beginning of the next one."""
+        """Return the branch with the present arm ended, at the beginning of the next one."""
         end = None if self.lost else weights_step
         return replace(self, ends=(*self.ends, end), arm_began=last_step, lost=False)
 
     def counts_as(self, step: int) -> int:
-        """The step of the first arm that ``step`` of the present one is compared with: its seeds, its prompts."""
+        """Return the step of the first arm whose seeds and prompts ``step`` of the present arm has."""
         return self.began + step - self.arm_began
 
     def draws_alike(self) -> bool:
-        """Whether the present arm takes the prompts of the first one: all do but those that are about the choice."""
+        """Tell whether the present arm takes the prompts of the first: all do, unless the setting changes the
+        choice."""
         return self.arm > 0 and not self.arms[self.arm].keys() & {"focus", "prompts_per_step"}
 
     def target(self, action: Action) -> tuple[int, int]:
@@ -91,7 +92,7 @@ class Branch:
         return _describe(self.arms[arm])
 
     def targets(self) -> set[int]:
-        """Steps whose checkpoints will be gone back to."""
+        """Return the steps to whose checkpoints the branch will go back."""
         return {self.start, *(end for end in self.ends if end is not None)}
 
 
@@ -103,8 +104,8 @@ def _describe(changes: Mapping[str, KnobValue]) -> str:
 
 
 def parse_branch(text: str) -> tuple[int, tuple[dict[str, KnobValue], ...]]:
-    """``6 learning_rate=5e-5,beta=0.1 temperature=0.9``: the steps of an arm, and the settings beside the present one.
-    Raises Refused."""
+    """Parse ``6 learning_rate=5e-5,beta=0.1 temperature=0.9``: the steps of an arm, and the settings beside the present
+    one. Raises Refused."""
     steps, *settings = text.split()
     if not steps.isdecimal() or not 1 <= int(steps) <= LONGEST:
         raise Refused(f"branch takes the steps of an arm first, 1 to {LONGEST}, not {steps!r:.40}")
@@ -120,7 +121,7 @@ def parse_branch(text: str) -> tuple[int, tuple[dict[str, KnobValue], ...]]:
 def check_branch(
     action: Action, knobs: Knobs, bounds: Mapping[str, tuple[float, float]], pins: Collection[str], *, steps_left: int
 ) -> None:
-    """Raises Refused: out of bounds, pinned, twice the same setting, or more steps than the budget has."""
+    """Raise Refused for a setting out of bounds, pinned or given twice, and for more steps than the budget has."""
     length, others = parse_branch(str(action.argument))
     settings = [knobs, *(apply_action(knobs, Action("set", arm), bounds, pins)[0] for arm in others)]
     if any(setting in settings[:i] for i, setting in enumerate(settings)):
@@ -131,7 +132,7 @@ def check_branch(
 
 
 def open_branch(action: Action, *, start: int, last_step: int, knobs: Knobs) -> Branch:
-    """Of an action that ``check_branch`` let pass."""
+    """Open a branch from an action that ``check_branch`` let pass."""
     length, others = parse_branch(str(action.argument))
     return Branch(start, last_step, length, asdict(knobs), ({}, *others), (), last_step)
 

@@ -30,7 +30,7 @@ SAMPLES = "SELECT kind, prompt, completion, reward, reason FROM completions WHER
 CHECKPOINT = "SELECT hashes FROM checkpoints WHERE run_id = ? AND step = ?"
 NOT_WEIGHTS = "session.json"
 """Of the files of a checkpoint: it names the decision policy, which is another one in a replay."""
-AT_AN_END = ("look at test", "fixed samples", "weights")
+AT_AN_END = ("evaluation of test", "fixed samples", "weights")
 """What a run also leaves where it ended once and was resumed; compared where both have it."""
 
 
@@ -131,7 +131,12 @@ def _load_facts(store: RunReader, run: RunRecord, first: RunRecord, step: int) -
             hashes = load_json(checkpoint["hashes"])
             facts["weights"] = {file: digest for file, digest in hashes.items() if file != NOT_WEIGHTS}
         for split, n, accuracy, reward, correct in c.execute(LOOKS, (run.id, step)):
-            facts[f"look at {split}"] = {"n": n, "accuracy": accuracy, "reward": reward, "correct": load_json(correct)}
+            facts[f"evaluation of {split}"] = {
+                "n": n,
+                "accuracy": accuracy,
+                "reward": reward,
+                "correct": load_json(correct),
+            }
         fixed = [sample for sample in samples if sample[0] == "fixed"]
         if fixed:
             facts["fixed samples"] = fixed

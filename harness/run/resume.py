@@ -44,7 +44,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
     if record.status == "finished" and record.last_step >= spec.budget.steps:
         raise InputError(
             f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
-            f"grpo resume {record.name} --steps {spec.budget.steps * 2} goes on"
+            f"grpo resume {record.name} --steps {spec.budget.steps * 2} continues"
         )
     check_policy(record.policy, store)
     return Plan(record, spec, changes)
@@ -88,6 +88,6 @@ def resume_run(
         store.record_event(record.id, row.last_step, level, text)
     for what in ("threads", "versions"):
         if row.manifest.get(what) != parts.manifest[what]:
-            text = f"{what} differ from when the run began, so it does not go on bit for bit"
+            text = f"{what} differ from when the run began, so it does not continue bit for bit"
             store.record_event(record.id, row.last_step, "warning", text)
     return Run(parts, store, record.id, resumed=True)

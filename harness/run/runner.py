@@ -201,7 +201,7 @@ class Run:
         for step in damaged:
             store.record_event(self.run_id, step, "warning", f"the checkpoint of step {step} is damaged: passed over")
         if newest is None and damaged:
-            raise RunFailed("every checkpoint is damaged: start anew under another name")
+            raise RunFailed("every checkpoint is damaged: start a new run under another name")
         if newest is None:
             store.supersede_after(self.run_id, -1, 0, live=[])
             if spec.warmstart.steps:

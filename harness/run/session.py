@@ -133,7 +133,7 @@ class Session:
                     answer = f"saved to {self.save(str(action.argument or '')).path}"
                 case "rollback":
                     back = self.rollback(action.argument, action.changes)
-                    answer = f"back to the weights, optimizer and knobs of step {back}"
+                    answer = f"back to the weights, optimizer and hyperparameters of step {back}"
                     self.state.branch = None
                 case "branch":
                     answer = self.branch(action)

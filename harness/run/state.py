@@ -110,7 +110,7 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
         case "release":
             if action.argument not in state.pins:
                 pins = ", ".join(sorted(state.pins)) or "none"
-                raise Refused(f"{action.argument} is not pinned; pinned knobs: {pins}")
+                raise Refused(f"{action.argument} is not pinned; pinned hyperparameters: {pins}")
             state.pins.discard(str(action.argument))
         case "policy":
             settings.check_policy(str(action.argument))

@@ -330,9 +330,9 @@ def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
     if not ended and is_alive(run["pid"], run["host"], run["process"], run["heartbeat"]):
         return
     why = run["stop_reason"] or run["status"]
-    gone = f"{name} has ended ({why})" if ended else f"the process of {name} is gone"
+    gone = f"{name} has ended ({why})" if ended else f"the process of {name} died"
     if action.kind in ONLY_NOW:
-        raise InputError(f"{gone}: there is nothing to {action.kind}; to go on: grpo resume {name}")
+        raise InputError(f"{gone}: there is nothing to {action.kind}; to continue: grpo resume {name}")
     if not later:
         raise InputError(f"{gone}: nothing would apply the action; first: grpo resume {name} (or queue it: --no-wait)")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from harness.core.actions import parse_expected
-from harness.core.formatting import format_knob
+from harness.core.formatting import format_kind, format_knob
 from harness.core.statistics import Difference, compute_difference, compute_paired, describe_interval
 from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
 
@@ -48,11 +48,11 @@ def is_it_learning(s: Snapshot) -> Answer:
     """By dev: the newest look against the best and the first one."""
     looks = s.dev
     if not looks:
-        return Answer("NOT MEASURED", "plain", "no look at dev yet")
+        return Answer("NOT MEASURED", "plain", "no dev evaluation yet")
     first, last = looks[0], looks[-1]
     best = max(looks, key=lambda look: look.accuracy)
     if len(looks) == 1:
-        return Answer("TOO EARLY", "plain", f"dev {last.accuracy:.3f} at step {last.step}, the next look will tell")
+        return Answer("TOO EARLY", "plain", f"dev {last.accuracy:.3f} at step {last.step}, too few to compare")
     course = f"dev {first.accuracy:.3f} -> {last.accuracy:.3f}"
     if compare_looks(s, best, last).verdict == "worse":
         return Answer("FALLING", "bad", f"{course}; its best was {best.accuracy:.3f} at step {best.step}")
@@ -104,7 +104,9 @@ def is_it_stuck(s: Snapshot) -> Answer:
         for name, share in shares.items()
         if share >= 0.005
     ]
-    told = f"{mixed:.0%} of groups teach (mixed), last {len(steps)} steps" + (f"; {', '.join(rest)}" if rest else "")
+    told = f"{mixed:.0%} of groups have signal (mixed), last {len(steps)} steps" + (
+        f"; {', '.join(rest)}" if rest else ""
+    )
     errored = _mean(steps, "completion/errored_rate")
     if errored > 0.02:
         return Answer("REWARD FAILS", "bad", f"on {errored:.0%} of the completions; {told}")
@@ -127,7 +129,7 @@ def _mean(steps: Sequence[StepRecord], metric: str) -> float:
 
 def _short(metric: str) -> str:
     """``group/all_zero_rate`` as ``all-zero``."""
-    return metric.partition("/")[2].removesuffix("_rate").replace("_", "-")
+    return format_kind(metric.partition("/")[2].removesuffix("_rate"))
 
 
 # ---------------------------------------------------------------- what was changed last, and did it help?
@@ -142,7 +144,7 @@ def did_it_help(s: Snapshot) -> Answer:
     """The verdict on the last change, or until there is one what was measured so far."""
     change = last_change(s)
     if change is None:
-        return Answer("NO CHANGE YET", "plain", "the knobs are as the run began")
+        return Answer("NO CHANGE YET", "plain", "no hyperparameter was changed")
     told = f"{format_decision(change)} at step {change.step} by {change.source}"
     if change.verdict:
         style = {"helped": "good", "hurt": "bad"}.get(change.verdict, "plain")

@@ -90,7 +90,7 @@ def test_a_resumed_run_asks_nothing_twice_and_counts_what_was_spent(tmp_path: Pa
     judged = [d | {"measured": None, "verdict": None} for d in after["decisions"][:5]]
     assert judged == [d | {"measured": None, "verdict": None} for d in before["decisions"]]
     assert after["reward"]["by_step"][:5] == before["reward"]["by_step"]
-    assert "the llm is not asked any more: 0.0070 USD are spent" in after["decisions"][5]["evidence"]
+    assert "LLM budget exhausted: 0.0070 USD" in after["decisions"][5]["evidence"]
     assert after["steps"] == 9
     run.store.close()
 

@@ -133,7 +133,7 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
          "groups"),
         (2, "UPDATE decisions SET evidence = 'else' WHERE run_id = 1 AND step = 2", "evidence"),
         (12, "UPDATE decisions SET source = 'rules' WHERE run_id = 1 AND step = 12", "source"),
-        (0, "UPDATE evaluations SET accuracy = 2 WHERE run_id = 1 AND step = 0 AND split = 'dev'", "look at dev"),
+        (0, "UPDATE evaluations SET accuracy = 2 WHERE run_id = 1 AND step = 0 AND split = 'dev'", "evaluation of dev"),
         (5, "UPDATE completions SET completion = 'x' WHERE run_id = 1 AND step = 5 AND kind = 'best'", "samples"),
         (9, "DELETE FROM steps WHERE run_id = 2 AND step = 9", "parent"),
     ):  # fmt: skip

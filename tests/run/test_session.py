@@ -131,7 +131,7 @@ def test_all_commands_of_a_boundary_apply_in_order_and_the_policy_is_not_asked(
     assert rows == [
         (1, "manual", "set", None),
         (1, "manual", "set", None),
-        (1, "manual", "release", "beta is not pinned; pinned knobs: temperature"),
+        (1, "manual", "release", "beta is not pinned; pinned hyperparameters: temperature"),
         (2, "fixed", "continue", None),
     ]
     assert controller.session.state.knobs.temperature == 0.9

@@ -194,7 +194,7 @@ def test_ctrl_c_while_a_run_waits_ends_it_cleanly_and_a_resume_goes_on(program: 
         assert process.wait(timeout=60) == 130
     listener.join()
     output = "".join(lines)
-    assert "interrupted; to go on: grpo resume cut" in output
+    assert "interrupted; to continue: grpo resume cut" in output
     assert "Traceback" not in output
     program.run("resume", "cut", "--steps", str(taken + 2))
     review = program.review("cut")

@@ -130,7 +130,7 @@ def test_actions_for_a_run_that_nothing_drives_are_refused_or_wait_for_its_resum
     store.end_run(run_id, "stopped", "interrupted", 1.0)
     with pytest.raises(InputError, match=r"night has ended \(interrupted\): nothing would apply the action"):
         store.add_command(run_id, Action("sample"))
-    with pytest.raises(InputError, match="there is nothing to pause; to go on: grpo resume night"):
+    with pytest.raises(InputError, match="there is nothing to pause; to continue: grpo resume night"):
         store.add_command(run_id, Action("pause"), later=True)
     store.add_command(run_id, Action("set", {"temperature": 0.9}), later=True)
     store.adopt_run(run_id)
@@ -140,7 +140,7 @@ def test_actions_for_a_run_that_nothing_drives_are_refused_or_wait_for_its_resum
 def test_a_dead_process_is_named(store: RunStore) -> None:
     run_id = create_run(store)
     store.update_run(run_id, pid=2**22 + 1, process="")
-    with pytest.raises(InputError, match="the process of night is gone"):
+    with pytest.raises(InputError, match="the process of night died"):
         store.add_command(run_id, Action("stop"))
 
 

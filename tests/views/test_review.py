@@ -265,11 +265,11 @@ LEVEL = (make_look(0, 0.30), make_look(10, 0.31))
     [
         ({"completion/errored_rate": 0.1}, "Reward: the verifier failed on 10% of the completions"),
         ({"completion/truncated_rate": 0.5, "group/unsolved_rate": 0.9}, "max_tokens: 50% of the completions were cut"),
-        ({"group/flat_rate": 0.6, "group/unsolved_rate": 0.9}, "Reward: 60% of the groups were flat"),
+        ({"group/flat_rate": 0.6, "group/unsolved_rate": 0.9}, "Reward: 60% of the groups were zero-variance"),
         ({"group/solved_rate": 0.8}, "Data too easy: 80% of the groups were solved"),
         ({"group/unsolved_rate": 0.8}, "Data too hard or capacity: 80% of the groups had no right completion"),
         ({"kl/mean": 1e-5}, "Learning rate: at 1.0e-04 KL reached only 1.0e-05"),
-        ({}, "Capacity or steps: 80% of the groups had signal, 1 changes of knobs did not help"),
+        ({}, "Capacity or steps: 80% of the groups had signal, 1 changes of hyperparameters did not help"),
     ],
 )
 def test_the_bottleneck_is_named_with_its_numbers(metrics: dict[str, float], words: str) -> None:
@@ -277,7 +277,7 @@ def test_the_bottleneck_is_named_with_its_numbers(metrics: dict[str, float], wor
     assert found is not None
     assert found.text.startswith("dev 0.300 at the start, at best 0.310 (within its noise). ")
     assert words in found.text
-    assert found.mend
+    assert found.fix
 
 
 @pytest.mark.parametrize(

@@ -89,12 +89,12 @@ def test_the_report_answers_at_once_and_has_every_part(store: RunStore, tmp_path
         "2 by manual, 1 by rules, 1 by llm",
         "(1 refused); 36 times continue",
         "refused: no checkpoint 99",
-        "learning_rate pinned by hand",
+        "learning_rate pinned by a user action",
         "4 of 4",
-        "warm start, looks, checkpoints 40 s",
+        "warm start, evaluations, checkpoints 40 s",
         "grpo run spec.json --name night-again",
         "grpo run night.toml --name 'night; rm -rf /'",
-        "2 decisions by hand belong to this run",
+        "2 user actions belong to this run",
         "of 100.",
     )
     assert [words for words in wanted if words not in text] == []
@@ -138,7 +138,7 @@ def test_a_run_without_steps_has_a_report(store: RunStore, tmp_path: Path) -> No
     store.update_run(store.find_run("night").id, pid=2**22 + 1)
     page = page_of(store, "night", tmp_path)
     text = Words(page).text
-    assert "Its process is gone: no score at the end" in text
+    assert "Its process died: no score at the end" in text
     assert "grpo resume night" in text
     assert "No decision but to continue." in text
     assert figures_of(page) == {}
@@ -154,7 +154,7 @@ def test_a_run_that_failed_at_step_1_says_why(store: RunStore, tmp_path: Path) -
     text = Words(page_of(store, "night", tmp_path)).text
     assert "No checkpoint beat the start: 0.250" in text
     assert "The run failed: the reward failed on 100% of the completions." in text
-    assert "Mend what ended it" in text
+    assert "Fix the cause" in text
     assert "the verifier failed on 100.0% of the completions" in text
 
 
