@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy.exc import IntegrityError
 
-import harness.store.reader
+import harness.store.connection
 import harness.store.writer
 from harness.cli.app import main
 from harness.errors import StoreUnavailable
@@ -55,7 +55,7 @@ def locked(database: Path, *, seconds: float) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def impatient_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own wait for a lock, which is seconds, cut short."""
-    for module in (harness.store.reader, harness.store.writer):
+    for module in (harness.store.connection, harness.store.writer):
         monkeypatch.setattr(module, "LOCK_WAIT_S", 0.2)
 
 
@@ -196,7 +196,7 @@ def test_ctrl_c_while_a_run_waits_ends_it_cleanly_and_a_resume_goes_on(program: 
     output = "".join(lines)
     assert "interrupted; to go on: grpo resume cut" in output
     assert "Traceback" not in output
-    program.run("resume", "cut", "--steps", str(taken + 2))
+    program.here("resume", "cut", "--steps", str(taken + 2))
     review = program.review("cut")
     assert (review["status"], review["steps"], len(review["reward"]["by_step"])) == ("finished", taken + 2, taken + 2)
 
