@@ -1,1 +1,1 @@
-"""What is checked before a run creates anything: inputs, preflight, reference answers, this machine. Nothing imports torch."""
+"""What is checked before a run creates anything: inputs, preflight, reference answers, this machine. No torch."""

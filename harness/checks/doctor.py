@@ -1,4 +1,4 @@
-"""What this machine offers a run, and what to mend."""
+"""Check what this machine offers a run, and name fixes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAST_MEMORY = 4 * 2**30
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     """One thing looked at; ``mend`` is empty where there is nothing to mend."""
 
     what: str
@@ -32,8 +32,8 @@ class Finding:
     mend: str = ""
 
 
-def examine(db: str | None, out: str) -> list[Finding]:
-    """Every finding; a check never raises."""
+def examine(db: str | None, out: str) -> list[MachineCheck]:
+    """Run every check of this machine; none raises."""
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     python_ok = sys.version_info >= (3, 11)
@@ -41,59 +41,61 @@ def examine(db: str | None, out: str) -> list[Finding]:
     missing = [name for name, found in versions.items() if found is None]
     gpu = gpu_name()
     findings = [
-        Finding("python", platform.python_version(), python_ok, "" if python_ok else "use Python 3.11 or newer"),
-        Finding(
+        MachineCheck("python", platform.python_version(), python_ok, "" if python_ok else "use Python 3.11 or newer"),
+        MachineCheck(
             "packages",
             ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items()),
             not missing,
             f"pip install {' '.join(missing)}" if missing else "",
         ),
-        Finding("cores", f"{cores}; a run uses {default_threads()} threads (OMP_NUM_THREADS, model.threads)"),
-        Finding("memory", format_bytes(memory), memory >= LEAST_MEMORY, "take a small model and micro_batch"),
-        Finding("gpu", gpu or "none: the run uses the processor"),
+        MachineCheck("cores", f"{cores}; a run uses {default_threads()} threads (OMP_NUM_THREADS, model.threads)"),
+        MachineCheck("memory", format_bytes(memory), memory >= LEAST_MEMORY, "take a small model and micro_batch"),
+        MachineCheck("gpu", gpu or "none: the run uses the processor"),
         _disk(out),
         _database(db, out),
         _sandbox(),
-        Finding("recipes", ", ".join(recipe_names()) or "none", bool(recipe_names()), "install the package again"),
+        MachineCheck("recipes", ", ".join(recipe_names()) or "none", bool(recipe_names()), "install the package again"),
         _llm_key(),
     ]
     return [replace(finding, mend="") if finding.ok else finding for finding in findings]
 
 
-def _sandbox() -> Finding:
+def _sandbox() -> MachineCheck:
     """What would confine the programs that rewards.code runs."""
     found = probe_sandbox()
     if found.refusal:
-        return Finding("code sandbox", "none: rewards.code runs no program here", False, found.refusal)
+        return MachineCheck("code sandbox", "none: rewards.code runs no program here", False, found.refusal)
     layers = f"tier {found.tier}, Landlock {found.landlock or 'missing'}"
     tried = f"{len(found.attempts)} attempts to get out failed" if not found.escapes else f"{found.escapes[0]} got out"
     unsafe = found.tier not in ("A", "B") or bool(found.escapes)
-    return Finding("code sandbox", f"{layers}; {tried}", not unsafe, f"{UNSAFE}=1 is set: programs can get out")
+    return MachineCheck("code sandbox", f"{layers}; {tried}", not unsafe, f"{UNSAFE}=1 is set: programs can get out")
 
 
-def _llm_key() -> Finding:
+def _llm_key() -> MachineCheck:
     try:
         found = "ANTHROPIC_API_KEY is set" if api_key() else "ANTHROPIC_API_KEY is not set: --policy llm needs it"
     except InputError as error:
-        return Finding("LLM key", str(error), False, "set it anew")
-    return Finding("LLM key", found)
+        return MachineCheck("LLM key", str(error), False, "set it again")
+    return MachineCheck("LLM key", found)
 
 
-def _disk(out: str) -> Finding:
+def _disk(out: str) -> MachineCheck:
     place = existing_parent(Path(out) / "any run")
     free = shutil.disk_usage(place).free
-    return Finding("disk", f"{format_bytes(free)} free at {place}", free >= LEAST_DISK, "free some, or use --out")
+    return MachineCheck("disk", f"{format_bytes(free)} free at {place}", free >= LEAST_DISK, "free some, or use --out")
 
 
-def _database(db: str | None, out: str) -> Finding:
+def _database(db: str | None, out: str) -> MachineCheck:
     url = database_url(out, db)
     path = database_path(url)
     if path.exists():
         try:
             store = open_store(url)
-            return Finding("database", f"{path} with {len(store.list_runs())} runs")
+            return MachineCheck("database", f"{path} with {len(store.list_runs())} runs")
         except InputError as error:
-            return Finding("database", str(path), False, str(error))
+            return MachineCheck("database", str(path), False, str(error))
     place = existing_parent(path)
     writable = os.access(place, os.W_OK)
-    return Finding("database", f"none yet, will be {path}", writable, "" if writable else f"{place} is not writable")
+    return MachineCheck(
+        "database", f"none yet, will be {path}", writable, "" if writable else f"{place} is not writable"
+    )

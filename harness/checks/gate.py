@@ -1,4 +1,4 @@
-"""What a spec's reward must pass before a run: its sandbox, its reference answers, preflight. Nothing imports torch."""
+"""Check a spec's reward before a run: its sandbox, its reference answers, preflight. Nothing imports torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.checks.inputs import Splits, build_reward, describe_reward, time_limit
-from harness.checks.preflight import Outcome, Report, Reward, describe, run_preflight
+from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, time_limit
+from harness.checks.preflight import Outcome, Report, RewardProbe, describe, run_preflight
 from harness.checks.references import find_writer, judge_references
-from harness.config.schema import RunSpec
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt
-from rewards.contract import load_reward
+from rewards.contract import Reward
 from rewards.isolation import SANDBOXES, UNSAFE
 from rewards.worker import RewardWorker
 
@@ -59,13 +58,13 @@ class Passage:
         return events
 
 
-def pass_gate(spec: RunSpec, splits: Splits, *, force: bool) -> Passage:
-    """Preflight before a run. Raises RunFailed when it fails and is not forced (a broken reward, and nothing is
+def pass_preflight(inputs: Inputs, *, force: bool) -> Passage:
+    """Run preflight before a run. Raises RunFailed when it fails and is not forced (a broken reward, and nothing is
     created), InputError where programs cannot be confined."""
-    sandbox = check_sandbox(spec, splits)
-    report = preflight_spec(spec, splits)
+    sandbox = check_sandbox(inputs)
+    report = preflight_inputs(inputs)
     if report.verdict == "fail" and not force:
-        raise RunFailed(f"preflight: {describe(report)}; mend the reward or the pool, or go on with --force")
+        raise RunFailed(f"preflight: {describe(report)}; fix the reward or the pool, or overrule it with --force")
     return Passage(report, sandbox, forced=report.verdict == "fail")
 
 
@@ -75,13 +74,14 @@ def allow_unsafe_code(wanted: bool) -> None:
         os.environ[UNSAFE] = "1"
 
 
-def check_sandbox(spec: RunSpec, splits: Splits) -> dict[str, Any] | None:
+def check_sandbox(inputs: Inputs) -> dict[str, Any] | None:
     """What confines the programs of a reward that runs some, None for another. Raises InputError where nothing does."""
-    modules = {name.partition(":")[0] for name in spec.reward.functions}
+    modules = {name.partition(":")[0] for name in inputs.spec.reward.functions}
     runs_code = RUNS_CODE in modules or (
         MAY_RUN_CODE in modules
         and any(
-            pc.any(pc.match_substring(table.column("ground_truth"), RUNS_CODE)).as_py() for table in splits.values()
+            pc.any(pc.match_substring(table.column("ground_truth"), RUNS_CODE)).as_py()
+            for table in inputs.splits.values()
         )
     )
     if not runs_code:
@@ -92,11 +92,11 @@ def check_sandbox(spec: RunSpec, splits: Splits) -> dict[str, Any] | None:
     return {"tier": found.tier, "landlock": found.landlock, "unsafe": os.environ.get(UNSAFE) == "1"}
 
 
-def preflight_spec(spec: RunSpec, splits: Splits) -> Report:
-    """Preflight of a spec's reward on rows of all its splits, in two processes; one of the user's has no network."""
+def preflight_inputs(inputs: Inputs) -> Report:
+    """Run preflight on rows of all splits, with two processes that judge; a reward of the user's has no network."""
+    spec = inputs.spec
     description = describe_reward(spec, chat=spec.model.wants_chat)
-    loaded = load_reward(description)
-    limit = time_limit(spec, loaded)
+    limit = time_limit(spec, inputs.reward)
     with ExitStack() as stack:
         notes = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "network.txt"
         ours = all(name.startswith("rewards.") for name in spec.reward.functions)
@@ -113,14 +113,14 @@ def preflight_spec(spec: RunSpec, splits: Splits) -> Report:
             for seed in HASH_SEEDS
         ]
         return run_preflight(
-            _mix(splits),
-            Reward(
+            _mix(inputs.splits),
+            RewardProbe(
                 judge=workers[0].score,
                 elsewhere=workers[1].score,
                 range=spec.reward.range,
                 time_limit=limit,
-                write=_hook(spec, "write_reference"),
-                refuse=_hook(spec, "check_ground_truth"),
+                write=_hook(inputs.reward, "write_reference"),
+                refuse=_hook(inputs.reward, "check_ground_truth"),
                 attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
             ),
         )
@@ -138,10 +138,9 @@ def _mix(splits: Splits) -> list[Prompt]:
     return rows
 
 
-def _hook(spec: RunSpec, name: str) -> Callable[[str], str | None] | None:
-    """A function of the reward's own module, where the reward is one function: check_ground_truth, write_reference."""
-    functions = load_reward(describe_reward(spec, chat=False)).functions.values()
-    found = [getattr(inspect.getmodule(function), name, None) for function in functions]
+def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
+    """Return a function of the reward's own module, where it is one function: check_ground_truth, write_reference."""
+    found = [getattr(inspect.getmodule(function), name, None) for function in reward.functions.values()]
     return found[0] if len(found) == 1 and callable(found[0]) else None
 
 
@@ -163,13 +162,14 @@ class Check:
             self.failures.append(outcome)
 
 
-def check_spec(spec: RunSpec, splits: Splits, progress: Progress) -> Check:
-    """Whether the reference answer of every row of every split has full marks. Raises InputError."""
-    check_sandbox(spec, splits)
-    refuse = _hook(spec, "check_ground_truth")
+def check_references(inputs: Inputs, progress: Progress) -> Check:
+    """Judge the reference answer of every row of every split. Raises InputError."""
+    check_sandbox(inputs)
+    spec, splits = inputs.spec, inputs.splits
+    refuse = _hook(inputs.reward, "check_ground_truth")
     found = Check()
-    with build_reward(spec, chat=spec.model.wants_chat) as reward:
-        write = find_writer(_mix(splits)[:100], reward.score, _hook(spec, "write_reference"))
+    with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
+        write = find_writer(_mix(splits)[:100], reward.score, _hook(inputs.reward, "write_reference"))
         for name, table in splits.items():
             _check_split(name, table, found, judge_references(table, reward.score, write), refuse, progress)
     return found

@@ -1,5 +1,10 @@
-"""What a spec needs from outside, except the model: pool, reward, a key. Nothing here imports torch, so wrong input
-shows within a second."""
+"""Prepare what a spec needs from outside, except the model: pool, reward, policy. Nothing here imports torch, so wrong
+input shows within a second.
+
+    inputs = prepare_inputs(spec)            # reads the source and imports the reward, once
+    passage = pass_preflight(inputs)         # harness/checks/gate.py
+    run = start_run(inputs, "name", Event(), passage)
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,17 @@ import inspect
 import random
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.schema import RunSpec
+from harness.config.names import REPLAY
+from harness.config.schema import RunSpec, check_policy_kind
+from harness.core.liveness import refuse_running
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
+from harness.llm.client import api_key
 from harness.models.hub import hub_answers
+from harness.store.reader import RunReader
 from harness.types import Prompt
 from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts
@@ -26,7 +36,64 @@ from rewards.worker import TIME_LIMIT_S, RewardWorker
 Splits = Mapping[str, PromptTable]
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """A checked spec with its splits, its pool and its reward, imported once in this process.
+
+    ``reward`` is for what it says of itself; completions are judged by the workers of ``build_reward``.
+    """
+
+    spec: RunSpec
+    splits: Splits
+    pool: PromptPool
+    reward: Reward
+    reward_sha256: str
+
+
+def prepare_inputs(spec: RunSpec) -> Inputs:
+    """Import the reward, read the source and cut it into splits, once nothing about them would end a run.
+
+    Raises InputError for the first thing that would.
+    """
+    reward = load_reward(describe_reward(spec, chat=spec.model.wants_chat))
+    splits = build_splits(spec)
+    train = splits["train"]
+    pool = build_pool(spec, train)
+    column = train.column("demonstration")
+    shown = len(column) - column.null_count
+    if spec.warmstart.steps and shown < spec.warmstart.examples:
+        raise InputError(
+            f"warmstart.examples: {spec.warmstart.examples} asked for, but only {shown} of {len(train)} train prompts "
+            "have a demonstration; lower it, or set warmstart.steps=0"
+        )
+    return Inputs(spec, splits, pool, reward, hash_reward(spec))
+
+
+def check_policy(kind: str, store: RunReader | None) -> str:
+    """Return the kind of decision policy with its run by its own name, once this process could ask it.
+
+    Raises InputError: no such kind, no key for the llm, no such run in ``store`` to repeat.
+    """
+    try:
+        check_policy_kind(kind)
+    except ValueError as error:
+        raise InputError(f"policy.kind: {error}") from None
+    if kind == "llm" and not api_key():
+        raise InputError(
+            "policy.kind: llm needs the environment variable ANTHROPIC_API_KEY; set it, or take --policy rules"
+        )
+    if not kind.startswith(REPLAY):
+        return kind
+    name = kind.removeprefix(REPLAY)
+    if store is None:
+        raise InputError(f"policy.kind: no run named {name} to replay: there is no database yet")
+    run = store.match_run(name)
+    refuse_running(run.name, run.status, run.pid, run.host, run.process, run.heartbeat)
+    return f"{REPLAY}{run.name}"
+
+
 def describe_reward(spec: RunSpec, *, chat: bool) -> RewardDescription:
+    """Describe the reward of a spec by name, so that any process can make the same one."""
     return RewardDescription(
         tuple(spec.reward.functions),
         weights=None if spec.reward.weights is None else tuple(spec.reward.weights),
@@ -36,10 +103,13 @@ def describe_reward(spec: RunSpec, *, chat: bool) -> RewardDescription:
     )
 
 
-def build_reward(spec: RunSpec, *, chat: bool) -> ParallelReward:
-    """The reward of a spec; ``chat`` as in Reward. Raises InputError when a function cannot be imported."""
+def build_reward(spec: RunSpec, *, chat: bool, reward: Reward | None = None) -> ParallelReward:
+    """Make the workers that judge completions; ``chat`` as in Reward.
+
+    ``reward`` is that of the spec's Inputs. Without it the reward is imported here. Raises InputError when it cannot.
+    """
     description = describe_reward(spec, chat=chat)
-    reward = load_reward(description)  # here too: what is wrong with it shows before anything starts
+    reward = reward or load_reward(description)
     limit = time_limit(spec, reward)
     return ParallelReward(
         [RewardWorker(description, time_limit=limit) for _ in range(spec.reward.workers)], whole=reward.takes_batches
@@ -47,13 +117,13 @@ def build_reward(spec: RunSpec, *, chat: bool) -> ParallelReward:
 
 
 def time_limit(spec: RunSpec, reward: Reward) -> float:
-    """Seconds for one completion: the spec's, else the most that one of its functions asks for."""
+    """Return the seconds for one completion: the spec's, else the most that one of its functions asks for."""
     modules = [inspect.getmodule(function) for function in reward.functions.values()]
     return spec.reward.time_limit or max([TIME_LIMIT_S, *(getattr(module, "TIME_LIMIT_S", 0.0) for module in modules)])
 
 
 def hash_reward(spec: RunSpec) -> str:
-    """SHA-256 of the source behind the reward, or of its name where there is none."""
+    """Return the SHA-256 of the source behind the reward, or of its name where there is none."""
     digest = hashlib.sha256()
     for name in spec.reward.functions:
         for file, text in (sources_of(name) or {"": name}).items():
@@ -62,7 +132,7 @@ def hash_reward(spec: RunSpec) -> str:
 
 
 def build_splits(spec: RunSpec) -> Splits:
-    """The pool's splits, as they were cut when a run first used the source. Raises InputError."""
+    """Build the pool's splits, as they were cut when a run first used the source. Raises InputError."""
     pool = spec.pool
     prompts = load_prompts(
         pool.source,
@@ -75,7 +145,7 @@ def build_splits(spec: RunSpec) -> Splits:
 
 
 def keep_splits(spec: RunSpec, splits: Splits) -> None:
-    """Keep who belongs where for later runs on the same source, which may have grown by then."""
+    """Keep the split of every prompt for later runs on the same source, which may have grown by then."""
     source = identify_source(spec.pool.source, base=Path(spec.output.dir))
     record_assigned(_assigned_path(spec), source, splits, spec.pool.splits)
 
@@ -88,33 +158,14 @@ def _assigned_path(spec: RunSpec) -> Path:
 
 
 def choose_demonstrations(spec: RunSpec, train: PromptTable) -> list[Prompt]:
-    """The train prompts that the warm start shows. That there are so many was checked with the other inputs."""
+    """Choose the train prompts of the warm start. Their number was checked with the other inputs."""
     places = train.column("demonstration").is_valid().to_numpy().nonzero()[0]
     chosen = random.Random(derive_seed(spec.seed, "warmstart")).sample(range(len(places)), spec.warmstart.examples)
     return [train[int(places[i])] for i in chosen]
 
 
 def build_pool(spec: RunSpec, train: PromptTable) -> PromptPool:
-    """The train split to draw from. Raises InputError when a step would draw more than its share."""
+    """Build the train split to draw from. Raises InputError when a step would draw more than its share."""
     pool = PromptPool(train, draw_share=spec.pool.draw_share, sampler=spec.pool.sampler)
     pool.check_draw(spec.knobs.prompts_per_step)
     return pool
-
-
-def check_inputs(spec: RunSpec) -> tuple[Splits, PromptPool]:
-    """The splits and the pool of a spec, once nothing about them, the reward and the warm start would end a run.
-
-    Raises InputError for the first thing that would.
-    """
-    build_reward(spec, chat=False)
-    splits = build_splits(spec)
-    train = splits["train"]
-    pool = build_pool(spec, train)
-    column = train.column("demonstration")
-    shown = len(column) - column.null_count
-    if spec.warmstart.steps and shown < spec.warmstart.examples:
-        raise InputError(
-            f"warmstart.examples: {spec.warmstart.examples} asked for, but only {shown} of {len(train)} train prompts "
-            "have a demonstration; lower it, or set warmstart.steps=0"
-        )
-    return splits, pool

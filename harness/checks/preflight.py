@@ -1,4 +1,4 @@
-"""What a reward must survive before a night is spent on it. Pure: it asks a Judge and looks at the answers.
+"""Try to fool and to break a reward before a run. Pure: it asks a Judge and checks the answers.
 
 Every check passes, warns or fails, with the offending row, text and reward. Where "nothing" is asked for, it is the
 lowest reward of the range (or 0 where penalties go below).
@@ -94,7 +94,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Reward:
+class RewardProbe:
     """How to ask the reward: as a run would (``judge``) and in a process with another hash seed (``elsewhere``).
 
     ``refuse`` says of a ground truth why it cannot be trained on, ``attempts`` what the network was asked for so far.
@@ -109,7 +109,7 @@ class Reward:
     attempts: Callable[[], Sequence[str]] = list
 
     def share(self, score: Score) -> float:
-        """The reward as a share of the range; 0 where it is errored, which is a outcome of its own."""
+        """Return the reward as a share of the range, in [0, 1]; 0 where errored, which is an outcome of its own."""
         low, high = self.range
         return 0.0 if score.reward is None else (score.reward - low) / (high - low)
 
@@ -129,8 +129,8 @@ class Probe:
     score: Score
 
 
-def run_preflight(rows: Sequence[Prompt], reward: Reward) -> Report:
-    """Every check, on ``rows`` in an order that has nothing to do with their kind. Takes seconds."""
+def run_preflight(rows: Sequence[Prompt], reward: RewardProbe) -> Report:
+    """Run every check on ``rows``, in an order that has nothing to do with their kind. Takes seconds."""
     write = find_writer(rows, reward.judge, reward.write)
     references = list(judge_references(rows, reward.judge, write, seconds=GOLD_S))
     right = [reference for reference in references if reference.passed]
@@ -234,7 +234,7 @@ def _tricks(row: Reference, others: Sequence[Reference]) -> dict[str, str]:
 # ---------------------------------------------------------------- what came of it
 
 
-def _check_truths(rows: Sequence[Prompt], reward: Reward) -> Outcome:
+def _check_truths(rows: Sequence[Prompt], reward: RewardProbe) -> Outcome:
     refuse = reward.refuse
     if refuse is None:
         return Outcome("ground truth", "pass", "the reward reads any")
@@ -250,13 +250,13 @@ def _check_gold(references: Sequence[Reference], rows: int) -> Outcome:
         said = "no right answer is known in a form that the reward accepts: give rows a demonstration"
         return Outcome("gold", "warn", said)
     failed = [reference for reference in references if not reference.passed]
-    seen = f"{len(references):,} rows" + (f" of {rows:,} (grpo check looks at all)" if len(references) < rows else "")
+    seen = f"{len(references):,} rows" + (f" of {rows:,} (grpo check scores all)" if len(references) < rows else "")
     if failed:
         first = failed[0]
         why = first.score.error or first.score.reason or "wrong"
-        said = f"{len(failed):,} of {seen}: the reference answer has not full marks, the first: {why}"
+        said = f"{len(failed):,} of {seen}: the reference answer does not score 1.0, the first: {why}"
         return Outcome("gold", "fail", said, *_where(first))
-    return Outcome("gold", "pass", f"the reference answers of {seen} have full marks")
+    return Outcome("gold", "pass", f"the reference answers of {seen} score 1.0")
 
 
 def _check_errors(probes: Sequence[Probe], references: Sequence[Reference]) -> Outcome:
@@ -278,7 +278,7 @@ def _check_constant(probes: Sequence[Probe], references: Sequence[Reference]) ->
     return Outcome("constant", "pass", f"{len(rewards)} different rewards")
 
 
-def _check_silence(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_silence(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     paid = [p for p in _of(probes, "silence") if _reward_of(p) > reward.nothing]
     if paid:
         worst = max(paid, key=_reward_of)
@@ -287,7 +287,7 @@ def _check_silence(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("silence", "pass", f"nothing for {', '.join(list(SILENT)[:3])} and empty tags")
 
 
-def _check_echo(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_echo(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     echoes = _of(probes, "echo")
     paid = [probe for probe in echoes if _reward_of(probe) > reward.nothing]
     if not paid:
@@ -297,7 +297,7 @@ def _check_echo(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("echo", level, said, *_where(max(paid, key=_reward_of)))
 
 
-def _check_tricks(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_tricks(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     tricks = _of(probes, "tricks")
     if not tricks:
         return Outcome("tricks", "pass", "none can be made: no two rows have different reference answers")
@@ -308,7 +308,7 @@ def _check_tricks(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("tricks", "pass", f"{len({probe.name for probe in tricks})} kinds, none paid as if it were right")
 
 
-def _check_others(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_others(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     others, common = _of(probes, "others"), _of(probes, "common")
     if common and (right := fmean(probe.score.correct for probe in common)) > COMMON:
         level: Level = "fail" if right > ALWAYS else "warn"
@@ -323,7 +323,7 @@ def _check_others(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("others", "pass", said)
 
 
-def _check_partial(probes: Sequence[Probe], reward: Reward) -> Outcome:
+def _check_partial(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     silent: dict[str, Probe] = {}
     for probe in _of(probes, "silence"):
         silent[probe.prompt.id] = max(probe, silent.get(probe.prompt.id, probe), key=_reward_of)
@@ -335,7 +335,7 @@ def _check_partial(probes: Sequence[Probe], reward: Reward) -> Outcome:
     return Outcome("partial", "pass", "a wrong answer in the right form earns at least what silence does")
 
 
-def _check_pure(probes: Sequence[Probe], alone: Sequence[tuple[Reference, Score]], reward: Reward) -> Outcome:
+def _check_pure(probes: Sequence[Probe], alone: Sequence[tuple[Reference, Score]], reward: RewardProbe) -> Outcome:
     for how, judge, seed in (("again in another order", reward.judge, 1), ("in another process", reward.elsewhere, 2)):
         order = random.Random(seed).sample(range(len(probes)), len(probes))
         again = judge([probes[i].prompt for i in order], [probes[i].text for i in order])
@@ -350,14 +350,14 @@ def _check_pure(probes: Sequence[Probe], alone: Sequence[tuple[Reference, Score]
     return Outcome("pure", "pass", f"{len(probes)} texts: the same again, alone, elsewhere, with another hash seed")
 
 
-def _check_network(reward: Reward) -> Outcome:
+def _check_network(reward: RewardProbe) -> Outcome:
     if attempts := reward.attempts():
         said = f"the reward wants a network, which preflight denies it: {'; '.join(attempts[:3])}"
         return Outcome("network", "fail", said)
     return Outcome("network", "pass", "none was asked for")
 
 
-def _check_latency(times: Sequence[float], reward: Reward) -> Outcome:
+def _check_latency(times: Sequence[float], reward: RewardProbe) -> Outcome:
     if not times:
         return Outcome("latency", "pass", "not measured: no right answer is known")
     slowest = sorted(times)[math.ceil(0.99 * len(times)) - 1]
@@ -418,7 +418,7 @@ def _short(text: str) -> str:
 
 
 def describe(report: Report) -> str:
-    """What is wrong, in one line for an error message."""
+    """Describe the failed checks in one line."""
     failed = [outcome for outcome in report.outcomes if outcome.level == "fail"]
     more = [f"and {', '.join(f.check for f in failed[TOLD:])} (grpo preflight tells)"] if failed[TOLD:] else []
     return "; ".join([f"{f.check}: {f.said}{_place(f)}" for f in failed[:TOLD]] + more)
@@ -433,5 +433,5 @@ def _place(outcome: Outcome) -> str:
 
 
 def to_rows(report: Report) -> list[Mapping[str, str]]:
-    """Level, check and what is said of it, for a table."""
+    """Return level, check and message of each outcome, for a table."""
     return [{"level": f.level, "check": f.check, "said": f.said + _place(f)} for f in report.outcomes]

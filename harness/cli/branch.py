@@ -1,19 +1,16 @@
-"""``grpo branch``: from one checkpoint a few steps under each of several settings; the best on dev goes on."""
+"""``grpo branch``: from one checkpoint a few steps under each of several settings; the best on dev is kept."""
 
 from __future__ import annotations
 
-import json
-from threading import Event
+from functools import partial
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from harness.cli.drive import INTERRUPTED, drive
-from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, open_store_of
-from harness.core.actions import parse_action
-from harness.core.liveness import is_alive_run
-from harness.errors import HarnessError, InputError
+from harness.cli.drive import drive
+from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, print_json
+from harness.commands import launch
 
 
 def branch(
@@ -27,9 +24,9 @@ def branch(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Compare settings: the same weights, seeds and prompts under the present knobs and under each SETTING.
+    """Compare settings: the same weights, seeds and prompts under the present hyperparameters and each SETTING.
 
-    What is best on dev, prompt by prompt, goes on. A live run does this at its next boundary, within its budget; a run
+    The best on dev, prompt by prompt, is kept. A live run does this at its next boundary, within its budget; a run
     that has ended is resumed for it and ends with what was kept.
 
     Examples:
@@ -40,48 +37,21 @@ def branch(
 
       grpo branch night-1 learning_rate=5e-5,beta=0.01 --note "too fast?"
     """
-    action = parse_action(["branch", str(steps), *settings])
-    first = [parse_action(["rollback", at])] if at is not None else []
-    store, record = open_store_of(db, out, run)
-    if is_alive_run(record):
-        for asked in (*first, action):
-            store.add_command(record.id, asked, note=note)
-        if as_json:
-            print(json.dumps({"run": record.name, "asked": True}))
-        else:
-            print(f"asked of {record.name}, which compares {len(settings) + 1} settings in {steps} steps each; "
-                  f"grpo watch {record.name} shows it")  # fmt: skip
-        return
-    logged = bool(store.load_decisions_at(record.id, record.last_step + 1))  # what the run ended with takes its step
-    total = record.last_step + logged + steps * (len(settings) + 1)
-    from harness.run.resume import resume_run
-    from harness.store.snapshot import SnapshotReader
-    from harness.views.summary import format_decision
-
     console = Console(stderr=as_json)
-    interrupted = Event()
-    resumed = resume_run(store, record.name, interrupted, overrides=[f"budget.steps={total}"])
-    for asked in (*first, action):
-        resumed.store.add_command(record.id, asked, note=note)
-    _, reason = drive(resumed, interrupted, console, plain=plain or as_json)
-    if reason.startswith("interrupted"):
-        raise SystemExit(INTERRUPTED)
-    made = list(SnapshotReader(resumed.store, record.id).read().decisions)
-    refused = next(
-        (d for d in made if d.step > record.last_step and d.action in ("rollback", "branch") and d.refused), None
+    found = launch.branch(
+        run,
+        settings,
+        steps=steps,
+        at=at,
+        note=note,
+        drive=partial(drive, console=console, plain=plain or as_json),
+        db=db,
+        out=out,
     )
-    if refused is not None:
-        raise InputError(f"{format_decision(refused)}: {refused.refused}")
-    arms = [d for d in made if d.step > record.last_step and d.action == "branch"]
-    if not arms or arms[0].verdict is None:
-        raise HarnessError(f"the branch did not come to its end ({reason}); grpo review {record.name} tells more")
     if as_json:
-        found = {
-            "run": record.name,
-            "kept": arms[0].measured,
-            "verdict": arms[0].verdict,
-            "evidence": arms[-1].evidence,
-        }
-        print(json.dumps(found))
+        print_json(found)
+    elif found.asked:
+        print(f"asked of {found.run}, which compares {len(settings) + 1} settings in {steps} steps each; "
+              f"grpo watch {found.run} shows it")  # fmt: skip
     else:
-        print(f"{arms[0].measured} ({arms[0].verdict}): {arms[-1].evidence}")
+        print(f"{found.kept} ({found.verdict}): {found.evidence}")

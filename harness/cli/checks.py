@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import time
-from dataclasses import asdict
+from collections import Counter
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from harness.cli.options import DbOption, JsonFlag, OutOption, SetOption, SpecName, UnsafeFlag
+from harness import commands
+from harness.cli.options import (
+    DbOption,
+    JsonFlag,
+    OutOption,
+    SetOption,
+    SpecName,
+    UnsafeFlag,
+    print_json,
+    show_progress,
+)
 from harness.core.formatting import clean
-from harness.errors import InputError
 
 
 def check(
     spec: SpecName = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
 ) -> None:
-    """Whether the reference answer of every row has full marks under the spec's reward; exit code 1 otherwise.
+    """Check that the reference answer of every row scores 1.0 under the spec's reward; exit code 1 otherwise.
 
     The reference is the ground truth in the form that the reward takes, or else the row's demonstration.
 
@@ -30,24 +34,16 @@ def check(
 
       grpo check my.toml --set pool.source=new.jsonl
     """
-    from harness.checks.gate import check_spec
-    from harness.checks.inputs import check_inputs
-    from harness.config.load import load_spec
-
-    checked, _ = load_spec(spec, set_ or [])
-    splits, _ = check_inputs(checked)
-    with Console(stderr=True).status("checking") as status:
-        found = check_spec(checked, splits, lambda phase, done, total: status.update(f"{phase} {done}/{total}"))
+    with show_progress("checking") as progress:
+        found = commands.check(spec, overrides=set_ or (), progress=progress)
     if as_json:
-        failures = [asdict(failure) for failure in found.failures]
-        document = {"rows": found.rows, "passed": found.passed, "reasons": dict(found.reasons), "failures": failures}
-        print(json.dumps(document))
+        print_json(found)
     else:
         for failure in found.failures:
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
             print(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
         if found.reasons:
-            print("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.most_common()))
+            print("reasons: " + ", ".join(f"{name} {count:,}" for name, count in Counter(found.reasons).most_common()))
         print(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 
@@ -55,9 +51,9 @@ def check(
 def preflight(
     spec: SpecName = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
 ) -> None:
-    """Whether a reward is worth a night: right answers paid, tricks and silence not, the same every time.
+    """Check a reward before a run: right answers paid, tricks and silence not, the same every time.
 
-    Runs before every run too, which a failed check stops (--force goes on). Exit code 1 when a check fails.
+    Runs before every run too, which a failed check stops (--force overrules it). Exit code 1 when a check fails.
 
     Examples:
 
@@ -65,29 +61,19 @@ def preflight(
 
       grpo preflight --set reward.function=my_reward.py:judge
     """
-    from harness.checks.gate import check_sandbox, preflight_spec
-    from harness.checks.inputs import check_inputs
-    from harness.checks.preflight import to_rows
-    from harness.config.load import load_spec
-
-    checked, _ = load_spec(spec, set_ or [])
-    splits, _ = check_inputs(checked)
-    check_sandbox(checked, splits)
-    report = preflight_spec(checked, splits)
+    report = commands.preflight(spec, overrides=set_ or ())
     if as_json:
-        print(json.dumps(report.to_json()))
+        print_json(report)
     else:
-        table = Table(box=None, show_header=False)
-        styles = {"pass": "green", "warn": "yellow", "fail": "red"}
-        for row in to_rows(report):
-            table.add_row(Text(row["level"], style=styles[row["level"]]), row["check"], Text(clean(row["said"])))
-        Console().print(table)
+        from harness.cli.tables import render_preflight
+
+        Console().print(render_preflight(report))
         print(f"preflight: {report.verdict}")
     raise typer.Exit(1 if report.verdict == "fail" else 0)
 
 
 def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
-    """What this machine offers: versions, cores, memory, GPU, disk, the database.
+    """Show what this machine offers: versions, cores, memory, GPU, disk, the database.
 
     Examples:
 
@@ -95,18 +81,14 @@ def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "run
 
       grpo doctor --json
     """
-    from harness.checks.doctor import examine
-
-    findings = examine(db, out)
+    found = commands.doctor(db=db, out=out)
     if as_json:
-        print(json.dumps([{"what": f.what, "found": f.found, "ok": f.ok, "mend": f.mend} for f in findings]))
+        print_json(found)
     else:
-        table = Table(box=None, show_header=False)
-        for finding in findings:
-            mark = Text("ok", style="green") if finding.ok else Text("mend", style="red")
-            table.add_row(mark, finding.what, Text(finding.found), Text(finding.mend, style="yellow"))
-        Console().print(table)
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+        from harness.cli.tables import render_machine
+
+        Console().print(render_machine(found))
+    raise typer.Exit(0 if all(check.ok for check in found) else 1)
 
 
 def alert_test(spec: SpecName = None, set_: SetOption = None, as_json: JsonFlag = False) -> None:
@@ -120,18 +102,9 @@ def alert_test(spec: SpecName = None, set_: SetOption = None, as_json: JsonFlag 
 
       grpo alert-test --set 'alerts.command=["notify-send", "{title}", "{text}"]'
     """
-    from harness.config.load import load_spec
-    from harness.monitoring.alerts import build_test_message
-    from harness.monitoring.notifiers import build_hooks, deliver
-
-    checked, short_name = load_spec(spec, set_ or [])
-    hooks = build_hooks(checked.alerts.webhook, checked.alerts.command)
-    if not hooks:
-        raise InputError("alerts: the spec names no webhook and no command")
-    message = build_test_message(short_name, host=socket.gethostname(), now=time.time())
-    faults = {hook.name: deliver(hook, message) for hook in hooks}
+    sent = commands.alert_test(spec, overrides=set_ or ())
     if as_json:
-        print(json.dumps({name: fault or "sent" for name, fault in faults.items()}))
+        print_json(sent)
     else:
-        print("\n".join(fault or f"{name}: sent" for name, fault in faults.items()))
-    raise typer.Exit(1 if any(faults.values()) else 0)
+        print("\n".join(fault or f"{name}: sent" for name, fault in sent.faults.items()))
+    raise typer.Exit(1 if any(sent.faults.values()) else 0)

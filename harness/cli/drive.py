@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from harness.core.paths import database_flag
+
 if TYPE_CHECKING:
     from harness.run.runner import Run
     from harness.types import Status
@@ -20,23 +22,18 @@ INTERRUPTED = 130
 """Exit code."""
 
 
-def drive(run: Run, interrupted: Event, console: Console, *, plain: bool) -> tuple[Status, str]:
-    """Run to the end with a view beside it. Returns how and why it ended."""
+def drive(run: Run, console: Console, *, plain: bool) -> tuple[Status, str]:
+    """Take a run to its end with a view beside it. Returns how and why it ended."""
     from harness.views.terminal.companion import Beside
 
     console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
     view = Beside(run.store, run.run_id, console, plain=plain)
-    _catch_signals(interrupted, view)
+    _catch_signals(run.interrupted, view)
     with view:
         status, reason = run.drive()
     if reason.startswith("interrupted"):
-        print(f"interrupted; to go on: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
+        print(f"interrupted; to continue: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
     return status, reason
-
-
-def database_flag(url: str) -> str:
-    """The flag that finds a database again, when it is not where grpo looks first."""
-    return "" if url == "sqlite:///runs/harness.db" else f" --db {url}"
 
 
 def _catch_signals(interrupted: Event, view: Beside) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from harness import commands
 from harness.cli.completion import complete_action
-from harness.cli.options import DbOption, OutOption, PlainFlag, RunName, open_reader, open_store_of
-from harness.core.actions import parse_action
-from harness.core.knobs import check_value
+from harness.cli.options import DbOption, OutOption, PlainFlag, RunName
+from harness.commands.lookup import open_reader
 from harness.core.liveness import is_alive_run
-from harness.errors import HarnessError, InputError, Refused
 
 
 def act(
@@ -30,7 +28,9 @@ def act(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Act on a running run; it applies the action before its next step. A knob set by hand stays yours until released.
+    """Act on a running run; it applies the action before its next step. A hyperparameter you set stays pinned.
+
+    A decision policy changes it again only after release.
 
     Actions apply in the order asked, whoever asked. Those that still wait when a run ends expire. With --no-wait a run
     that nothing drives takes actions too: they apply when it is resumed; pause, resume, step and stop never do.
@@ -55,36 +55,12 @@ def act(
 
       grpo act latest policy fixed | policy llm | policy replay:night-1
     """
-    action = parse_action(words)
-    store, record = open_store_of(db, out, run)
-    if not wait:  # nobody would hear the run refuse it
-        bounds = store.load_run(record.id)["bounds"]
-        try:
-            for knob, value in action.changes.items():
-                check_value(knob, value, bounds)
-        except Refused as refusal:
-            raise InputError(str(refusal)) from None
-    command_id = store.add_command(record.id, action, note=note, later=not wait)
-    if not wait:
-        print(f"queued as command {command_id}" + ("" if is_alive_run(record) else ": it applies on grpo resume"))
+    done = commands.act(run, words, note=note, wait=wait, timeout=timeout, db=db, out=out)
+    if done.state == "queued":
+        print(f"queued as command {done.command}" + ("" if done.alive else ": it applies on grpo resume"))
         return
-    until = time.monotonic() + timeout
-    while time.monotonic() < until:
-        state, step, result = store.load_command(command_id)
-        if state in ("applied", "refused"):
-            print(f"{state} before step {step}: {result}")
-            raise typer.Exit(0 if state == "applied" else 1)
-        if state == "expired":
-            raise HarnessError(f"expired: {result}")
-        record = store.find_run(record.name)
-        if record.ended:
-            raise HarnessError(
-                f"{record.name} ended in the middle of the action ({record.stop_reason or record.status})"
-            )
-        if not is_alive_run(record):
-            raise HarnessError(f"the process of {record.name} is gone; the action waits for: grpo resume {record.name}")
-        time.sleep(0.1)
-    raise HarnessError(f"command {command_id} still waits after {timeout:g} s; it applies before the next step")
+    print(f"{done.state} before step {done.step}: {done.result}")
+    raise typer.Exit(0 if done.state == "applied" else 1)
 
 
 def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
@@ -110,4 +86,4 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
         else:
             Dashboard(store, record.id, console).run()
     if record.status in ("running", "paused") and is_alive_run(record):
-        print(f"left {record.name}; it goes on", file=sys.stderr)
+        print(f"left {record.name}; it continues", file=sys.stderr)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from harness import commands
 from harness.cli.completion import complete_spec
 from harness.cli.options import (
     DbOption,
@@ -20,9 +19,9 @@ from harness.cli.options import (
     RunName,
     SetOption,
     SpecName,
-    match_model,
-    open_store_of,
+    print_json,
     say,
+    show_progress,
 )
 from harness.core.formatting import clean
 from harness.errors import InputError
@@ -44,7 +43,7 @@ def evaluate(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Accuracy of a run's checkpoint or of any model, with the spec's fixed generation settings.
+    """Evaluate a run's checkpoint or any model, with the spec's fixed generation settings.
 
     Thinking (answer) proportion is the share of completions with a thinking (answer) section.
 
@@ -54,28 +53,24 @@ def evaluate(
 
       grpo eval ./my-model --spec arithmetic
     """
-    model, store = match_model(model, db, out)
-    from harness.commands.evaluate import load_target, measure
-
-    target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
-    console = Console(stderr=True)
-    with console.status(f"evaluating {target.title} on {split}") as status:
-        result, examples = measure(target, split, lambda phase, done, total: status.update(f"{phase} {done}/{total}"))
-    if output_file is not None:
-        from harness.models.evaluate import write_csv
-
-        write_csv(output_file, examples)
+    with show_progress("loading") as progress:
+        found = commands.evaluate(
+            model,
+            split=split,
+            checkpoint=checkpoint,
+            spec=spec,
+            output_file=output_file,
+            db=db,
+            out=out,
+            progress=progress,
+        )
     if as_json:
-        print(json.dumps(result))
+        print_json(found)
         return
-    low, high = result["ci95"]
-    print(
-        f"{target.title} on {split}: accuracy {result['accuracy']:.4f} [{low:.4f}, {high:.4f}] on {result['n']} prompts"
-    )
-    print(
-        f"thinking proportion {result['thinking_proportion']:.4f}, answer proportion {result['answer_proportion']:.4f}"
-    )
-    print("reasons: " + ", ".join(f"{name} {count}" for name, count in result["reasons"].items()))
+    low, high = found.ci95
+    print(f"{found.model} on {split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}] on {found.n} prompts")
+    print(f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}")
+    print("reasons: " + ", ".join(f"{name} {count}" for name, count in found.reasons.items()))
 
 
 def sample(
@@ -95,7 +90,7 @@ def sample(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Completions to read.
+    """Sample completions to read.
 
     Examples:
 
@@ -103,19 +98,25 @@ def sample(
 
       grpo sample latest --prompt "12+34=" -n 4 --temperature 1
     """
-    model, store = match_model(model, db, out)
-    from harness.commands.evaluate import load_target, take_samples
-
-    target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
-    rows = take_samples(target, prompt, n=n, temperature=temperature, seed=seed)
+    found = commands.sample(
+        model,
+        prompts=prompt or (),
+        n=n,
+        temperature=temperature,
+        seed=seed,
+        checkpoint=checkpoint,
+        spec=spec,
+        db=db,
+        out=out,
+    )
     if as_json:
-        print(json.dumps(rows))
+        print_json(found)
         return
     console = Console()
-    for row in rows:
-        style = "green" if row["correct"] else "red" if row["correct"] is False else ""
-        line = Text(clean(row["prompt"]) + " ", style="dim").append(clean(row["completion"]), style=style)
-        console.print(line.append(f"  {row['reason']}" if row["reason"] else "", style="dim"), soft_wrap=True)
+    for one in found:
+        style = "green" if one.correct else "red" if one.correct is False else ""
+        line = Text(clean(one.prompt) + " ", style="dim").append(clean(one.completion), style=style)
+        console.print(line.append(f"  {one.reason}" if one.reason else "", style="dim"), soft_wrap=True)
 
 
 def probe(
@@ -125,7 +126,7 @@ def probe(
     set_: SetOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Before a run: can the model do some of the pool, so that GRPO has something to amplify, and at which group size?
+    """Probe before a run: can the model solve some of the pool, so that GRPO can improve it, and at which group size?
 
     Samples as the first step would, after the warm start if the spec has one.
 
@@ -135,30 +136,14 @@ def probe(
 
       grpo probe my.toml --prompts 100 --set model.name=./my-model
     """
-    from harness.checks.inputs import check_inputs
-    from harness.config.load import load_spec
-
-    checked, _ = load_spec(spec, set_ or [])
-    check_inputs(checked)  # before torch is loaded
-    from harness.checks.probe import compute_probe, judge
-    from harness.cli.tables import render_probe
-    from harness.commands.evaluate import load_start, probe_start
-
-    console = Console(stderr=True)
-    with console.status(f"loading {checked.model.name}") as status:
-
-        def show(phase: str, done: int, total: int) -> None:
-            status.update(f"{phase} {done}/{total}")
-
-        target = load_start(checked, show)
-        knobs, _ = checked.first_knobs(target.loaded.recommended_group_size)
-        groups = probe_start(target, prompts=prompts, n=max(n, knobs.group_size), progress=show)
-    found = compute_probe(groups, group_size=knobs.group_size)
-    verdict, advice = judge(found, knobs)
+    with show_progress("loading") as progress:
+        found = commands.probe(spec, prompts=prompts, n=n, overrides=set_ or (), progress=progress)
     if as_json:
-        print(json.dumps(asdict(found) | {"group_size": knobs.group_size, "verdict": verdict, "advice": advice}))
+        print_json(found)
     else:
-        Console().print(render_probe(found, knobs, verdict, advice))
+        from harness.cli.tables import render_probe
+
+        Console().print(render_probe(found))
 
 
 def export(
@@ -172,7 +157,7 @@ def export(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """A run's model as one folder that transformers loads, with a model card written from the run's record.
+    """Export a run's model as one folder that transformers loads, with a model card from the run's record.
 
     Examples:
 
@@ -184,13 +169,14 @@ def export(
     """
     if best and checkpoint != "best":
         raise InputError("--best and --checkpoint: give one of them")
-    store, record = open_store_of(db, out, run)
-    name = record.name
-    folder = to or Path(f"{name}-{checkpoint}")
-    if folder.exists():
-        raise InputError(f"--to: {folder} exists already; choose another")
-    from harness.commands.export import export_run
-
-    say(f"exporting {checkpoint} of {name} ...", as_json=False)
-    target = export_run(store, name, checkpoint, folder, adapter=adapter)
-    print(f"{target.title} is in {folder}; to score it: grpo eval {folder if folder.is_absolute() else f'./{folder}'}")
+    found = commands.export(
+        run,
+        to=to,
+        checkpoint=checkpoint,
+        adapter=adapter,
+        db=db,
+        out=out,
+        progress=lambda phase, done, total: say(f"{phase} ...", as_json=False),
+    )
+    place = found.folder if found.folder.is_absolute() else f"./{found.folder}"
+    print(f"{found.title} is in {found.folder}; to score it: grpo eval {place}")

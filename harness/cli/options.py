@@ -1,25 +1,21 @@
-"""What the commands share: their common options, and how they find the record of runs."""
+"""What the commands share: their common options, and how they speak to a person or print a document."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from harness.cli.completion import complete_model, complete_run, complete_spec
-from harness.config.names import KNOWN_MODELS
 from harness.core.formatting import clean_lines
-from harness.core.paths import database_url
-from harness.errors import InputError
-from harness.models.hub import check_model_folder
-
-if TYPE_CHECKING:
-    from harness.store.reader import RunReader
-    from harness.store.writer import RunStore
-    from harness.types import RunRecord
+from harness.types import Progress
 
 RunName = Annotated[
     str,
@@ -65,53 +61,7 @@ UnsafeFlag = Annotated[
         help="Run programs although this machine cannot confine them (no Landlock); recorded.",
     ),
 ]
-ForceFlag = Annotated[bool, typer.Option("--force", help="Go on though preflight fails; recorded.")]
-
-S = TypeVar("S", bound="RunReader")
-
-
-def open_reader(db: str | None, out: str, run: str) -> tuple[RunReader, RunRecord]:
-    """The database and the run that is meant, to look only: that needs no SQLAlchemy, so it comes at once."""
-    from harness.store.reader import find_reader
-
-    return _match(find_reader(database_url(out, db)), db, out, run)
-
-
-def open_store_of(db: str | None, out: str, run: str) -> tuple[RunStore, RunRecord]:
-    """The same to write; a database is created by nothing but a run."""
-    return _match(open_store_if_any(db, out), db, out, run)
-
-
-def _match(store: S | None, db: str | None, out: str, run: str) -> tuple[S, RunRecord]:
-    if store is None:
-        raise InputError(f"no run named {run}: there is no database at {database_url(out, db)} yet")
-    return store, store.match_run(run)
-
-
-def open_store_if_any(db: str | None, out: str) -> RunStore | None:
-    from harness.store.opening import find_store
-
-    return find_store(database_url(out, db))
-
-
-def match_model(name: str, db: str | None, out: str) -> tuple[str, RunStore | None]:
-    """The run or model that is meant, and the database if there is one. A run's whole name comes first, then models,
-    then the beginning of a run's name. Raises InputError, before torch is loaded, when it is none of them."""
-    store = open_store_if_any(db, out)
-    known = {run.name for run in store.list_runs()} if store else set()
-    if name in known or name in KNOWN_MODELS or name.endswith(".gguf"):
-        return name, store
-    if Path(name).is_dir():
-        check_model_folder(Path(name))
-        return name, store
-    if store and ((name == "latest" and known) or any(run.startswith(name) for run in known)):
-        return store.match_run(name).name, store
-    if "/" not in name:
-        raise InputError(
-            f"no run named {name}, and no model folder of that name; models by name: {', '.join(KNOWN_MODELS)}"
-        )
-    return name, store
-
+ForceFlag = Annotated[bool, typer.Option("--force", help="Run although preflight fails; recorded.")]
 
 LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
 """What was given is in the message: of something endless its beginning and its end tell which it was."""
@@ -127,3 +77,28 @@ def complain(message: str, code: int) -> NoReturn:
 def say(text: str, as_json: bool) -> None:
     """To the person who waits; stdout stays clean for a JSON document."""
     print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+
+def print_json(result: Any) -> None:
+    """Print the result of a command, or a tuple of them, as one JSON document."""
+    print(json.dumps(result, default=lambda r: r.to_json() if hasattr(r, "to_json") else asdict(r), allow_nan=False))
+
+
+@contextmanager
+def show_progress(first: str) -> Iterator[Progress]:
+    """Show on stderr how long work goes, with ``first`` until it says more; nothing in a pipe, nothing afterwards."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(first, total=None)
+        yield lambda phase, done, total: bar.update(task, description=phase, completed=done, total=total or None)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from harness.cli.completion import complete_policy
-from harness.cli.drive import INTERRUPTED, database_flag, drive
+from harness.cli.drive import INTERRUPTED, drive
 from harness.cli.options import (
     DbOption,
     DetachFlag,
@@ -26,11 +26,11 @@ from harness.cli.options import (
     SuperviseFlag,
     UnsafeFlag,
     complain,
-    open_store_of,
     say,
 )
-from harness.core.paths import database_url
-from harness.errors import InputError, RunFailed
+from harness.commands import launch
+from harness.core.paths import database_flag
+from harness.errors import RunFailed
 
 if TYPE_CHECKING:
     from harness.run.runner import Run
@@ -72,49 +72,26 @@ def run(
 
       grpo run my.toml --detach --supervise
     """
-    from harness.config.load import load_spec
-
-    if name == "":
-        raise InputError("--name: it is empty; leave it out for the recipe's name with a number")
-    flags = {
-        "name": name,
-        "seed": seed,
-        "budget.steps": steps,
-        "budget.hours": hours,
-        "policy.kind": policy,
-        "output.db": db,
-    }
-    given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
-    # A flag of the shell beats --set, which beats the file; --out only counts when it is not the default.
-    if out != "runs":
-        given.append(f"output.dir={json.dumps(out)}")
-    checked, short_name = load_spec(spec, [*(set_ or []), *given])
-    interrupted = Event()
-    say("checking pool, reward and model ...", as_json)
-    from harness.checks.gate import pass_gate
-    from harness.checks.inputs import check_inputs
-    from harness.models.hub import check_model_name
-    from harness.monitoring.notifiers import build_hooks
-    from harness.run.policies import check_policy
-    from harness.store.opening import check_place, find_store
-
-    check_model_name(checked.model.name)
-    splits, _ = check_inputs(checked)  # before torch is loaded, so that a wrong name shows at once
-    url = database_url(checked.output.dir, checked.output.db)
-    check_place(url, checked.name)
-    check_policy(checked.policy.kind, find_store(url))
-    build_hooks(checked.alerts.webhook, checked.alerts.command)
+    tell = partial(say, as_json=as_json)
+    prepared = launch.prepare_run(
+        spec,
+        name=name,
+        seed=seed,
+        steps=steps,
+        hours=hours,
+        policy=policy,
+        overrides=set_ or (),
+        db=db,
+        out=out,
+        say=tell,
+    )
     if detach or supervise:
         from harness.store.opening import free_name
 
-        new = checked.name or free_name(url, short_name)
-        _elsewhere(new, url, out=checked.output.dir, more=["--name", new], detach=detach, supervise=supervise)
-    say("preflight: the reward on a sample of the pool ...", as_json)
-    passage = pass_gate(checked, splits, force=force)
-    say(f"loading torch and the model {checked.model.name} ...", as_json)
-    from harness.run.start import start_run
-
-    _drive(start_run(checked, short_name, interrupted, passage), interrupted, plain=plain, as_json=as_json)
+        new = prepared.inputs.spec.name or free_name(prepared.url, prepared.short_name)
+        folder = prepared.inputs.spec.output.dir
+        _elsewhere(new, prepared.url, out=folder, more=["--name", new], detach=detach, supervise=supervise)
+    _drive(prepared.start(force=force, say=tell), plain=plain, as_json=as_json)
 
 
 def resume(
@@ -123,7 +100,8 @@ def resume(
     hours: Annotated[float | None, typer.Option(help="New budget of hours, in all.")] = None,
     set_: SetOption = None,
     accept: Annotated[
-        list[str] | None, typer.Option(metavar="WHAT", help="Go on though it has changed: reward or data; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="WHAT", help="Continue although it has changed: reward or data; repeatable."),
     ] = None,
     force: ForceFlag = False,
     unsafe_code: UnsafeFlag = False,
@@ -134,11 +112,11 @@ def resume(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Go on with a stopped or killed run from its newest checkpoint, bit for bit.
+    """Continue a stopped or killed run from its newest checkpoint, bit for bit.
 
-    A change of what is measured or learned from (reward, pool, trainer, evaluate) must be said, and begins a new era:
-    nothing before it is compared any more. Name, seed, model, lora, warmstart and output stay; knobs and policy are
-    changed by grpo act RUN ... --no-wait.
+    A change of what is measured or learned from (reward, pool, trainer, evaluate) must be given, and begins a new era:
+    nothing before it is compared any more. Name, seed, model, lora, warmstart and output stay; hyperparameters and
+    policy are changed by grpo act RUN ... --no-wait.
 
     Examples:
 
@@ -150,33 +128,13 @@ def resume(
 
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
-    from harness.config.changes import ACCEPTABLE
-    from harness.monitoring.notifiers import build_hooks
-    from harness.run.policies import check_policy
-    from harness.run.resume import plan_resume
-
-    flags = {"budget.steps": steps, "budget.hours": hours}
-    given = [*(set_ or []), *(f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None)]
-    for what in accept or ():
-        if what not in ACCEPTABLE:
-            raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
-    store, record = open_store_of(db, out, run)
-    record, spec, changes = plan_resume(store, record.name, given)  # what is wrong shows before torch is loaded
-    check_policy(record.policy, store)
-    build_hooks(spec.alerts.webhook, spec.alerts.command)
+    prepared = launch.prepare_resume(
+        run, steps=steps, hours=hours, overrides=set_ or (), accept=accept or (), db=db, out=out
+    )
     if detach or supervise:
-        _elsewhere(record.name, store.url, out=out, more=[], detach=detach, supervise=supervise)
-    interrupted = Event()
-    say("loading model, pool and checkpoint ...", as_json)
-    from harness.checks.gate import pass_gate
-    from harness.checks.inputs import check_inputs
-
-    changed = bool(accept) or any(name.startswith(("reward.", "pool.")) for name in changes)
-    passage = pass_gate(spec, check_inputs(spec)[0], force=force) if changed else None
-    from harness.run.resume import resume_run
-
-    resumed = resume_run(store, record.name, interrupted, overrides=given, accepted=accept or (), passage=passage)
-    _drive(resumed, interrupted, plain=plain, as_json=as_json)
+        name = prepared.plan.record.name
+        _elsewhere(name, prepared.store.url, out=out, more=[], detach=detach, supervise=supervise)
+    _drive(prepared.start(force=force, say=partial(say, as_json=as_json)), plain=plain, as_json=as_json)
 
 
 def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, supervise: bool) -> NoReturn:
@@ -204,14 +162,14 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
     raise SystemExit(0)
 
 
-def _drive(run: Run, interrupted: Event, *, plain: bool, as_json: bool) -> None:
+def _drive(run: Run, *, plain: bool, as_json: bool) -> None:
     """Run to the end with a view beside it, then tell what happened."""
     from harness.cli.tables import render_review
     from harness.store.history import load_history
     from harness.views.review import build_review
 
     console = Console(stderr=as_json)
-    status, reason = drive(run, interrupted, console, plain=plain or as_json)
+    status, reason = drive(run, console, plain=plain or as_json)
     if as_json:
         print(json.dumps(build_review(load_history(run.store, run.name)), allow_nan=False))
     else:

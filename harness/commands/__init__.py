@@ -1,1 +1,40 @@
-"""One function and one frozen result per command: no printing, no typer."""
+"""The commands of ``grpo`` as functions: the same names and settings, a frozen result instead of printed text.
+
+    from harness import commands
+
+    commands.act("latest", ["set", "temperature=0.9"]).result
+    commands.review("latest").document["heldout"]
+    commands.pool.show("night-1").to_json()
+
+``db`` and ``out`` say where the record of runs lies, as ``--db`` and ``--out`` do. What is wrong with the input raises
+InputError (exit code 2 of ``grpo``), what goes wrong later another HarnessError (1). Nothing prints. Every result is
+what ``--json`` prints: by its ``to_json()``, or field by field. Importing this package loads neither torch nor a
+database; each function loads what it needs.
+"""
+
+from harness.commands import pool
+from harness.commands.checks import alert_test, check, doctor, preflight
+from harness.commands.launch import branch, prepare_resume, prepare_run, replay
+from harness.commands.live import act
+from harness.commands.model import evaluate, export, probe, sample
+from harness.commands.report import compare, list_runs, review
+
+__all__ = [
+    "act",
+    "alert_test",
+    "branch",
+    "check",
+    "compare",
+    "doctor",
+    "evaluate",
+    "export",
+    "list_runs",
+    "pool",
+    "preflight",
+    "prepare_resume",
+    "prepare_run",
+    "probe",
+    "replay",
+    "review",
+    "sample",
+]

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.checks.inputs import build_reward, build_splits
-from harness.commands.evaluate import Target, take_groups
 from harness.commands.jsonl import check_place, write_lines
+from harness.commands.targets import Target, take_groups
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
 from harness.types import Group, Progress
@@ -26,9 +26,10 @@ from pools.rows import encode, name_columns
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """Prompts by what ``n`` completions of each were; ``kept`` of the mixed ones are in the file. An earlier call had
+    """Prompts by what ``n`` completions of each were; ``kept`` of the mixed ones are in ``out``. An earlier call had
     rolled out ``before`` of them."""
 
+    out: Path
     n: int
     total: int
     before: int
@@ -36,6 +37,9 @@ class Built:
     mixed: int
     always: int
     kept: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"out": str(self.out)}
 
 
 def build_pool_file(
@@ -78,7 +82,7 @@ def build_pool_file(
             counts += [journal.correct[prompt_id] for prompt_id in prompts.ids]
             mixed = sum(0 < count < n for count in counts)
             progress(f"{mixed:,} mixed of", len(counts), len(train))
-    built = Built(n, len(train), before, counts.count(0), mixed, counts.count(n), kept=min(mixed, size or mixed))
+    built = Built(out, n, len(train), before, counts.count(0), mixed, counts.count(n), kept=min(mixed, size or mixed))
     if not mixed:
         raise InputError(
             f"no prompt of {len(counts):,} had mixed outcomes in {n} completions ({built.never:,} never right, "
@@ -122,11 +126,11 @@ class Journal:
             for batch in batches:
                 self.correct |= batch
         except (ValueError, TypeError, AttributeError):
-            raise InputError(f"OUT: {path} is damaged; delete it to begin anew") from None
+            raise InputError(f"OUT: {path} is damaged; delete it to start again") from None
         if name is not None:
             raise InputError(
                 f"OUT: {path} is a build with another {name} ({begun.get(name)!r}); give the same again, or delete the "
-                "file to begin anew"
+                "file to start again"
             )
 
     def add(self, batch: Mapping[str, int]) -> None:

@@ -3,9 +3,10 @@ gets full marks. A row that fails here would punish the model for being right.""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.checks.inputs import build_reward
 from harness.commands.jsonl import check_place, write_lines
@@ -20,7 +21,7 @@ BATCH = 64
 """Rows that the reward judges between two looks at the progress."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """Rows left out for one reason, and the first of them."""
 
@@ -28,16 +29,30 @@ class Dropped:
     first: str
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Conversion:
-    """What became of a source. ``dropped`` goes by reason."""
+    """How many of the rows ``read`` are ``kept`` in ``out``. ``dropped`` goes by reason."""
 
-    read: int = 0
-    kept: int = 0
-    dropped: dict[str, Dropped] = field(default_factory=dict)
+    out: Path
+    read: int
+    kept: int
+    dropped: Mapping[str, Dropped]
+
+    def to_json(self) -> dict[str, Any]:
+        dropped = [{"reason": reason} | asdict(drop) for reason, drop in self.dropped.items()]
+        return {"out": str(self.out), "read": self.read, "kept": self.kept, "dropped": dropped}
+
+
+class _Tally:
+    """The rows read and dropped so far."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.dropped: dict[str, Dropped] = {}
 
     def drop(self, reason: str, where: str) -> None:
-        self.dropped.setdefault(reason, Dropped(0, where)).rows += 1
+        before = self.dropped.get(reason, Dropped(0, where))
+        self.dropped[reason] = replace(before, rows=before.rows + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +73,7 @@ def convert_source(
     the source cannot be read, nothing is kept or ``out`` exists; then nothing is written.
     """
     check_place(out)
-    found = Conversion()
+    found = _Tally()
     candidates = list(_find_candidates(source, spec, reference, found, progress))
     kept: list[str] = []
     with build_reward(spec, chat=chat) as reward:
@@ -73,16 +88,15 @@ def convert_source(
                 else:
                     kept.append(candidate.encoded)
     progress("judging", len(candidates), len(candidates))
-    found.kept = len(kept)
     if not kept:
         reasons = "; ".join(f"{reason}: {drop.rows} ({drop.first})" for reason, drop in found.dropped.items())
         raise InputError(f"no row of {source} is kept, so nothing was written: {reasons or 'it has no rows'}")
     write_lines(out, kept)
-    return found
+    return Conversion(out, found.read, len(kept), found.dropped)
 
 
 def _find_candidates(
-    source: str, spec: RunSpec, reference: str, found: Conversion, progress: Progress
+    source: str, spec: RunSpec, reference: str, found: _Tally, progress: Progress
 ) -> Iterator[_Candidate]:
     """Rows that make a prompt of their own and have a reference; the others are counted in ``found``."""
     names = name_columns(spec.pool.columns)

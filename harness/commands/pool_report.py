@@ -12,7 +12,7 @@ import numpy as np
 from harness.store.reader import RunReader
 from harness.types import RunRecord, SampleRecord
 from pools.table import PromptTable, parse_id
-from pools.view import RATE_BINS, SeenGroup, Standing, Window, compute_windows, rank_prompts
+from pools.view import RATE_BINS, Standing, Window, compute_windows, rank_prompts
 
 WINDOWS = 24
 CLASSES = ("unseen", "frontier", "solved", "hopeless")
@@ -26,6 +26,21 @@ class Shown:
     prompt: str
     samples: tuple[SampleRecord, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        standing = self.standing
+        return {
+            "prompt_id": standing.prompt_id,
+            "prompt": self.prompt,
+            "label": standing.label,
+            "pass_rate": standing.rate,
+            "groups": standing.groups,
+            "last_step": standing.last_step,
+            "samples": [
+                {"step": s.step, "completion": s.completion, "reward": s.reward, "reason": s.reason}
+                for s in self.samples
+            ],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
@@ -37,15 +52,31 @@ class PoolView:
     hardest: tuple[Shown, ...]
     easiest: tuple[Shown, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        last = self.windows[-1] if self.windows else None
+        return {
+            "run": self.run,
+            "prompts": self.prompts,
+            **{name: getattr(last, name) if last else self.prompts * (name == "unseen") for name in CLASSES},
+            "rate_bins": list(RATE_BINS),
+            "windows": [
+                {"first": w.first, "last": w.last, "groups": list(w.rates)}
+                | {name: getattr(w, name) for name in CLASSES}
+                for w in self.windows
+            ],
+            "hardest": [shown.to_json() for shown in self.hardest],
+            "easiest": [shown.to_json() for shown in self.easiest],
+        }
+
 
 def load_standings(reader: RunReader, run_id: int) -> list[Standing]:
     """Every prompt that the run has seen in its present era, the hardest first."""
-    return rank_prompts(SeenGroup(*row) for row in reader.load_groups(run_id))
+    return rank_prompts(reader.load_groups(run_id))
 
 
 def load_pool_view(reader: RunReader, run: RunRecord, train: PromptTable, *, n: int) -> PoolView:
     """``n`` of the hardest and of the easiest prompts."""
-    groups = [SeenGroup(*row) for row in reader.load_groups(run.id)]
+    groups = reader.load_groups(run.id)
     ranked = rank_prompts(groups)
     hardest = ranked[:n]
     easiest = list(islice(reversed(ranked), min(n, len(ranked) - len(hardest))))
@@ -72,37 +103,3 @@ def select_seen(
     rates = {parse_id(s.prompt_id): s.rate for s in standings if below is None or s.rate < below}
     chosen = train.select(np.flatnonzero(np.isin(train.numbers, np.array(list(rates), np.uint64))))
     return chosen, [rates[number] for number in chosen.numbers.tolist()]
-
-
-# ---------------------------------------------------------------- as JSON and in the terminal
-
-
-def to_json(view: PoolView) -> dict[str, Any]:
-    last = view.windows[-1] if view.windows else None
-    return {
-        "run": view.run,
-        "prompts": view.prompts,
-        **{name: getattr(last, name) if last else view.prompts * (name == "unseen") for name in CLASSES},
-        "rate_bins": list(RATE_BINS),
-        "windows": [
-            {"first": w.first, "last": w.last, "groups": list(w.rates)} | {name: getattr(w, name) for name in CLASSES}
-            for w in view.windows
-        ],
-        "hardest": [_shown_to_json(shown) for shown in view.hardest],
-        "easiest": [_shown_to_json(shown) for shown in view.easiest],
-    }
-
-
-def _shown_to_json(shown: Shown) -> dict[str, Any]:
-    standing = shown.standing
-    return {
-        "prompt_id": standing.prompt_id,
-        "prompt": shown.prompt,
-        "label": standing.label,
-        "pass_rate": standing.rate,
-        "groups": standing.groups,
-        "last_step": standing.last_step,
-        "samples": [
-            {"step": s.step, "completion": s.completion, "reward": s.reward, "reason": s.reason} for s in shown.samples
-        ],
-    }

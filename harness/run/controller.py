@@ -68,11 +68,32 @@ class Controller:
                     self._close_branch()
                     return self._end("finished", spent)
                 if self.interrupted.is_set():
-                    return self._end("stopped", "interrupted", score=False)
+                    return self.leave("interrupted")
                 self._boundary()
         except RunFailed as failure:
             return self._end("failed", str(failure), score=False)  # a broken reward measures nothing
         return self._end("stopped", session.stopped)
+
+    def advance(self, steps: int) -> int:
+        """Take so many steps with a decision before each, fewer where the run ends or is paused. Return the last one.
+
+        Raises RunFailed when the reward is broken.
+        """
+        session = self.session
+        goal = session.state.last_step + steps
+        while not self.is_over() and session.state.last_step < goal:
+            self._boundary()
+            if session.state.paused:
+                break
+        return session.state.last_step
+
+    def is_over(self) -> bool:
+        """Tell whether nothing but the last scores is left: stopped, or the budget spent."""
+        return self.session.stopped is not None or self._spent() is not None
+
+    def leave(self, reason: str) -> tuple[Status, str]:
+        """End the run between two steps, without its last scores, so that it can be resumed."""
+        return self._end("stopped", reason, score=False)
 
     def _boundary(self) -> None:
         session = self.session
@@ -138,7 +159,7 @@ class Controller:
         )
 
     def _advice(self, who: str, ask: Callable[[], R]) -> R | None:
-        """What it says, None when it fails: that costs a decision, not the night."""
+        """What it says, None when it fails: that costs a decision, not the run."""
         try:
             return ask()
         except Exception:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.checks.inputs import Splits, build_reward, check_inputs, hash_reward
+from harness.checks.inputs import Inputs, Splits, build_reward
 from harness.config.schema import RunSpec
 from harness.core.environment import collect_manifest
 from harness.core.seeds import derive_seed
@@ -19,7 +19,6 @@ from harness.models.load import LoadedModel, load_model
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models.runtime import prepare_process
 from harness.types import Knobs, Prompt, Scorer
-from pools.pool import PromptPool
 from rewards.parallel import ParallelReward
 
 
@@ -35,10 +34,8 @@ def build_evaluator(
 class Parts:
     """Everything checked and in memory, nothing created on disk yet."""
 
-    spec: RunSpec
+    inputs: Inputs
     loaded: LoadedModel
-    splits: Splits
-    pool: PromptPool
     reward: ParallelReward
     knobs: Knobs
     bounds: dict[str, tuple[float, float]]
@@ -46,10 +43,10 @@ class Parts:
     manifest: dict[str, Any]
 
 
-def build_parts(spec: RunSpec) -> Parts:
-    """Load pool, reward and model and check that they fit each other. Raises InputError."""
+def build_parts(inputs: Inputs) -> Parts:
+    """Load the model and check that it fits pool and reward. Raises InputError."""
+    spec, splits = inputs.spec, inputs.splits
     threads = prepare_process(spec.model.threads)
-    splits, pool = check_inputs(spec)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
     longest = _check_prompts(loaded, splits)
@@ -58,7 +55,7 @@ def build_parts(spec: RunSpec) -> Parts:
     free = free_memory() + shape.weights_bytes  # which are there already
     memory = check_memory(shape, knobs, spec.trainer, spec.warmstart, longest_prompt=longest, free=free)
     low, high = bounds["prompts_per_step"]
-    bounds["prompts_per_step"] = (low, min(high, float(pool.largest_draw())))
+    bounds["prompts_per_step"] = (low, min(high, float(inputs.pool.largest_draw())))
     manifest = collect_manifest(threads) | {
         "group_size_from": group_size_from,
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
@@ -67,19 +64,10 @@ def build_parts(spec: RunSpec) -> Parts:
         "memory_forecast": asdict(memory) | {"peak": memory.peak},
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
         "data_sha256": _hash(_contents(splits)),
-        "reward_sha256": hash_reward(spec),
+        "reward_sha256": inputs.reward_sha256,
     }
-    return Parts(
-        spec,
-        loaded,
-        splits,
-        pool,
-        build_reward(spec, chat=loaded.chat),
-        knobs,
-        bounds,
-        memory,
-        manifest,
-    )
+    reward = build_reward(spec, chat=loaded.chat, reward=inputs.reward)
+    return Parts(inputs, loaded, reward, knobs, bounds, memory, manifest)
 
 
 def _check_prompts(loaded: LoadedModel, splits: Splits) -> int:

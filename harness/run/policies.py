@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 
-from harness.config.names import REPLAY
-from harness.config.schema import RunSpec, check_policy_kind
+from harness.config.schema import RunSpec
 from harness.core.actions import check_action
-from harness.core.liveness import refuse_running
-from harness.errors import InputError
 from harness.llm.client import api_key
-from harness.store.reader import RunReader
 from harness.types import DecisionPolicy, Progress, SampleRecord
 from policies.detectors import detect
 from policies.fixed import FixedPolicy
@@ -50,26 +46,3 @@ def build_llm(
         samples=samples,
         progress=progress,
     )
-
-
-def check_policy(kind: str, store: RunReader | None) -> str:
-    """The kind of decision policy with its run by its own name, once this process could ask it.
-
-    Raises InputError: no such kind, no key for the llm, no such run in ``store`` to repeat.
-    """
-    try:
-        check_policy_kind(kind)
-    except ValueError as error:
-        raise InputError(f"policy.kind: {error}") from None
-    if kind == "llm" and not api_key():
-        raise InputError(
-            "policy.kind: llm needs the environment variable ANTHROPIC_API_KEY; set it, or take --policy rules"
-        )
-    if not kind.startswith(REPLAY):
-        return kind
-    name = kind.removeprefix(REPLAY)
-    if store is None:
-        raise InputError(f"policy.kind: no run named {name} to replay: there is no database yet")
-    run = store.match_run(name)
-    refuse_running(run.name, run.status, run.pid, run.host, run.process, run.heartbeat)
-    return f"{REPLAY}{run.name}"

@@ -6,17 +6,18 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from harness.checks.inputs import choose_demonstrations
+from harness.checks.inputs import check_policy, choose_demonstrations
 from harness.config.names import REPLAY
 from harness.config.schema import RunSpec
+from harness.core.actions import parse_action
 from harness.core.liveness import was_restarted
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.models.load import load_weights
@@ -25,7 +26,7 @@ from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse
 from harness.run.parts import Parts, build_evaluator
-from harness.run.policies import POLICIES, build_llm, check_policy
+from harness.run.policies import POLICIES, build_llm
 from harness.run.replay import load_repeated
 from harness.run.report_process import FILE as REPORT
 from harness.run.report_process import write_report_apart
@@ -47,27 +48,44 @@ from policies.replay import ReplayPolicy
 log = logging.getLogger("grpo")
 
 
-# ---------------------------------------------------------------- the parts that a spec makes
+class Stepper:
+    """Single steps of a run that a program has opened, and actions on it."""
 
+    def __init__(self, run: Run, controller: Controller) -> None:
+        self.run = run
+        self.controller = controller
 
-# ---------------------------------------------------------------- runs
+    def step(self, steps: int = 1) -> int:
+        """Take so many steps with a decision before each, fewer where the run ends or pauses. Return the last one.
+
+        Raises RunFailed when the reward is broken.
+        """
+        return self.controller.advance(steps)
+
+    def act(self, words: str, *, note: str = "") -> None:
+        """Ask for an action in the words of ``grpo act`` ("set temperature=0.8"), applied before the next step.
+
+        Raises InputError for what is no action.
+        """
+        self.run.store.add_command(self.run.run_id, parse_action(words.split()), note=note)
 
 
 class Run:
     """A run of this process: its record exists; ``drive`` takes it to its end."""
 
-    def __init__(self, parts: Parts, store: RunStore, run_id: int, interrupted: Event, *, resumed: bool) -> None:
+    def __init__(self, parts: Parts, store: RunStore, run_id: int, *, resumed: bool) -> None:
         self.parts = parts
+        self.spec = parts.inputs.spec
         self.store = store
         self.run_id = run_id
-        self.interrupted = interrupted
+        self.interrupted = Event()
         self.resumed = resumed
         row = store.load_run(run_id)
-        self.name: str = row["name"]
-        self.folder = Path(row["folder"])
-        self._wall_before = float(row["wall_s"])
+        self.name = row.name
+        self.folder = Path(row.folder)
+        self._wall_before = row.wall_s
         self._started = time.monotonic()
-        alerts = parts.spec.alerts
+        alerts = self.spec.alerts
         self.lookout = Lookout(
             store.url,
             run_id,
@@ -76,22 +94,49 @@ class Run:
             note=self._note_in_passing,
         )
         self.progress = Pulse(store, run_id, wall_s=lambda: self.wall_s, note=self._note)
-        store.patience = Patience(interrupted, say=_say, note=self._note, beat=self._beat_waiting)
+        store.patience = Patience(self.interrupted, say=_say, note=self._note, beat=self._beat_waiting)
 
     def drive(self) -> tuple[Status, str]:
-        """Warm start, forecast, steps, end, report. Returns how and why it ended; raises nothing but
-        KeyboardInterrupt."""
+        """Take the run to its end: warm start, forecast, steps, scores, report. Return how and why it ended.
+
+        Raises KeyboardInterrupt alone.
+        """
         with self.lookout:
             ended = self._drive()
             self._write_report()
         return ended
 
-    def _drive(self) -> tuple[Status, str]:
+    @contextmanager
+    def stepping(self) -> Iterator[Stepper]:
+        """Take single steps from a program of one's own. The run ends with the ``with`` block; it can be resumed."""
+        with self.lookout:
+            try:
+                with self._opened() as controller:
+                    yield Stepper(self, controller)
+                    if controller.is_over():
+                        controller.run()
+                    else:
+                        controller.leave("left by the program that stepped it")
+            except BaseException as error:
+                self._end("stopped", f"{type(error).__name__}: {error}")
+                raise
+            finally:
+                self._write_report()
+
+    @contextmanager
+    def _opened(self) -> Iterator[Controller]:
         open_log(self.folder)
         self.parts.reward.log = self.folder / "reward.txt"
         try:
             with self.progress:
-                return self.build_controller().run()
+                yield self.build_controller()
+        finally:
+            self.parts.reward.close()
+
+    def _drive(self) -> tuple[Status, str]:
+        try:
+            with self._opened() as controller:
+                return controller.run()
         except KeyboardInterrupt:
             return self._end("stopped", "interrupted in the middle of its work, which was abandoned")
         except StoreUnavailable as fault:  # outlasted until Ctrl-C
@@ -101,8 +146,6 @@ class Run:
             return self._end(
                 "failed", str(error) if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
             )
-        finally:
-            self.parts.reward.close()
 
     def _end(self, status: Status, reason: str) -> tuple[Status, str]:
         """Put it on record if that can be written; a resume goes on from the last commit either way."""
@@ -123,7 +166,7 @@ class Run:
             self._note_in_passing(f"no {REPORT}: {fault}; to write it: grpo review {self.name} --html FILE")
 
     def _note(self, text: str) -> None:
-        self.store.record_event(self.run_id, self.store.load_run(self.run_id)["last_step"], "warning", text)
+        self.store.record_event(self.run_id, self.store.load_run(self.run_id).last_step, "warning", text)
 
     def _note_in_passing(self, text: str) -> None:
         """Of what is beside the run: where it cannot be put on record, the log has it."""
@@ -137,7 +180,7 @@ class Run:
 
     def _is_of_era(self, step: int) -> bool:
         """Not what the era before left behind when it had gone back further: its decisions are not taken again."""
-        eras = self.store.load_run(self.run_id)["eras"]
+        eras = self.store.load_run(self.run_id).eras
         return not eras or not eras[-1]["weights_step"] < step <= eras[-1]["last_step"]
 
     def _beat_waiting(self) -> None:
@@ -151,18 +194,18 @@ class Run:
 
     def build_controller(self) -> Controller:
         """Warm start or checkpoint, then everything that drives the run, ready for its next step."""
-        spec, parts, store = self.parts.spec, self.parts, self.store
+        spec, parts, inputs, store = self.spec, self.parts, self.parts.inputs, self.store
         checkpoints = Checkpoints(store, self.run_id, self.folder / "checkpoints", keep=spec.checkpoint.keep)
         checkpoints.drop_orphans()
         newest, damaged = checkpoints.find_newest(self._is_of_era) if self.resumed else (None, [])
         for step in damaged:
             store.record_event(self.run_id, step, "warning", f"the checkpoint of step {step} is damaged: passed over")
         if newest is None and damaged:
-            raise RunFailed("every checkpoint is damaged: start anew under another name")
+            raise RunFailed("every checkpoint is damaged: start a new run under another name")
         if newest is None:
             store.supersede_after(self.run_id, -1, 0, live=[])
             if spec.warmstart.steps:
-                shown = choose_demonstrations(spec, parts.splits["train"])
+                shown = choose_demonstrations(spec, inputs.splits["train"])
                 warm_start(parts.loaded, shown, spec.warmstart, seed=spec.seed, progress=self._warming_up)
         else:  # the start is what KL is measured against, so it comes first
             load_weights(parts.loaded.model, Path(checkpoints.find(0).path))
@@ -180,9 +223,9 @@ class Run:
             run_id=self.run_id,
             checkpoints=checkpoints,
             trainer=trainer,
-            pool=parts.pool,
-            evaluator=build_evaluator(spec, parts.loaded, parts.splits, parts.reward),
-            settings=_settings(spec, parts.bounds, store.load_run(self.run_id)["eras"], self._check_policy),
+            pool=inputs.pool,
+            evaluator=build_evaluator(spec, parts.loaded, inputs.splits, parts.reward),
+            settings=_settings(spec, parts.bounds, store.load_run(self.run_id).eras, self._check_policy),
             state=State(parts.knobs, spec.policy.kind),
             snapshot=lambda: store.patiently(reader.read),
             progress=self.progress,
@@ -209,7 +252,7 @@ class Run:
             return POLICIES[kind]()
         if kind == "llm":
             samples = partial(self.store.patiently, reader.read_samples)
-            return build_llm(self.parts.spec, samples, self.interrupted, self.progress)
+            return build_llm(self.spec, samples, self.interrupted, self.progress)
         source = self.store.find_run(kind.removeprefix(REPLAY))
         checkpoints.wanted |= self.store.load_rollback_targets(source.id)
         return ReplayPolicy(kind, partial(load_repeated, self.store, source))
@@ -227,9 +270,9 @@ class Run:
         self.progress("forecasting", 0, 1)
         forecast: Forecast = compute_forecast(
             trainer,
-            self.parts.pool,
+            self.parts.inputs.pool,
             self.parts.knobs,
-            self.parts.spec,
+            self.spec,
             free_bytes=shutil.disk_usage(self.folder).free,
             memory_bytes=self.parts.memory.peak,
         )

@@ -11,28 +11,38 @@ Every act seeds itself from (run seed, step, purpose): nothing random is carried
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from harness.core.branch import open_branch
 from harness.core.knobs import describe
 from harness.core.seeds import derive_seed
-from harness.core.step_metrics import compute_signal, describe_broken_reward, describe_step, select_samples
+from harness.core.step_metrics import compute_signal, describe_broken_reward, describe_step, select_samples, to_sample
 from harness.errors import Diverged, Refused, RunFailed
-from harness.run.checkpoints import read_state
-from harness.run.state import apply_decision
-from harness.run.verbs import Verbs
+from harness.run.checkpoints import Checkpoints, read_state
+from harness.run.state import Settings, State, apply_decision
 from harness.types import (
+    Action,
     Aim,
+    CheckedDecision,
     CheckpointRecord,
     Decision,
+    Evaluation,
+    Evaluator,
     KnobValue,
     More,
+    Pool,
+    Progress,
     Prompt,
     Snapshot,
     Status,
     StepRecord,
+    Store,
+    Trainer,
     Verdict,
     no_more,
 )
@@ -42,8 +52,33 @@ RESTORES_IN_A_ROW = 3
 """How often lost weights are restored without a sound step in between before the run fails."""
 
 
-class Session(Verbs):
-    """Verbs: step, sample, evaluate, save, rollback, branch, stop. Each records itself."""
+@dataclass(kw_only=True)
+class Session:
+    """Hold model, optimizer, knobs and pool of a run and change them by verbs, each of which records itself.
+
+    ``ask`` and ``tell`` are for whoever decides; evaluate, sample, save, rollback and branch may be called at a
+    boundary, between two steps. ``wall_before_s`` are the seconds that earlier processes drove the run.
+    """
+
+    store: Store
+    run_id: int
+    checkpoints: Checkpoints
+    trainer: Trainer
+    pool: Pool
+    evaluator: Evaluator
+    settings: Settings
+    state: State
+    snapshot: Callable[[], Snapshot]
+    progress: Progress
+    wall_before_s: float = 0.0
+    stopped: str | None = None
+    _lost_in_a_row: int = 0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds this run was driven, over all its processes."""
+        return self.wall_before_s + time.monotonic() - self._started
 
     # ------------------------------------------------------------ ask and tell
 
@@ -65,16 +100,17 @@ class Session(Verbs):
         """
         step, once = self.state.last_step + 1, False
         for turn in _take_turns(decisions):
-            judged: list[tuple[Decision, dict[str, dict[str, KnobValue]], str | None]] = []
+            judged: list[CheckedDecision] = []
             for decision in turn:
                 try:
-                    judged.append((decision, apply_decision(self.state, decision, self.settings), None))
+                    judged.append(CheckedDecision(decision, apply_decision(self.state, decision, self.settings)))
                 except Refused as refusal:
-                    judged.append((decision, {}, str(refusal)))
-            new, in_force = [] if logged else judged, self.state.in_force()
-            self.store.record_decisions(self.run_id, step, new, verdicts=verdicts, **in_force)
+                    judged.append(CheckedDecision(decision, refused=str(refusal)))
+            new = [] if logged else judged
+            self.store.record_decisions(self.run_id, step, new, self.state.in_force(), verdicts=verdicts)
             verdicts = ()
-            for decision, _, refused in judged:
+            for checked in judged:
+                decision, refused = checked.decision, checked.refused
                 if decision.action.kind != "continue":
                     what = describe(decision.action) + (f" refused: {refused}" if refused else "")
                     log.info("step=%d decision by %s: %s | %s", step, decision.source, what, decision.evidence)
@@ -97,7 +133,7 @@ class Session(Verbs):
                     answer = f"saved to {self.save(str(action.argument or '')).path}"
                 case "rollback":
                     back = self.rollback(action.argument, action.changes)
-                    answer = f"back to the weights, optimizer and knobs of step {back}"
+                    answer = f"back to the weights, optimizer and hyperparameters of step {back}"
                     self.state.branch = None
                 case "branch":
                     answer = self.branch(action)
@@ -114,6 +150,77 @@ class Session(Verbs):
             self.store.finish_command(decision.command_id, state, answer)
 
     # ------------------------------------------------------------ verbs
+
+    def evaluate(self, split: str) -> Evaluation:
+        """Measure the weights in memory on a split and record it. The best on dev so far are saved."""
+        seed = derive_seed(self.settings.seed, "evaluate", split)
+        evaluation = self.evaluator.evaluate(split, seed=seed, progress=self.progress)
+        self.store.record_evaluation(self.run_id, self.state.weights_step, evaluation)
+        log.info("step=%d %s", self.state.weights_step, evaluation.text)
+        if evaluation.errors:
+            many = f"{len(evaluation.errors)} of {evaluation.n}"
+            self.note("warning", f"the reward failed on {many} of {split}, the first time with {evaluation.errors[0]}")
+        if split == "dev" and self.store.best_step(self.run_id) == self.state.weights_step:
+            self.checkpoints.link_best(self.save(), evaluation.accuracy)
+        return evaluation
+
+    def sample(self) -> int:
+        """Completions of the fixed sample prompts, recorded for people. Returns their number."""
+        step = self.state.weights_step
+        examples = self.evaluator.sample(seed=derive_seed(self.settings.seed, "sample"), progress=self.progress)
+        samples = [to_sample(step, "fixed", example.prompt, example.completion) for example in examples]
+        self.store.record_samples(self.run_id, step, samples)
+        return len(samples)
+
+    def save(self, name: str = "") -> CheckpointRecord:
+        """A checkpoint of the weights in memory. One that exists for them already only gets the name."""
+        for checkpoint in self.store.load_checkpoints(self.run_id):
+            if checkpoint.step == self.state.weights_step:
+                named = replace(checkpoint, name=name or checkpoint.name)
+                if named != checkpoint:
+                    self.store.record_checkpoint(self.run_id, named)
+                return named
+        checkpoint = self.write_checkpoint(name)
+        self.store.record_checkpoint(self.run_id, checkpoint)
+        self.checkpoints.prune(self.state.held())
+        return checkpoint
+
+    def rollback(self, target: str | int | None, changes: Mapping[str, KnobValue], *, pool: bool = False) -> int:
+        """Weights, optimizer, knobs (but for ``changes``) of a checkpoint, and if asked what the ``pool`` knew then;
+        the rest stays. Raises Refused."""
+        checkpoint = self.checkpoints.find(target)
+        saved = read_state(Path(checkpoint.path))
+        self.trainer.load(Path(checkpoint.path))
+        self.state.restore_knobs(saved, changes)
+        if pool:
+            self._recall_pool(saved)
+        self.state.weights_step = checkpoint.step
+        self.store.roll_back(self.run_id, checkpoint.step, live=self.store.load_ancestors(self.run_id, checkpoint.step))
+        self.store.update_run(self.run_id, knobs=asdict(self.state.knobs))
+        self.note("info", f"rolled back to step {checkpoint.step}")
+        return checkpoint.step
+
+    def branch(self, action: Action) -> str:
+        """Open a branch at the weights in memory; with one open, go on to its next arm or to what is kept of it."""
+        state = self.state
+        if state.branch is None:
+            start = self.save()
+            if start.step != state.last_step:  # all arms begin with what the pool knew then
+                self._recall_pool(read_state(Path(start.path)))
+            state.branch = open_branch(action, start=start.step, last_step=state.last_step, knobs=state.knobs)
+            return f"a branch from step {start.step}; its arms end with step {state.branch.last}"
+        branch = state.branch.finish(state.weights_step, state.last_step)
+        target, arm = branch.target(action)
+        self.rollback(target, branch.knobs_of(arm), pool=True)
+        state.branch = branch if branch.arm < len(branch.arms) else None
+        return f"{branch.name(arm)} from step {target}"
+
+    def _recall_pool(self, saved: Mapping[str, Any]) -> None:
+        """What the pool knew at a checkpoint; of an earlier era nothing, since it was judged differently."""
+        if saved["era"] == self.settings.era:
+            self.pool.load_state(saved["pool"])
+
+    # ------------------------------------------------------------ the step
 
     def _step(self, step: int) -> None:
         settings, state, knobs = self.settings, self.state, self.state.knobs
@@ -142,11 +249,11 @@ class Session(Verbs):
         state.last_step = state.weights_step = step
         broken = metrics["completion/errored_rate"] > settings.errored_limit
         due = self.checkpoints.is_due(step, settings.checkpoint_every) and not broken and not outcome.lost
-        checkpoint, hashes = self.write_checkpoint() if due else (None, None)
+        checkpoint = self.write_checkpoint() if due else None
         samples = select_samples(outcome.groups, step, settings.samples_per_step)
         self.store.record_step(
             self.run_id, record, outcome.groups, samples, reward_range=settings.reward_range, wall_s=self.wall_s,
-            checkpoint=checkpoint, hashes=hashes,
+            checkpoint=checkpoint,
         )  # fmt: skip
         log.info("step=%d %s", step, describe_step(metrics))
         for note in outcome.notes:
@@ -203,7 +310,7 @@ class Session(Verbs):
             self.state.branch = None
         last, weights = self.state.last_step, self.state.weights_step
         self.store.supersede_after(self.run_id, last, weights, live=self.store.load_ancestors(self.run_id, weights))
-        self.store.record_decisions(self.run_id, last, [], **self.state.in_force())
+        self.store.record_decisions(self.run_id, last, [], self.state.in_force())
         self.note("info", f"resumed at step {last}")
 
     def finish(self, status: Status, reason: str) -> None:
@@ -229,6 +336,15 @@ class Session(Verbs):
             self.sample()
         if first or arm_ends:
             self.save()
+
+    def write_checkpoint(self, name: str = "") -> CheckpointRecord:
+        self.progress("saving", 0, 1)
+        state = {**self.state.to_json(), "pool": self.pool.state(), "era": self.settings.era}
+        return self.checkpoints.write(self.state.weights_step, state, self.trainer.save, name=name)
+
+    def note(self, level: str, text: str) -> None:
+        log.log(logging.getLevelNamesMapping()[level.upper()], "step=%d %s", self.state.last_step, text)
+        self.store.record_event(self.run_id, self.state.last_step, level, text)
 
 
 def _take_turns(decisions: Sequence[Decision]) -> list[list[Decision]]:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from harness.checks.inputs import choose_demonstrations
@@ -20,7 +19,6 @@ from harness.config.load import parse_spec
 from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec
 from harness.core.seeds import derive_seed
 from harness.models.load import load_model, save_weights
-from harness.run.start import start_run
 from harness.training.sft import warm_start
 from harness.types import Prompt, Snapshot, Verdict, no_progress
 from policies.effects import EffectJudge
@@ -28,6 +26,7 @@ from pools.arithmetic import generate
 from tests.benchmarks import gym_rewards
 from tests.benchmarks.frontier import carries
 from tests.support.builders import make_table
+from tests.support.runs import start_run
 
 STEPS = 40
 WARM_START = WarmstartSpec(examples=2000, steps=400, batch=32, learning_rate=3e-3)
@@ -176,7 +175,7 @@ def run_cell(folder: Path, cell: Cell) -> None:
     step_file = place / "step"
     step_file.write_text("1")
     os.environ[gym_rewards.STEP_FILE] = str(step_file)
-    run = start_run(make_spec(folder, cell, place), "run", Event())
+    run = start_run(make_spec(folder, cell, place), "run")
     with run.progress:
         controller = run.build_controller()
         controller.judge = TellsTheStep(step_file)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.checks.gate import check_spec, pass_gate, preflight_spec
-from harness.checks.inputs import build_splits
-from harness.checks.preflight import Report, Reward, describe, run_preflight
+from harness.checks.gate import check_references, pass_preflight, preflight_inputs
+from harness.checks.inputs import prepare_inputs
+from harness.checks.preflight import Report, RewardProbe, describe, run_preflight
 from harness.checks.references import find_writer
 from harness.config.load import load_spec, parse_spec
 from harness.config.schema import RunSpec
@@ -32,7 +32,7 @@ def look(function: Any, rows: list[Prompt] = ROWS, **values: Any) -> Report:
         return [Score(s.reward, s.correct or s.reward == 1.0, s.reason, {}, s.error) for s in scores]
 
     options = {"judge": judge, "elsewhere": judge, "range": (0.0, 1.0), "time_limit": 10.0} | values
-    return run_preflight(rows, Reward(**options))
+    return run_preflight(rows, RewardProbe(**options))
 
 
 def levels(report: Report) -> dict[str, str]:
@@ -158,7 +158,7 @@ def test_references_of_ours_are_written_by_the_reward_itself() -> None:
 @pytest.mark.parametrize("recipe", ["arithmetic", "smollm2", "coding", "function-calling"])
 def test_every_recipe_passes_without_a_word(recipe: str) -> None:
     spec, _ = load_spec(recipe)
-    report = preflight_spec(spec, build_splits(spec))
+    report = preflight_inputs(prepare_inputs(spec))
     assert (report.verdict, levels(report)) == ("pass", {}), describe(report)
 
 
@@ -175,18 +175,25 @@ def spec_of(tmp_path: Path) -> Any:
         rows = rows or [{"prompt": f"{n} + {n} =", "ground_truth": str(2 * n)} for n in range(101, 161)]
         (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
         pool = {"source": str(tmp_path / "rows.jsonl"), "splits": {"probe": 5, "dev": 5, "test": 5}}
-        return parse_spec({"pool": pool, "reward": {"function": function} | fields, "output": {"dir": str(tmp_path)}})
+        return parse_spec(
+            {
+                "pool": pool,
+                "knobs": {"prompts_per_step": 2},
+                "reward": {"function": function} | fields,
+                "output": {"dir": str(tmp_path)},
+            }
+        )
 
     return spec_of
 
 
 def gate(spec: RunSpec, *, force: bool = False) -> Any:
-    return pass_gate(spec, build_splits(spec), force=force)
+    return pass_preflight(prepare_inputs(spec), force=force)
 
 
 def test_what_preflight_finds_stops_a_run_unless_it_is_forced(spec_of: Any) -> None:
     spec = spec_of("def judge(completion, ground_truth):\n    return float(ground_truth in completion)\n")
-    with pytest.raises(RunFailed, match=r"^preflight: .*tricks.*; mend .* --force$"):
+    with pytest.raises(RunFailed, match=r"^preflight: .*tricks.*; fix .* --force$"):
         gate(spec)
     passage = gate(spec, force=True)
     assert passage.forced
@@ -204,7 +211,7 @@ def test_a_user_reward_has_no_network_and_its_attempts_are_told(spec_of: Any) ->
         "        pass\n"
         "    return float(completion.strip() == ground_truth)\n"
     )
-    report = preflight_spec(spec, build_splits(spec))
+    report = preflight_inputs(prepare_inputs(spec))
     assert levels(report) == {"network": "fail"}
     assert describe(report).endswith("denies it: look up 192.0.2.7")
 
@@ -218,7 +225,7 @@ def test_programs_that_a_reward_starts_have_no_network_either(spec_of: Any) -> N
         "        return 1.0\n"
         "    return float(completion.strip() == ground_truth)\n"
     )
-    assert levels(preflight_spec(spec, build_splits(spec))) == {}
+    assert levels(preflight_inputs(prepare_inputs(spec))) == {}
 
 
 def test_a_reward_that_follows_the_hash_seed_or_its_batch_fails(spec_of: Any) -> None:
@@ -226,19 +233,19 @@ def test_a_reward_that_follows_the_hash_seed_or_its_batch_fails(spec_of: Any) ->
         "def judge(completion, ground_truth):\n"
         "    return 1.0 if completion == ground_truth else hash(completion) % 5 / 50\n"
     )
-    assert levels(preflight_spec(spec := spec_of(seeded), build_splits(spec)))["pure"] == "fail"
+    assert levels(preflight_inputs(prepare_inputs(spec_of(seeded))))["pure"] == "fail"
     batch = (
         "def judge(completions, ground_truth, **columns):\n"
         "    right = [float(c.strip() == g) for c, g in zip(completions, ground_truth)]\n"
         "    return [r * (1.0 if len(right) < 9 else 0.5) for r in right]\n"
     )
-    assert "pure" in levels(preflight_spec(spec := spec_of(batch, solved_at=0.5), build_splits(spec)))
+    assert "pure" in levels(preflight_inputs(prepare_inputs(spec_of(batch, solved_at=0.5))))
 
 
 def test_a_reward_that_hangs_or_crashes_is_told_within_a_few_limits(spec_of: Any) -> None:
     for body in ("while True: pass", "import os; os._exit(3)"):
         spec = spec_of(f"def judge(completion, ground_truth):\n    {body}\n", time_limit=0.3)
-        report = preflight_spec(spec, build_splits(spec))
+        report = preflight_inputs(prepare_inputs(spec))
         assert levels(report)["errors"] == "fail"
 
 
@@ -258,7 +265,7 @@ def test_check_counts_the_references_and_refuses_a_row_that_a_constant_solves(sp
     rows = [code_row(n, DOUBLE, "2 * x") for n in range(28)]
     rows += [code_row(28, CONSTANT, "7"), code_row(29, DOUBLE, "3 * x"), {"prompt": "Task 30", "ground_truth": DOUBLE}]
     spec = spec_of("rewards.code", rows)
-    found = check_spec(spec, build_splits(spec), no_progress)
+    found = check_references(prepare_inputs(spec), no_progress)
     assert (found.passed, found.rows) == (28, 31)
     assert found.reasons == {"refused": 1, "wrong": 1, "no_reference": 1}
     assert any("a constant program passes every case" in failure.said for failure in found.failures)
@@ -269,7 +276,7 @@ def test_a_part_of_a_composite_is_refused_as_it_would_be_alone(spec_of: Any) -> 
     rows = [code_row(n, json.dumps({"parts": parts}), "7") for n in range(20)]
     spec = spec_of("rewards.composite", rows)
     assert gate(spec, force=True).sandbox["tier"] in ("A", "B")
-    found = check_spec(spec, build_splits(spec), no_progress)
+    found = check_references(prepare_inputs(spec), no_progress)
     assert found.passed == 0
     assert found.reasons == {"refused": 20}
 
@@ -277,6 +284,6 @@ def test_a_part_of_a_composite_is_refused_as_it_would_be_alone(spec_of: Any) -> 
 def test_programs_are_not_run_where_nothing_confines_them(spec_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from rewards.isolation import SANDBOXES, Isolation
 
-    monkeypatch.setattr(SANDBOXES, "_isolation", Isolation("C", attempts={"x": "no"}, refusal="no Landlock; the mend"))
-    with pytest.raises(InputError, match=r"reward.function: no Landlock; the mend"):
+    monkeypatch.setattr(SANDBOXES, "_isolation", Isolation("C", attempts={"x": "no"}, refusal="no Landlock; the fix"))
+    with pytest.raises(InputError, match=r"reward.function: no Landlock; the fix"):
         gate(spec_of("rewards.code", [code_row(n, DOUBLE, "2 * x") for n in range(20)]))

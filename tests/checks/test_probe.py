@@ -13,6 +13,7 @@ from rich.console import Console
 
 from harness.checks.probe import BINS, Probe, compute_histogram, compute_no_signal, compute_probe, judge
 from harness.cli.tables import render_probe
+from harness.commands.model import Probed
 from harness.types import Completion, Group, Knobs, Prompt, Score
 from tests.support.program import Program
 
@@ -73,7 +74,8 @@ def test_the_verdict_comes_with_a_mend(groups: list[Group], verdict: str, advice
 
 def test_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     probe: Probe = compute_probe([group_of([0.0, 1.0] * 8)], group_size=4)
-    Console(width=100).print(render_probe(probe, Knobs(group_size=4), *judge(probe, Knobs(group_size=4))))
+    knobs = Knobs(group_size=4)
+    Console(width=100).print(render_probe(Probed(probe, knobs, *judge(probe, knobs))))
     shown = capsys.readouterr().out
     assert "16 completions each" in shown
     assert "50% to 62%" in shown

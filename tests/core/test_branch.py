@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -16,10 +15,9 @@ from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import Diverged, InputError, Refused
 from harness.run.controller import Controller
 from harness.run.replay import find_difference, plan_replay
-from harness.run.resume import resume_run
 from harness.run.runner import Run
 from harness.types import Action, DecisionRecord, Knobs
-from tests.support.runs import REWARD, start_mini
+from tests.support.runs import REWARD, resume_run, start_mini
 
 ASKED = Action("branch", argument="2 learning_rate=0.01 temperature=0.9,max_tokens=20")
 
@@ -199,7 +197,7 @@ def test_a_kill_after_it_was_closed_closes_it_once(
     with pytest.raises(KeyboardInterrupt):
         controller.run()
     run.store.update_run(run.run_id, pid=2**22 + 1)
-    assert resume_run(run.store, run.name, Event()).drive() == ("finished", "budget of 12 steps spent")
+    assert resume_run(run.store, run.name).drive() == ("finished", "budget of 12 steps spent")
     kept = [argument for _, _, argument, _, _ in branches(run) if argument.startswith("keep")]
     assert len(kept) == 1
 
@@ -210,7 +208,7 @@ def test_a_new_era_gives_up_what_the_old_one_compared(controller: Controller, ru
         controller._boundary()
     controller.session.ask()  # the end of an arm is looked at and saved
     run.store.update_run(run.run_id, pid=2**22 + 1)
-    again = resume_run(run.store, run.name, Event(), overrides=["reward.errored_limit=0.5"])
+    again = resume_run(run.store, run.name, overrides=["reward.errored_limit=0.5"])
     state = again.build_controller().session.state
     assert state.branch is None
     assert state.knobs.learning_rate == 1e-3
@@ -225,7 +223,7 @@ def test_a_new_era_after_a_branch_has_what_it_kept(
     monkeypatch.setattr(run.store, "load_answers", lambda _, step, split: {"p": int(step == 12)})
     assert controller.run()[0] == "finished"
     assert controller.session.state.knobs.learning_rate == 0.01
-    again = resume_run(run.store, run.name, Event(), overrides=["reward.errored_limit=0.5", "budget.steps=14"])
+    again = resume_run(run.store, run.name, overrides=["reward.errored_limit=0.5", "budget.steps=14"])
     state = again.build_controller().session.state
     assert (state.weights_step, state.branch, state.knobs.learning_rate) == (12, None, 0.01)
     assert not rows(run, "SELECT text FROM events WHERE text LIKE '%is given up%'")
@@ -236,7 +234,7 @@ def test_a_kill_in_the_second_arm_goes_on_as_if_it_had_not_been(controller: Cont
     for _ in range(5):
         controller._boundary()
     run.store.update_run(run.run_id, pid=2**22 + 1)  # as if that process were dead
-    again = resume_run(run.store, run.name, Event())
+    again = resume_run(run.store, run.name)
     resumed = again.build_controller()
     assert resumed.session.state.last_step == 7, "from the end of the first arm"
     assert resumed.run()[0] == "finished"
@@ -244,9 +242,9 @@ def test_a_kill_in_the_second_arm_goes_on_as_if_it_had_not_been(controller: Cont
     taken = rows(run, facts), branches(run), rows(run, "SELECT step, hashes FROM checkpoints ORDER BY step")
 
     record, spec = plan_replay(run.store, run.name, "again")
-    from harness.run.start import start_run
+    from tests.support.runs import start_run
 
-    replayed = start_run(spec, "again", Event(), replay_of=run.store.load_run(record.id))
+    replayed = start_run(spec, "again", replay_of=run.store.load_run(record.id))
     assert replayed.drive()[0] == "finished"
     assert find_difference(run.store, record, run.store.find_run("again")) is None
     assert len(taken[0]) == 12

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import gguf
@@ -14,17 +13,16 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from harness.commands.evaluate import load_target, measure
+from harness.commands.targets import load_target, measure
 from harness.config.load import parse_spec
 from harness.config.schema import LoraSpec, ModelSpec
 from harness.errors import InputError
 from harness.models.load import load_model, save_weights
 from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
-from harness.run.resume import resume_run
-from harness.run.start import start_run
 from harness.store.history import load_history
 from harness.types import Prompt, no_progress
 from harness.views.review import build_review
+from tests.support.runs import resume_run, start_run
 
 CHAT = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}[assistant]"
@@ -80,22 +78,22 @@ def test_the_chat_template_carries_system_prompt_and_question(chat_model: Path) 
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_a_chat_model_is_tuned_resumed_and_evaluated_alike(spec: dict[str, Any], rank: int) -> None:
-    run = start_run(parse_spec(spec | {"lora": {"rank": rank}}), "chat", Event())
+    run = start_run(parse_spec(spec | {"lora": {"rank": rank}}), "chat")
     assert isinstance(run.parts.loaded.model, PeftModel) == (rank > 0)
     assert run.drive() == ("finished", "budget of 3 steps spent")
     review = build_review(load_history(run.store, "chat"))
     assert review["signal"]["errored_rate"] == 0.0
 
     target = load_target("chat", checkpoint="final", spec=None, store=run.store)
-    assert measure(target, "test", no_progress)[0]["accuracy"] == review["heldout"]["final"]
+    assert measure(target, "test", no_progress).accuracy == review["heldout"]["final"]
 
-    again = resume_run(run.store, "chat", Event(), overrides=["budget.steps=5"])
+    again = resume_run(run.store, "chat", overrides=["budget.steps=5"])
     assert again.drive()[0] == "finished"
     longer = build_review(load_history(run.store, "chat"))["reward"]["by_step"]
     assert longer[:3] == review["reward"]["by_step"]
 
     straight = start_run(
-        parse_spec(spec | {"name": "straight", "lora": {"rank": rank}, "budget": {"steps": 5}}), "chat", Event()
+        parse_spec(spec | {"name": "straight", "lora": {"rank": rank}, "budget": {"steps": 5}}), "chat"
     )
     straight.drive()
     assert build_review(load_history(run.store, "straight"))["reward"]["by_step"] == longer
@@ -105,10 +103,10 @@ def test_group_size_comes_from_the_model_when_it_recommends_one(spec: dict[str, 
     config = json.loads((chat_model / "config.json").read_text())
     (chat_model / "config.json").write_text(json.dumps(config | {"recommended_group_size": 6}))
     del spec["knobs"]["group_size"]
-    run = start_run(parse_spec(spec), "chat", Event())
+    run = start_run(parse_spec(spec), "chat")
     row = run.store.load_run(run.run_id)
-    assert row["knobs"]["group_size"] == 6
-    assert row["manifest"]["group_size_from"] == "model"
+    assert row.knobs.group_size == 6
+    assert row.manifest["group_size_from"] == "model"
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
@@ -222,7 +220,7 @@ def test_an_adapter_for_another_base_is_refused(
 def test_an_adapter_trains_on_a_base_in_four_bits(spec: dict[str, Any], chat_model: Path) -> None:
     pytest.importorskip("bitsandbytes")
     spec["model"]["quantization"] = "4bit"
-    run = start_run(parse_spec(spec | {"lora": {"rank": 4}}), "chat", Event())
+    run = start_run(parse_spec(spec | {"lora": {"rank": 4}}), "chat")
     assert any(type(module).__name__ == "Linear4bit" for module in run.parts.loaded.model.modules())
     assert run.drive()[0] == "finished"
     assert "no weights to train but those of an adapter" in one_line(
@@ -238,7 +236,7 @@ def test_a_prompt_longer_than_the_context_is_shown(spec: dict[str, Any], tmp_pat
     rows = [{"prompt": f"{i}?" + "9" * (200 if i == 7 else 0), "ground_truth": str(i % 10)} for i in range(80)]
     (tmp_path / "pool.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     with pytest.raises(InputError, match=r"pool\.source: the prompt '7\?9+'\.\.\. has \d+ tokens and the .* only 128"):
-        start_run(parse_spec(spec), "chat", Event())
+        start_run(parse_spec(spec), "chat")
     assert not (tmp_path / "runs" / "chat").exists()
 
 

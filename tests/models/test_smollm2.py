@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.checks.inputs import check_inputs
+from harness.checks.inputs import prepare_inputs
 from harness.config.load import load_spec
 from harness.config.names import SMOLLM2
 from harness.config.schema import LoraSpec, ModelSpec
@@ -55,9 +55,9 @@ def test_it_is_the_model_and_speaks_english() -> None:
 
 def test_its_recipe_passes_the_checks() -> None:
     spec, name = load_spec("smollm2")
-    splits, pool = check_inputs(spec)
-    assert (name, spec.model.name, len(splits["test"])) == ("smollm2", SMOLLM2, 300)
-    assert pool.largest_draw() > spec.knobs.prompts_per_step
+    inputs = prepare_inputs(spec)
+    assert (name, spec.model.name, len(inputs.splits["test"])) == ("smollm2", SMOLLM2, 300)
+    assert inputs.pool.largest_draw() > spec.knobs.prompts_per_step
 
 
 def test_without_a_registry_one_line_says_what_to_do(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ import torch
 
 from harness.errors import InputError, RunFailed
 from harness.run.heartbeat import Pulse
-from harness.run.resume import resume_run
 from harness.run.runner import Run
 from harness.run.session import Session
 from harness.store.history import load_history
@@ -23,7 +21,7 @@ from harness.types import Action, Decision
 from policies.rules import RulesPolicy
 from tests.support.builders import create_run
 from tests.support.program import Program
-from tests.support.runs import REWARD, review, start_mini
+from tests.support.runs import REWARD, resume_run, review, start_mini
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
 
@@ -121,7 +119,7 @@ def test_silence_is_noted_with_the_place_and_its_end(tmp_path: Path, caplog: pyt
         assert len(noted) == 1, "said once"
         pulse("sampling", 4, 8)
         time.sleep(0.3)
-    assert "heard from it again after" in noted[1]
+    assert "it reported again after" in noted[1]
     record = store.find_run("latest")
     assert (record.phase, record.phase_done) == ("sampling", 4)
 
@@ -167,7 +165,7 @@ def judged(tmp_path: Path) -> Run:
 
 
 def again(run: Run, *overrides: str, accepted: tuple[str, ...] = ()) -> Run:
-    return resume_run(run.store, run.name, Event(), overrides=["budget.steps=9", *overrides], accepted=accepted)
+    return resume_run(run.store, run.name, overrides=["budget.steps=9", *overrides], accepted=accepted)
 
 
 def test_a_changed_reward_is_refused_when_silent_and_begins_an_era_when_said(judged: Run, tmp_path: Path) -> None:

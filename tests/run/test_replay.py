@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -15,12 +14,11 @@ import pytest
 from harness.cli.app import main
 from harness.errors import InputError
 from harness.run.replay import find_difference, plan_replay
-from harness.run.resume import resume_run
 from harness.store.opening import open_store
 from harness.store.writer import RunStore
 from harness.types import Action
 from tests.support.messages_server import Server, error, good, text
-from tests.support.runs import KEY, review, start_night
+from tests.support.runs import KEY, resume_run, review, start_night
 
 Grpo = Callable[..., tuple[int, str, str]]
 
@@ -53,7 +51,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
         controller._boundary()
         run.interrupted.set()
         assert controller.run() == ("stopped", "interrupted")
-        controller = resume_run(run.store, run.name, Event()).build_controller()
+        controller = resume_run(run.store, run.name).build_controller()
         controller._boundary()
         command(("pause", {}, None))
         command(("rollback", {}, 5), ("evaluate", {}, None), ("rollback", {}, 4))
@@ -121,8 +119,7 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
     store = store_of(folder)
     then, now = (store.find_run(name) for name in ("night", "night-replay-1"))
     weights = {
-        run.name: {c.step: hashes["model.safetensors"] for c, hashes in store.load_checkpoints(run.id)}
-        for run in (then, now)
+        run.name: {c.step: c.hashes["model.safetensors"] for c in store.load_checkpoints(run.id)} for run in (then, now)
     }
     both = weights["night"].keys() & weights["night-replay-1"].keys()
     assert both >= {0, 2, 9}
@@ -136,7 +133,7 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
          "groups"),
         (2, "UPDATE decisions SET evidence = 'else' WHERE run_id = 1 AND step = 2", "evidence"),
         (12, "UPDATE decisions SET source = 'rules' WHERE run_id = 1 AND step = 12", "source"),
-        (0, "UPDATE evaluations SET accuracy = 2 WHERE run_id = 1 AND step = 0 AND split = 'dev'", "look at dev"),
+        (0, "UPDATE evaluations SET accuracy = 2 WHERE run_id = 1 AND step = 0 AND split = 'dev'", "evaluation of dev"),
         (5, "UPDATE completions SET completion = 'x' WHERE run_id = 1 AND step = 5 AND kind = 'best'", "samples"),
         (9, "DELETE FROM steps WHERE run_id = 2 AND step = 9", "parent"),
     ):  # fmt: skip

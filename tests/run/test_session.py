@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -16,12 +15,11 @@ from rich.console import Console
 from harness.cli.tables import render_review
 from harness.core.liveness import RESTARTED
 from harness.run.controller import Controller
-from harness.run.resume import resume_run
 from harness.run.runner import Run
 from harness.run.session import Session
 from harness.store.history import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
-from tests.support.runs import review, start_mini
+from tests.support.runs import resume_run, review, start_mini
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")
 
@@ -133,11 +131,11 @@ def test_all_commands_of_a_boundary_apply_in_order_and_the_policy_is_not_asked(
     assert rows == [
         (1, "manual", "set", None),
         (1, "manual", "set", None),
-        (1, "manual", "release", "beta is not pinned; pinned knobs: temperature"),
+        (1, "manual", "release", "beta is not pinned; pinned hyperparameters: temperature"),
         (2, "fixed", "continue", None),
     ]
     assert controller.session.state.knobs.temperature == 0.9
-    assert [run.store.load_command(i)[0] for i in (1, 2, 3)] == ["applied", "applied", "refused"]
+    assert [run.store.load_command(i).state for i in (1, 2, 3)] == ["applied", "applied", "refused"]
 
 
 def test_a_paused_run_applies_commands_and_takes_no_step(session: Session) -> None:
@@ -206,7 +204,7 @@ def test_a_resume_repeats_logged_decisions_rollbacks_included(run: Run, controll
     before = review(run)
     run.store.update_run(run.run_id, pid=2**22 + 1)  # as if that process were dead
 
-    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=6"])
+    again = resume_run(run.store, "s", overrides=["budget.steps=6"])
     assert again.build_controller().run() == ("finished", "budget of 6 steps spent")
     after = review(again)
     assert after["reward"]["by_step"] == before["reward"]["by_step"]
@@ -267,7 +265,7 @@ def test_a_resume_repeats_reverts_and_keeps_verdicts(run: Run, controller: Contr
             (Path(checkpoint.path) / "model.safetensors").write_bytes(b"x")
     run.store.update_run(run.run_id, pid=2**22 + 1)
 
-    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=12"])
+    again = resume_run(run.store, "s", overrides=["budget.steps=12"])
     again.build_controller().run()
     after = review(again)
     assert after["decisions"] == before["decisions"]
@@ -341,7 +339,7 @@ def test_an_era_begins_with_the_weights_that_a_rollback_left(run: Run, controlle
     session.finish("stopped", "asked")
     for _ in range(2):  # the second time as after a kill: the era has no checkpoint of its own yet
         run.store.update_run(run.run_id, status="stopped")
-        again = resume_run(run.store, "s", Event(), overrides=["reward.errored_limit=0.5", "budget.steps=9"])
+        again = resume_run(run.store, "s", overrides=["reward.errored_limit=0.5", "budget.steps=9"])
         state = again.build_controller().session.state
         assert (state.weights_step, state.last_step) == (3, 7)
     with run.store.read() as c:
@@ -359,13 +357,13 @@ def test_a_stop_is_final_for_a_supervisor_and_not_for_a_person(
     run.store.update_run(run.run_id, pid=2**22 + 1)
     with monkeypatch.context() as restarted:
         restarted.setenv(RESTARTED, "1")
-        assert resume_run(run.store, "s", Event()).drive() == ("stopped", "asked")
+        assert resume_run(run.store, "s").drive() == ("stopped", "asked")
     run.store.update_run(run.run_id, status="running", pid=2**22 + 1)
-    assert resume_run(run.store, "s", Event(), overrides=["budget.steps=2"]).drive()[0] == "finished"
+    assert resume_run(run.store, "s", overrides=["budget.steps=2"]).drive()[0] == "finished"
     run.store.update_run(run.run_id, status="running", pid=2**22 + 1)
     monkeypatch.setenv(RESTARTED, "1")  # a death after a person went on: the stop stays overruled
     shutil.rmtree(Path(load_history(run.store, "s").checkpoints[-1].path))
-    assert resume_run(run.store, "s", Event(), overrides=["budget.steps=3"]).drive()[0] == "finished"
+    assert resume_run(run.store, "s", overrides=["budget.steps=3"]).drive()[0] == "finished"
 
 
 def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -> None:
@@ -380,7 +378,7 @@ def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     run.store.update_run(run.run_id, pid=2**22 + 1)
 
-    again = resume_run(run.store, "s", Event(), overrides=["budget.steps=7"])
+    again = resume_run(run.store, "s", overrides=["budget.steps=7"])
     again.build_controller().run()
     assert review(again)["reward"]["by_step"] == before
     assert any("step 6 is damaged" in event["text"] for event in review(again)["events"])
@@ -388,4 +386,4 @@ def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -
 
 def test_a_run_that_lives_is_not_resumed(run: Run) -> None:
     with pytest.raises(ValueError, match="still running"):
-        resume_run(run.store, "s", Event())
+        resume_run(run.store, "s")

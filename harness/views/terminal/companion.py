@@ -1,7 +1,7 @@
-"""The view of a run that this process drives: the dashboard as a process of its own, or plain lines.
+"""Show the run that this process drives: the dashboard as a process of its own, or plain lines.
 
 A process of its own, since drawing is pure Python: within this one it would hold the interpreter while a step wants it.
-It runs at low priority, and whatever becomes of it, the run goes on and the terminal is given back.
+It runs at low priority, and whatever becomes of it, the run continues and the terminal is given back.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Self
 
 from rich.console import Console
 
+from harness.core.processes import python_words
 from harness.store.reader import RunReader, find_reader
 from harness.store.snapshot import SnapshotReader
 from harness.views.terminal.lines import follow
@@ -54,14 +55,7 @@ class Beside:
         before = termios.tcgetattr(0) if os.isatty(0) else None
         theirs, ours = os.pipe()
         told, streams = Told(ours), (sys.stdout, sys.stderr)
-        words = [
-            sys.executable,
-            "-m",
-            "harness.views.terminal.companion",
-            self.store.url,
-            str(self.run_id),
-            str(theirs),
-        ]
+        words = [*python_words("harness.views.terminal.companion"), self.store.url, str(self.run_id), str(theirs)]
         child = subprocess.Popen(words, pass_fds=[theirs])
         os.close(theirs)
         try:
@@ -83,7 +77,7 @@ class Beside:
                         termios.tcsetattr(0, termios.TCSADRAIN, before)
             print(told.getvalue(), end="", file=sys.stderr)
         if not self._done.is_set():
-            self.console.print("the dashboard has gone; the run goes on, and grpo watch shows it again", markup=False)
+            self.console.print("the dashboard ended; the run continues, and grpo watch shows it again", markup=False)
             self._tell()
 
 
@@ -111,7 +105,7 @@ def _end(child: subprocess.Popen[bytes]) -> int:
 
 
 def main() -> None:
-    """``python -m harness.views.terminal.companion URL RUN_ID FD``; from the last one comes what the run's process prints."""
+    """Run ``python -m harness.views.terminal.companion URL RUN_ID FD``; FD brings the output of the run's process."""
     from harness.views.terminal.app import Dashboard
 
     os.nice(NICE)
@@ -129,7 +123,7 @@ def main() -> None:
     Thread(target=listen, daemon=True).start()
     dashboard.run()
     if dashboard.orphaned:
-        print(f"the process of the run is gone; to go on: grpo resume {store.load_run(int(run_id))['name']}")
+        print(f"the process of the run died; to continue: grpo resume {store.load_run(int(run_id)).name}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Looking at a model outside a run: evaluation, samples and probe of a checkpoint, a folder or a hub id."""
+"""A model outside a run: a checkpoint, a folder or a hub id with the spec that says how to measure it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,38 @@ class Target:
     step: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How a model does on ``n`` prompts of a split: shares in [0, 1], completions by reason code, and ``examples``."""
+
+    model: str
+    split: str
+    n: int
+    accuracy: float
+    ci95: tuple[float, float]
+    reward: float
+    thinking_proportion: float
+    answer_proportion: float
+    reasons: Mapping[str, int]
+    examples: tuple[Example, ...] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the examples, which the CSV holds."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "examples"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A completion to read; without a score where the prompt was a person's own."""
+
+    prompt: str
+    completion: str
+    truncated: bool
+    correct: bool | None
+    reward: float | None
+    reason: str
+
+
 def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore | None) -> Target:
     """A run's checkpoint, else a model by folder or hub id. Raises InputError."""
     known = {run.name for run in store.list_runs()} if store else set()
@@ -56,11 +88,11 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
 def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
     """The weights of a run: best, final, a step or a name. Raises InputError."""
     run = store.find_run(name)
-    spec = parse_spec(store.load_run(run.id)["spec"])
+    spec = parse_spec(store.load_run(run.id).spec)
     checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
     try:
         if checkpoint == "final":
-            found = checkpoints.find_newest_behind(store.load_run(run.id)["weights_step"])
+            found = checkpoints.find_newest_behind(store.load_run(run.id).weights_step)
             if found is None:
                 raise InputError(f"{run.name} has no checkpoint yet")
         else:
@@ -83,8 +115,8 @@ def load_start(spec: RunSpec, progress: Progress) -> Target:
     return Target(spec.model.name, spec, loaded)
 
 
-def measure(target: Target, split: str, progress: Progress) -> tuple[dict[str, Any], list[Example]]:
-    """Accuracy, proportions and reason codes on a split, and the examples. Raises InputError for no such split."""
+def measure(target: Target, split: str, progress: Progress) -> Measured:
+    """Score a model on a split of its spec's pool. Raises InputError for no such split."""
     splits = build_splits(target.spec)
     if split not in splits:
         raise InputError(f"no split named {split}: {', '.join(splits)}")
@@ -94,17 +126,17 @@ def measure(target: Target, split: str, progress: Progress) -> tuple[dict[str, A
         examples = evaluator.run(splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
     evaluation = summarise(split, examples)
     reasons = Counter(reason_of(e.completion.score.reason, e.completion.truncated) for e in examples)
-    result = {
-        "model": target.title,
-        "split": split,
-        "n": evaluation.n,
-        "accuracy": evaluation.accuracy,
-        "ci95": list(evaluation.ci95),
-        "reward": evaluation.reward,
+    return Measured(
+        model=target.title,
+        split=split,
+        n=evaluation.n,
+        accuracy=evaluation.accuracy,
+        ci95=evaluation.ci95,
+        reward=evaluation.reward,
         **compute_proportions(examples),
-        "reasons": dict(reasons.most_common()),
-    }
-    return result, examples
+        reasons=dict(reasons.most_common()),
+        examples=evaluation.examples,
+    )
 
 
 def take_groups(
@@ -139,16 +171,13 @@ def probe_start(target: Target, *, prompts: int, n: int, progress: Progress) -> 
 
 
 def take_samples(
-    target: Target, texts: Sequence[str] | None, *, n: int, temperature: float, seed: int
-) -> list[dict[str, Any]]:
-    """``n`` completions for each of ``texts``, or for the sample prompts of dev, which are also scored."""
+    target: Target, texts: Sequence[str], *, n: int, temperature: float, seed: int, progress: Progress
+) -> tuple[Sample, ...]:
+    """Sample ``n`` completions for each of ``texts``, or for the sample prompts of dev, which are also scored."""
     spec, loaded = target.spec, target.loaded
     own = bool(texts)
     prompts = (
-        [
-            Prompt("", spec.pool.template.replace("{prompt}", text), "", system=spec.pool.system_prompt)
-            for text in texts or ()
-        ]
+        [Prompt("", spec.pool.template.replace("{prompt}", text), "", system=spec.pool.system_prompt) for text in texts]
         if own
         else build_splits(spec)["dev"][: spec.sample.prompts]
     )
@@ -161,21 +190,21 @@ def take_samples(
         stop=spec.trainer.stop,
         batch_size=spec.evaluate.batch,
         seed=seed,
-        progress=no_progress,
+        progress=progress,
         phase="sampling",
     )
     scores: list[Score] = []
     if not own:
         with build_reward(spec, chat=loaded.chat) as reward:
             scores = reward.score(repeated, [g.text for g in generated])
-    return [
-        {
-            "prompt": prompt.text,
-            "completion": text.text,
-            "truncated": text.truncated,
-            "correct": None if own else scores[i].correct,
-            "reward": None if own else scores[i].reward,
-            "reason": "" if own else reason_of(scores[i].reason, text.truncated),
-        }
+    return tuple(
+        Sample(
+            prompt=prompt.text,
+            completion=text.text,
+            truncated=text.truncated,
+            correct=None if own else scores[i].correct,
+            reward=None if own else scores[i].reward,
+            reason="" if own else reason_of(scores[i].reason, text.truncated),
+        )
         for i, (prompt, text) in enumerate(zip(repeated, generated, strict=True))
-    ]
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from peft import PeftModel
 
-from harness.commands.evaluate import SPEC_FILE, Target, load_checkpoint
+from harness.commands.targets import SPEC_FILE, Target, load_checkpoint
 from harness.core.formatting import format_changes, format_duration, format_knob
 from harness.core.paths import existing_parent
 from harness.errors import InputError

@@ -1,0 +1,84 @@
+"""What is checked before a run: the reward and its reference answers, this machine, the alerts. Nothing loads torch."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+from harness.types import Progress, no_progress
+
+if TYPE_CHECKING:
+    from harness.checks.doctor import MachineCheck
+    from harness.checks.preflight import Outcome, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How many reference answers have full marks. ``reasons`` counts the others by reason code; ``failures`` are the
+    first of them."""
+
+    rows: int
+    passed: int
+    reasons: Mapping[str, int]
+    failures: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertTest:
+    """What came of a test alert by notifier; "" where it was sent."""
+
+    faults: Mapping[str, str]
+
+    def to_json(self) -> dict[str, str]:
+        return {name: fault or "sent" for name, fault in self.faults.items()}
+
+
+def check(spec: str | None = None, *, overrides: Sequence[str] = (), progress: Progress = no_progress) -> Checked:
+    """Judge the reference answer of every row under the spec's reward.
+
+    ``spec`` is a recipe or a file, ``overrides`` are ``section.field=value``. Raises InputError.
+    """
+    from harness.checks.gate import check_references
+    from harness.checks.inputs import prepare_inputs
+    from harness.config.load import load_spec
+
+    checked, _ = load_spec(spec, overrides)
+    found = check_references(prepare_inputs(checked), progress)
+    return Checked(found.rows, found.passed, dict(found.reasons), tuple(found.failures))
+
+
+def preflight(spec: str | None = None, *, overrides: Sequence[str] = ()) -> Report:
+    """Try a spec's reward on a sample of the pool: every check passes, warns or fails. Raises InputError."""
+    from harness.checks.gate import check_sandbox, preflight_inputs
+    from harness.checks.inputs import prepare_inputs
+    from harness.config.load import load_spec
+
+    checked, _ = load_spec(spec, overrides)
+    inputs = prepare_inputs(checked)
+    check_sandbox(inputs)
+    return preflight_inputs(inputs)
+
+
+def doctor(*, db: str | None = None, out: str = "runs") -> tuple[MachineCheck, ...]:
+    """Look at what this machine offers: versions, cores, memory, GPU, disk, the database, the code sandbox."""
+    from harness.checks.doctor import examine
+
+    return tuple(examine(db, out))
+
+
+def alert_test(spec: str | None = None, *, overrides: Sequence[str] = ()) -> AlertTest:
+    """Send a test alert by the spec's webhook and command. Raises InputError when the spec names neither."""
+    from harness.config.load import load_spec
+    from harness.monitoring.alerts import build_test_message
+    from harness.monitoring.notifiers import build_hooks, deliver
+
+    checked, short_name = load_spec(spec, overrides)
+    hooks = build_hooks(checked.alerts.webhook, checked.alerts.command)
+    if not hooks:
+        raise InputError("alerts: the spec names no webhook and no command")
+    message = build_test_message(short_name, host=socket.gethostname(), now=time.time())
+    return AlertTest({hook.name: deliver(hook, message) for hook in hooks})

@@ -1,0 +1,294 @@
+"""Start, resume, replay and branch runs.
+
+    launch = prepare_run("arithmetic", name="night-1", overrides=["budget.steps=40"])    # checked, nothing created
+    run = launch.start()                                                                 # created, nothing driven
+    status, reason = run.drive()                                                         # to its end
+
+What is wrong shows in ``prepare_...``, before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.core.actions import parse_action
+from harness.core.liveness import is_alive_run
+from harness.core.paths import database_url
+from harness.errors import HarnessError, InputError
+
+if TYPE_CHECKING:
+    from harness.checks.inputs import Inputs
+    from harness.run.replay import Difference
+    from harness.run.resume import Plan
+    from harness.run.runner import Run
+    from harness.store.writer import RunStore
+    from harness.types import Status
+
+Say = Callable[[str], None]
+"""Told in words what a start is at ("loading torch and the model ..."), a few times."""
+Drive = Callable[["Run"], "tuple[Status, str]"]
+"""Takes a run to its end, with a view beside it or none. Returns how and why it ended."""
+
+
+def say_nothing(text: str) -> None:
+    """Do nothing: the Say of a caller who does not look."""
+
+
+def drive_quietly(run: Run) -> tuple[Status, str]:
+    """Take a run to its end without a view."""
+    return run.drive()
+
+
+# ---------------------------------------------------------------- run and resume
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A new run whose inputs are checked. ``short_name`` with a number names it where the spec does not."""
+
+    inputs: Inputs
+    short_name: str
+    url: str
+
+    def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
+        """Run preflight, load the model and create the run. ``force`` lets a failed preflight pass.
+
+        Raises InputError and RunFailed, and then nothing was created.
+        """
+        from harness.checks.gate import pass_preflight
+
+        say("preflight: the reward on a sample of the pool ...")
+        passage = pass_preflight(self.inputs, force=force)
+        say(f"loading torch and the model {self.inputs.spec.model.name} ...")
+        from harness.run.start import start_run
+
+        return start_run(self.inputs, self.short_name, passage)
+
+
+def prepare_run(
+    spec: str | None = None,
+    *,
+    name: str | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+    hours: float | None = None,
+    policy: str | None = None,
+    overrides: Sequence[str] = (),
+    db: str | None = None,
+    out: str = "runs",
+    say: Say = say_nothing,
+) -> Launch:
+    """Check all of a new run but its model. ``spec`` is a recipe or a file, None the default recipe.
+
+    An argument beats ``overrides`` (``section.field=value``), which beat the file; ``out`` only counts when it is not
+    the default. Raises InputError.
+    """
+    from harness.config.load import load_spec
+
+    if name == "":
+        raise InputError("--name: it is empty; leave it out for the recipe's name with a number")
+    fields = {"name": name, "seed": seed, "budget.steps": steps, "budget.hours": hours, "policy.kind": policy}
+    fields |= {"output.db": db, "output.dir": None if out == "runs" else out}
+    checked, short_name = load_spec(spec, [*overrides, *_to_overrides(fields)])
+    say("checking pool, reward and model ...")
+    from harness.checks.inputs import check_policy, prepare_inputs
+    from harness.config.schema import PolicySpec
+    from harness.models.hub import check_model_name
+    from harness.monitoring.notifiers import build_hooks
+    from harness.store.opening import check_place, find_store
+
+    check_model_name(checked.model.name)
+    url = database_url(checked.output.dir, checked.output.db)
+    check_place(url, checked.name)
+    kind = check_policy(checked.policy.kind, find_store(url))
+    build_hooks(checked.alerts.webhook, checked.alerts.command)
+    inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
+    return Launch(inputs, short_name, url)
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A run that can be resumed. ``accepted`` names what may have changed since: reward, data."""
+
+    store: RunStore
+    plan: Plan
+    accepted: Collection[str] = ()
+
+    def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
+        """Check the inputs, load the model and take over the run; preflight runs where pool or reward have changed.
+
+        Raises InputError and RunFailed, and then the run is as it was.
+        """
+        say("loading model, pool and checkpoint ...")
+        from harness.checks.gate import pass_preflight
+        from harness.checks.inputs import prepare_inputs
+
+        inputs = prepare_inputs(self.plan.spec)
+        changed = bool(self.accepted) or any(field.startswith(("reward.", "pool.")) for field in self.plan.changes)
+        passage = pass_preflight(inputs, force=force) if changed else None
+        from harness.run.resume import resume_run
+
+        return resume_run(self.store, self.plan, inputs, accepted=self.accepted, passage=passage)
+
+
+def prepare_resume(
+    run: str = "latest",
+    *,
+    steps: int | None = None,
+    hours: float | None = None,
+    overrides: Sequence[str] = (),
+    accept: Sequence[str] = (),
+    db: str | None = None,
+    out: str = "runs",
+) -> Continuation:
+    """Check that a stopped or killed run can continue. ``steps`` and ``hours`` are new budgets, in all.
+
+    Raises InputError.
+    """
+    from harness.commands.lookup import open_store_of
+    from harness.config.changes import ACCEPTABLE
+    from harness.monitoring.notifiers import build_hooks
+    from harness.run.resume import plan_resume
+
+    for what in accept:
+        if what not in ACCEPTABLE:
+            raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
+    store, record = open_store_of(db, out, run)
+    plan = plan_resume(store, record.name, [*overrides, *_to_overrides({"budget.steps": steps, "budget.hours": hours})])
+    build_hooks(plan.spec.alerts.webhook, plan.spec.alerts.command)
+    return Continuation(store, plan, tuple(accept))
+
+
+def _to_overrides(fields: Mapping[str, Any]) -> list[str]:
+    return [f"{field}={json.dumps(value)}" for field, value in fields.items() if value is not None]
+
+
+# ---------------------------------------------------------------- replay
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How a replay came out: the first ``difference`` if there is one, and what of the ``environment`` has changed."""
+
+    run: str
+    replay_of: str
+    steps: int
+    difference: Difference | None
+    environment: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of ``grpo replay --json``."""
+        difference = asdict(self.difference) if self.difference else None
+        found = {"run": self.run, "replay_of": self.replay_of, "steps": self.steps, "identical": difference is None}
+        return found | {"difference": difference, "environment": list(self.environment)}
+
+
+def replay(
+    run: str = "latest",
+    *,
+    name: str | None = None,
+    drive: Drive = drive_quietly,
+    db: str | None = None,
+    out: str = "runs",
+) -> Replayed:
+    """Take a run again from its decision log and compare every step with it, to the last bit.
+
+    Raises InputError, and KeyboardInterrupt where the replay was interrupted.
+    """
+    from harness.checks.inputs import prepare_inputs
+    from harness.commands.lookup import open_store_of
+    from harness.config.schema import AlertsSpec
+    from harness.run.replay import find_changes, find_difference, plan_replay
+
+    store, record = open_store_of(db, out, run)
+    record, spec = plan_replay(store, record.name, name or "")
+    # Whoever is asked to look at it was told of the run itself.
+    inputs = prepare_inputs(spec.model_copy(update={"alerts": AlertsSpec()}))
+    first = store.load_run(record.id)
+    from harness.run.start import start_run
+
+    started = start_run(inputs, f"{record.name}-replay", replay_of=first)
+    _finish(started, drive)
+    again = store.find_run(started.name)
+    return Replayed(
+        again.name,
+        record.name,
+        record.last_step,
+        find_difference(store, record, again),
+        tuple(find_changes(first.manifest, store.load_run(again.id).manifest)),
+    )
+
+
+def _finish(run: Run, drive: Drive) -> str:
+    """Drive a run to its end and return why it ended. Raises KeyboardInterrupt where it was interrupted."""
+    _, reason = drive(run)
+    if reason.startswith("interrupted"):
+        raise KeyboardInterrupt
+    return reason
+
+
+# ---------------------------------------------------------------- branch
+
+
+@dataclass(frozen=True, slots=True)
+class Branched:
+    """What a comparison of settings came to; ``asked`` of a live run, which makes it at its next boundary."""
+
+    run: str
+    asked: bool = False
+    kept: str = ""
+    verdict: str = ""
+    evidence: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of ``grpo branch --json``."""
+        if self.asked:
+            return {"run": self.run, "asked": True}
+        return {"run": self.run, "kept": self.kept, "verdict": self.verdict, "evidence": self.evidence}
+
+
+def branch(
+    run: str,
+    settings: Sequence[str],
+    *,
+    steps: int = 6,
+    at: str | None = None,
+    note: str = "",
+    drive: Drive = drive_quietly,
+    db: str | None = None,
+    out: str = "runs",
+) -> Branched:
+    """Compare settings (``knob=value,knob=value``) in arms of ``steps`` steps from the checkpoint ``at``.
+
+    A run that has ended is resumed for it. Raises InputError for what the run refuses, HarnessError when the branch
+    did not come to its end, KeyboardInterrupt where it was interrupted.
+    """
+    from harness.commands.lookup import open_store_of
+
+    asked = [parse_action(["rollback", at])] if at is not None else []
+    asked.append(parse_action(["branch", str(steps), *settings]))
+    store, record = open_store_of(db, out, run)
+    if is_alive_run(record):
+        for action in asked:
+            store.add_command(record.id, action, note=note)
+        return Branched(record.name, asked=True)
+    logged = bool(store.load_decisions_at(record.id, record.last_step + 1))  # what the run ended with takes its step
+    total = record.last_step + logged + steps * (len(settings) + 1)
+    resumed = prepare_resume(record.name, steps=total, db=store.url, out=out).start()
+    for action in asked:
+        resumed.store.add_command(record.id, action, note=note)
+    reason = _finish(resumed, drive)
+    from harness.store.snapshot import SnapshotReader
+    from harness.views.summary import format_decision
+
+    made = [d for d in SnapshotReader(resumed.store, record.id).read().decisions if d.step > record.last_step]
+    refused = next((d for d in made if d.action in ("rollback", "branch") and d.refused), None)
+    if refused is not None:
+        raise InputError(f"{format_decision(refused)}: {refused.refused}")
+    arms = [d for d in made if d.action == "branch"]
+    if not arms or arms[0].verdict is None:
+        raise HarnessError(f"the branch did not come to its end ({reason}); grpo review {record.name} tells more")
+    return Branched(record.name, kept=arms[0].measured or "", verdict=arms[0].verdict, evidence=arms[-1].evidence)

@@ -1,0 +1,68 @@
+"""From the name that a person gives to the run or model that is meant, and to the record of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from harness.config.names import KNOWN_MODELS
+from harness.core.paths import database_url
+from harness.errors import InputError
+from harness.models.hub import check_model_folder
+
+if TYPE_CHECKING:
+    from harness.store.reader import RunReader
+    from harness.store.writer import RunStore
+    from harness.types import RunRecord
+
+S = TypeVar("S", bound="RunReader")
+
+
+def open_reader(db: str | None, out: str, run: str) -> tuple[RunReader, RunRecord]:
+    """Open the database to look only, and find the run: that needs no SQLAlchemy, so it comes at once.
+
+    ``run`` is a name, the beginning of one, or "latest". Raises InputError when it means no one run.
+    """
+    from harness.store.reader import find_reader
+
+    return _match(find_reader(database_url(out, db)), db, out, run)
+
+
+def open_store_of(db: str | None, out: str, run: str) -> tuple[RunStore, RunRecord]:
+    """Do the same to write; a database is created by nothing but a run."""
+    return _match(open_store_if_any(db, out), db, out, run)
+
+
+def _match(store: S | None, db: str | None, out: str, run: str) -> tuple[S, RunRecord]:
+    if store is None:
+        raise InputError(f"no run named {run}: there is no database at {database_url(out, db)} yet")
+    return store, store.match_run(run)
+
+
+def open_store_if_any(db: str | None, out: str) -> RunStore | None:
+    """Open the database to write, if there is one. Raises InputError when it cannot be used."""
+    from harness.store.opening import find_store
+
+    return find_store(database_url(out, db))
+
+
+def match_model(name: str, db: str | None, out: str) -> tuple[str, RunStore | None]:
+    """Find the run or model that is meant, and the database if there is one.
+
+    A run's whole name comes first, then models, then the beginning of a run's name. Raises InputError, before torch is
+    loaded, when it is none of them.
+    """
+    store = open_store_if_any(db, out)
+    known = {run.name for run in store.list_runs()} if store else set()
+    if name in known or name in KNOWN_MODELS or name.endswith(".gguf"):
+        return name, store
+    if Path(name).is_dir():
+        check_model_folder(Path(name))
+        return name, store
+    if store and ((name == "latest" and known) or any(run.startswith(name) for run in known)):
+        return store.match_run(name).name, store
+    if "/" not in name:
+        raise InputError(
+            f"no run named {name}, and no model folder of that name; models by name: {', '.join(KNOWN_MODELS)}"
+        )
+    return name, store

@@ -1,0 +1,120 @@
+"""Prompts before, beside and after a run: ``commands.pool.show("latest")``. Nothing heavy is imported at the top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands.jsonl import check_place, write_lines
+from harness.commands.lookup import match_model, open_reader
+from harness.errors import InputError
+from harness.types import Progress, no_progress
+
+if TYPE_CHECKING:
+    from harness.commands.pool_build import Built
+    from harness.commands.pool_convert import Conversion
+    from harness.commands.pool_report import PoolView
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPrompts:
+    """``written`` of the ``seen`` prompts of a run are in ``file``."""
+
+    file: Path
+    written: int
+    seen: int
+
+
+def convert(
+    source: str,
+    file: Path,
+    *,
+    spec: str,
+    reference: str,
+    overrides: Sequence[str] = (),
+    chat: bool = False,
+    progress: Progress = no_progress,
+) -> Conversion:
+    """Keep the rows of ``source`` whose solution in column ``reference`` gets full marks under the spec's reward.
+
+    They go to the new ``file`` (.jsonl). ``chat`` gives TRL-style rewards messages. Raises InputError, and then nothing
+    was written.
+    """
+    from harness.commands.pool_convert import convert_source
+    from harness.config.load import load_spec
+
+    checked, _ = load_spec(spec, overrides)
+    return convert_source(source, file, checked, reference=reference, chat=chat, progress=progress)
+
+
+def build(
+    file: Path,
+    *,
+    spec: str,
+    model: str | None = None,
+    checkpoint: str = "final",
+    n: int = 8,
+    size: int | None = None,
+    overrides: Sequence[str] = (),
+    db: str | None = None,
+    out: str = "runs",
+    progress: Progress = no_progress,
+) -> Built:
+    """Keep the train prompts of which ``model`` gets some of ``n`` completions right and others wrong.
+
+    ``model`` is a run, a model folder or a hub id, by default the spec's own after its warm start. It stops at ``size``
+    prompts. What was rolled out until an interruption is in ``FILE.part``; the same call takes that up. Raises
+    InputError.
+    """
+    from harness.checks.inputs import prepare_inputs
+    from harness.config.load import load_spec
+
+    check_place(file)
+    checked, _ = load_spec(spec, overrides)
+    prepare_inputs(checked)
+    name, store = match_model(model, db, out) if model is not None else (None, None)
+    from harness.commands.pool_build import build_pool_file
+    from harness.commands.targets import load_start, load_target
+
+    if name is None:
+        target = load_start(checked, progress)
+    else:
+        target = replace(load_target(name, checkpoint=checkpoint, spec=None, store=store), spec=checked)
+    which = {"name": target.title, "weights_step": target.step}
+    return build_pool_file(target, file, n=n, size=size, model=which, progress=progress)
+
+
+def show(run: str = "latest", *, n: int = 5, db: str | None = None, out: str = "runs") -> PoolView:
+    """Look at how a run goes through its prompts, with ``n`` of the hardest and of the easiest. Raises InputError."""
+    from harness.checks.inputs import build_splits
+    from harness.commands.pool_report import load_pool_view
+    from harness.config.load import parse_spec
+
+    reader, record = open_reader(db, out, run)
+    train = build_splits(parse_spec(reader.load_run(record.id).spec))["train"]
+    return load_pool_view(reader, record, train, n=n)
+
+
+def export(run: str, file: Path, *, failed: bool = False, db: str | None = None, out: str = "runs") -> SeenPrompts:
+    """Write the prompts that a run has seen, each with its pass_rate, to the new ``file`` (.jsonl).
+
+    With ``failed`` only those that are wrong more often than right. Raises InputError, when there are none too.
+    """
+    from harness.checks.inputs import build_splits
+    from harness.commands.pool_report import load_standings, select_seen
+    from harness.config.load import parse_spec
+    from pools.rows import encode, name_columns
+
+    check_place(file)
+    reader, record = open_reader(db, out, run)
+    spec = parse_spec(reader.load_run(record.id).spec)
+    standings = load_standings(reader, record.id)
+    chosen, rates = select_seen(build_splits(spec)["train"], standings, below=0.5 if failed else None)
+    if not rates:
+        which = "is wrong more often than right" if failed else "was drawn"
+        raise InputError(f"{record.name}: no prompt {which}, so nothing was written")
+    rows = chosen.to_rows(name_columns(spec.pool.columns))
+    write_lines(file, (encode(row | {"pass_rate": rate}) for row, rate in zip(rows, rates, strict=True)))
+    return SeenPrompts(file, len(rates), len(standings))
