@@ -150,17 +150,17 @@ def test_wrong_input_about_the_model_too(check: Check, words: list[str], message
 
 
 def test_a_name_that_is_taken_or_a_run_that_is_unknown(program: Program) -> None:
-    program.run("run", "mini.toml", "--name", "mine", "--steps", "1", "--set", "warmstart.steps=0")
+    program.here("run", "mini.toml", "--name", "mine", "--steps", "1", "--set", "warmstart.steps=0")
     before = sorted(path.name for path in (program.folder / "runs").iterdir())
-    assert "a run named mine exists already" in program.run("run", "--name", "mine", code=2).stderr
-    assert "no run named other" in program.run("review", "other", code=2).stderr
-    assert "no run named other" in program.run("act", "other", "pause", code=2).stderr
+    assert "a run named mine exists already" in program.here("run", "--name", "mine", code=2).stderr
+    assert "no run named other" in program.here("review", "other", code=2).stderr
+    assert "no run named other" in program.here("act", "other", "pause", code=2).stderr
     assert sorted(path.name for path in (program.folder / "runs").iterdir()) == before
 
 
 def test_help_and_version(program: Program) -> None:
     assert program.run("--version").stdout.startswith("grpo 0.")
-    assert "Start with: grpo run" in program.run().stdout
+    assert "Start with: grpo run" in program.here().stdout
 
 
 def test_what_a_reward_quotes_of_a_completion_cannot_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,14 +26,14 @@ def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     program = Program(tmp_path_factory.mktemp("tuned"))
     lora = "\n[lora]\nrank = 4\n" if request.param == "LoRA" else ""
     (program.folder / "mini.toml").write_text(MINI.replace("steps = 14", "steps = 4") + lora)
-    program.run("run", "mini.toml", "--name", "tuned")
+    program.here("run", "mini.toml", "--name", "tuned")
     return program
 
 
 def test_the_best_is_exported_loads_anywhere_and_scores_the_same(tuned: Program) -> None:
     done = tuned.here("export", "tuned", "--best", "--to", "model")
     assert "grpo eval ./model" in done.stdout
-    found = json.loads(tuned.run("eval", "./model", "--json").stdout)  # a fresh process, by the spec in the folder
+    found = json.loads(tuned.here("eval", "./model", "--json").stdout)  # by the spec in the folder
     held = tuned.review("tuned")["heldout"]
     assert found["n"] == held["n"]
     assert abs(found["accuracy"] - held["best"]) <= 1 / held["n"]

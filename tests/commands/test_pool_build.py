@@ -79,7 +79,7 @@ def test_without_a_mixed_outcome_nothing_is_written_and_the_mend_is_said(easy: P
 
 
 def test_a_pool_can_be_built_for_the_model_of_a_run(easy: Program) -> None:
-    easy.run("run", "mini.toml", "--name", "night", "--steps", "2", "--plain", "--force")
+    easy.here("run", "mini.toml", "--name", "night", "--steps", "2", "--plain", "--force")
     found = json.loads(easy.here(*BUILD, "--size", "3", "--model", "night", "--json").stdout)
     assert found["kept"] == 3
     assert easy.here(*BUILD[:2], "other.jsonl", *BUILD[3:], "--model", "nigt", code=2).stderr.startswith(

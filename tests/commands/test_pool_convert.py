@@ -120,4 +120,4 @@ def test_the_command_says_what_was_dropped_and_why(program: Program) -> None:
     assert (said["read"], said["kept"], said["out"]) == (7, 2, "out.jsonl")
     assert {"reason": "no text in solution", "rows": 1, "first": "raw.jsonl row 4"} in said["dropped"]
     assert done.stderr == ""
-    assert "out.jsonl exists already" in program.run(*words, code=2).stderr
+    assert "out.jsonl exists already" in program.here(*words, code=2).stderr

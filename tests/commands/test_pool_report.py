@@ -17,7 +17,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Program:
     )
     text = (program.folder / "mini.toml").read_text().replace("steps = 40", "steps = 0")
     (program.folder / "mini.toml").write_text(text + '\n[reward]\nfunction = "sometimes.py"\n')
-    program.run("run", "mini.toml", "--name", "drawn", "--plain", "--steps", "12", "--force")  # which pays by length
+    program.here("run", "mini.toml", "--name", "drawn", "--plain", "--steps", "12", "--force")  # which pays by length
     return program
 
 
@@ -59,7 +59,7 @@ def test_what_fails_is_a_source_again(drawn: Program) -> None:
     assert {"prompt", "ground_truth", "label", "demonstration", "pass_rate"} == set(failed[0])
     splits = [word for name in ("test", "dev", "probe") for word in ("--set", f"pool.splits.{name}=1")]
     source = ["--set", "pool.source=failing.jsonl", "--set", "pool.draw_share=1", "--set", "knobs.prompts_per_step=1"]
-    drawn.run("run", "mini.toml", "--name", "again", "--plain", "--steps", "1", "--force", *source, *splits)
+    drawn.here("run", "mini.toml", "--name", "again", "--plain", "--steps", "1", "--force", *source, *splits)
     assert drawn.here("pool", "export", "drawn", "seen.jsonl", code=2).stderr.startswith("grpo: OUT: seen.jsonl exists")
 
 

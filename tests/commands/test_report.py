@@ -16,13 +16,13 @@ SHORT = ("--name", "short", "--steps", "1", "--set", "warmstart.steps=0", "--pla
 
 
 def test_a_run_ends_with_its_page_and_a_page_that_fails_ends_no_run(program: Program) -> None:
-    program.run("run", "mini.toml", *SHORT)
+    program.here("run", "mini.toml", *SHORT)
     page = program.folder / "runs" / "short" / FILE
     assert "short: run report" in page.read_text(encoding="utf-8")
     assert not [event for event in program.review("short")["events"] if FILE in event["text"]]
     page.unlink()
     page.mkdir()  # nothing can be written there
-    program.run("resume", "short", "--steps", "2", "--plain")
+    program.here("resume", "short", "--steps", "2", "--plain")
     review = program.review("short")
     assert (review["status"], review["steps"]) == ("finished", 2)
     (told,) = [event for event in review["events"] if FILE in event["text"]]

@@ -21,7 +21,7 @@ TINY = {
 @pytest.mark.parametrize("recipe", ["coding", "function-calling"])
 def test_a_recipe_takes_its_steps(program: Program, recipe: str) -> None:
     changes = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
-    program.run("run", recipe, "--name", "r", "--steps", "2", *changes, environment={"OMP_NUM_THREADS": "1"})
+    program.here("run", recipe, "--name", "r", "--steps", "2", *changes, environment={"OMP_NUM_THREADS": "1"})
     review = program.review("r")
     assert (review["status"], review["steps"]) == ("finished", 2)
     assert review["signal"]["errored_rate"] == 0.0

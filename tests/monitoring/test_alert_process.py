@@ -55,7 +55,7 @@ def test_a_run_tells_its_end_through_faults_then_its_death_and_keeps_its_secret(
     spec.write_text(spec.read_text() + ALERTS)
     with Server([BROKEN, BROKEN, OK]) as server:
         monkeypatch.setenv("TEST_HOOK", f"{server.url}/services/{SECRET}")
-        done = program.run(
+        done = program.here(
             "run", "mini.toml", "--name", "night", "--steps", "3", "--plain", "--set", "warmstart.steps=0"
         )
         assert kinds(server) == ["finished"] * 3  # twice in vain
@@ -84,7 +84,7 @@ def events(program: Program) -> list[str]:
 def test_what_cannot_work_is_refused_before_anything_is_created(program: Program) -> None:
     spec = program.folder / "mini.toml"
     spec.write_text(spec.read_text() + ALERTS)
-    done = program.run("run", "mini.toml", code=2, environment={"TEST_HOOK": ""})
+    done = program.here("run", "mini.toml", code=2, environment={"TEST_HOOK": ""})
     assert done.stderr.strip().splitlines()[-1] == (
         "grpo: alerts.webhook: the environment variable TEST_HOOK is not set"
     )
@@ -96,13 +96,13 @@ def test_one_can_try_it_out(program: Program, monkeypatch: pytest.MonkeyPatch) -
     spec.write_text(spec.read_text() + ALERTS)
     with Server([OK, raw(b"no", status=404)]) as server:
         monkeypatch.setenv("TEST_HOOK", f"{server.url}/{SECRET}")
-        done = program.run("alert-test", "mini.toml")
+        done = program.here("alert-test", "mini.toml")
         assert done.stdout == "webhook to 127.0.0.1: sent\ncommand sh: sent\n"
         assert kinds(server) == ["test"]
-        done = program.run("alert-test", "mini.toml", code=1)
+        done = program.here("alert-test", "mini.toml", code=1)
         assert "webhook to 127.0.0.1: HTTP 404 Not Found\n" in done.stdout
         assert SECRET not in done.stdout + done.stderr
-    assert "names no webhook and no command" in program.run("alert-test", code=2).stderr
+    assert "names no webhook and no command" in program.here("alert-test", code=2).stderr
 
 
 # ---------------------------------------------------------------- the process beside a record

@@ -46,7 +46,7 @@ def events(program: Program, run: str) -> list[str]:
 
 
 def test_killed_and_stopped_it_is_started_again_and_ends_as_if_nothing_had_been(program: Program) -> None:
-    program.run("run", "mini.toml", "--name", "calm")
+    program.here("run", "mini.toml", "--name", "calm")
     supervisor = supervised(program, ["run", "mini.toml", "--name", "held", "--plain"], silent_s=20)
     program.wait_for(lambda: program.last_step("held") >= 2)
     os.kill(program.store().find_run("held").pid, signal.SIGKILL)
@@ -100,24 +100,26 @@ def test_what_dies_at_the_same_step_every_time_is_given_up(program: Program) -> 
 
 
 def test_detached_it_lives_in_a_session_of_its_own(program: Program) -> None:
-    done = program.run("run", "mini.toml", "--name", "away", "--steps", "5000", "--detach", "--json")
+    words = ["run", "mini.toml", "--name", "away", "--steps", "5000", "--set", "warmstart.steps=0"]
+    done = program.here(*words, "--detach", "--json")
     found = json.loads(done.stdout)
     assert found["run"] == "away"
     pid = found["pid"]
     assert os.getsid(pid) != os.getsid(0)
+    program.wait_for(lambda: program.last_step("away") >= 1)  # it takes signals from its first step on
     os.kill(pid, signal.SIGHUP)  # nobody is there to hang up on it, but someone may still send one
     said = program.folder / "runs" / "away.out"
     program.wait_for(lambda: "grpo resume away" in said.read_text())
     assert program.store().find_run("away").status == "stopped"
 
-    done = program.run("resume", "away", "--detach", "--supervise")
+    done = program.here("resume", "away", "--detach", "--supervise")
     assert "grpo watch away" in done.stdout
-    program.run("act", "away", "stop")
+    program.here("act", "away", "stop")
     program.wait_for(lambda: program.store().find_run("away").status == "stopped")
 
 
 def test_detached_wrong_input_is_told_here_and_leaves_nothing(program: Program) -> None:
-    done = program.run("run", "mini.toml", "--detach", "--set", "model.name=./nowhere", code=2)
+    done = program.here("run", "mini.toml", "--detach", "--set", "model.name=./nowhere", code=2)
     assert "no folder ./nowhere" in done.stderr
     assert not (program.folder / "runs").exists() or not list((program.folder / "runs").iterdir())
 
@@ -171,6 +173,6 @@ def test_deaths_are_told_with_the_kernels_reason() -> None:
 
 @pytest.mark.parametrize("command", ["run", "resume"])
 def test_help_tells_of_both(program: Program, command: str) -> None:
-    text = program.run(command, "--help").stdout
+    text = program.here(command, "--help").stdout
     assert "--detach" in text
     assert "--supervise" in text

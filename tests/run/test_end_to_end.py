@@ -19,7 +19,7 @@ from tests.support.program import Program
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The mini run as it goes when nothing disturbs it."""
     program = Program(tmp_path_factory.mktemp("uninterrupted"))
-    program.run("run", "mini.toml", "--name", "calm")
+    program.here("run", "mini.toml", "--name", "calm")
     return program.review("calm")
 
 
@@ -47,7 +47,7 @@ def test_a_run_reports_what_the_contract_promises(uninterrupted: dict[str, Any])
 
 def test_another_seed_gives_other_rewards(program: Program, uninterrupted: dict[str, Any]) -> None:
     """That the same one gives the same is what the kills below are compared with."""
-    program.run("run", "mini.toml", "--name", "other", "--seed", "1", "--steps", "3")
+    program.here("run", "mini.toml", "--name", "other", "--seed", "1", "--steps", "3")
     assert program.review("other")["reward"]["by_step"] != uninterrupted["reward"]["by_step"][:3]
 
 
@@ -58,9 +58,9 @@ def test_killed_in_the_middle_and_resumed_it_ends_as_if_never_interrupted(
     program.wait_for(lambda: program.last_step("killed") >= 4)
     program.kill(process)
     assert json.loads(program.here("runs", "--json").stdout)[0]["alive"] is False
-    refused = program.run("act", "killed", "pause", code=2)
+    refused = program.here("act", "killed", "pause", code=2)
     assert "grpo resume killed" in refused.stderr
-    program.run("resume", "killed")
+    program.here("resume", "killed")
     review = program.review("killed")
     assert review["reward"]["by_step"] == uninterrupted["reward"]["by_step"]
     assert review["dev"] == uninterrupted["dev"]
@@ -72,7 +72,7 @@ def test_killed_during_the_warm_start_it_starts_that_again(program: Program, uni
     process = program.start("run", "mini.toml", "--name", "early")
     program.wait_for((program.folder / "runs" / "early" / "log.txt").exists)
     program.kill(process)
-    program.run("resume", "early")
+    program.here("resume", "early")
     assert program.review("early")["reward"]["by_step"] == uninterrupted["reward"]["by_step"]
 
 
@@ -82,27 +82,27 @@ def test_a_person_acts_from_a_second_terminal(program: Program) -> None:
 
     applied = program.run("act", "live", "set", "temperature=0.9", "--note", "calmer")
     assert "applied before step" in applied.stdout
-    refused = program.run("act", "live", "set", "temperature=99", code=1)
+    refused = program.here("act", "live", "set", "temperature=99", code=1)
     assert "outside its bounds" in refused.stdout
-    assert "there are" in program.run("act", "live", "rollback", "4999", code=1).stdout
-    assert "not paused" in program.run("act", "live", "resume", code=1).stdout
+    assert "there are" in program.here("act", "live", "rollback", "4999", code=1).stdout
+    assert "not paused" in program.here("act", "live", "resume", code=1).stdout
 
-    program.run("act", "live", "pause")
+    program.here("act", "live", "pause")
     paused_at = program.last_step("live")
     review = program.review("live")
     assert review["status"] == "paused"
     assert review["knobs"]["temperature"] == 0.9
     assert review["pins"] == ["temperature"]
-    assert "dev accuracy" in program.run("act", "live", "evaluate").stdout
-    assert "samples" in program.run("act", "live", "sample").stdout
-    assert "saved to" in program.run("act", "live", "save", "lunch").stdout
+    assert "dev accuracy" in program.here("act", "live", "evaluate").stdout
+    assert "samples" in program.here("act", "live", "sample").stdout
+    assert "saved to" in program.here("act", "live", "save", "lunch").stdout
     assert program.last_step("live") == paused_at
-    assert "back to" in program.run("act", "live", "rollback", "0").stdout
-    program.run("act", "live", "release", "temperature")
-    program.run("act", "live", "policy", "fixed")
-    program.run("act", "live", "resume")
+    assert "back to" in program.here("act", "live", "rollback", "0").stdout
+    program.here("act", "live", "release", "temperature")
+    program.here("act", "live", "policy", "fixed")
+    program.here("act", "live", "resume")
     program.wait_for(lambda: program.last_step("live") > paused_at)
-    program.run("act", "live", "stop")
+    program.here("act", "live", "stop")
     assert process.wait(timeout=60) == 0
 
     review = program.review("live")
@@ -115,7 +115,7 @@ def test_a_person_acts_from_a_second_terminal(program: Program) -> None:
     assert [c["name"] for c in review["checkpoints"] if c["step"] == paused_at] == ["lunch"]
     # The rollback went behind every step taken before it: only later ones are live.
     assert review["steps"] - len(review["reward"]["by_step"]) == paused_at
-    ended = program.run("act", "live", "pause", code=2)
+    ended = program.here("act", "live", "pause", code=2)
     assert "has ended" in ended.stderr
 
 
@@ -127,11 +127,11 @@ def test_ctrl_c_saves_and_prints_the_line_that_resumes(program: Program) -> None
     assert process.returncode == 130
     assert "grpo resume cut" in output
     stopped_at = program.last_step("cut")
-    program.run("resume", "cut", "--steps", str(stopped_at + 2))
+    program.here("resume", "cut", "--steps", str(stopped_at + 2))
     review = program.review("cut")
     assert review["status"] == "finished"
     assert len(review["reward"]["by_step"]) == stopped_at + 2
-    done = program.run("resume", "cut", code=2)
+    done = program.here("resume", "cut", code=2)
     assert "--steps" in done.stderr
 
 
@@ -140,10 +140,10 @@ def test_a_broken_reward_stops_the_run_before_it_trains(program: Program) -> Non
         "def reward(prompts, completions, **columns):\n    raise KeyError('no such column')\n"
     )
     words = ["run", "mini.toml", "--name", "bad", "--set", "reward.function=bad.py:reward"]
-    refused = program.run(*words, code=1)
+    refused = program.here(*words, code=1)
     assert "preflight: errors: the reward failed on" in refused.stderr
     assert not (program.folder / "runs").exists(), "nothing is created"
-    done = program.run(*words, "--force", code=1)
+    done = program.here(*words, "--force", code=1)
     assert "no such column" in done.stderr
     assert "discarded" in done.stderr
     review = program.review("bad")
@@ -182,7 +182,7 @@ def test_a_pool_and_a_trl_style_reward_of_ones_own(program: Program) -> None:
         steps = 2
         """
     )
-    program.run("run", "mine.toml", "--name", "mine", "--force")  # it pays for silence and for lists of answers
+    program.here("run", "mine.toml", "--name", "mine", "--force")  # it pays for silence and for lists of answers
     review = program.review("mine")
     assert review["status"] == "finished"
     assert review["signal"]["errored_rate"] == 0.0
@@ -198,7 +198,7 @@ def test_a_pool_and_a_trl_style_reward_of_ones_own(program: Program) -> None:
     assert [s["prompt"] for s in samples] == ["Q 7? A "] * 2
 
     checkpoint = review["checkpoints"][-1]["path"]
-    by_folder = json.loads(program.run("eval", checkpoint, "--spec", "mine.toml", "--json").stdout)
+    by_folder = json.loads(program.here("eval", checkpoint, "--spec", "mine.toml", "--json").stdout)
     assert by_folder["accuracy"] == review["heldout"]["final"]
 
 
@@ -207,7 +207,7 @@ def test_json_commands_print_one_document_and_nothing_else(program: Program) -> 
     assert json.loads(done.stdout)["run"] == "json"
     assert json.loads(program.here("runs", "--json").stdout)[0]["run"] == "json"
     assert json.loads(program.here("review", "latest", "--json").stdout) == json.loads(done.stdout)
-    findings = json.loads(program.run("doctor", "--json", code=None).stdout)
+    findings = json.loads(program.here("doctor", "--json", code=None).stdout)
     assert {"python", "packages", "database"} <= {finding["what"] for finding in findings}
     assert all(bool(finding["mend"]) != finding["ok"] for finding in findings)
     watched = program.here("watch", "json", "--plain")

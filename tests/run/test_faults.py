@@ -140,7 +140,7 @@ time.time = jumping
 def test_a_clock_that_jumps_by_years_changes_nothing_that_counts(program: Program) -> None:
     (program.folder / "sitecustomize.py").write_text(JUMPING)
     words = ["run", "mini.toml", "--steps", "6", "--set", "warmstart.steps=0"]
-    program.run(*words, "--name", "calm")
+    program.here(*words, "--name", "calm")
     path = os.pathsep.join([str(program.folder), str(Path(__file__).parents[2])])
     started = time.monotonic()
     program.run(*words, "--name", "jumpy", "--hours", "1", environment={"PYTHONPATH": path})
@@ -224,7 +224,7 @@ def test_what_is_not_measured_changes_without_an_era(judged: Run) -> None:
 def test_the_command_refuses_and_names_the_mend(program: Program) -> None:
     (program.folder / "mine.py").write_text(REWARD.format(value="float(len(completion) > 10)"))
     words = ["run", "mini.toml", "--name", "r", "--steps", "2", "--set", "warmstart.steps=0"]
-    program.run(*words, "--set", "reward.function=mine.py:reward", "--force")
+    program.here(*words, "--set", "reward.function=mine.py:reward", "--force")
     (program.folder / "mine.py").write_text(REWARD.format(value="0.5"))
     refused = program.here("resume", "r", "--steps", "4", code=2)
     assert refused.stderr.count("\n") == 1
@@ -237,9 +237,9 @@ def test_the_command_refuses_and_names_the_mend(program: Program) -> None:
         (["--accept", "everything"], "--accept takes reward or data"),
     ):
         assert said in program.here("resume", "r", *flags, code=2).stderr
-    stopped = program.run("resume", "r", "--steps", "4", "--accept", "reward", code=1)
+    stopped = program.here("resume", "r", "--steps", "4", "--accept", "reward", code=1)
     assert "preflight: constant: every one of" in stopped.stderr
-    done = program.run("resume", "r", "--steps", "4", "--accept", "reward", "--force", "--json")
+    done = program.here("resume", "r", "--steps", "4", "--accept", "reward", "--force", "--json")
     document = json.loads(done.stdout)
     assert document["status"] == "finished"
     assert [era["weights_step"] for era in document["eras"]] == [2]

@@ -196,7 +196,7 @@ def test_ctrl_c_while_a_run_waits_ends_it_cleanly_and_a_resume_goes_on(program: 
     output = "".join(lines)
     assert "interrupted; to continue: grpo resume cut" in output
     assert "Traceback" not in output
-    program.run("resume", "cut", "--steps", str(taken + 2))
+    program.here("resume", "cut", "--steps", str(taken + 2))
     review = program.review("cut")
     assert (review["status"], review["steps"], len(review["reward"]["by_step"])) == ("finished", taken + 2, taken + 2)
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pytest
+from unittest import mock
 
 from harness.cli.app import main
 from harness.core.paths import database_url
@@ -52,6 +52,25 @@ steps = 14
 """
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Give back the signal handlers and the loggers that a run takes for itself."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    loggers = [logging.getLogger(name) for name in ("grpo", "py.warnings", "trl")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for logger, (kept, level, propagate) in zip(loggers, before, strict=True):
+            for added in set(logger.handlers) - set(kept):
+                logger.removeHandler(added)
+                added.close()
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
 @dataclass
 class Program:
     """The ``grpo`` command in a folder of its own."""
@@ -78,19 +97,28 @@ class Program:
             assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def here(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """The same within this process, which has imported everything already: for commands that drive no run."""
+    def here(
+        self, *words: str, code: int | None = 0, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the same within this process, which has imported everything already, and leave it as it was.
+
+        For whatever is not about the process: a start of its own costs seconds of imports.
+        """
         out, err, ended = io.StringIO(), io.StringIO(), 0
-        with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.folder):
-            patch.setattr("sys.argv", ["grpo", *words])
-            for name, value in self._environment().items():
-                patch.setenv(name, value)
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                try:
-                    main()
-                except SystemExit as end:
-                    ended = end.code if isinstance(end.code, int) else int(end.code is not None)
-        assert ended == code, f"exit {ended}\n{out.getvalue()}\n{err.getvalue()}"
+        with (
+            mock.patch.object(sys, "argv", ["grpo", *words]),
+            mock.patch.dict(os.environ, self._environment() | dict(environment or {})),
+            contextlib.chdir(self.folder),
+            _undisturbed(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                main()
+            except SystemExit as end:
+                ended = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if code is not None:
+            assert ended == code, f"exit {ended}\n{out.getvalue()}\n{err.getvalue()}"
         return subprocess.CompletedProcess(words, ended, out.getvalue(), err.getvalue())
 
     def start(self, *words: str) -> subprocess.Popen[str]:
