@@ -10,4 +10,4 @@ class FixedPolicy:
     repeats = False
 
     def decide(self, snapshot: Snapshot) -> Decision:
-        return Decision(Action("continue"), "fixed", "fixed: no knob is ever changed")
+        return Decision(Action("continue"), "fixed", "fixed: no hyperparameter is ever changed")

@@ -83,7 +83,7 @@ class LlmPolicy:
         if not self._is_its_turn(snapshot, findings):
             return by_rules
         if self._is_spent(snapshot.asked.usd):
-            return _noted(by_rules, f"the llm is not asked any more: {snapshot.asked.usd:.4f} USD are spent")
+            return _noted(by_rules, f"LLM budget exhausted: {snapshot.asked.usd:.4f} USD")
         return self._ask(snapshot, findings, candidates, by_rules)
 
     def _is_its_turn(self, snapshot: Snapshot, findings: Sequence[Finding]) -> bool:
@@ -176,7 +176,7 @@ class LlmPolicy:
         except (InputError, Refused) as error:
             raise Unusable(str(error)) from None
         if kind == "set" and all(getattr(snapshot.knobs, knob) == value for knob, value in action.changes.items()):
-            raise Unusable("the knobs have these values already; choose another action or continue")
+            raise Unusable("the hyperparameters have these values already; choose another action or continue")
         if kind == "rollback":
             _check_rollback(action, snapshot)
         if kind == "branch" and int(str(action.argument).split()[0]) > MOST_BRANCH_STEPS:

@@ -70,7 +70,7 @@ def _propose(view: View, findings: Sequence[Finding]) -> tuple[Decision, ...]:
 
 def _go_on(view: View, findings: tuple[Finding, ...]) -> Decision:
     if not view.window:
-        return Decision(Action("continue"), "rules", "no step under the present knobs yet")
+        return Decision(Action("continue"), "rules", "no step under the present hyperparameters yet")
     evidence = view.evidence("reward/mean", "group/no_signal_rate", "completion/truncated_rate", "kl/mean")
     # What a clock says would differ in a run that is otherwise the same.
     seen = sorted(f.kind for f in findings if f.severity != "unknown" and f.kind != "slow_sampling")
@@ -193,7 +193,7 @@ def stop_for_a_person(case: Case) -> Decision | None:
         "pays_everyone": "the reward tells right from wrong no longer",
         "gamed": "the partial credit of the reward is being exploited",
     }
-    return _stop(tell(finding), f"{why[finding.kind]}; the reward needs a person")
+    return _stop(tell(finding), f"{why[finding.kind]}; reward needs review")
 
 
 def _stop(evidence: str, hypothesis: str, expected: str = "no update on rewards that mean nothing") -> Decision:
@@ -351,7 +351,7 @@ def leave_flat(case: Case) -> Decision | None:
     if case.view.next_step - case.view.changed_at.get("temperature", -COOL_DOWN) < COOL_DOWN:
         return None
     tried = "and temperature did not help: " if "temperature" in case.view.changed_at else ""
-    return _stop(f"the reward pays the format only {tried}({tell(finding)})", "the reward or the data needs a person")
+    return _stop(f"the reward pays the format only {tried}({tell(finding)})", "reward or data needs review")
 
 
 def finish_or_harder(case: Case) -> Decision | None:

@@ -75,7 +75,7 @@ def read_json(path: Path) -> Iterator[Row]:
             raise InputError(f"{where} is followed by {separator or 'the end of the file'!r} instead of , or ]")
         place = _skip_space(text, place + 1)
     if text[place:].strip():
-        raise InputError(f"pool.source: {path} goes on after the end of its list")
+        raise InputError(f"pool.source: {path} continues after the end of its list")
 
 
 def read_csv(path: Path) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""What this machine offers a run, and what to mend."""
+"""Check what this machine offers a run, and name fixes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MachineCheck:
 
 
 def examine(db: str | None, out: str) -> list[MachineCheck]:
-    """Every finding; a check never raises."""
+    """Run every check of this machine; none raises."""
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     python_ok = sys.version_info >= (3, 11)
@@ -75,7 +75,7 @@ def _llm_key() -> MachineCheck:
     try:
         found = "ANTHROPIC_API_KEY is set" if api_key() else "ANTHROPIC_API_KEY is not set: --policy llm needs it"
     except InputError as error:
-        return MachineCheck("LLM key", str(error), False, "set it anew")
+        return MachineCheck("LLM key", str(error), False, "set it again")
     return MachineCheck("LLM key", found)
 
 

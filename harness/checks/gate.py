@@ -1,4 +1,4 @@
-"""What a spec's reward must pass before a run: its sandbox, its reference answers, preflight. Nothing imports torch."""
+"""Check a spec's reward before a run: its sandbox, its reference answers, preflight. Nothing imports torch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def pass_preflight(inputs: Inputs, *, force: bool) -> Passage:
     sandbox = check_sandbox(inputs)
     report = preflight_inputs(inputs)
     if report.verdict == "fail" and not force:
-        raise RunFailed(f"preflight: {describe(report)}; mend the reward or the pool, or go on with --force")
+        raise RunFailed(f"preflight: {describe(report)}; fix the reward or the pool, or overrule it with --force")
     return Passage(report, sandbox, forced=report.verdict == "fail")
 
 

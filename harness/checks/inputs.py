@@ -1,5 +1,5 @@
-"""What a spec needs from outside, except the model: pool, reward, policy. Nothing here imports torch, so wrong input
-shows within a second.
+"""Prepare what a spec needs from outside, except the model: pool, reward, policy. Nothing here imports torch, so wrong
+input shows within a second.
 
     inputs = prepare_inputs(spec)            # reads the source and imports the reward, once
     passage = pass_preflight(inputs)         # harness/checks/gate.py
@@ -123,7 +123,7 @@ def time_limit(spec: RunSpec, reward: Reward) -> float:
 
 
 def hash_reward(spec: RunSpec) -> str:
-    """SHA-256 of the source behind the reward, or of its name where there is none."""
+    """Return the SHA-256 of the source behind the reward, or of its name where there is none."""
     digest = hashlib.sha256()
     for name in spec.reward.functions:
         for file, text in (sources_of(name) or {"": name}).items():
@@ -132,7 +132,7 @@ def hash_reward(spec: RunSpec) -> str:
 
 
 def build_splits(spec: RunSpec) -> Splits:
-    """The pool's splits, as they were cut when a run first used the source. Raises InputError."""
+    """Build the pool's splits, as they were cut when a run first used the source. Raises InputError."""
     pool = spec.pool
     prompts = load_prompts(
         pool.source,
@@ -145,7 +145,7 @@ def build_splits(spec: RunSpec) -> Splits:
 
 
 def keep_splits(spec: RunSpec, splits: Splits) -> None:
-    """Keep who belongs where for later runs on the same source, which may have grown by then."""
+    """Keep the split of every prompt for later runs on the same source, which may have grown by then."""
     source = identify_source(spec.pool.source, base=Path(spec.output.dir))
     record_assigned(_assigned_path(spec), source, splits, spec.pool.splits)
 
@@ -158,14 +158,14 @@ def _assigned_path(spec: RunSpec) -> Path:
 
 
 def choose_demonstrations(spec: RunSpec, train: PromptTable) -> list[Prompt]:
-    """The train prompts that the warm start shows. That there are so many was checked with the other inputs."""
+    """Choose the train prompts of the warm start. Their number was checked with the other inputs."""
     places = train.column("demonstration").is_valid().to_numpy().nonzero()[0]
     chosen = random.Random(derive_seed(spec.seed, "warmstart")).sample(range(len(places)), spec.warmstart.examples)
     return [train[int(places[i])] for i in chosen]
 
 
 def build_pool(spec: RunSpec, train: PromptTable) -> PromptPool:
-    """The train split to draw from. Raises InputError when a step would draw more than its share."""
+    """Build the train split to draw from. Raises InputError when a step would draw more than its share."""
     pool = PromptPool(train, draw_share=spec.pool.draw_share, sampler=spec.pool.sampler)
     pool.check_draw(spec.knobs.prompts_per_step)
     return pool

@@ -1,4 +1,4 @@
-"""What a reward must survive before a night is spent on it. Pure: it asks a Judge and looks at the answers.
+"""Try to fool and to break a reward before a run. Pure: it asks a Judge and checks the answers.
 
 Every check passes, warns or fails, with the offending row, text and reward. Where "nothing" is asked for, it is the
 lowest reward of the range (or 0 where penalties go below).
@@ -109,7 +109,7 @@ class RewardProbe:
     attempts: Callable[[], Sequence[str]] = list
 
     def share(self, score: Score) -> float:
-        """The reward as a share of the range; 0 where it is errored, which is a outcome of its own."""
+        """Return the reward as a share of the range, in [0, 1]; 0 where errored, which is an outcome of its own."""
         low, high = self.range
         return 0.0 if score.reward is None else (score.reward - low) / (high - low)
 
@@ -130,7 +130,7 @@ class Probe:
 
 
 def run_preflight(rows: Sequence[Prompt], reward: RewardProbe) -> Report:
-    """Every check, on ``rows`` in an order that has nothing to do with their kind. Takes seconds."""
+    """Run every check on ``rows``, in an order that has nothing to do with their kind. Takes seconds."""
     write = find_writer(rows, reward.judge, reward.write)
     references = list(judge_references(rows, reward.judge, write, seconds=GOLD_S))
     right = [reference for reference in references if reference.passed]
@@ -250,13 +250,13 @@ def _check_gold(references: Sequence[Reference], rows: int) -> Outcome:
         said = "no right answer is known in a form that the reward accepts: give rows a demonstration"
         return Outcome("gold", "warn", said)
     failed = [reference for reference in references if not reference.passed]
-    seen = f"{len(references):,} rows" + (f" of {rows:,} (grpo check looks at all)" if len(references) < rows else "")
+    seen = f"{len(references):,} rows" + (f" of {rows:,} (grpo check scores all)" if len(references) < rows else "")
     if failed:
         first = failed[0]
         why = first.score.error or first.score.reason or "wrong"
-        said = f"{len(failed):,} of {seen}: the reference answer has not full marks, the first: {why}"
+        said = f"{len(failed):,} of {seen}: the reference answer does not score 1.0, the first: {why}"
         return Outcome("gold", "fail", said, *_where(first))
-    return Outcome("gold", "pass", f"the reference answers of {seen} have full marks")
+    return Outcome("gold", "pass", f"the reference answers of {seen} score 1.0")
 
 
 def _check_errors(probes: Sequence[Probe], references: Sequence[Reference]) -> Outcome:
@@ -418,7 +418,7 @@ def _short(text: str) -> str:
 
 
 def describe(report: Report) -> str:
-    """What is wrong, in one line for an error message."""
+    """Describe the failed checks in one line."""
     failed = [outcome for outcome in report.outcomes if outcome.level == "fail"]
     more = [f"and {', '.join(f.check for f in failed[TOLD:])} (grpo preflight tells)"] if failed[TOLD:] else []
     return "; ".join([f"{f.check}: {f.said}{_place(f)}" for f in failed[:TOLD]] + more)
@@ -433,5 +433,5 @@ def _place(outcome: Outcome) -> str:
 
 
 def to_rows(report: Report) -> list[Mapping[str, str]]:
-    """Level, check and what is said of it, for a table."""
+    """Return level, check and message of each outcome, for a table."""
     return [{"level": f.level, "check": f.check, "said": f.said + _place(f)} for f in report.outcomes]

@@ -1,4 +1,4 @@
-"""What a model can do before it is trained: is there anything for GRPO to amplify, and at which group size.
+"""Measure a model before a run: can GRPO improve it, and at which group size.
 
 A group teaches when its rewards differ. From ``n`` completions of a prompt, of which ``c`` earned some reward, the
 chance that ``G`` of them all earn it is C(c, G) / C(n, G): the unbiased form of p^G (Chen et al. 2021,
@@ -46,7 +46,8 @@ class Probe:
 
 
 def compute_probe(groups: Sequence[Group], *, group_size: int) -> Probe:
-    """``groups`` hold the same number of completions each, at least the intended ``group_size``."""
+    """Compute pass rates and signal. ``groups`` hold the same number of completions each, at least the intended
+    ``group_size``."""
     completions = [c for group in groups for c in group.completions]
     rates = [fmean(c.score.correct for c in group.completions) for group in groups]
     n = len(groups[0].completions)
@@ -67,13 +68,14 @@ def compute_probe(groups: Sequence[Group], *, group_size: int) -> Probe:
 
 
 def compute_no_signal(group: Group, size: int) -> float:
-    """Chance that ``size`` of the group's completions have equal rewards. Errored ones count as one more reward."""
+    """Compute the chance that ``size`` of the group's completions have equal rewards. Errored ones count as one more
+    reward."""
     counts = Counter(completion.score.reward for completion in group.completions)
     return sum(comb(count, size) for count in counts.values()) / comb(len(group.completions), size)
 
 
 def compute_histogram(rates: Sequence[float]) -> tuple[int, ...]:
-    """Prompts by pass rate, ``BINS`` + 2 counts: 0, the parts between, 1."""
+    """Count prompts by pass rate, ``BINS`` + 2 counts: 0, the parts between, 1."""
     counts = [0] * (BINS + 2)
     for rate in rates:
         counts[0 if rate == 0 else BINS + 1 if rate == 1 else 1 + floor(rate * BINS)] += 1
@@ -81,12 +83,12 @@ def compute_histogram(rates: Sequence[float]) -> tuple[int, ...]:
 
 
 def judge(probe: Probe, knobs: Knobs) -> tuple[Suitability, str]:
-    """Whether a run from here is worth its rollouts, and what to change if not."""
+    """Judge whether a run is worth its rollouts, and what to change if not."""
     signal = 1 - probe.no_signal[knobs.group_size]
     formless = sum(probe.reasons.get(name, 0.0) for name in FORMLESS)
     if probe.errored > 0.1:
         return "not verifiable", (
-            f"the reward failed on {probe.errored:.0%} of the completions: mend it, or where nothing can be verified "
+            f"the reward failed on {probe.errored:.0%} of the completions: fix it, or where nothing can be verified "
             "take supervised or preference tuning instead of GRPO"
         )
     if signal >= ENOUGH_SIGNAL:

@@ -1,4 +1,4 @@
-"""Reference answers: completions that a reward must give full marks, made from what a pool says of each row.
+"""Make reference answers: completions that must score 1.0, from what a pool says of each row.
 
 A row passes with its ground truth, written in the form that the reward takes, or with its demonstration. The form is
 found by trying: the reward's own ``write_reference`` and the usual ones are put to the first rows.
@@ -49,7 +49,7 @@ class Reference:
 
 
 def find_writer(rows: Sequence[Prompt], judge: Judge, own: Writer | None) -> Writer | None:
-    """How this reward's right answers are written; None when the ground truth is right in no form."""
+    """Find how this reward's right answers are written; None when the ground truth is right in no form."""
     tried = rows[:TRIED]
     best, most = None, 0
     for write in [*([own] if own else []), *map(fill, FORMS)]:
@@ -72,7 +72,7 @@ def fill(form: str) -> Writer:
 def judge_references(
     rows: Sequence[Prompt], judge: Judge, write: Writer | None, *, seconds: float | None = None
 ) -> Iterator[Reference]:
-    """The reference of each row that has one, in order; no further ones once ``seconds`` are over."""
+    """Judge the reference of each row that has one, in order; no further ones once ``seconds`` are over."""
     started = time.monotonic()
     for start in range(0, len(rows), BATCH):
         if seconds is not None and start and time.monotonic() - started > seconds:

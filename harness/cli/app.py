@@ -1,6 +1,7 @@
 """The ``grpo`` command: its commands by name, and what becomes of errors.
 
-The commands are in ``cli_*.py``, by theme. What needs torch is imported where it is used, so help comes at once.
+The modules beside this one have the commands by theme: each parses, calls its function in harness.commands and prints
+the result. What needs torch is imported where it is used, so help comes at once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""``grpo branch``: from one checkpoint a few steps under each of several settings; the best on dev goes on."""
+"""``grpo branch``: from one checkpoint a few steps under each of several settings; the best on dev is kept."""
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 
 from harness.cli.drive import drive
-from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName
+from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, print_json
 from harness.commands import launch
 
 
@@ -25,9 +24,9 @@ def branch(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Compare settings: the same weights, seeds and prompts under the present knobs and under each SETTING.
+    """Compare settings: the same weights, seeds and prompts under the present hyperparameters and each SETTING.
 
-    What is best on dev, prompt by prompt, goes on. A live run does this at its next boundary, within its budget; a run
+    The best on dev, prompt by prompt, is kept. A live run does this at its next boundary, within its budget; a run
     that has ended is resumed for it and ends with what was kept.
 
     Examples:
@@ -50,7 +49,7 @@ def branch(
         out=out,
     )
     if as_json:
-        print(json.dumps(found.to_json()))
+        print_json(found)
     elif found.asked:
         print(f"asked of {found.run}, which compares {len(settings) + 1} settings in {steps} steps each; "
               f"grpo watch {found.run} shows it")  # fmt: skip

@@ -24,7 +24,7 @@ from harness.core.formatting import clean
 def check(
     spec: SpecName = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
 ) -> None:
-    """Whether the reference answer of every row has full marks under the spec's reward; exit code 1 otherwise.
+    """Check that the reference answer of every row scores 1.0 under the spec's reward; exit code 1 otherwise.
 
     The reference is the ground truth in the form that the reward takes, or else the row's demonstration.
 
@@ -51,9 +51,9 @@ def check(
 def preflight(
     spec: SpecName = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
 ) -> None:
-    """Whether a reward is worth a night: right answers paid, tricks and silence not, the same every time.
+    """Check a reward before a run: right answers paid, tricks and silence not, the same every time.
 
-    Runs before every run too, which a failed check stops (--force goes on). Exit code 1 when a check fails.
+    Runs before every run too, which a failed check stops (--force overrules it). Exit code 1 when a check fails.
 
     Examples:
 
@@ -61,19 +61,19 @@ def preflight(
 
       grpo preflight --set reward.function=my_reward.py:judge
     """
-    from harness.cli.tables import render_preflight
-
     report = commands.preflight(spec, overrides=set_ or ())
     if as_json:
         print_json(report)
     else:
+        from harness.cli.tables import render_preflight
+
         Console().print(render_preflight(report))
         print(f"preflight: {report.verdict}")
     raise typer.Exit(1 if report.verdict == "fail" else 0)
 
 
 def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
-    """What this machine offers: versions, cores, memory, GPU, disk, the database.
+    """Show what this machine offers: versions, cores, memory, GPU, disk, the database.
 
     Examples:
 
@@ -81,12 +81,12 @@ def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "run
 
       grpo doctor --json
     """
-    from harness.cli.tables import render_machine
-
     found = commands.doctor(db=db, out=out)
     if as_json:
         print_json(found)
     else:
+        from harness.cli.tables import render_machine
+
         Console().print(render_machine(found))
     raise typer.Exit(0 if all(check.ok for check in found) else 1)
 

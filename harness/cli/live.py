@@ -28,7 +28,9 @@ def act(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Act on a running run; it applies the action before its next step. A knob set by hand stays yours until released.
+    """Act on a running run; it applies the action before its next step. A hyperparameter you set stays pinned.
+
+    A decision policy changes it again only after release.
 
     Actions apply in the order asked, whoever asked. Those that still wait when a run ends expire. With --no-wait a run
     that nothing drives takes actions too: they apply when it is resumed; pause, resume, step and stop never do.
@@ -84,4 +86,4 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
         else:
             Dashboard(store, record.id, console).run()
     if record.status in ("running", "paused") and is_alive_run(record):
-        print(f"left {record.name}; it goes on", file=sys.stderr)
+        print(f"left {record.name}; it continues", file=sys.stderr)

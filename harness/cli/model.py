@@ -43,7 +43,7 @@ def evaluate(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Accuracy of a run's checkpoint or of any model, with the spec's fixed generation settings.
+    """Evaluate a run's checkpoint or any model, with the spec's fixed generation settings.
 
     Thinking (answer) proportion is the share of completions with a thinking (answer) section.
 
@@ -90,7 +90,7 @@ def sample(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Completions to read.
+    """Sample completions to read.
 
     Examples:
 
@@ -126,7 +126,7 @@ def probe(
     set_: SetOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Before a run: can the model do some of the pool, so that GRPO has something to amplify, and at which group size?
+    """Probe before a run: can the model solve some of the pool, so that GRPO can improve it, and at which group size?
 
     Samples as the first step would, after the warm start if the spec has one.
 
@@ -157,7 +157,7 @@ def export(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """A run's model as one folder that transformers loads, with a model card written from the run's record.
+    """Export a run's model as one folder that transformers loads, with a model card from the run's record.
 
     Examples:
 

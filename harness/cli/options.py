@@ -14,7 +14,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from harness.cli.completion import complete_model, complete_run, complete_spec
-from harness.commands.lookup import open_store_of as open_store_of  # noqa: PLC0414  for run, replay and branch
 from harness.core.formatting import clean_lines
 from harness.types import Progress
 
@@ -62,7 +61,7 @@ UnsafeFlag = Annotated[
         help="Run programs although this machine cannot confine them (no Landlock); recorded.",
     ),
 ]
-ForceFlag = Annotated[bool, typer.Option("--force", help="Go on though preflight fails; recorded.")]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Run although preflight fails; recorded.")]
 
 LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
 """What was given is in the message: of something endless its beginning and its end tell which it was."""

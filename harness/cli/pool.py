@@ -17,7 +17,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.callback(invoke_without_command=True)
 def _options(context: typer.Context) -> None:
-    """Prompts: make a pool, see how a run went through it, take out what still fails.
+    """Make a pool of prompts, see how a run went through it, take out what still fails.
 
     Examples:
 
@@ -44,7 +44,7 @@ def convert(
     chat: Annotated[bool, typer.Option("--chat", help="Give TRL-style rewards messages, as for a chat model.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Keep the rows of a source whose reference solution gets full marks under the spec's own reward.
+    """Keep the rows of a source whose reference solution scores 1.0 under the spec's own reward.
 
     Examples:
 
@@ -68,7 +68,10 @@ def convert(
 def build(
     out_file: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="A new file for the prompts that are kept.")],
     spec: Annotated[
-        str, typer.Option(help="Recipe or file that gives the source, reward and knobs.", autocompletion=complete_spec)
+        str,
+        typer.Option(
+            help="Recipe or file that gives the source, reward and hyperparameters.", autocompletion=complete_spec
+        ),
     ],
     model: Annotated[
         str | None,
@@ -86,9 +89,9 @@ def build(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Of a larger source, keep the train prompts that the present model gets sometimes right and sometimes wrong.
+    """Keep the train prompts of a larger source that the present model gets sometimes right and sometimes wrong.
 
-    What is stopped (Ctrl-C) goes on with the same command.
+    After Ctrl-C the same command continues.
 
     Examples:
 
@@ -113,7 +116,7 @@ def build(
             )
     except KeyboardInterrupt:
         if part.exists():
-            print(f"grpo: stopped; the same command goes on from {part}", file=sys.stderr)
+            print(f"grpo: stopped; the same command continues from {part}", file=sys.stderr)
         raise
     if as_json:
         print_json(found)
@@ -132,7 +135,7 @@ def show(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """How a run goes through its prompts: unseen, frontier, solved, hopeless, pass rates over time, extremes.
+    """Show how a run goes through its prompts: unseen, frontier, solved, never solved, pass rates over time, extremes.
 
     Examples:
 
@@ -161,7 +164,7 @@ def export(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """The prompts that a run has seen, as a new source, each with its pass_rate.
+    """Export the prompts that a run has seen as a new source, each with its pass_rate.
 
     Examples:
 

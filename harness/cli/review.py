@@ -44,7 +44,7 @@ def review(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """What a run did and why: scores, signal, every decision with its evidence, samples before and after.
+    """Review what a run did and why: scores, signal, every decision with its evidence, samples before and after.
 
     A run writes the page itself when it ends: report.html in its folder.
 
@@ -77,7 +77,7 @@ def compare(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """What differs between runs: scores with intervals, spec, knobs and decisions. The first is the reference.
+    """Compare runs: scores with intervals, spec, hyperparameters and decisions. The first is the reference.
 
     Where the test prompts are the same, scores are compared prompt by prompt.
 

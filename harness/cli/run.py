@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from harness.cli.completion import complete_policy
-from harness.cli.drive import INTERRUPTED, database_flag, drive
+from harness.cli.drive import INTERRUPTED, drive
 from harness.cli.options import (
     DbOption,
     DetachFlag,
@@ -29,6 +29,7 @@ from harness.cli.options import (
     say,
 )
 from harness.commands import launch
+from harness.core.paths import database_flag
 from harness.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def resume(
     hours: Annotated[float | None, typer.Option(help="New budget of hours, in all.")] = None,
     set_: SetOption = None,
     accept: Annotated[
-        list[str] | None, typer.Option(metavar="WHAT", help="Go on though it has changed: reward or data; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="WHAT", help="Continue although it has changed: reward or data; repeatable."),
     ] = None,
     force: ForceFlag = False,
     unsafe_code: UnsafeFlag = False,
@@ -110,11 +112,11 @@ def resume(
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Go on with a stopped or killed run from its newest checkpoint, bit for bit.
+    """Continue a stopped or killed run from its newest checkpoint, bit for bit.
 
-    A change of what is measured or learned from (reward, pool, trainer, evaluate) must be said, and begins a new era:
-    nothing before it is compared any more. Name, seed, model, lora, warmstart and output stay; knobs and policy are
-    changed by grpo act RUN ... --no-wait.
+    A change of what is measured or learned from (reward, pool, trainer, evaluate) must be given, and begins a new era:
+    nothing before it is compared any more. Name, seed, model, lora, warmstart and output stay; hyperparameters and
+    policy are changed by grpo act RUN ... --no-wait.
 
     Examples:
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.console import Group as Rows
 from rich.table import Table
 from rich.text import Text
 
-from harness.checks.doctor import MachineCheck
-from harness.checks.preflight import Report, to_rows
 from harness.checks.probe import BINS
-from harness.commands.model import Probed
-from harness.commands.pool_report import CLASSES, PoolView, Shown
-from harness.commands.report import RunSummary
-from harness.core.formatting import clean, format_ago, format_changes, format_duration
+from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind
 from harness.core.paths import best_link
 from harness.core.statistics import describe_interval
 from harness.types import DecisionRecord
@@ -24,7 +19,14 @@ from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
 from harness.views.summary import format_decision
 from harness.views.terminal.drawing import compute_sparkline
-from pools.view import RATE_BINS, Window
+
+if TYPE_CHECKING:
+    from harness.checks.doctor import MachineCheck
+    from harness.checks.preflight import Report
+    from harness.commands.model import Probed
+    from harness.commands.pool_report import PoolView, Shown
+    from harness.commands.report import RunSummary
+    from pools.view import Window
 
 
 def render_review(review: Mapping[str, Any]) -> RenderableType:
@@ -81,9 +83,9 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
         table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
     kl = review["kl"]
     if kl["last"] is not None:
-        table.add_row("KL to the start", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
+        table.add_row("KL to the initial model", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
     signal = review["signal"]
-    shares = ", ".join(f"{part.replace('_', '-')} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
+    shares = ", ".join(f"{format_kind(part)} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
     table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
     if review["reasons"]:
         ranked = sorted(review["reasons"].items(), key=lambda item: -item[1])
@@ -115,7 +117,7 @@ def _before_and_after(review: Mapping[str, Any]) -> RenderableType:
     after = {s["prompt"]: s for s in samples if s["step"] == last}
     table = Table(title="samples before and after", title_justify="left")
     shown = (first, last) if last != first else (first,)
-    for name in ("prompt", "wanted", *(f"step {step}" for step in shown)):
+    for name in ("prompt", "expected", *(f"step {step}" for step in shown)):
         table.add_column(name, overflow="fold")
     for before in (s for s in samples if s["step"] == first):
         cells = [Text(clean(before["prompt"])), Text(clean(before["ground_truth"]))]
@@ -136,7 +138,7 @@ def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
                 parts.append(Text(line).append(describe_interval(found), style="bold"))
     parts.append(Text(""))
     names = [run["run"] for run in comparison["runs"]]
-    for title, rows in (("spec", comparison["spec"]), ("knobs at the end", comparison["knobs"])):
+    for title, rows in (("spec", comparison["spec"]), ("final hyperparameters", comparison["knobs"])):
         if rows:
             parts += [_table(title, names, [(row["field"], row["values"]) for row in rows]), Text("")]
         else:
@@ -182,8 +184,6 @@ def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Mapping[s
 
 
 SHADES = " ░▒▓█"
-
-
 STYLES = {"unseen": "dim", "frontier": "green", "solved": "cyan", "hopeless": "red"}
 
 
@@ -192,9 +192,9 @@ def render_pool(view: PoolView) -> RenderableType:
         return Text(f"{view.run}: {view.prompts:,} train prompts, none seen yet")
     last = view.windows[-1]
     head = Text(f"{view.run}: {view.prompts:,} train prompts after step {last.last}   ")
-    for name in CLASSES:
+    for name, style in STYLES.items():
         count = getattr(last, name)
-        head.append(f"{name} {count:,} ({count / view.prompts:.0%})   ", style=STYLES[name])
+        head.append(f"{format_kind(name)} {count:,} ({count / view.prompts:.0%})   ", style=style)
     parts: list[RenderableType] = [head, Text("\nshare of the groups by pass rate, over time", style="bold")]
     parts.append(_render_heat_map(view.windows))
     for title, shown in (("hardest", view.hardest), ("easiest", view.easiest)):
@@ -204,6 +204,8 @@ def render_pool(view: PoolView) -> RenderableType:
 
 
 def _render_heat_map(windows: Sequence[Window]) -> RenderableType:
+    from pools.view import RATE_BINS
+
     table = Table.grid(padding=(0, 0))
     table.add_column(justify="right", style="dim")
     for i in reversed(range(len(RATE_BINS))):
@@ -265,6 +267,8 @@ def render_probe(found: Probed) -> RenderableType:
 
 
 def render_preflight(report: Report) -> RenderableType:
+    from harness.checks.preflight import to_rows
+
     table = Table(box=None, show_header=False)
     styles = {"pass": "green", "warn": "yellow", "fail": "red"}
     for row in to_rows(report):
@@ -275,7 +279,7 @@ def render_preflight(report: Report) -> RenderableType:
 def render_machine(found: Sequence[MachineCheck]) -> RenderableType:
     table = Table(box=None, show_header=False)
     for check in found:
-        mark = Text("ok", style="green") if check.ok else Text("mend", style="red")
+        mark = Text("ok", style="green") if check.ok else Text("fix", style="red")
         table.add_row(mark, check.what, Text(check.found), Text(check.mend, style="yellow"))
     return table
 
@@ -290,6 +294,6 @@ def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
         status = f"{run.status}: {clean(run.stop_reason)}" if run.stop_reason else run.status
         best = "-" if run.best_step is None else run.best_step
         cells = (run.run, run.policy, run.seed, run.steps, best, format_duration(run.wall_s),
-                 format_ago(now - run.created), "process gone: grpo resume" if gone else status)  # fmt: skip
+                 format_ago(now - run.created), "process died: grpo resume" if gone else status)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
     return table

@@ -126,11 +126,11 @@ class Journal:
             for batch in batches:
                 self.correct |= batch
         except (ValueError, TypeError, AttributeError):
-            raise InputError(f"OUT: {path} is damaged; delete it to begin anew") from None
+            raise InputError(f"OUT: {path} is damaged; delete it to start again") from None
         if name is not None:
             raise InputError(
                 f"OUT: {path} is a build with another {name} ({begun.get(name)!r}); give the same again, or delete the "
-                "file to begin anew"
+                "file to start again"
             )
 
     def add(self, batch: Mapping[str, int]) -> None:

@@ -52,7 +52,7 @@ class Section(BaseModel):
 
 class ModelSpec(Section):
     """``name``: ``tiny`` (embedded), ``smollm2-135m`` (fetched once), a folder, a .gguf file or a hub id; folder or id
-    may hold a PEFT adapter, which is trained on. ``base``: the model an adapter goes on, unset the one it names.
+    may hold a PEFT adapter, which is trained on. ``base``: the model under an adapter, unset the one it names.
 
     ``chat`` sends prompts through the chat template, unset for every model but ``tiny``. ``max_length`` unset is the
     model's own context. ``quantization`` keeps the base of an adapter in 4 bits (needs bitsandbytes). ``threads`` of
@@ -100,7 +100,7 @@ class PoolSpec(Section):
     ``columns`` says which column holds prompt, ground_truth, label or demonstration, where its name is another.
     ``splits`` gives a size (300) or a fraction (0.1) for test, dev, probe and any others; train is the rest, unless
     it has a share too. A step draws at most ``draw_share`` of the train split, chosen by ``sampler``
-    (pools/sampler.py); knob ``focus`` shifts what it aims at.
+    (pools/sampler.py); the target pass rate (``focus``) shifts what it aims at.
     """
 
     source: Given = "arithmetic"
@@ -213,9 +213,9 @@ class TrainerSpec(Section):
 
 class KnobsSpec(Section):
     """The first values of what may change between steps, within [bounds]. A step rolls out ``prompts_per_step`` groups
-    of ``group_size`` completions of at most ``max_tokens``; ``beta`` weighs the KL to the start; ``focus`` is the pass
-    rate that a draw aims at. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset leaves the
-    draw to pool.sampler."""
+    of ``group_size`` completions of at most ``max_tokens``; ``beta`` weighs the KL to the initial model; ``focus`` is
+    the target pass rate of a draw. ``group_size`` unset is the model's recommendation, else 8; ``focus`` unset leaves
+    the draw to pool.sampler."""
 
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 64
@@ -263,7 +263,7 @@ class LlmSpec(Section):
 
 
 class EvaluateSpec(Section):
-    """How accuracy is measured, whatever the knobs are. ``temperature`` 0 is greedy; dev every ``every`` steps."""
+    """Settings of evaluations, which no decision changes. ``temperature`` 0 is greedy; dev every ``every`` steps."""
 
     every: PositiveInt = 10
     max_tokens: PositiveInt = 64
@@ -363,7 +363,7 @@ class RunSpec(Section):
     def _bounds_are_of_knobs(cls, bounds: Any) -> Any:
         for name in bounds if isinstance(bounds, dict) else ():
             if name not in KNOB_NAMES:
-                raise ValueError(f"no knob named {name}{_nearest(name, KNOB_NAMES)}")
+                raise ValueError(f"no hyperparameter named {name}{_nearest(name, KNOB_NAMES)}")
         return bounds
 
     @field_validator("bounds")
@@ -380,7 +380,7 @@ class RunSpec(Section):
             low, high = self.all_bounds[name]
             if value is not None and not low <= value <= high:
                 raise ValueError(
-                    f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: mend it or [bounds]"
+                    f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: change it or [bounds]"
                 )
         return self
 
@@ -409,7 +409,7 @@ class RunSpec(Section):
 
 
 def check_policy_kind(kind: str) -> None:
-    """Raises ValueError for a decision policy that there is not; harness.checks.inputs says whether it can be asked here."""
+    """Raise ValueError for an unknown decision policy; harness.checks.inputs says whether it can be asked here."""
     if kind not in POLICY_KINDS and not kind.startswith(REPLAY):
         raise ValueError(f"no decision policy named {kind}{_nearest(kind, (*POLICY_KINDS, f'{REPLAY}RUN'))}")
     if kind == REPLAY:

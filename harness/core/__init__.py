@@ -1,1 +1,1 @@
-"""Pure functions: knobs, actions, branches, step metrics, statistics, formatting, paths, liveness, seeds."""
+"""Pure functions: hyperparameters, actions, branches, step metrics, statistics, formatting, paths, liveness, seeds."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from harness.core.formatting import format_knob
 from harness.core.knobs import apply_action, parse_assignments
-from harness.core.statistics import compute_paired
+from harness.core.statistics import compute_paired, count_changes
 from harness.errors import Refused
 from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs, KnobValue, Verdict
 
 AS_IT_IS = "as it is"
+EFFECTS: Mapping[str, EffectVerdict] = {"better": "helped", "worse": "hurt", "unclear": "unclear"}
 LONGEST = 1000
 MOST_ARMS = 8
 
@@ -41,7 +42,7 @@ class Branch:
 
     @classmethod
     def load(cls, saved: Mapping[str, Any] | None) -> Branch | None:
-        """From what ``asdict`` gave, through JSON."""
+        """Load from what ``asdict`` gave, through JSON."""
         return cls(**{**saved, "arms": tuple(saved["arms"]), "ends": tuple(saved["ends"])}) if saved else None
 
     @property
@@ -50,24 +51,25 @@ class Branch:
 
     @property
     def last(self) -> int:
-        """The step the last arm ends with, if none is lost."""
+        """Return the step that the last arm ends with, if none is lost."""
         return self.began + self.length * len(self.arms)
 
     def is_over(self, last_step: int) -> bool:
-        """Whether the present arm has had its steps, or can have no more."""
+        """Tell whether the present arm has had its steps, or can have no more."""
         return self.lost or last_step - self.arm_began >= self.length
 
     def finish(self, weights_step: int, last_step: int) -> Branch:
-        """With the present arm at its end, and at the beginning of the next one."""
+        """Return the branch with the present arm ended, at the beginning of the next one."""
         end = None if self.lost else weights_step
         return replace(self, ends=(*self.ends, end), arm_began=last_step, lost=False)
 
     def counts_as(self, step: int) -> int:
-        """The step of the first arm that ``step`` of the present one is compared with: its seeds, its prompts."""
+        """Return the step of the first arm whose seeds and prompts ``step`` of the present arm has."""
         return self.began + step - self.arm_began
 
     def draws_alike(self) -> bool:
-        """Whether the present arm takes the prompts of the first one: all do but those that are about the choice."""
+        """Tell whether the present arm takes the prompts of the first: all do, unless the setting changes the
+        choice."""
         return self.arm > 0 and not self.arms[self.arm].keys() & {"focus", "prompts_per_step"}
 
     def target(self, action: Action) -> tuple[int, int]:
@@ -90,7 +92,7 @@ class Branch:
         return _describe(self.arms[arm])
 
     def targets(self) -> set[int]:
-        """Steps whose checkpoints will be gone back to."""
+        """Return the steps to whose checkpoints the branch will go back."""
         return {self.start, *(end for end in self.ends if end is not None)}
 
 
@@ -102,8 +104,8 @@ def _describe(changes: Mapping[str, KnobValue]) -> str:
 
 
 def parse_branch(text: str) -> tuple[int, tuple[dict[str, KnobValue], ...]]:
-    """``6 learning_rate=5e-5,beta=0.1 temperature=0.9``: the steps of an arm, and the settings beside the present one.
-    Raises Refused."""
+    """Parse ``6 learning_rate=5e-5,beta=0.1 temperature=0.9``: the steps of an arm, and the settings beside the present
+    one. Raises Refused."""
     steps, *settings = text.split()
     if not steps.isdecimal() or not 1 <= int(steps) <= LONGEST:
         raise Refused(f"branch takes the steps of an arm first, 1 to {LONGEST}, not {steps!r:.40}")
@@ -119,7 +121,7 @@ def parse_branch(text: str) -> tuple[int, tuple[dict[str, KnobValue], ...]]:
 def check_branch(
     action: Action, knobs: Knobs, bounds: Mapping[str, tuple[float, float]], pins: Collection[str], *, steps_left: int
 ) -> None:
-    """Raises Refused: out of bounds, pinned, twice the same setting, or more steps than the budget has."""
+    """Raise Refused for a setting out of bounds, pinned or given twice, and for more steps than the budget has."""
     length, others = parse_branch(str(action.argument))
     settings = [knobs, *(apply_action(knobs, Action("set", arm), bounds, pins)[0] for arm in others)]
     if any(setting in settings[:i] for i, setting in enumerate(settings)):
@@ -130,7 +132,7 @@ def check_branch(
 
 
 def open_branch(action: Action, *, start: int, last_step: int, knobs: Knobs) -> Branch:
-    """Of an action that ``check_branch`` let pass."""
+    """Open a branch from an action that ``check_branch`` let pass."""
     length, others = parse_branch(str(action.argument))
     return Branch(start, last_step, length, asdict(knobs), ({}, *others), (), last_step)
 
@@ -204,14 +206,12 @@ def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdic
         return "helped", accuracy
     if first is other:
         return "unclear", accuracy
-    both = first.keys() & other.keys()
-    if not both:  # nothing could be judged
+    gained, lost, n = count_changes(first, other)
+    if not n:  # nothing could be judged
         return "unclear", accuracy
-    gained, lost = (sum(sign * (other[key] - first[key]) > 0 for key in both) for sign in (1, -1))
-    found = compute_paired(gained, lost, len(both))
-    low, high = found.ci95
-    verdict: EffectVerdict = "helped" if low > 0 else "hurt" if high < 0 else "unclear"
-    return verdict, f"{accuracy}, {found.value:+.3f} [{low:+.3f}, {high:+.3f}], {gained} gained and {lost} lost"
+    found = compute_paired(gained, lost, n)
+    interval = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    return EFFECTS[found.verdict], f"{accuracy}, {interval}, {gained} gained and {lost} lost"
 
 
 def _accuracy(answers: Answers) -> float:

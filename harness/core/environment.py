@@ -1,4 +1,4 @@
-"""What a run depended on besides its spec: versions, machine, code. Bit-equality holds where these agree."""
+"""Describe what a run depended on besides its spec: versions, machine, code. Bit-equality holds where these agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ PACKAGES = ("grpo-harness", "torch", "trl", "transformers", "peft", "datasets", 
 
 
 def collect_manifest(threads: int) -> dict[str, Any]:
-    """Plain JSON. ``git_commit`` is the harness's own, None outside a checkout."""
+    """Collect versions, machine and code as plain JSON. ``git_commit`` is the harness's own, None outside a
+    checkout."""
     return {
         "versions": {name: installed_version(name) for name in PACKAGES},
         "python": platform.python_version(),
@@ -32,7 +33,7 @@ def collect_manifest(threads: int) -> dict[str, Any]:
 
 
 def default_threads() -> int:
-    """OMP_NUM_THREADS where it is set, else every core this process may use."""
+    """Return OMP_NUM_THREADS where it is set, else the number of cores this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return int(wanted) if wanted.isdecimal() and int(wanted) else len(os.sched_getaffinity(0))
 
@@ -45,7 +46,7 @@ def installed_version(package: str) -> str | None:
 
 
 def gpu_name() -> str | None:
-    """The first GPU that torch can use."""
+    """Name the first GPU that torch can use."""
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None

@@ -1,4 +1,4 @@
-"""How values, and texts that a model wrote, are shown to people."""
+"""Show values, and texts that a model wrote, to people."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ from typing import Any
 
 from harness.types import KnobValue
 
+SHOWN = {"flat": "zero-variance", "hopeless": "never solved"}
+"""Kinds of groups and prompts whose name in records is not the one that people read."""
+
+
+def format_kind(kind: str) -> str:
+    """Name a kind of groups or prompts as people read it: ``all_zero`` as ``all-zero``."""
+    return SHOWN.get(kind, kind.replace("_", "-"))
+
 
 def clean(text: str) -> str:
-    """A model's text on one line, without control characters that a terminal would obey."""
+    """Put a model's text on one line, without control characters that a terminal would obey."""
     return "".join(c if c.isprintable() else ("⏎" if c == "\n" else "�") for c in text)
 
 
 def clean_lines(text: str, limit: int | None = None) -> str:
-    """The same where lines may stay lines, as on a page; at most ``limit`` characters, then how many more there are."""
+    """Clean a text whose lines may stay lines, as on a page; at most ``limit`` characters, then how many more there
+    are."""
     shown = text if limit is None else text[:limit]
     lines = "\n".join(clean(line) for line in shown.expandtabs(4).split("\n"))
     return lines if len(shown) == len(text) else f"{lines}\n… {len(text) - len(shown):,} more characters"
 
 
 def format_duration(seconds: float) -> str:
-    """``90`` as ``1 min 30 s``."""
+    """Format seconds: ``90`` as ``1 min 30 s``."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -31,8 +40,8 @@ def format_duration(seconds: float) -> str:
 
 
 def format_ago(seconds: float) -> str:
-    """``3 min ago``, ``5 h ago``, ``2 days ago``: the largest unit that fits, rounded down. After a clock was set back
-    it is ``just now``."""
+    """Format an age in seconds: ``3 min ago``, ``5 h ago``, ``2 days ago``, the largest unit that fits, rounded down.
+    After a clock was set back it is ``just now``."""
     for unit, length in (("day", 86_400), ("h", 3600), ("min", 60)):
         count = int(seconds // length)
         if count >= 1:
@@ -41,15 +50,15 @@ def format_ago(seconds: float) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """``538 MiB`` or ``2.1 GiB``."""
+    """Format bytes: ``538 MiB`` or ``2.1 GiB``."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.0f} MiB"
 
 
 def format_knob(value: KnobValue) -> str:
-    """``0.7``; an unset focus leaves the draw to the sampler."""
+    """Format a hyperparameter: ``0.7``, or ``unset`` for a target pass rate left to the sampler."""
     return "unset" if value is None else f"{value:g}"
 
 
 def format_changes(changes: Mapping[str, Mapping[str, Any]]) -> str:
-    """``pool.source a.jsonl -> b.jsonl, seed 0 -> 3``."""
+    """Format changes of a spec: ``pool.source a.jsonl -> b.jsonl, seed 0 -> 3``."""
     return ", ".join(f"{name} {change['from']} -> {change['to']}" for name, change in changes.items())

@@ -1,4 +1,4 @@
-"""The knobs: their bounds, what a person may pin, and what an action does to them."""
+"""Check hyperparameters against their bounds and pins, and apply actions to them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ FOCUS_START = 0.5
 
 
 def check_value(name: str, value: KnobValue, bounds: Mapping[str, tuple[float, float]]) -> KnobValue:
-    """The value as the knob stores it. Raises Refused, naming the knob and what is allowed."""
+    """Return the value as the knob stores it. Raises Refused, naming the knob and the allowed values."""
     if name not in KNOB_NAMES:
         near = difflib.get_close_matches(name, KNOB_NAMES, 1)
         raise Refused(
-            f"no knob named {name}" + (f", did you mean {near[0]}?" if near else f": {', '.join(KNOB_NAMES)}")
+            f"no hyperparameter named {name}" + (f", did you mean {near[0]}?" if near else f": {', '.join(KNOB_NAMES)}")
         )
     if value is None:
         if name != "focus":
@@ -55,7 +55,7 @@ def check_value(name: str, value: KnobValue, bounds: Mapping[str, tuple[float, f
 
 
 def compute_focus(word: str, focus: float | None, bounds: Mapping[str, tuple[float, float]]) -> float | None:
-    """``easier``, ``harder``, ``unset`` or a number as the next focus (a target pass rate)."""
+    """Compute the next target pass rate from ``easier``, ``harder``, ``unset`` or a number. Raises Refused."""
     if word == "unset":
         return None
     if word in ("easier", "harder"):
@@ -72,7 +72,7 @@ def compute_focus(word: str, focus: float | None, bounds: Mapping[str, tuple[flo
 def apply_changes(
     knobs: Knobs, changes: Mapping[str, KnobValue], bounds: Mapping[str, tuple[float, float]]
 ) -> tuple[Knobs, dict[str, dict[str, KnobValue]]]:
-    """New knobs and ``{knob: {"from": old, "to": new}}``. All changes apply or none does."""
+    """Return new knobs and ``{knob: {"from": old, "to": new}}``. All changes apply or none; raises Refused."""
     checked = {name: check_value(name, value, bounds) for name, value in changes.items()}
     before = asdict(knobs)
     after = replace(knobs, **checked)  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ def apply_changes(
 def apply_action(
     knobs: Knobs, action: Action, bounds: Mapping[str, tuple[float, float]], pinned: Collection[str]
 ) -> tuple[Knobs, dict[str, dict[str, KnobValue]]]:
-    """What ``set`` or ``focus`` does to the knobs, as apply_changes. Raises Refused, for a knob in ``pinned`` too."""
+    """Apply ``set`` or ``focus`` to the knobs, as apply_changes. Raises Refused, also for a knob in ``pinned``."""
     wanted = dict(action.changes)
     if action.kind == "focus" and not wanted:
         wanted["focus"] = compute_focus(str(action.argument), knobs.focus, bounds)
@@ -93,7 +93,7 @@ def apply_action(
 
 
 def parse_assignments(words: list[str]) -> dict[str, KnobValue]:
-    """``["temperature=0.9"]`` as changes. Raises Refused for what is no ``knob=number``."""
+    """Parse ``["temperature=0.9"]`` as changes. Raises Refused for a word that is not ``knob=number``."""
     changes: dict[str, KnobValue] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -117,7 +117,7 @@ def _finite(text: str) -> float:
 
 
 def describe(action: Action) -> str:
-    """An action in a few words, for people."""
+    """Describe an action in a few words, for people."""
     changes = " ".join(f"{name}={format_knob(value)}" for name, value in action.changes.items())
     if action.kind == "set" or (action.kind == "focus" and changes):
         return changes

@@ -1,4 +1,4 @@
-"""Whether the process of a run lives, and when it was last heard."""
+"""Tell whether the process of a run lives, and how old its last update is."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ RESTARTED = "GRPO_RESTARTED"
 
 
 def was_restarted() -> bool:
-    """Whether this process takes the place of one that died, so that no person resumed the run."""
+    """Tell whether the supervisor started this process in place of one that died."""
     return bool(os.environ.get(RESTARTED))
 
 
 def is_alive_run(run: RunRecord) -> bool:
-    """Whether the process that drives it, or drove it last, lives."""
+    """Tell whether the process that drives the run, or drove it last, lives."""
     return is_alive(run.pid, run.host, run.process, run.heartbeat)
 
 
 def is_alive(pid: int, host: str, process: str, heartbeat: float) -> bool:
-    """Whether a process lives, ``heartbeat`` in epoch seconds. On another machine (or in a container that is gone) it
-    counts as alive until it has been silent for SILENT_S."""
+    """Tell whether a process lives, ``heartbeat`` in epoch seconds. On another machine (or in a container that is gone)
+    it counts as alive until it has been silent for SILENT_S."""
     if host != socket.gethostname():
         return time.time() - heartbeat < SILENT_S
     if process:
@@ -50,17 +50,18 @@ def is_alive(pid: int, host: str, process: str, heartbeat: float) -> bool:
 
 
 def refuse_running(name: str, status: Status, pid: int, host: str, process: str, heartbeat: float) -> None:
-    """Raises InputError when a process that lives drives the run."""
+    """Raise InputError when a live process drives the run."""
     if status in ("running", "paused") and is_alive(pid, host, process, heartbeat):
         where, until = "", ""
         if host != socket.gethostname():
             where = f" on {host}"
-            until = f"; it counts as gone when nothing was heard of it for {SILENT_S / 60:.0f} min"
+            until = f"; it counts as dead when its last update is {SILENT_S / 60:.0f} min old"
         raise InputError(f"{name} is still running (process {pid}{where}); grpo watch {name} shows it{until}")
 
 
 def identify(pid: int) -> str:
-    """``boot:start``, which no other process of this machine ever has; empty for a dead one or without /proc."""
+    """Identify a process as ``boot:start``, which no other on this machine ever has; empty when dead or without
+    /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -80,12 +81,13 @@ def boot_id() -> str:
 
 
 def boot_clock() -> float:
-    """Seconds on a clock that nobody sets and that all processes of one boot share; the epoch where there is none."""
+    """Return seconds on a clock that nobody sets and all processes of one boot share; epoch seconds without one."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.time() if clock is None else time.clock_gettime(clock)
 
 
 def age_of(run: RunRecord) -> float:
-    """Seconds since its heartbeat. Between machines and boots only the wall clock compares, which may have jumped."""
+    """Return the seconds since the last update. Between machines and boots only the wall clock compares, which may have
+    jumped."""
     same_boot = run.process != "" and run.process.startswith(f"{boot_id()}:")
     return max(0.0, boot_clock() - run.heartbeat_boot if same_boot else time.time() - run.heartbeat)

@@ -10,7 +10,7 @@ PREFIX = "sqlite:///"
 
 
 def database_url(folder: str, url: str | None) -> str:
-    """``url`` (a SQLite URL or a path) if given, else harness.db in ``folder``. Raises InputError."""
+    """Return ``url`` (a SQLite URL or a path) if given, else harness.db in ``folder``. Raises InputError."""
     place = url or str(Path(folder) / "harness.db")
     if "://" not in place:
         return PREFIX + place
@@ -19,7 +19,7 @@ def database_url(folder: str, url: str | None) -> str:
 
 
 def check_url(url: str) -> None:
-    """Raises InputError for the address of another kind of database."""
+    """Raise InputError for the address of another kind of database."""
     if not url.startswith(PREFIX) or url == PREFIX:
         raise InputError(f"db: {url} is not a SQLite file; give sqlite:///path/to/harness.db")
 
@@ -29,7 +29,7 @@ def database_path(url: str) -> Path:
 
 
 def existing_parent(path: Path) -> Path:
-    """The nearest folder above ``path`` that is there."""
+    """Find the nearest existing folder above ``path``."""
     place = path.absolute().parent
     while not place.exists():
         place = place.parent
@@ -42,5 +42,5 @@ def database_flag(url: str) -> str:
 
 
 def best_link(step: int, dev_accuracy: float) -> str:
-    """The name under which a run's folder shows its best checkpoint to people."""
+    """Name the link in a run's folder to its best checkpoint."""
     return f"best-step-{step}-dev-{dev_accuracy:.3f}"

@@ -1,4 +1,4 @@
-"""Pure: from a step's groups to what they say about learning.
+"""Compute the metrics of a step from its groups. Pure.
 
 Whether a group carries signal is judged on its rewards (equal rewards give no advantage), difficulty on its
 ``correct`` flags, since a completion can earn format credit and be wrong.
@@ -18,7 +18,7 @@ GroupKind = Literal["mixed", "all_zero", "all_one", "flat", "errored"]
 
 
 def compute_kind(group: Group, reward_range: tuple[float, float]) -> GroupKind:
-    """Mixed has signal; all-zero, all-one (the ends of the range) and flat (equal elsewhere) have none.
+    """Classify a group: mixed has signal; all-zero, all-one (the ends of the range), flat (equal elsewhere) have none.
 
     Errored: not even one completion could be judged.
     """
@@ -34,10 +34,11 @@ def compute_kind(group: Group, reward_range: tuple[float, float]) -> GroupKind:
 def compute_signal(
     groups: Sequence[Group], reward_range: tuple[float, float], expected_rewards: Mapping[str, float]
 ) -> dict[str, float]:
-    """Metrics of one step. Rates are shares of groups, ``completion/*`` and ``errored_rate`` of completions.
+    """Compute the metrics of one step (docs/glossary.md). Rates are shares of groups, ``completion/*`` and
+    ``errored_rate`` of completions.
 
-    ``reward/adjusted`` is the mean of reward minus what was expected of the prompt before the step: the focus
-    of the pool moves raw rewards, this it does not.
+    ``reward/adjusted`` is the mean of reward minus what was expected of the prompt before the step: the
+    choice of prompts moves raw rewards, but not this.
     """
     kinds = Counter(compute_kind(group, reward_range) for group in groups)
     completions = [c for group in groups for c in group.completions]
@@ -80,7 +81,7 @@ def compute_signal(
 
 
 def describe_step(metrics: Metrics) -> str:
-    """A step in one line of the log."""
+    """Describe a step in one line of the log."""
     return (
         f"reward={metrics['reward/mean']:.4f} adjusted={metrics['reward/adjusted']:+.4f} "
         f"no_signal={metrics['group/no_signal_rate']:.2f} kl={metrics['kl/mean']:.4f} {metrics['time/step_s']:.2f}s"
@@ -88,7 +89,7 @@ def describe_step(metrics: Metrics) -> str:
 
 
 def describe_broken_reward(groups: Sequence[Group], step: int, limit: float) -> str:
-    """Why a run cannot go on whose reward fails on more than ``limit`` of the completions."""
+    """Say why a run ends whose reward fails on more than ``limit`` of the completions."""
     scores = [completion.score for group in groups for completion in group.completions]
     errors = [score.error for score in scores if score.errored]
     return (
@@ -106,12 +107,12 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def reason_of(reason: str, truncated: bool) -> str:
-    """The reason code, where a cut completion without an answer is ``truncated`` rather than ``not_extracted``."""
+    """Return the reason code; a cut completion without an answer is ``truncated``, not ``not_extracted``."""
     return "truncated" if truncated and reason in ("not_extracted", "wrong", "no_working", "empty_answer") else reason
 
 
 def select_samples(groups: Sequence[Group], step: int, limit: int) -> list[SampleRecord]:
-    """The best and worst completion of groups, mixed groups first: about ``limit`` texts for people to read."""
+    """Select the best and worst completion of groups, mixed groups first: about ``limit`` texts for people to read."""
 
     def spread(group: Group) -> float:
         rewards = [c.score.reward for c in group.completions if c.score.reward is not None]
@@ -126,7 +127,7 @@ def select_samples(groups: Sequence[Group], step: int, limit: int) -> list[Sampl
 
 
 def to_sample(step: int, kind: str, prompt: Prompt, completion: Completion) -> SampleRecord:
-    """A completion as it is kept for people."""
+    """Turn a completion into the record that people read."""
     return SampleRecord(
         step=step,
         kind=kind,

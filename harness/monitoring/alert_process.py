@@ -1,4 +1,4 @@
-"""The process that sends the alerts of a run. It only looks at the record, so nothing it does, and no receiver that
+"""Send the alerts of a run, in a process of its own. It only reads the record, so nothing it does, and no receiver that
 hangs, can delay a step or fail the run; and it outlives a run that is killed, which it tells too.
 
     run      starts it, and at its end waits until the last alert is out, for at most LEAVE_S
@@ -180,7 +180,7 @@ class Watch:
 
 
 def main() -> None:
-    """``python -m harness.monitoring.alert_process URL RUN_ID``, with the end of its run on stdin."""
+    """Run ``python -m harness.monitoring.alert_process URL RUN_ID``, with the end of its run on stdin."""
     os.nice(NICE)
     url, run_id = sys.argv[1], int(sys.argv[2])
     reader = find_reader(url)
@@ -189,7 +189,7 @@ def main() -> None:
     stdin = Stdin()
     while stdin.wait():
         with suppress(StoreUnavailable):
-            alerts = reader.load_run(run_id)["spec"]["alerts"]
+            alerts = reader.load_run(run_id).spec["alerts"]
             watch = Watch(reader, run_id, build_hooks(alerts["webhook"], alerts["command"]), alerts["on"])
             break
     else:

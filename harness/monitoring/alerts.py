@@ -1,4 +1,4 @@
-"""What of a run is worth waking a person for. Pure: a run as it stands and what was told already in, alerts out.
+"""Find the alerts of a run. Pure: in go a snapshot and the alerts already sent, out come new alerts.
 
 What lasts (no signal, a fall on dev) is told once, and again only after it has been well in between: a state that
 flickers around its threshold is one alert, not twenty. So nothing has to be kept but what was told, and a resumed run
@@ -15,7 +15,7 @@ from typing import Any
 from harness.config.names import AlertKind
 from harness.core.formatting import clean
 from harness.types import EventRecord, Snapshot
-from harness.views.summary import RECENT, compute_noise, is_it_learning, is_it_stuck, is_kept
+from harness.views.summary import RECENT, compare_looks, is_it_learning, is_it_stuck, is_kept
 
 SILENT_S = 300.0
 """Without any sign of life, after which a run that should be at work counts as silent."""
@@ -42,7 +42,7 @@ class Alert:
 
     @property
     def text(self) -> str:
-        """How the run's events begin that tell of it: the same for the same thing."""
+        """Begin the run's event of this alert: the same text for the same condition."""
         return f"alert {self.kind}: {clean(self.reason)}"
 
 
@@ -50,8 +50,8 @@ class Alert:
 
 
 def find_alerts(s: Snapshot, told: Sequence[EventRecord], *, alive: bool, age: float) -> list[Alert]:
-    """What is to be told now. ``told`` are the run's events of earlier alerts, ``alive`` says whether a process drives
-    it, ``age`` how many seconds ago that gave a sign of life."""
+    """Find the alerts to send now. ``told`` are the run's events of earlier alerts, ``alive`` says whether a process
+    drives it, ``age`` how many seconds ago that gave a sign of life."""
     ending = _ending(s, alive=alive)
     if ending is not None:
         found = [ending]
@@ -65,7 +65,7 @@ def find_alerts(s: Snapshot, told: Sequence[EventRecord], *, alive: bool, age: f
 def _ending(s: Snapshot, *, alive: bool) -> Alert | None:
     run = s.run
     if not run.ended:
-        gone = f"its process ({run.pid}) is gone; to go on: grpo resume {run.name}"
+        gone = f"its process ({run.pid}) died; to continue: grpo resume {run.name}"
         return None if alive else Alert("failed", run.last_step, gone)
     asked = next((d for d in reversed(s.decisions) if d.action == "stop" and d.refused is None), None)
     reasons = () if asked is None or asked.source == "manual" else (asked.evidence, f"stopped by {asked.source}")
@@ -129,11 +129,12 @@ def _has_fallen(s: Snapshot) -> str:
 
 
 def _was_near_its_best_since(s: Snapshot, step: int) -> bool:
-    """Within half the noise that makes a fall."""
+    """Within half the noise that makes a fall: of the interval between the best and the newest look."""
     looks = _live_looks(s).dev
     best = max(looks, key=lambda look: look.accuracy)
-    later = (look for look in looks if look.step > step)
-    return any(best.accuracy - look.accuracy <= compute_noise(best, look) / 2 for look in later)
+    change = compare_looks(s, best, looks[-1])
+    near = best.accuracy - (change.high - change.low) / 4
+    return any(look.accuracy >= near for look in looks if look.step > step)
 
 
 STATES: dict[str, tuple[Callable[[Snapshot], str], Callable[[Snapshot, int], bool]]] = {
@@ -146,8 +147,9 @@ STATES: dict[str, tuple[Callable[[Snapshot], str], Callable[[Snapshot, int], boo
 
 
 def build_message(alert: Alert, s: Snapshot, *, now: float) -> dict[str, Any]:
-    """One JSON body that many receivers take: Slack, Mattermost and Google Chat read ``text``, Discord ``content``,
-    ntfy what its template names (README.md), a program of one's own all of it. ``now`` in seconds since 1970."""
+    """Build one JSON body that many receivers take: Slack, Mattermost and Google Chat read ``text``, Discord
+    ``content``, ntfy what its template names (README.md), a program of one's own all of it. ``now`` in seconds since
+    1970."""
     figures = compute_figures(s)
     dev, test = figures.get("dev"), figures.get("test")
     parts = [f"{s.run.name} {SAID[alert.kind]} at step {alert.step}: {alert.reason}"]
@@ -160,7 +162,7 @@ def build_message(alert: Alert, s: Snapshot, *, now: float) -> dict[str, Any]:
 
 
 def build_test_message(name: str, *, host: str, now: float) -> dict[str, Any]:
-    """One with the same fields that tells of nothing, to see whether it arrives."""
+    """Build a test message with the same fields."""
     said = {"text": f"{name} would alert you like this: sent by grpo alert-test", "title": f"{name}: a test"}
     alert = Alert("test", 0, "sent by grpo alert-test")
     return _compose(alert, said, run=name, status="running", host=host, figures={}, now=now)
@@ -173,7 +175,7 @@ def _compose(alert: Alert, said: dict[str, str], *, now: float, **facts: Any) ->
 
 
 def compute_figures(s: Snapshot) -> dict[str, Any]:
-    """The headline: accuracies on dev and test, what the newest step earned, what share of its groups had signal."""
+    """Compute the figures of a message: accuracy on dev and test, reward and mixed groups of the newest step."""
     figures: dict[str, Any] = {"steps": s.run.last_step, "budget_steps": s.run.budget_steps}
     looks = {"dev": s.dev, "test": tuple(look for look in s.evaluations if look.split == "test")}
     for split, found in looks.items():
@@ -189,6 +191,7 @@ def compute_figures(s: Snapshot) -> dict[str, Any]:
 
 
 def make_inert(text: str) -> str:
-    """One line in which nothing is a mention or a link of a chat: reasons may hold what a model or a reward wrote."""
+    """Put text on one line in which nothing is a mention or a link of a chat: reasons may hold what a model or a reward
+    wrote."""
     shown = clean(text).replace("@", "@\u200b").replace("<", "‹")
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""How an alert leaves: a webhook or a command, tried again at growing intervals, and what went wrong in words.
+"""Deliver alerts by a webhook or a command, tried again at growing intervals; describe failures in words.
 
 An address is a secret: whoever has it can post there. A spec names the environment variable that holds it, and no
 message of ours says more of it than the host.
@@ -59,7 +59,7 @@ class Hook(Protocol):
 
 
 def build_hooks(webhook: str | None, command: Sequence[str] | None) -> list[Hook]:
-    """Of the spec's [alerts]. Raises InputError for what could not work on this machine."""
+    """Build the notifiers of the spec's [alerts]. Raises InputError for what could not work on this machine."""
     hooks: list[Hook] = []
     if webhook:
         hooks.append(Webhook(_expand(webhook)))
@@ -71,7 +71,7 @@ def build_hooks(webhook: str | None, command: Sequence[str] | None) -> list[Hook
 
 
 def deliver(hook: Hook, message: Message) -> str:
-    """Try until it works or there is no hope. What went wrong, empty when nothing did."""
+    """Try until it works or cannot. Returns the failure in words, empty when delivered."""
     retrying = Retrying(
         retry=retry_if_exception(lambda fault: isinstance(fault, Undelivered) and fault.passing),
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(LIMIT_S),
@@ -97,7 +97,7 @@ class Webhook:
         self.name = f"webhook to {urlsplit(url).hostname}"
 
     def send(self, message: Message) -> None:
-        """In a thread of its own: urllib limits the time between two bytes, and a trickle would never end."""
+        """Send in a thread of its own: urllib limits the time between two bytes, and a trickle would never end."""
         box: SimpleQueue[Undelivered | None] = SimpleQueue()
         Thread(target=lambda: box.put(self._post(message)), name="webhook", daemon=True).start()
         try:

@@ -1,4 +1,4 @@
-"""Keeps a run going without a terminal and without a person: away from the shell, and started again when it dies."""
+"""Drive a run away from the shell, and start it again when its process dies or hangs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def grpo(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
 class Supervisor:
     """Runs ``grpo first`` and, whenever that process dies or hangs, ``grpo again``, until the run ends by itself.
 
-    Only a death by a signal (the kernel's out-of-memory kill, a crash in native code) or a hang is mended: what the
+    Only a death by a signal (the kernel's out-of-memory kill, a crash in native code) or a hang is answered: what the
     program reports itself, such as a broken reward, would happen again.
     """
 
@@ -55,7 +55,7 @@ class Supervisor:
         self.ending = Event()
 
     def run(self) -> int:
-        """The exit code of the last process, or 1 when starting it again was of no use."""
+        """Drive the run. Returns the exit code of the last process, or 1 when restarts did not help."""
         words, furthest, tries = self.first, -1, 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._pass_on)
@@ -72,7 +72,7 @@ class Supervisor:
                 return code if code >= 0 else 128 - code
             if code >= 0 and not unfinished:
                 return code
-            death = describe_death(-code, count_memory_kills() - kills_before) if code < 0 else "could not go on"
+            death = describe_death(-code, count_memory_kills() - kills_before) if code < 0 else "could not continue"
             reason = hung or death
             step = record.last_step if record else 0
             tries = 1 if step > furthest else tries + 1
@@ -137,7 +137,7 @@ class Supervisor:
 
 
 def find_record(url: str, name: str) -> RunRecord | None:
-    """What is on record of a run; None before there is anything, or while it cannot be read."""
+    """Read the record of a run; None before there is one, or while it cannot be read."""
     try:
         reader = find_reader(url)
         if reader is None:
@@ -149,7 +149,7 @@ def find_record(url: str, name: str) -> RunRecord | None:
 
 
 def describe_death(number: int, memory_kills: int) -> str:
-    """``was killed by SIGKILL ...``, with the kernel's reason where it gives one."""
+    """Describe a death: ``was killed by SIGKILL ...``, with the kernel's reason where it gives one."""
     try:
         name = signal.Signals(number).name
     except ValueError:
@@ -160,7 +160,7 @@ def describe_death(number: int, memory_kills: int) -> str:
 
 
 def count_memory_kills() -> int:
-    """Processes that the kernel has killed for want of memory: in this container, else on this machine."""
+    """Count processes that the kernel has killed for want of memory: in this container, else on this machine."""
     for path, word in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
         with suppress(OSError, ValueError):
             for line in Path(path).read_text(encoding="utf-8").splitlines():
@@ -199,5 +199,5 @@ def _pid_of(url: str, name: str) -> int | None:
 
 
 def own_words(*, without: Sequence[str]) -> list[str]:
-    """The words this program was called with, without the flags ``without``."""
+    """Return the words this program was called with, except the flags ``without``."""
     return [word for word in sys.argv[1:] if word not in without]

@@ -159,7 +159,7 @@ class Controller:
         )
 
     def _advice(self, who: str, ask: Callable[[], R]) -> R | None:
-        """What it says, None when it fails: that costs a decision, not the night."""
+        """What it says, None when it fails: that costs a decision, not the run."""
         try:
             return ask()
         except Exception:

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from harness.store.writer import RunStore
+from harness.types import Store
 
 log = logging.getLogger("grpo")
 BEAT_S = 0.5
@@ -26,7 +26,7 @@ class Pulse:
 
     def __init__(
         self,
-        store: RunStore,
+        store: Store,
         run_id: int,
         *,
         wall_s: Callable[[], float],
@@ -64,7 +64,7 @@ class Pulse:
         while not self._over.wait(min(1.0, self.silent_s / 4)):
             heard = self._heard
             if silent_since is not None and heard > silent_since:
-                self.note(f"heard from it again after {heard - silent_since:.0f} s")
+                self.note(f"it reported again after {heard - silent_since:.0f} s")
                 silent_since = None
             elif silent_since is None and time.monotonic() - heard > self.silent_s:
                 silent_since = heard

@@ -9,7 +9,7 @@ from typing import Any
 from harness.core.branch import Branch, check_branch
 from harness.core.knobs import apply_action
 from harness.errors import Refused
-from harness.types import Decision, Knobs, KnobValue
+from harness.types import Decision, InForce, Knobs, KnobValue
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,9 @@ class State:
             "branch": asdict(self.branch) if self.branch else None,
         }
 
-    def in_force(self) -> dict[str, Any]:
-        """What the run's record says of itself while it goes on."""
-        status = "paused" if self.paused else "running"
-        return {"knobs": self.knobs, "pins": sorted(self.pins), "policy": self.policy, "status": status}
+    def in_force(self) -> InForce:
+        """Return what the run's record says of itself while it continues."""
+        return InForce(self.knobs, frozenset(self.pins), self.policy, "paused" if self.paused else "running")
 
     def held(self) -> set[int]:
         """Steps whose checkpoints must stay."""
@@ -111,7 +110,7 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
         case "release":
             if action.argument not in state.pins:
                 pins = ", ".join(sorted(state.pins)) or "none"
-                raise Refused(f"{action.argument} is not pinned; pinned knobs: {pins}")
+                raise Refused(f"{action.argument} is not pinned; pinned hyperparameters: {pins}")
             state.pins.discard(str(action.argument))
         case "policy":
             settings.check_policy(str(action.argument))

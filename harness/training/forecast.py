@@ -57,7 +57,8 @@ def compute_forecast(
     hours = spec.budget.hours
     over = hours is not None and seconds > hours * 3600
     text = (
-        f"forecast: {step_s:.2g} s a step, {spec.budget.steps} steps in {format_duration(seconds)} at these knobs, "
+        f"forecast: {step_s:.2g} s a step, {spec.budget.steps} steps in {format_duration(seconds)} at these "
+        f"hyperparameters, "
         f"{completions:,} completions, {format_bytes(disk)} of checkpoints"
     )
     if memory_bytes is not None:

@@ -229,7 +229,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             mixed = [place for place, group in enumerate(groups) if group.mixed]
             if len(mixed) < len(prompts):
                 self._notes.append(
-                    f"{len(mixed)} of {len(groups)} prompts gave mixed groups, {len(prompts)} were wanted"
+                    f"{len(mixed)} of {len(groups)} prompts gave mixed groups, {len(prompts)} were asked for"
                 )
             # Without any there is no update, but a batch all the same.
             rollout = rollout.take((mixed or range(len(groups)))[: len(prompts)])

@@ -1,4 +1,4 @@
-"""What a run did: the document behind ``grpo review --json`` and its telling for the terminal."""
+"""Build the document behind ``grpo review --json``, and the sentence on the change of the test score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from statistics import fmean
 from typing import Any
 
 from harness.core.statistics import VERDICTS, compute_difference, describe_interval
-from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, RunRecord, SampleRecord
+from harness.types import (
+    Bucket,
+    CheckpointRecord,
+    DecisionRecord,
+    EvaluationRecord,
+    History,
+    RunRecord,
+    SampleRecord,
+)
 from harness.views.summary import flat_since
 
 DECISIONS_TOLD = 50
@@ -20,7 +28,7 @@ SHARES = {part: f"group/{part}_rate" for part in SIGNAL[1:]} | {"errored": "comp
 
 
 def build_review(history: History) -> dict[str, Any]:
-    """The document of ``grpo review --json``."""
+    """Build the document of ``grpo review --json``: its keys are a contract. Scores and rates lie in [0, 1]."""
     run, newest = history.run, history.newest
     test = {look.step: look for look in history.evaluations if look.split == "test"}
     dev = [look for look in history.evaluations if look.split == "dev"]
@@ -62,7 +70,7 @@ def build_review(history: History) -> dict[str, Any]:
         "manifest": dict(history.manifest),
         "decisions": _documents(history.decisions, "at", "id"),
         "continued": history.continued,
-        "checkpoints": [asdict(checkpoint) for checkpoint in history.checkpoints],
+        "checkpoints": _documents(history.checkpoints, "hashes"),
         "samples": _documents(history.samples, "kind"),
         "events": [asdict(event) for event in history.events],
         "llm": asdict(history.asked),
@@ -71,7 +79,9 @@ def build_review(history: History) -> dict[str, Any]:
     }
 
 
-def _documents(records: Sequence[DecisionRecord] | Sequence[SampleRecord], *left_out: str) -> list[dict[str, Any]]:
+def _documents(
+    records: Sequence[DecisionRecord | SampleRecord | CheckpointRecord], *left_out: str
+) -> list[dict[str, Any]]:
     """As asdict makes them, which would copy every value: a long run has a hundred thousand decisions."""
     if not records:
         return []
@@ -116,7 +126,7 @@ def _heldout(test: Mapping[int, EvaluationRecord], start: int, best_step: int | 
 def _change(
     history: History, test: Mapping[int, EvaluationRecord], best_step: int | None, last: int
 ) -> dict[str, Any] | None:
-    """What the run made of the test score: at the best checkpoint, which is what an export takes, else at the end."""
+    """Compare the test score with the start: at the best checkpoint, which an export takes, else at the end."""
     start = history.era_start
     step = best_step if best_step in test else last
     if step is None or start not in test or step not in test:
@@ -128,25 +138,22 @@ def _change(
         "from_step": start,
         "from": test[start].accuracy,
         "to": test[step].accuracy,
-        "difference": found.value,
-        "ci95": list(found.ci95),
-        "paired": found.paired,
-        "verdict": found.verdict,
+        **found.document,
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """What held dev back, and what a person may try next about it."""
+    """Name what held dev back, and what to try next."""
 
     text: str
-    mend: str
+    fix: str
 
 
 def find_bottleneck(
     steps: Sequence[Mapping[str, float]], dev: Sequence[EvaluationRecord], decisions: Sequence[DecisionRecord]
 ) -> Bottleneck | None:
-    """When dev did not rise beyond its noise: what most likely held it back, with the numbers. None when it rose."""
+    """Name what most likely held dev back, with the numbers. None when dev rose beyond its noise."""
     if not steps or len(dev) < 2:
         return None
     first, best = dev[0], max(dev, key=lambda look: look.accuracy)
@@ -157,12 +164,12 @@ def find_bottleneck(
     truncated, unsolved = means["completion/truncated_rate"], means["group/unsolved_rate"]
     if means["completion/errored_rate"] > 0.02:
         errored = f"Reward: the verifier failed on {means['completion/errored_rate']:.0%} of the completions."
-        return Bottleneck(flat + errored, "Mend the reward; its errors are in log.txt and reward.txt of the run.")
+        return Bottleneck(flat + errored, "Fix the reward; its errors are in log.txt and reward.txt of the run.")
     if truncated > 0.3:
         cut = f"max_tokens: {truncated:.0%} of the completions were cut, {unsolved:.0%} of the groups unsolved."
         return Bottleneck(flat + cut, "Raise max_tokens and its upper bound, or ask for shorter answers.")
     if means["group/flat_rate"] > 0.4:
-        paid = f"Reward: {means['group/flat_rate']:.0%} of the groups were flat, so only the format was paid."
+        paid = f"Reward: {means['group/flat_rate']:.0%} of the groups were zero-variance, so only the format was paid."
         return Bottleneck(flat + paid, "Give the format less weight, or grade partly right answers.")
     if means["group/solved_rate"] > 0.7:
         easy = f"Data too easy: {means['group/solved_rate']:.0%} of the groups were solved outright."
@@ -176,7 +183,9 @@ def find_bottleneck(
         return Bottleneck(flat + small, "Raise the learning rate.")
     changed = sum(bool(decision.changes) for decision in decisions)
     mixed = means["group/mixed_rate"]
-    rest = f"Capacity or steps: {mixed:.0%} of the groups had signal, {changed} changes of knobs did not help."
+    rest = (
+        f"Capacity or steps: {mixed:.0%} of the groups had signal, {changed} changes of hyperparameters did not help."
+    )
     return Bottleneck(flat + rest, "Give it more steps first; then a larger model or another pool.")
 
 
@@ -194,7 +203,7 @@ _BOTTLENECK_METRICS = (
 def find_next_steps(
     history: History, change: Mapping[str, Any] | None, dev: Sequence[EvaluationRecord], bottleneck: Bottleneck | None
 ) -> list[dict[str, str]]:
-    """What a person may do now, the most useful first: ``{text, command}``, the command empty where there is none."""
+    """List what a person may do now, the most useful first: ``{text, command}``; command is empty where none helps."""
     run, steps = history.run, []
 
     def say(text: str, command: str = "") -> None:
@@ -204,13 +213,13 @@ def find_next_steps(
         say("It is still running.", f"grpo watch {run.name}")
         return steps
     if not run.ended:
-        say("Its process is gone; go on from the newest checkpoint.", f"grpo resume {run.name}")
+        say("Its process died; continue from the newest checkpoint.", f"grpo resume {run.name}")
     elif run.status == "failed" and history.checkpoints:
-        say("Mend what ended it, then go on from the newest checkpoint.", f"grpo resume {run.name}")
+        say("Fix the cause, then continue from the newest checkpoint.", f"grpo resume {run.name}")
     elif run.status == "failed":
-        say(f"Mend what ended it, then start anew; {run.folder}/log.txt has the details.")
+        say(f"Fix the cause, then start a new run; {run.folder}/log.txt has the details.")
     elif run.stop_reason.startswith("interrupted"):
-        say("It was interrupted; go on where it stopped.", f"grpo resume {run.name}")
+        say("It was interrupted; continue where it stopped.", f"grpo resume {run.name}")
     verdict = change["verdict"] if change else None
     if change and verdict == "better":
         which = "best" if change["of"] == "best" else "final"
@@ -220,13 +229,13 @@ def find_next_steps(
     elif verdict == "worse":
         say("Keep the model as it was: this run made it worse. The decisions below say what was tried.")
     if bottleneck and verdict != "better":
-        say(bottleneck.mend)
+        say(bottleneck.fix)
     best = max(dev, key=lambda look: look.accuracy, default=None)
     flat = flat_since(dev)
     if flat is not None and run.stop_reason.startswith("budget of"):
         say(f"Dev has been level since step {flat}: more steps of the same would add little; harder prompts might.")
     elif best is not None and best is dev[-1] and len(dev) > 1 and run.stop_reason.startswith("budget of"):
-        say("Dev was at its best at the last look: more steps may help.", f"grpo resume {run.name}{_more(run)}")
+        say("Dev was at its best at the last evaluation: more steps may help.", f"grpo resume {run.name}{_more(run)}")
     elif change and verdict == "unclear" and not bottleneck:
         say("The difference is within noise: more test prompts or another seed would tell.")
     return steps
@@ -245,6 +254,7 @@ def _more(run: RunRecord) -> str:
 
 
 def describe_change(change: Mapping[str, Any]) -> str:
-    """``Better at the best checkpoint (step 70): +0.462 [+0.410, +0.510] prompt by prompt``."""
+    """Describe the change of the test score: ``Better at the best checkpoint (step 70): +0.462 [+0.410, +0.510] prompt
+    by prompt``."""
     where = "the best checkpoint" if change["of"] == "best" else "the end"
     return f"{VERDICTS[change['verdict']]} at {where} (step {change['step']}): {describe_interval(change)}"

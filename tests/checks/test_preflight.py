@@ -193,7 +193,7 @@ def gate(spec: RunSpec, *, force: bool = False) -> Any:
 
 def test_what_preflight_finds_stops_a_run_unless_it_is_forced(spec_of: Any) -> None:
     spec = spec_of("def judge(completion, ground_truth):\n    return float(ground_truth in completion)\n")
-    with pytest.raises(RunFailed, match=r"^preflight: .*tricks.*; mend .* --force$"):
+    with pytest.raises(RunFailed, match=r"^preflight: .*tricks.*; fix .* --force$"):
         gate(spec)
     passage = gate(spec, force=True)
     assert passage.forced
@@ -284,6 +284,6 @@ def test_a_part_of_a_composite_is_refused_as_it_would_be_alone(spec_of: Any) -> 
 def test_programs_are_not_run_where_nothing_confines_them(spec_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from rewards.isolation import SANDBOXES, Isolation
 
-    monkeypatch.setattr(SANDBOXES, "_isolation", Isolation("C", attempts={"x": "no"}, refusal="no Landlock; the mend"))
-    with pytest.raises(InputError, match=r"reward.function: no Landlock; the mend"):
+    monkeypatch.setattr(SANDBOXES, "_isolation", Isolation("C", attempts={"x": "no"}, refusal="no Landlock; the fix"))
+    with pytest.raises(InputError, match=r"reward.function: no Landlock; the fix"):
         gate(spec_of("rewards.code", [code_row(n, DOUBLE, "2 * x") for n in range(20)]))

@@ -36,7 +36,7 @@ WRONG = [
     (["run", "--set", "knobs.group_size=many"], "knobs.group_size: must be a valid integer, not 'many'"),
     (["run", "--set", "knobs.group_size=1"], "knobs.group_size: must be greater than or equal to 2"),
     (["run", "--set", "knobs.temperature=1.6"], "outside its bounds [0.3, 1.5]"),
-    (["run", "--set", "bounds.temp=[0, 1]"], "no knob named temp, did you mean temperature?"),
+    (["run", "--set", "bounds.temp=[0, 1]"], "no hyperparameter named temp, did you mean temperature?"),
     (["run", "--steps", "0"], "budget.steps: must be greater than or equal to 1, not 0"),
     (["run", "--hours", "-1"], "budget.hours"),
     (["run", "--seed", "abc"], "--seed"),

@@ -90,8 +90,8 @@ def test_a_pool_can_be_built_for_the_model_of_a_run(easy: Program) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no json\n", "is damaged; delete it to begin anew"),
-        (b"[1, 2]\n3\n", "is damaged; delete it to begin anew"),
+        (b"no json\n", "is damaged; delete it to start again"),
+        (b"[1, 2]\n3\n", "is damaged; delete it to start again"),
         (b'{"seed": 1}\n', "is a build with another seed \\(1\\)"),
     ],
 )

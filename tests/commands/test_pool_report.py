@@ -33,7 +33,15 @@ def test_the_classes_are_the_whole_pool_and_the_windows_all_groups(drawn: Progra
 
 def test_the_picture_names_every_class_and_shows_completions(drawn: Program) -> None:
     text = drawn.here("pool", "show", "drawn").stdout
-    for word in ("unseen", "frontier", "solved", "hopeless", "hardest prompts seen", "easiest prompts seen", "step 1"):
+    for word in (
+        "unseen",
+        "frontier",
+        "solved",
+        "never solved",
+        "hardest prompts seen",
+        "easiest prompts seen",
+        "step 1",
+    ):
         assert word in text
     assert "\x1b" not in text
 

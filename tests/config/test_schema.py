@@ -89,7 +89,7 @@ def test_overrides_take_toml_values_and_bare_words(override: str, path: tuple[st
         ("reward.solved_at=2", "solved_at 2 is not within range"),
         ("reward.weights=[1, 2]", "2 values for 1 functions"),
         ("reward.function=[]", "function names no reward"),
-        ("bounds.temp=[0, 1]", "bounds: no knob named temp"),
+        ("bounds.temp=[0, 1]", "bounds: no hyperparameter named temp"),
         ("bounds.temperature=[1, 0]", "must go from low to high"),
         ("seed=-1", "seed: "),
         ("name=a/b", "name: 'a/b' must be letters"),

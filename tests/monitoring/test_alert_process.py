@@ -65,11 +65,11 @@ def test_a_run_tells_its_end_through_faults_then_its_death_and_keeps_its_secret(
         program.kill(process)
         program.wait_for(lambda: len(events(program)) == 2)
         assert kinds(server)[3:] == ["failed"]
-        assert f"its process ({process.pid}) is gone" in events(program)[1]
+        assert f"its process ({process.pid}) died" in events(program)[1]
     review = program.review("night")
     assert server.requests[2][1]["figures"]["dev"]["first"] == review["dev"]["by_step"]["0"]
     assert len((program.folder / "told.jsonl").read_text().splitlines()) == 2
-    assert program.store().load_run(1)["spec"]["alerts"]["webhook"] == "${TEST_HOOK}"
+    assert program.store().load_run(1).spec["alerts"]["webhook"] == "${TEST_HOOK}"
     kept = [path for path in (program.folder / "runs").rglob("*") if path.is_file()]
     assert len(kept) > 5
     for path in kept:

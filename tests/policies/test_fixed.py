@@ -10,4 +10,4 @@ from tests.support.builders import make_snapshot, make_steps
 def test_whatever_happens_it_continues_and_says_so(metrics: dict[str, float]) -> None:
     decision = FixedPolicy().decide(make_snapshot(make_steps(20, metrics)))
     assert (decision.action.kind, decision.action.changes, decision.source) == ("continue", {}, "fixed")
-    assert "no knob is ever changed" in decision.evidence
+    assert "no hyperparameter is ever changed" in decision.evidence

@@ -184,10 +184,10 @@ UNUSABLE = {
     "infinite": (raw(json.dumps({"content": [{"type": "tool_use", "name": "decide", "input": GOOD | {"changes": {
         "temperature": 1e308}}}]}).replace("1e+308", "1e999").encode()), "temperature"),
     "a giant number": (good(changes={"max_tokens": 10**400}), "max_tokens must be a finite number"),
-    "unknown knob": (good(changes={"temprature": 1.0}), "no knob named temprature, did you mean temperature?"),
+    "unknown knob": (good(changes={"temprature": 1.0}), "no hyperparameter named temprature, did you mean temp"),
     "no knob": (good(changes={}), "set knob=value"),
     "a text for a number": (good(changes={"temperature": "hot"}), "'hot' is not of type 'number'"),
-    "the value it has": (good(changes={"temperature": 1.0}), "the knobs have these values already"),
+    "the value it has": (good(changes={"temperature": 1.0}), "the hyperparameters have these values already"),
     "100 KB of evidence": (good(evidence="x" * 100_000), "evidence: must be of maxLength 1500"),
     "no expectation": (call({k: v for k, v in GOOD.items() if k != "expected"}), "set needs expected"),
     "no such checkpoint": (good(action="rollback", argument=7), "no checkpoint 7; there are: 0, 10, 15"),
@@ -416,7 +416,7 @@ def test_when_the_cap_is_spent_the_rules_go_on_and_say_so(ask: Ask) -> None:
     spent = make_night(asked=Asked(times=3, last=0, usd=0.0105))
     decision, server = ask(good(), snapshot=spent, prices=prices)
     assert decision.action == BY_RULES.action
-    assert "the llm is not asked any more: 0.0105 USD are spent" in decision.evidence
+    assert "LLM budget exhausted: 0.0105 USD" in decision.evidence
     assert decision.tokens_in is None
     assert server.requests == []
     nearly = make_night(asked=Asked(times=3, last=0, usd=0.009))

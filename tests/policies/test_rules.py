@@ -184,7 +184,7 @@ def test_a_healthy_run_continues_with_evidence(steps: int) -> None:
 
 def test_before_the_first_step_there_is_nothing_to_judge() -> None:
     decision = decide(make_snapshot())
-    assert (decision.action.kind, decision.evidence) == ("continue", "no step under the present knobs yet")
+    assert (decision.action.kind, decision.evidence) == ("continue", "no step under the present hyperparameters yet")
 
 
 @pytest.mark.parametrize("kind", ["truncation", "kl_spike", "chaos", "anchored", "no_op_learning_rate", "small_groups"])

@@ -119,7 +119,7 @@ def test_silence_is_noted_with_the_place_and_its_end(tmp_path: Path, caplog: pyt
         assert len(noted) == 1, "said once"
         pulse("sampling", 4, 8)
         time.sleep(0.3)
-    assert "heard from it again after" in noted[1]
+    assert "it reported again after" in noted[1]
     record = store.find_run("latest")
     assert (record.phase, record.phase_done) == ("sampling", 4)
 

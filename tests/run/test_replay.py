@@ -119,8 +119,7 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
     store = store_of(folder)
     then, now = (store.find_run(name) for name in ("night", "night-replay-1"))
     weights = {
-        run.name: {c.step: hashes["model.safetensors"] for c, hashes in store.load_checkpoints(run.id)}
-        for run in (then, now)
+        run.name: {c.step: c.hashes["model.safetensors"] for c in store.load_checkpoints(run.id)} for run in (then, now)
     }
     both = weights["night"].keys() & weights["night-replay-1"].keys()
     assert both >= {0, 2, 9}
@@ -134,7 +133,7 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
          "groups"),
         (2, "UPDATE decisions SET evidence = 'else' WHERE run_id = 1 AND step = 2", "evidence"),
         (12, "UPDATE decisions SET source = 'rules' WHERE run_id = 1 AND step = 12", "source"),
-        (0, "UPDATE evaluations SET accuracy = 2 WHERE run_id = 1 AND step = 0 AND split = 'dev'", "look at dev"),
+        (0, "UPDATE evaluations SET accuracy = 2 WHERE run_id = 1 AND step = 0 AND split = 'dev'", "evaluation of dev"),
         (5, "UPDATE completions SET completion = 'x' WHERE run_id = 1 AND step = 5 AND kind = 'best'", "samples"),
         (9, "DELETE FROM steps WHERE run_id = 2 AND step = 9", "parent"),
     ):  # fmt: skip

@@ -131,11 +131,11 @@ def test_all_commands_of_a_boundary_apply_in_order_and_the_policy_is_not_asked(
     assert rows == [
         (1, "manual", "set", None),
         (1, "manual", "set", None),
-        (1, "manual", "release", "beta is not pinned; pinned knobs: temperature"),
+        (1, "manual", "release", "beta is not pinned; pinned hyperparameters: temperature"),
         (2, "fixed", "continue", None),
     ]
     assert controller.session.state.knobs.temperature == 0.9
-    assert [run.store.load_command(i)[0] for i in (1, 2, 3)] == ["applied", "applied", "refused"]
+    assert [run.store.load_command(i).state for i in (1, 2, 3)] == ["applied", "applied", "refused"]
 
 
 def test_a_paused_run_applies_commands_and_takes_no_step(session: Session) -> None:

@@ -91,7 +91,7 @@ def test_focus_words_move_from_the_present_focus() -> None:
 def test_release_of_a_knob_that_is_not_pinned_names_the_pins() -> None:
     state = make_state()
     state.pins = {"beta"}
-    with pytest.raises(Refused, match="temperature is not pinned; pinned knobs: beta"):
+    with pytest.raises(Refused, match="temperature is not pinned; pinned hyperparameters: beta"):
         tell(state, Action("release", argument="temperature"), "manual")
 
 

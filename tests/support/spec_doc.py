@@ -37,8 +37,9 @@ def render() -> str:
     parts += [_section(f"[{name}]", i.annotation) for name, i in RunSpec.model_fields.items() if _is_section(i)]
     bounds = "\n".join(f"| `{name}` | {low:g} to {high:g} |" for name, (low, high) in DEFAULT_BOUNDS.items())
     parts.append(
-        "## [bounds]\n\nWhat a knob may be set to, by a decision policy or a person: `temperature = [0.5, 1.2]`.\n\n"
-        f"| knob | unless given |\n|---|---|\n{bounds}\n"
+        "## [bounds]\n\nThe lowest and highest value of a hyperparameter, for decision policies and people: "
+        "`temperature = [0.5, 1.2]`.\n\n"
+        f"| hyperparameter | unless given |\n|---|---|\n{bounds}\n"
     )
     return "\n".join(parts)
 

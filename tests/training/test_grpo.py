@@ -469,7 +469,7 @@ def test_too_few_mixed_groups_are_told_and_end_nothing(build: Build, start: int)
         even[:2], KNOBS, learning_rate=1e-2, seed=3, more=lambda groups: even[len(groups) : len(groups) + 2]
     )
     assert outcome.updated == bool(start)
-    assert outcome.notes == (f"{start} of 4 prompts gave mixed groups, 2 were wanted",)
+    assert outcome.notes == (f"{start} of 4 prompts gave mixed groups, 2 were asked for",)
 
 
 def test_stop_strings_end_a_completion_without_padding_or_truncation(build: Build) -> None:

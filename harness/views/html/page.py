@@ -1,7 +1,8 @@
-"""The reports as HTML: one file with everything inside, which opens offline and asks nobody for anything.
+"""Render reports as HTML: one file with everything inside, which opens offline and fetches nothing.
 
 Texts that a model or a person wrote are data. Jinja2 escapes them in the page and ``_embed`` in the plots' JSON,
-control characters are made visible (harness.core.formatting), and a content security policy lets no script run but the two that
+control characters are made visible (harness.core.formatting), and a content security policy lets no script run but the
+two that
 belong to the page.
 """
 
@@ -24,7 +25,7 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from harness import __version__
-from harness.core.formatting import clean, clean_lines, format_duration, format_knob
+from harness.core.formatting import clean, clean_lines, format_duration, format_kind, format_knob
 from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
 from harness.views.comparison import MOVES_TOLD, format_value
@@ -57,7 +58,7 @@ CURVES = (
     ("reward/mean", "Reward (raw)"),
     ("reward/adjusted", "Reward (adjusted)"),
     ("group/mixed_rate", "Groups with signal"),
-    ("kl/mean", "KL to the start"),
+    ("kl/mean", "KL to the initial model"),
     ("entropy/mean", "Entropy"),
     ("completion/tokens_mean", "Tokens per completion"),
 )
@@ -72,8 +73,8 @@ def render_report(
     *,
     where: str = "",
 ) -> str:
-    """The morning report. ``windows`` and ``rate_bins`` are of ``plot_pool``; ``where`` is the flag of a database that
-    is not where grpo looks first. Only what did something is read of ``history.decisions``."""
+    """Render the report of a run. ``windows`` and ``rate_bins`` are of ``plot_pool``; ``where`` is the flag of a
+    database that is not where grpo looks first. Only what did something is read of ``history.decisions``."""
     review = build_review(history)
     acted = [decision for decision in history.decisions if decision.action != "continue"]
     test = {look.step: look for look in history.evaluations if look.split == "test"}
@@ -120,14 +121,14 @@ def render_report(
         cost_text=_cost_text(history),
         notes=[event for event in history.events if event.level != "info"][-NOTES:],
         reproduce=_reproduce(history),
-        by_hand=sum(d.source == "manual" for d in acted),
+        user_actions=sum(d.source == "manual" for d in acted),
         versions=_versions(history.manifest),
         spec=json.dumps(dict(course.spec), indent=2),
     )
 
 
 def render_comparison_page(comparison: Mapping[str, Any], histories: Sequence[History]) -> str:
-    """The page of ``grpo compare``; ``comparison`` as of ``build_comparison``."""
+    """Render the page of ``grpo compare``; ``comparison`` as of ``build_comparison``."""
     buckets: dict[str, Mapping[str, Sequence[Bucket]]] = {h.run.name: h.buckets for h in histories}
     dev = {h.run.name: [look for look in h.evaluations if look.split == "dev"] for h in histories}
     plots = {"dev": plot_looks(dev)} if any(dev.values()) else {}
@@ -178,6 +179,7 @@ def _templates() -> Environment:
     )
     templates.filters |= {
         "duration": format_duration,
+        "kind": format_kind,
         "knob": format_knob,
         "interval": describe_interval,
         "value": format_value,
@@ -214,7 +216,7 @@ def _headline(review: Mapping[str, Any]) -> dict[str, str]:
         start = f"Test accuracy was {held['baseline']:.3f} at the start." if held["baseline"] is not None else ""
         titles = {"failed": "Failed before there was a score", "running": "Running: no score at the end yet"}
         titles["paused"] = "Paused: no score at the end yet"
-        title = "Its process is gone: no score at the end" if gone else titles.get(status, "No score at the end")
+        title = "Its process died: no score at the end" if gone else titles.get(status, "No score at the end")
         return {"kind": status, "title": title, "text": " ".join(part for part in (_sentence(ended), start) if part)}
     title = f"{VERDICTS[change['verdict']]}: {change['from']:.3f} → {change['to']:.3f}"
     low, high = change["ci95"]
@@ -301,10 +303,13 @@ def _reasons(oldest: Sequence[Metrics], newest: Sequence[Metrics]) -> list[tuple
 
 
 def _costs(seconds: Mapping[str, float], wall_s: float) -> list[tuple[str, float, float]]:
-    """Wall time by phase with its share; what is outside of steps is warm start, looks, checkpoints and waiting."""
+    """Sum wall time by phase, with its share; outside of steps lie warm start, evaluations, checkpoints and waiting."""
     phases = {name: seconds.get(name, 0.0) for name in ("rollout", "reward", "update")}
     rest = max(0.0, seconds.get("step", 0.0) - sum(phases.values()))
-    phases |= {"rest of the steps": rest, "warm start, looks, checkpoints": max(0.0, wall_s - seconds.get("step", 0.0))}
+    phases |= {
+        "rest of the steps": rest,
+        "warm start, evaluations, checkpoints": max(0.0, wall_s - seconds.get("step", 0.0)),
+    }
     whole = sum(phases.values())
     return [(name, part, part / whole if whole else 0.0) for name, part in phases.items()]
 

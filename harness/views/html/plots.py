@@ -1,6 +1,7 @@
-"""The plots of the reports: pure functions from records to plotly figures.
+"""Plot the figures of the reports: pure functions from records to plotly figures.
 
-Curves come from the buckets (harness/store/buckets.py), so a plot has at most 512 points however long the run is. Colours
+Curves come from the buckets (harness/store/buckets.py), so a plot has at most 512 points however long the run is.
+Colours
 have at least 3:1 contrast on white and on the dark page; axes and text take theirs from the page (templates/page.css).
 What a model or a person wrote is escaped here: plotly reads its texts as a little HTML.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from harness.core.formatting import clean, format_knob
+from harness.core.formatting import clean, format_kind, format_knob
 from harness.types import Bucket, DecisionRecord, EvaluationRecord, Knobs
 from harness.views.summary import format_decision
 
@@ -26,13 +27,13 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 SIGNAL = (
     ("mixed", "group/mixed_rate", BLUE),
     ("all-zero", "group/all_zero_rate", ORANGE),
-    ("flat", "group/flat_rate", GOLD),
+    ("zero-variance", "group/flat_rate", GOLD),
     ("all-one", "group/all_one_rate", GREEN),
 )
 SOURCE_COLORS = {"manual": PURPLE, "rules": ORANGE, "llm": BLUE, "agent": GREEN, "experiment": GOLD, "fixed": GREY}
 SYMBOLS = {"rollback": "triangle-left", "stop": "square", "pause": "square-open", "save": "diamond-open"}
 HEALTH = (
-    ("kl/mean", "KL to the start", ".4~f"),
+    ("kl/mean", "KL to the initial model", ".4~f"),
     ("entropy/mean", "Entropy", ".3~f"),
     ("completion/truncated_rate", "Truncated completions", ".0%"),
     ("completion/tokens_mean", "Tokens per completion", ".1~f"),
@@ -55,7 +56,7 @@ def plot_learning(
     decisions: Sequence[DecisionRecord],
     best_step: int | None,
 ) -> go.Figure:
-    """Dev, test and raw reward above, adjusted reward in the middle, decisions as marks below."""
+    """Plot dev, test and raw reward above, adjusted reward in the middle, decisions as marks below."""
     figure = _figure(440, legend=True)
     dev = [look for look in looks if look.split == "dev"]
     test = [look for look in looks if look.split == "test"]
@@ -89,7 +90,7 @@ def plot_learning(
 
 
 def plot_signal(buckets: Mapping[str, Sequence[Bucket]], last: int) -> go.Figure:
-    """Shares of the groups, stacked to one."""
+    """Plot the shares of the groups, stacked to one."""
     figure = _figure(270, legend=True)
     stacks: dict[int, float] = {}
     for name, metric, color in SIGNAL:
@@ -109,7 +110,7 @@ def plot_signal(buckets: Mapping[str, Sequence[Bucket]], last: int) -> go.Figure
 
 
 def plot_health(buckets: Mapping[str, Sequence[Bucket]], last: int) -> dict[str, go.Figure]:
-    """A small plot for each metric that was recorded, by its title."""
+    """Plot each recorded metric small, by its title."""
     figures = {}
     for (metric, title, form), color in zip(HEALTH, (BLUE, GREEN, ORANGE, PURPLE, GOLD), strict=True):
         if parts := buckets.get(metric, ()):
@@ -124,7 +125,7 @@ def plot_health(buckets: Mapping[str, Sequence[Bucket]], last: int) -> dict[str,
 def plot_knobs(
     knobs: Sequence[tuple[int, Knobs]], decisions: Sequence[DecisionRecord], last: int
 ) -> dict[str, go.Figure]:
-    """A small plot for each knob that changed, by its name. Uniform drawing (no focus) is a gap in the line."""
+    """Plot each hyperparameter that changed, by its name. An unset target pass rate is a gap in the line."""
     figures = {}
     for name in Knobs.__dataclass_fields__:
         moves: list[tuple[int, Any]] = []
@@ -158,7 +159,7 @@ def plot_knobs(
 
 
 def plot_pool(windows: Sequence[Mapping[str, Any]], rate_bins: Sequence[str]) -> go.Figure:
-    """How often groups were right over time (heat), and what became of the prompts (stacked).
+    """Plot pass rates of groups over time (heat), and prompts by class (stacked).
 
     ``windows`` have first, last, rates (groups by ``rate_bins``), unseen, frontier, solved, hopeless.
     """
@@ -179,8 +180,8 @@ def plot_pool(windows: Sequence[Mapping[str, Any]], rate_bins: Sequence[str]) ->
     for name, color in (("frontier", BLUE), ("solved", GREEN), ("hopeless", ORANGE)):
         figure.add_trace(
             go.Bar(
-                x=names, y=[w[name] for w in windows], name=name, marker={"color": color}, yaxis="y2",
-                hovertemplate=f"steps %{{x}}<br>{name}: %{{y}} prompts<extra></extra>",
+                x=names, y=[w[name] for w in windows], name=format_kind(name), marker={"color": color}, yaxis="y2",
+                hovertemplate=f"steps %{{x}}<br>{format_kind(name)}: %{{y}} prompts<extra></extra>",
             )
         )  # fmt: skip
     figure.update_layout(
@@ -194,7 +195,7 @@ def plot_pool(windows: Sequence[Mapping[str, Any]], rate_bins: Sequence[str]) ->
 
 
 def plot_runs(metric: str, runs: Mapping[str, Mapping[str, Sequence[Bucket]]]) -> go.Figure:
-    """One metric of several runs on shared axes, in the colours of ``plot_looks``."""
+    """Plot one metric of several runs on shared axes, in the colours of ``plot_looks``."""
     figure = _figure(230)
     for number, (run, buckets) in enumerate(runs.items()):
         color, dash = _style(number)
@@ -203,7 +204,7 @@ def plot_runs(metric: str, runs: Mapping[str, Mapping[str, Sequence[Bucket]]]) -
 
 
 def plot_looks(runs: Mapping[str, Sequence[EvaluationRecord]]) -> go.Figure:
-    """Dev accuracy of several runs with its interval."""
+    """Plot the dev accuracy of several runs with its interval."""
     figure = _figure(340, legend=True)
     for number, (run, looks) in enumerate(runs.items()):
         color, dash = _style(number)
@@ -390,7 +391,7 @@ def _safe(text: str) -> str:
 
 
 def compute_knob_moves(knobs: Sequence[tuple[int, Knobs]]) -> dict[str, tuple[Any, Any]]:
-    """The knobs that ended elsewhere than they began: (first, last)."""
+    """Return the hyperparameters whose value at the end differs from the first: ``{name: (first, last)}``."""
     if not knobs:
         return {}
     first, last = asdict(knobs[0][1]), asdict(knobs[-1][1])

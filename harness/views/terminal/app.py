@@ -42,12 +42,12 @@ PLAYED_S = 30.0
 
 
 def draws(console: Console) -> bool:
-    """Whether the dashboard can be drawn there; else a run is told in plain lines."""
+    """Tell whether the dashboard can be drawn there; if not, a run is shown in plain lines."""
     return console.is_terminal and not console.is_dumb_terminal and console.encoding.lower().startswith("utf")
 
 
 def in_foreground(fd: int) -> bool:
-    """Whether the terminal listens to this process: one in the background must leave it alone."""
+    """Tell whether this process is in the foreground of its terminal; in the background it must not touch it."""
     try:
         return os.tcgetpgrp(fd) == os.getpgrp()
     except OSError:
@@ -70,11 +70,11 @@ class Dashboard:
 
     @property
     def orphaned(self) -> bool:
-        """Whether the process that started this one is gone: then the terminal is the shell's again."""
+        """Tell whether the process that started this one died: then the shell has the terminal."""
         return os.getppid() != self._parent
 
     def run(self) -> None:
-        """Until the person leaves; the terminal is then as it was."""
+        """Draw until the person leaves, then restore the terminal."""
         fd = sys.stdin.fileno() if sys.stdin.isatty() else -1
         keyboard = Keyboard(fd) if fd >= 0 and in_foreground(fd) else None
         with self._signals(keyboard):
@@ -176,7 +176,7 @@ class Dashboard:
 
         store = find_store(self.store.url)
         if store is None:
-            raise InputError("the database has gone")
+            raise InputError("the database is no longer there")
         try:
             return store.add_command(self.run_id, action, note=note)
         finally:

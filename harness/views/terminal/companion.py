@@ -1,7 +1,7 @@
-"""The view of a run that this process drives: the dashboard as a process of its own, or plain lines.
+"""Show the run that this process drives: the dashboard as a process of its own, or plain lines.
 
 A process of its own, since drawing is pure Python: within this one it would hold the interpreter while a step wants it.
-It runs at low priority, and whatever becomes of it, the run goes on and the terminal is given back.
+It runs at low priority, and whatever becomes of it, the run continues and the terminal is given back.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Beside:
                         termios.tcsetattr(0, termios.TCSADRAIN, before)
             print(told.getvalue(), end="", file=sys.stderr)
         if not self._done.is_set():
-            self.console.print("the dashboard has gone; the run goes on, and grpo watch shows it again", markup=False)
+            self.console.print("the dashboard ended; the run continues, and grpo watch shows it again", markup=False)
             self._tell()
 
 
@@ -105,7 +105,7 @@ def _end(child: subprocess.Popen[bytes]) -> int:
 
 
 def main() -> None:
-    """Draw for ``python -m harness.views.terminal.companion URL RUN_ID FD``; FD brings the output of its process."""
+    """Run ``python -m harness.views.terminal.companion URL RUN_ID FD``; FD brings the output of the run's process."""
     from harness.views.terminal.app import Dashboard
 
     os.nice(NICE)
@@ -123,7 +123,7 @@ def main() -> None:
     Thread(target=listen, daemon=True).start()
     dashboard.run()
     if dashboard.orphaned:
-        print(f"the process of the run is gone; to go on: grpo resume {store.load_run(int(run_id))['name']}")
+        print(f"the process of the run died; to continue: grpo resume {store.load_run(int(run_id)).name}")
 
 
 if __name__ == "__main__":

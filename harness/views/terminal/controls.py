@@ -1,4 +1,4 @@
-"""What the keys do: from a key to a changed look, or to a person's action that is asked for, confirmed and queued.
+"""Handle keys: from a key to a changed look, or to a person's action that is asked for, confirmed and queued.
 
 ``Hands`` knows no terminal and no database: it is told of keys and of the snapshot on screen, and calls ``queue``.
 """
@@ -18,7 +18,7 @@ PAGE = 10
 ASKS = {
     "s": ("set ", "knob=value ..."),
     "f": ("focus ", "easier, harder, unset or a pass rate"),
-    "r": ("release ", "a pinned knob"),
+    "r": ("release ", "a pinned hyperparameter"),
     "w": ("save ", "a name"),
     "b": ("rollback ", "best or a step"),
     ":": ("", "an action, as after grpo act RUN"),
@@ -44,7 +44,7 @@ class Hands:
     _queued: int | None = None
 
     def press(self, key: str, s: Snapshot) -> None:
-        """One key, while ``s`` is on screen."""
+        """Handle one key, while ``s`` is on screen."""
         self.look = replace(self.look, message="")
         if self._typing:
             self._type(key, s)
@@ -66,7 +66,7 @@ class Hands:
         self.look = replace(self.look, message=text)
 
     def play_on(self, s: Snapshot, by: int) -> None:
-        """The next frame of a playback: ``by`` steps later; at the end it is now again."""
+        """Go to the next frame of a playback, ``by`` steps later; after the last step show the present."""
         at = (self.look.at or 0) + by
         self.playing = at < s.run.last_step
         self.look = replace(self.look, at=at if self.playing else None)

@@ -1,4 +1,4 @@
-"""What the dashboard draws over time, each a pure function of a snapshot: all on the same columns of steps, so that
+"""Draw metrics over time, each a pure function of a snapshot: all on the same columns of steps, so that
 what stands above each other happened together.
 """
 
@@ -27,7 +27,7 @@ from harness.views.terminal.drawing import (
 SIGNAL_PARTS = (
     ("mixed", "group/mixed_rate", "█", "green"),
     ("all-zero", "group/all_zero_rate", "░", "red"),
-    ("flat", "group/flat_rate", "▒", "yellow"),
+    ("zero-variance", "group/flat_rate", "▒", "yellow"),
     ("all-one", "group/all_one_rate", "▓", "blue"),
     ("errored", "completion/errored_rate", "!", "magenta"),
 )
@@ -41,7 +41,7 @@ HIGH_GRADIENT, WILD_GRADIENT = 3.0, 10.0
 
 
 def over_time(s: Snapshot, width: int, plot_rows: int, signal_rows: int) -> Lines:
-    """Adjusted reward and dev on one axis, changes, signal and the other metrics, all on the same columns."""
+    """Draw adjusted reward and dev on one axis, changes, signal and the other metrics, all on the same columns."""
     gutter = _gutter(width)
     room = width - gutter
     steps = Steps(1, max(2, s.steps_done))
@@ -137,7 +137,7 @@ def _signal_legend(s: Snapshot, width: int) -> Text:
 
 
 def metrics(s: Snapshot, width: int) -> Lines:
-    """Sparklines, each cell in the style of its worst step: plain, yellow beyond the first limit, red beyond the
+    """Draw sparklines, each cell in the style of its worst step: plain, yellow beyond the first limit, red beyond the
     second. So a breach shows at every width."""
     gutter = _gutter(width)
     room = width - gutter

@@ -1,4 +1,5 @@
-"""The marks of the dashboard: sparklines, a plot of dots, stacked columns, lines side by side. Pure text, no snapshot.
+"""Draw the marks of the dashboard: sparklines, a plot of dots, stacked columns, lines side by side. Pure text, no
+snapshot.
 
 Everything over time is drawn on columns of the same steps, so what stands above each other happened together. Shapes
 differ as well as colours: a frame reads without them (NO_COLOR). Only the terminal's own sixteen colours are used,
@@ -33,13 +34,13 @@ class Steps:
     last: int
 
     def column(self, step: float, width: int) -> int:
-        """Where ``step`` stands among ``width`` columns."""
+        """Return the column of ``step`` among ``width`` columns."""
         place = (step - self.first) / max(1, self.last - self.first + 1)
         return min(width - 1, max(0, int(place * width)))
 
     def columns(self, buckets: Sequence[Bucket], width: int) -> list[float]:
-        """The mean of each of ``width`` columns; a column without a bucket of its own shows the one before, NaN if
-        there is none."""
+        """Compute the mean of each of ``width`` columns; a column without a bucket of its own shows the one before, NaN
+        if there is none."""
         totals, counts = [0.0] * width, [0] * width
         for bucket in buckets:
             if self.first <= bucket.first <= self.last:
@@ -49,7 +50,7 @@ class Steps:
         return _carry_on(total / count if count else None for total, count in zip(totals, counts, strict=True))
 
     def worst(self, buckets: Sequence[Bucket], width: int, *, lowest: bool) -> list[float]:
-        """The highest (or ``lowest``) single step of each column, with ``columns``'s way with empty ones."""
+        """Compute the highest (or ``lowest``) single step of each column, with ``columns``'s way with empty ones."""
         extremes: list[float | None] = [None] * width
         for bucket in buckets:
             if self.first <= bucket.first <= self.last:
@@ -72,7 +73,7 @@ def _carry_on(values: Iterable[float | None]) -> list[float]:
 
 
 def compute_sparkline(values: Sequence[float], width: int, low: float | None, high: float | None) -> str:
-    """The newest values as blocks, the range taken from the data where ``low`` or ``high`` is None."""
+    """Draw the newest values as blocks, the range taken from the data where ``low`` or ``high`` is None."""
     shown = [value for value in values[-width:] if math.isfinite(value)]
     if not shown:
         return ""
@@ -82,7 +83,7 @@ def compute_sparkline(values: Sequence[float], width: int, low: float | None, hi
 
 
 def draw_sparkline(values: Sequence[float], low: float | None, styles: Sequence[str]) -> Text:
-    """One cell for each of ``values``, in its style."""
+    """Draw one cell for each of ``values``, in its style."""
     real = [value for value in values if math.isfinite(value)]
     bottom, top = (min(real) if low is None else low, max(real)) if real else (0.0, 0.0)
     return paint(
@@ -97,7 +98,7 @@ def _block(value: float, bottom: float, top: float) -> str:
 
 
 def draw_shares(shares: Sequence[tuple[str, str, float]], width: int) -> Text:
-    """(glyph, style, share) as one bar of ``width`` cells, the last part taking what rounding leaves."""
+    """Draw (glyph, style, share) as one bar of ``width`` cells, the last part taking what rounding leaves."""
     bar, used = Text(), 0
     total = sum(share for _, _, share in shares)
     reached = 0.0
@@ -110,7 +111,7 @@ def draw_shares(shares: Sequence[tuple[str, str, float]], width: int) -> Text:
 
 
 def paint(cells: Iterable[tuple[str, str]]) -> Text:
-    """Glyphs with their styles; neighbours of one style are one span, which is what a frame's cost depends on."""
+    """Paint glyphs with their styles; neighbours of one style are one span, which is what a frame's cost depends on."""
     runs = groupby(cells, key=itemgetter(1))
     return Text.assemble(*(("".join(glyph for glyph, _ in run), style) for style, run in runs))
 
@@ -132,7 +133,8 @@ class Point:
 def draw_plot(
     line: Sequence[float], points: Sequence[Point], height: int, low: float, high: float, *, line_style: str, style: str
 ) -> Lines:
-    """``line`` (two values for each cell) as dots and ``points`` with their intervals, on one axis from low to high."""
+    """Draw ``line`` (two values for each cell) as dots and ``points`` with their intervals, on one axis from low to
+    high."""
     width = len(line) // 2
     bits = [[0] * width for _ in range(height)]
     before: int | None = None
@@ -165,7 +167,8 @@ def _row(value: float, low: float, high: float, rows: int) -> int:
 
 
 def draw_stack(parts: Sequence[tuple[str, str, Sequence[float]]], height: int) -> Lines:
-    """Columns stacked from (glyph, style, share of each column); the shares of a column add up to 1, or it is empty."""
+    """Draw columns stacked from (glyph, style, share of each column); the shares of a column add up to 1, or it is
+    empty."""
     width = len(parts[0][2])
     rows: list[list[tuple[str, str]]] = [[] for _ in range(height)]
     for x in range(width):
@@ -186,19 +189,19 @@ def draw_stack(parts: Sequence[tuple[str, str, Sequence[float]]], height: int) -
 
 
 def title(name: str, width: int, note: str = "") -> Text:
-    """``─ name ─────── note ─``"""
+    """Draw a title: ``─ name ─────── note ─``."""
     line = Text().append("─ ", "dim").append(name, "bold").append(" ", "dim")
     end = f" {note} ─" if note else ""
     return line.append("─" * max(0, width - len(name) - 3 - len(end)) + end, "dim")
 
 
 def fit(lines: Sequence[Text], height: int) -> Lines:
-    """Exactly ``height`` lines."""
+    """Cut or fill to exactly ``height`` lines."""
     return [*lines[:height], *(Text() for _ in range(height - len(lines)))]
 
 
 def beside(left: Sequence[Text], right: Sequence[Text], left_width: int, width: int) -> Lines:
-    """Two columns of lines, ``left_width`` of ``width`` for the left one, a rule between them."""
+    """Join two columns of lines, ``left_width`` of ``width`` for the left one, a rule between them."""
     rows = max(len(left), len(right))
     joined = []
     for one, other in zip(fit(left, rows), fit(right, rows), strict=True):
@@ -208,8 +211,8 @@ def beside(left: Sequence[Text], right: Sequence[Text], left_width: int, width: 
 
 
 def cut(line: Text, width: int, *, pad: bool = False) -> Text:
-    """The line in ``width`` cells, without characters that a terminal would obey: every line of a frame comes through
-    here, and texts of a model or a person are only data."""
+    """Cut the line to ``width`` cells, without characters that a terminal would obey: every line of a frame comes
+    through here, and texts of a model or a person are only data."""
     shown = line.copy()
     if not shown.plain.isprintable():
         shown.plain = clean(shown.plain)
@@ -218,7 +221,7 @@ def cut(line: Text, width: int, *, pad: bool = False) -> Text:
 
 
 def wrap(text: str, width: int, indent: str, style: str, rows: int | None = None) -> Lines:
-    """``text`` on as many lines as it needs, or the first ``rows`` of them."""
+    """Wrap ``text`` on as many lines as it needs, or the first ``rows`` of them."""
     room = max(8, width - len(indent))
     lines, words = [""], text.split(" ")
     for word in words:

@@ -17,33 +17,33 @@ from harness.views.terminal.lists import decisions, feed, samples
 from harness.views.terminal.panes import (
     Machine,
     budget,
-    by_hand,
     checkpoints,
     experiment,
     headline,
     knobs,
     pool,
+    user_actions,
 )
 
 SCREENS = ("overview", "decisions", "samples", "run")
 HELP = """\
 LOOK                                   ACT (each asks first, and takes a note)
-1 overview    2 decisions              p  pause, or go on
+1 overview    2 decisions              p  pause, or continue
 3 samples     4 run and checkpoints    n  next: one step while paused
-Tab   the next screen                  s  set a knob, which pins it
-↑ ↓   scroll   PgUp PgDn  by pages     f  focus: easier, harder, unset, 0.5
-/     show only what holds a word      r  release a pinned knob
+Tab   the next screen                  s  set a hyperparameter and pin it
+↑ ↓   scroll   PgUp PgDn  by pages     f  target pass rate: easier, harder, 0.5
+/     show only what holds a word      r  release a pinned hyperparameter
 ← →   a step back, a step forward      x  samples of the fixed prompts
 Space plays the run back   End  now    w  write a checkpoint
-q     leave; the run goes on           b  back to a checkpoint: best, or a step
+q     leave; the run continues         b  back to a checkpoint: best, or a step
 ?     this help                        Q  stop the run; it saves first
                                        :  any action, as after grpo act RUN
 
-An action is queued and applied before the next step, in the order asked, whoever asked; "by hand"
-shows when that was. A knob set by hand is pinned: no policy touches it until it is released.
+An action is queued and applied before the next step, in the order asked; "user actions" shows when
+that was. A hyperparameter that you set is pinned: no decision policy changes it until it is released.
 
 The letters below the curve are changes: r rules, l LLM, m manual (a person), e experiment, ↩ rollback;
-green helped, red hurt, yellow not judged. Groups: only mixed ones teach. Adjusted reward is the reward
+green helped, red hurt, yellow not judged. Only mixed groups have signal. Adjusted reward is the reward
 minus what was expected of the prompts drawn, so harder prompts do not lower it.
 Colours of KL, entropy, truncated (cut at max_tokens), length, grad(ient norm): yellow !, red ‼ beyond their limits.
 """
@@ -93,7 +93,8 @@ def render(
     machine: Machine | None = None,
     now: float | None = None,
 ) -> Frame:
-    """One frame, at most ``height`` lines. ``age`` is that of the heartbeat in seconds, ``now`` epoch seconds."""
+    """Render one frame, at most ``height`` lines. ``age`` is that of the heartbeat in seconds, ``now`` epoch
+    seconds."""
     now = time.time() if now is None else now
     lines = headline(snapshot, age, alive, width, look.at)
     room = height - len(lines) - 1
@@ -114,14 +115,14 @@ def render(
 
 
 def scroll_limit(snapshot: Snapshot, look: Look) -> int:
-    """How far the screen can be scrolled."""
+    """Return the number of rows that the screen can be scrolled."""
     if look.screen == "samples":
         return max(0, len({sample.prompt for sample in snapshot.samples}) - 1)
     return max(0, len(feed(snapshot, look.words)) - 1)
 
 
 def _overview(s: Snapshot, width: int, room: int, look: Look, now: float, machine: Machine | None) -> Lines:
-    """Curves on the left, the state on the right, below them what was decided, done by hand and sampled."""
+    """Curves on the left, the state on the right, below them decisions, user actions and samples."""
     if width < NARROW:
         return over_time(s, width, 4, 2) + metrics(s, width) + decisions(s, width, 6, words=look.words, skip=look.skip)
     tall = room >= TALL - 6
@@ -139,11 +140,11 @@ def _overview(s: Snapshot, width: int, room: int, look: Look, now: float, machin
     rest = room - len(upper)
     words, skip = look.words, look.skip
     if rest >= 10:
-        hand = by_hand(s, width, 2 if rest < 14 else 4, now)
+        hand = user_actions(s, width, 2 if rest < 14 else 4, now)
         decided = decisions(s, width, (rest - len(hand)) // 2, words=words, skip=skip)
         return upper + decided + hand + samples(s, width, rest - len(hand) - len(decided), words=words)
     if any(c.state in ("waiting", "taken") for c in s.commands) and rest >= 4:
-        return upper + decisions(s, width, rest - 2, words=words, skip=skip) + by_hand(s, width, 2, now)
+        return upper + decisions(s, width, rest - 2, words=words, skip=skip) + user_actions(s, width, 2, now)
     return upper + decisions(s, width, rest, words=words, skip=skip)
 
 
@@ -153,7 +154,7 @@ def _run(s: Snapshot, width: int, room: int, now: float, machine: Machine | None
     left = knobs(s, half) + experiment(s, half)
     right = budget(s, other, machine) + pool(s, other) + checkpoints(s, other, 8)
     upper = beside(left, right, half, width)[: max(0, room - 4)]
-    return upper + by_hand(s, width, max(2, room - len(upper)), now)
+    return upper + user_actions(s, width, max(2, room - len(upper)), now)
 
 
 def _footer(look: Look, width: int, *, ended: bool) -> Text:
@@ -164,5 +165,5 @@ def _footer(look: Look, width: int, *, ended: bool) -> Text:
     if not look.keys:
         return Text()
     places = "  ".join(f"{i} {name}" for i, name in enumerate(SCREENS, 1))
-    acts = "p pause  s set  f focus  b back  Q stop  Space play back" if width >= WIDE else "p s f b Q act"
+    acts = "p pause  s set  f pass rate  b back  Q stop  Space play back" if width >= WIDE else "p s f b Q act"
     return Text().append(f"{places}  {'Space play back' if ended else acts}  ? keys  q leave", "dim")

@@ -1,4 +1,4 @@
-"""Keys of a terminal, one by one: a thread reads them, and the terminal is given back as it was on any exit."""
+"""Read keys of a terminal, one by one: a thread reads them, and the terminal is given back as it was on any exit."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class Keyboard:
         atexit.unregister(self.give_back)
 
     def give_back(self) -> None:
-        """The terminal as it was, if it is still there."""
+        """Restore the terminal, if it is still there."""
         with suppress(termios.error):
             termios.tcsetattr(self.fd, termios.TCSADRAIN, self._before)
 
     def get(self, timeout: float) -> str | None:
-        """The next key: a character, or a name such as ``up`` or ``enter``; None after ``timeout`` seconds. What
+        """Return the next key: a character, or a name such as ``up`` or ``enter``; None after ``timeout`` seconds. What
         ``put`` gave comes the same way."""
         try:
             return self._keys.get(timeout=max(0.0, timeout))
@@ -84,7 +84,7 @@ class Keyboard:
             return None
 
     def put(self, name: str) -> None:
-        """As if pressed; may be called from a signal handler."""
+        """Put a key as if it was pressed; may be called from a signal handler."""
         self._keys.put(name)
 
     def _read(self) -> None:
@@ -108,8 +108,8 @@ class Keyboard:
 
 
 def split_keys(text: str, *, complete: bool) -> tuple[list[str], str]:
-    """The keys that ``text`` spells, and what may be the beginning of one more unless ``complete``. Sequences that are
-    none of ours, and other control characters, are dropped."""
+    """Split ``text`` into the keys it spells, and what may be the beginning of one more unless ``complete``. Sequences
+    that are none of ours, and other control characters, are dropped."""
     keys = []
     while text and (complete or not BEGUN.fullmatch(text)):
         found = KEY.match(text)

@@ -1,4 +1,4 @@
-"""A run in plain lines, for pipes, files and terminals that cannot draw."""
+"""Show a run in plain lines, for pipes, files and terminals that cannot draw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFRESH_S = 0.5
 
 
 def follow(reader: SnapshotReader, console: Console, *, done: Event | None = None) -> None:
-    """Tell a run until ``done`` is set, or without one (from another terminal) until its record has ended.
+    """Print a run until ``done`` is set, or without one (from another terminal) until its record has ended.
 
     What cannot be read just now is told later.
     """
@@ -49,7 +49,7 @@ class PlainLines:
         self._alive = ("", 0)
 
     def update(self, s: Snapshot) -> list[str]:
-        """What is new in ``s`` since the last call, in the order of the run."""
+        """Return lines for what is new in ``s`` since the last call, in the order of the run."""
         lines: list[tuple[float, str]] = []
         # Compared with the last look and not by their times: a clock may be set back.
         told = self._told

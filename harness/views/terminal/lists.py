@@ -1,4 +1,4 @@
-"""What the dashboard lists: decisions with what went wrong among them, and samples. Pure functions of a snapshot."""
+"""List decisions, warnings, errors and samples on the dashboard. Pure functions of a snapshot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.views.terminal.drawing import VERDICT_STYLE, Lines, title, wrap
 
 
 def feed(s: Snapshot, words: str) -> list[DecisionRecord | EventRecord]:
-    """Decisions but continue, and what went wrong, the newest first; with ``words`` only those that hold them."""
+    """List decisions other than continue, warnings and errors, newest first; ``words`` filters them."""
     found: list[DecisionRecord | EventRecord] = [d for d in s.decisions if d.action != "continue"]
     found += [e for e in s.events if e.level != "info"]
     shown = [item for item in found if words.lower() in str(item).lower()]
@@ -18,7 +18,7 @@ def feed(s: Snapshot, words: str) -> list[DecisionRecord | EventRecord]:
 
 
 def decisions(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int = 0, full: bool = False) -> Lines:
-    """The feed, a line each, or ``full`` with everything that is known of each."""
+    """Draw the feed, a line each, or ``full`` with every field of each."""
     found = feed(s, words)
     lines = [title("decisions", width, f"/{words}" if words else "")]
     for item in found[skip:]:
@@ -61,7 +61,8 @@ def _decision(d: DecisionRecord, width: int, full: bool) -> Lines:
 
 
 def samples(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int = 0, full: bool = False) -> Lines:
-    """The best and the worst completion of groups of the newest step, with reason codes; ``full`` wraps the texts."""
+    """Draw the best and the worst completion of groups of the newest step, with reason codes; ``full`` wraps the
+    texts."""
     found = [x for x in s.samples if x.kind != "fixed"] or list(s.samples)
     found = [x for x in found if words.lower() in f"{x.prompt} {x.completion} {x.reason}".lower()]
     step = f"step {found[0].step}" if found else ""
@@ -72,12 +73,12 @@ def samples(s: Snapshot, width: int, rows: int, *, words: str = "", skip: int = 
     for prompt, group in list(groups.items())[skip:]:
         if len(lines) >= rows:
             break
-        wanted = f"wanted {group[0].ground_truth}"
+        expected = f"expected {group[0].ground_truth}"
         if full:
             lines += wrap(prompt, width, "", "bold")
-            lines.append(Text().append(f"  {wanted}", "dim"))
+            lines.append(Text().append(f"  {expected}", "dim"))
         else:
-            lines.append(Text().append(prompt[: width // 2], "bold").append(f"  {wanted[: width // 3]}", "dim"))
+            lines.append(Text().append(prompt[: width // 2], "bold").append(f"  {expected[: width // 3]}", "dim"))
         for sample in group:
             lines += _sample(sample, width, full)
     return lines[:rows] if found else [*lines, Text().append("none yet", "dim")]

@@ -1,4 +1,4 @@
-"""The panes of the dashboard: each a pure function from a snapshot to lines of text of a given width."""
+"""Draw the panes of the dashboard: each a pure function from a snapshot to lines of text of a given width."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import median
 
 from rich.text import Text
 
-from harness.core.formatting import format_bytes, format_duration, format_knob
+from harness.core.formatting import format_bytes, format_duration, format_kind, format_knob
 from harness.core.knobs import describe
 from harness.types import CommandRecord, DecisionRecord, Snapshot
 from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck, is_kept
@@ -52,7 +52,7 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
     first = Text().append(f"{run.name} ", "bold reverse")
     first.append(" ")
     gone = run.status in ("running", "paused") and not alive
-    first.append("process gone" if gone else run.status, "bold red" if gone else STATUS_STYLE[run.status])
+    first.append("process died" if gone else run.status, "bold red" if gone else STATUS_STYLE[run.status])
     first.append(f"  step {s.steps_done} of {run.budget_steps}", "bold")
     first.append(f"  decided by {run.policy}  seed {run.seed}  {format_duration(run.wall_s)}", "dim")
     first.append(f"  {_time_left(s)}", "dim")
@@ -67,7 +67,7 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
     if played is not None:
         lines.append(Text().append(f"played back: as it was after step {played}", "bold reverse"))
     elif gone:
-        lines.append(Text().append(f"its process is gone; to go on: grpo resume {run.name}", "bold red"))
+        lines.append(Text().append(f"its process died; to continue: grpo resume {run.name}", "bold red"))
     elif run.status in ("running", "paused"):
         lines.append(phase(s, age, width))
     else:
@@ -80,14 +80,14 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
 
 
 def phase(s: Snapshot, age: float, width: int) -> Text:
-    """What it does now, how far it is, how fast, and when it was heard last."""
+    """Show the present phase, its progress and speed, and the age of the last update."""
     run = s.run
     share = run.phase_done / run.phase_total if run.phase_total else 0.0
     if run.status == "paused":
-        return Text().append("paused    ", "bold yellow").append("p goes on, n takes one step", "bold")
+        return Text().append("paused    ", "bold yellow").append("p continues, n takes one step", "bold")
     line = Text().append(f"{run.phase or 'starting'}  ", "bold")
     if run.phase_total:
-        room = max(6, min(30, width - 64))
+        room = max(6, min(30, width - 70))
         line.append("━" * round(room * share), "green").append("━" * (room - round(room * share)), "dim")
         line.append(f" {run.phase_done} of {run.phase_total}")
     last = s.steps[-1].metrics if s.steps else {}
@@ -95,7 +95,7 @@ def phase(s: Snapshot, age: float, width: int) -> Text:
     if seconds > 0 and run.phase == "sampling":
         line.append(f"  {last['completion/tokens'] / seconds:,.0f} tokens/s", "dim")
         line.append(f"  {format_duration(seconds * (1 - share))} left", "dim")
-    return line.append(f"  heard {age:.0f} s ago", "bold red" if age > SILENT_S else "dim")
+    return line.append(f"  last update {age:.0f} s ago", "bold red" if age > SILENT_S else "dim")
 
 
 def _time_left(s: Snapshot) -> str:
@@ -109,13 +109,13 @@ def _time_left(s: Snapshot) -> str:
     return f"about {format_duration(max(0.0, left))} left" if math.isfinite(left) else ""
 
 
-# ---------------------------------------------------------------- knobs, experiment, pool
+# ---------------------------------------------------------------- hyperparameters, experiment, pool
 
 
 def knobs(s: Snapshot, width: int) -> Lines:
-    """Value, pin, and the last change with what it did."""
+    """Draw each hyperparameter: value, pin, last change and its effect."""
     changes = {name: d for d in s.decisions if d.refused is None for name in d.changes}
-    lines = [title("knobs", width)]
+    lines = [title("hyperparameters", width)]
     for name, value in asdict(s.knobs).items():
         line = Text().append(f"{name:<16}").append(f"{format_knob(value):>8}", "bold")
         line.append(" ⚑" if name in s.pins else "  ", "bold yellow")
@@ -139,7 +139,7 @@ def _effect(s: Snapshot, d: DecisionRecord, width: int) -> Text:
 
 
 def experiment(s: Snapshot, width: int) -> Lines:
-    """The change whose verdict is open: what it should do, and what is seen so far."""
+    """Draw the change without verdict: its expected effect, and the effect so far."""
     opened = [d for d in s.decisions if d.changes and d.refused is None and d.verdict is None and not is_kept(d)]
     lines = [title("open experiment", width)]
     if not opened:
@@ -156,17 +156,17 @@ def experiment(s: Snapshot, width: int) -> Lines:
 
 
 def pool(s: Snapshot, width: int) -> Lines:
-    """Prompts by class, as shares of the train split."""
+    """Draw the prompts by class, as shares of the train split."""
     last: Mapping[str, float] = s.steps[-1].metrics if s.steps else {}
     shares = [(name, glyph, style, last.get(f"pool/{name}_rate", math.nan)) for name, glyph, style in POOL_PARTS]
     lines = [title("pool", width)]
     if any(math.isnan(share) for *_, share in shares):
         return [*lines, Text().append("not known yet", "dim")]
     lines.append(draw_shares([(glyph, style, share) for _, glyph, style, share in shares], width))
-    for some in (shares[:2], shares[2:]) if width < 56 else (shares,):
+    for some in (shares[:2], shares[2:]) if width < 62 else (shares,):
         legend = Text()
         for name, glyph, style, share in some:
-            legend.append(f"{glyph} ", style).append(f"{name} {share:.0%}  ")
+            legend.append(f"{glyph} ", style).append(f"{format_kind(name)} {share:.0%} " + " " * (width >= 40))
         lines.append(legend)
     expected = last.get("pool/mixed_expected", math.nan)
     if math.isfinite(expected):
@@ -174,12 +174,12 @@ def pool(s: Snapshot, width: int) -> Lines:
     return lines
 
 
-# ---------------------------------------------------------------- checkpoints, budget, machine, hands
+# ---------------------------------------------------------------- checkpoints, budget, machine, user actions
 
 
 def checkpoints(s: Snapshot, width: int, rows: int) -> Lines:
     best = next((c for c in s.checkpoints if c.best), None)
-    lines = [title("checkpoints", width, f"b goes back to step {best.step}" if best else "")]
+    lines = [title("checkpoints", width, f"b rolls back to step {best.step}" if best else "")]
     dev = {look.step: look.accuracy for look in s.dev}
     for c in sorted(s.checkpoints, key=lambda c: (c.best, c.step), reverse=True)[: max(1, rows - 1)]:
         line = Text().append("★ " if c.best else "  ", "magenta").append(f"step {c.step:<5}", "bold" if c.best else "")
@@ -209,9 +209,9 @@ def budget(s: Snapshot, width: int, machine: Machine | None) -> Lines:
     return lines
 
 
-def by_hand(s: Snapshot, width: int, rows: int, now: float) -> Lines:
-    """A person's newest actions: who asked, whether it waits, and what came of it."""
-    lines = [title("by hand", width, f"{s.commands_waiting} waiting" if s.commands_waiting else "")]
+def user_actions(s: Snapshot, width: int, rows: int, now: float) -> Lines:
+    """List a person's newest actions: who asked, whether each waits, and its result."""
+    lines = [title("user actions", width, f"{s.commands_waiting} waiting" if s.commands_waiting else "")]
     for c in reversed(s.commands[-max(1, rows - 1) :]):
         lines.append(_command(c, now))
     return lines if s.commands else [*lines, Text().append("nothing asked yet; ? tells the keys", "dim")]
@@ -236,6 +236,6 @@ def _command(c: CommandRecord, now: float) -> Text:
 
 
 def describe_command(c: CommandRecord) -> str:
-    """As it was typed, near enough."""
+    """Describe a command about as it was typed."""
     verb = "set " if c.action.kind == "set" else "focus " if c.action.kind == "focus" and c.action.changes else ""
     return f"{verb}{describe(c.action)}"

@@ -109,7 +109,7 @@ def test_the_same_key_pauses_and_goes_on(hands: Hands, asked: Asked) -> None:
     ("words", "why"),
     [
         ("temperature=9", "outside its bounds"),
-        ("warmth=1", "no knob named warmth"),
+        ("warmth=1", "no hyperparameter named warmth"),
         ("temperature=hot", "needs a number"),
         ("", "usage"),
     ],
@@ -135,9 +135,9 @@ def test_one_step_needs_a_pause(hands: Hands, asked: Asked) -> None:
 
 
 def test_a_run_that_nothing_drives_says_so(hands: Hands, asked: Asked) -> None:
-    asked.refusal = "the process of night is gone"
+    asked.refusal = "the process of night died"
     press(hands, "x", "enter")
-    assert hands.look.message == "not queued: the process of night is gone"
+    assert hands.look.message == "not queued: the process of night died"
 
 
 @pytest.mark.parametrize(

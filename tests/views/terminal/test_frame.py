@@ -95,11 +95,11 @@ def test_a_frame_fits_the_terminal_and_answers_the_three_questions(width: int, h
     for words in (
         "night", "running", "step 200 of 400", "decided by rules",
         "learning? LEARNING  dev 0.300 -> 0.750 (+0.450), best 0.800 at step 100",
-        "stuck?    NO  80% of groups teach (mixed)",
+        "stuck?    NO  80% of groups have signal (mixed)",
         "changed?  NOT AS EXPECTED SO FAR  max_tokens 20 -> 30 at step",
-        "12 of 128", "5,000 tokens/s", "heard 2 s ago",
+        "12 of 128", "5,000 tokens/s", "last update 2 s ago",
         "─ learning", "★", "█ mixed 80%", "KL ", "entropy", "truncated", "length", "grad",
-        "─ knobs", "⚑", "@120", "─ open experiment", "─ decisions", "save lunch",
+        "─ hyperparameters", "⚑", "@120", "─ open experiment", "─ decisions", "save lunch",
     ):  # fmt: skip
         assert words in text, words
     assert "all is well" not in text, "continue is not news"
@@ -116,7 +116,7 @@ def test_a_larger_frame_shows_more(width: int, height: int) -> None:
 
 def test_the_largest_uses_its_room() -> None:
     text = show(make_busy_snapshot(), 200, 60)
-    for words in ("b goes back to step 100", "rollback point", "lunch", "because answers are cut", "dev fell"):
+    for words in ("b rolls back to step 100", "rollback point", "lunch", "because answers are cut", "dev fell"):
         assert words in text, words
 
 
@@ -184,7 +184,7 @@ def test_scrolling_leaves_out_the_newest() -> None:
 def test_the_samples_screen_shows_whole_texts_with_reason_codes() -> None:
     text = show(make_busy_snapshot(), look=Look(screen="samples"))
     assert text.count("a very long answer") > 20
-    for words in ("best", "worst", "right", "errored", "wanted 2", "1.00", "error"):
+    for words in ("best", "worst", "right", "errored", "expected 2", "1.00", "error"):
         assert words in text, words
 
 
@@ -217,7 +217,7 @@ def test_every_screen_fits_every_terminal(screen: str, width: int, height: int) 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_a_run_that_has_not_stepped_yet_has_a_frame(width: int, height: int) -> None:
     text = show(make_snapshot(), width, height)
-    for words in ("step 0 of 80", "no look at dev yet", "NO STEP YET", "no change yet"):
+    for words in ("step 0 of 80", "no dev evaluation yet", "NO STEP YET", "no change yet"):
         assert words in text, words
 
 
@@ -232,12 +232,12 @@ def test_an_ended_run_shows_why_and_no_sign_of_life(status: str) -> None:
 
 
 def test_a_run_whose_process_is_gone_says_how_to_go_on() -> None:
-    assert "process gone" in show(make_snapshot(), alive=False)
+    assert "process died" in show(make_snapshot(), alive=False)
     assert "grpo resume night" in show(make_snapshot(), alive=False)
 
 
 def test_a_paused_run_says_which_keys_move_it() -> None:
-    assert "p goes on, n takes one step" in show(make_snapshot(run=make_run_record(status="paused")))
+    assert "p continues, n takes one step" in show(make_snapshot(run=make_run_record(status="paused")))
 
 
 def test_a_frame_played_back_says_so() -> None:

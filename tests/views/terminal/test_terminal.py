@@ -71,7 +71,7 @@ def test_two_people_watch_a_run_and_act_and_the_terminals_are_given_back(program
 
     # Pause, set, sample, go on: asked for at one terminal, seen at both.
     act(watch, "p", note="a look")
-    watch.wait_for("p goes on, n takes one step")
+    watch.wait_for("p continues, n takes one step")
     run.wait_for("paused")
     run.wait_for("✓ pause applied before step")
     run.wait_for("bob@")
@@ -86,21 +86,21 @@ def test_two_people_watch_a_run_and_act_and_the_terminals_are_given_back(program
     watch.resize(120, 40)
     watch.wait_for("─ pool")
     watch.press("3")
-    watch.wait_for("wanted ")
+    watch.wait_for("expected ")
     watch.press("1")
 
     # Ctrl-C at the second terminal leaves the run alone.
     watch.press("\x03")
     assert watch.wait_for_end() == 0
-    assert "left live; it goes on" in watch.text
+    assert "left live; it continues" in watch.text
     assert watch.is_restored
 
     # Killing the dashboard of the run itself changes nothing in the run.
     dashboard_of(run).send_signal(signal.SIGKILL)
-    run.wait_for("the dashboard has gone; the run goes on")
+    run.wait_for("the dashboard ended; the run continues")
     assert run.is_restored
     watch = terminal("watch", "live")
-    watch.wait_for("p goes on")
+    watch.wait_for("p continues")
     act(watch, "p")
     program.wait_for(lambda: program.last_step("live") > paused_at + 1)
     act(watch, "Q")
@@ -129,7 +129,7 @@ def test_ctrl_c_at_a_run_saves_it_and_gives_the_terminal_back(program: Program, 
     run.press("\x03")
     run.wait_for(lambda: b"finishes this step" in run.sent.replace(b"\x1b[1;33m", b""))
     assert run.wait_for_end() == 130
-    assert "interrupted; to go on: grpo resume short" in run.text
+    assert "interrupted; to continue: grpo resume short" in run.text
     assert run.is_restored
 
 
@@ -139,7 +139,7 @@ def test_a_killed_run_does_not_keep_the_terminal(program: Program, terminal: Ope
     run.wait_for("learning?")
     (process,) = psutil.Process(run.process.pid).children()
     process.send_signal(signal.SIGKILL)
-    run.wait_for("to go on: grpo resume dies")
+    run.wait_for("to continue: grpo resume dies")
     run.wait_for(lambda: run.is_restored)
 
 
