@@ -14,15 +14,9 @@ from itertools import islice, pairwise
 from statistics import fmean
 from typing import Literal, get_args
 
+from harness.core.statistics import compute_paired, compute_paired_p
+from harness.core.trends import compute_mad, compute_median, compute_trend, confidence_above
 from harness.types import Finding, Knobs, Snapshot, StepRecord
-from policies.stats import (
-    compute_mad,
-    compute_median,
-    compute_paired,
-    compute_paired_p,
-    compute_trend,
-    confidence_above,
-)
 from policies.view import View
 
 Kind = Literal[
@@ -305,11 +299,11 @@ def find_dev_drop(view: View) -> Finding | None:
     pair, newest = view.paired_with_best(), view.newest_look
     if pair is None or newest is None or pair.after != newest.step or (view.look_age() or 0) > 1:
         return None
-    p, interval = compute_paired_p(pair.gained, pair.lost), compute_paired(pair.n, pair.gained, pair.lost)
+    p, interval = compute_paired_p(pair.gained, pair.lost), compute_paired(pair.gained, pair.lost, pair.n)
     if p >= P:
         return None
     evidence = (
-        f"dev {newest.accuracy:.3f} at step {pair.after}, its best at step {pair.before}: {interval.difference:+.3f} "
+        f"dev {newest.accuracy:.3f} at step {pair.after}, its best at step {pair.before}: {interval.value:+.3f} "
         f"[{interval.low:+.3f}, {interval.high:+.3f}], {pair.lost} of {pair.n} prompts lost and {pair.gained} gained"
     )
     return Finding("dev_drop", "severe", evidence, 1 - p, pair.before, pair.after)

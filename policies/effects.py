@@ -7,11 +7,13 @@ how. The controller asks it before the decision policy, which then sees the verd
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.core.actions import Direction, Expectation, parse_expected
+from harness.core.statistics import Difference, compute_paired, compute_paired_p
+from harness.core.trends import compute_change, compute_level, compute_noise
 from harness.types import (
     Action,
     Decision,
@@ -24,14 +26,6 @@ from harness.types import (
     Verdict,
 )
 from policies.rules import MEASURED_AFTER
-from policies.stats import (
-    Interval,
-    compute_change,
-    compute_level,
-    compute_noise,
-    compute_paired,
-    compute_paired_p,
-)
 from policies.view import View
 
 BEFORE = 12
@@ -47,22 +41,8 @@ HARM = -0.05
 HARM_LEVEL = 0.99
 DEV_P = 0.01
 
-Direction = Literal["rises", "falls"]
-_EXPECTED = re.compile(r"\b(dev|[a-z]+/[a-z_]+) (rises|falls)\b")
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """A metric (or dev, compared prompt by prompt) and where it should go."""
-
-    metric: str
-    direction: Direction
-
-
-def parse_expected(text: str) -> tuple[Expectation, ...]:
-    """What a decision's own words expect, e.g. ``group/mixed_rate rises``; without any, that rewards rise."""
-    found = tuple(Expectation(metric, direction) for metric, direction in _EXPECTED.findall(text))
-    return found or (Expectation("reward/adjusted", "rises"),)
+UNSAID = (Expectation("reward/adjusted", "rises"),)
+"""What a change is for that does not say what it expects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +101,7 @@ def _has_what_it_waits_for(experiment: Experiment, steps_done: int) -> bool:
 
 def _on_dev_alone(change: DecisionRecord) -> bool:
     """A rollback leaves behind the steps it would be compared with."""
-    return change.action == "rollback" or all(e.metric == "dev" for e in parse_expected(change.expected))
+    return change.action == "rollback" or all(e.metric == "dev" for e in parse_expected(change.expected) or UNSAID)
 
 
 def _find_dev(snapshot: Snapshot, step: int) -> PairedLook | None:
@@ -139,7 +119,7 @@ def _judge(snapshot: Snapshot, experiment: Experiment) -> Verdict:
     change = experiment.change
     told: list[str] = []
     signs: list[EffectVerdict] = []
-    for expectation in parse_expected(change.expected):
+    for expectation in parse_expected(change.expected) or UNSAID:
         if expectation.metric == "dev":
             sign, text = _judge_dev(experiment, expectation.direction)
         else:
@@ -173,7 +153,7 @@ def _judge_dev(experiment: Experiment, direction: Direction) -> tuple[EffectVerd
     pair = experiment.dev
     if pair is None:
         return "unclear", "dev: no evaluation after it"
-    interval = compute_paired(pair.n, pair.gained, pair.lost)
+    interval = compute_paired(pair.gained, pair.lost, pair.n)
     gained, lost = (pair.gained, pair.lost) if direction == "rises" else (pair.lost, pair.gained)
     good, bad = compute_paired_p(lost, gained) < DEV_P, compute_paired_p(gained, lost) < DEV_P
     return "helped" if good else "hurt" if bad else "unclear", _tell_dev(pair, interval)
@@ -184,7 +164,7 @@ def _find_harm(snapshot: Snapshot, experiment: Experiment) -> list[str]:
     found = []
     pair, change = experiment.dev, experiment.change
     if pair is not None and compute_paired_p(pair.gained, pair.lost) < DEV_P:
-        found.append(_tell_dev(pair, compute_paired(pair.n, pair.gained, pair.lost)))
+        found.append(_tell_dev(pair, compute_paired(pair.gained, pair.lost, pair.n)))
     # Warmer samples earn less and colder ones more, whatever the weights are worth.
     if len(experiment.after) > 2 and change.action != "rollback" and "temperature" not in change.changes:
         adjusted = _values(experiment.after, "reward/adjusted")
@@ -217,11 +197,11 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _format(interval: Interval) -> str:
-    return f"{interval.difference:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]"
+def _format(interval: Difference) -> str:
+    return f"{interval.value:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]"
 
 
-def _tell_dev(pair: PairedLook, interval: Interval) -> str:
+def _tell_dev(pair: PairedLook, interval: Difference) -> str:
     return (
         f"dev {_format(interval)} from step {pair.before} to {pair.after}, "
         f"{pair.gained} of {pair.n} prompts gained and {pair.lost} lost"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from harness.core.actions import DIRECTIONS
 from harness.types import Decision, DecisionRecord, Finding, KnobValue, SampleRecord, Snapshot, StepRecord
 
 STEPS_SHOWN = 16
@@ -85,7 +86,7 @@ def build_tool(snapshot: Snapshot) -> dict[str, Any]:
         "description": "what a change or rollback should do",
         "properties": {
             "metric": {"type": "string", "enum": [*METRICS, DEV]},
-            "direction": {"type": "string", "enum": ["rises", "falls"]},
+            "direction": {"type": "string", "enum": list(DIRECTIONS)},
         },
         "required": ["metric", "direction"],
     }

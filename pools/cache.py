@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from harness.core.files import write_whole
 from pools.table import SCHEMA
 
 UNUSED_S = 30 * 86400.0
@@ -35,18 +35,9 @@ def load_cached(made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch
         return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            part = Path(file.name)
-            try:
-                with pa.ipc.new_file(file, SCHEMA) as writer:
-                    for batch in read():
-                        writer.write_batch(batch)
-                file.flush()
-                os.fsync(file.fileno())
-                part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+        with write_whole(path) as part, part.open("wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+            for batch in read():
+                writer.write_batch(batch)
         _drop_unused(path.parent)
     except OSError:  # no such folder can be made, a full disk: what ``read`` finds wrong is an InputError
         return list(read())

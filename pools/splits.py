@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.core.files import write_whole
 from harness.errors import InputError
 from pools.table import PromptTable
 
@@ -109,9 +109,8 @@ def record_assigned(path: Path, source: str, splits: Mapping[str, PromptTable], 
     if kept == before:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({"source": source, "splits": kept}), encoding="utf-8")
-    part.replace(path)
+    with write_whole(path) as part:
+        part.write_text(json.dumps({"source": source, "splits": kept}), encoding="utf-8")
 
 
 def _find(ids: Sequence[str], places: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,23 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from harness.types import SeenGroup
 from pools.history import GROUP_RETENTION
 
 SOLVED, HOPELESS = 0.95, 0.05
 """Pass rates from which, and up to which, a group of 8 is mixed in less than four of ten cases."""
 RATE_BINS = ("none", "to 20%", "to 40%", "to 60%", "to 80%", "below all", "all")
 """Columns of the heat map: share of a group's completions that are correct."""
-
-
-@dataclass(frozen=True, slots=True)
-class SeenGroup:
-    """A recorded group: ``correct`` of ``judged`` completions; errored ones are not judged."""
-
-    step: int
-    prompt_id: str
-    label: str
-    correct: int
-    judged: int
 
 
 @dataclass(frozen=True, slots=True)

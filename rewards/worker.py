@@ -252,7 +252,7 @@ class _Process:
         try:
             with theirs, (log or Path(os.devnull)).open("ab") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", code],
+                    [sys.executable, "-B", "-c", code],
                     pass_fds=[theirs.fileno()],
                     env=os.environ | (environment or {}),
                     stdin=subprocess.DEVNULL,

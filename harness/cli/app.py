@@ -1,7 +1,7 @@
 """The ``grpo`` command: its commands by name, and what becomes of errors.
 
-The commands are in the modules beside this one, by theme. What needs torch is imported where it is used, so that help
-comes at once.
+The modules beside this one have the commands by theme: each parses, calls its function in harness.commands and prints
+the result. What needs torch is imported where it is used, so help comes at once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from harness.cli.pool import app as pool
 from harness.cli.replay import replay
 from harness.cli.review import compare, review, runs
 from harness.cli.run import resume, run
+from harness.core.processes import find_user_modules, keep_bytecode_home
 from harness.errors import HarnessError, InputError
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
@@ -64,6 +65,8 @@ for name, group in GROUPS.items():
 
 def main() -> None:
     """Entry point: errors of ours are one line on stderr, with their exit code."""
+    find_user_modules()
+    keep_bytecode_home()
     try:
         raise SystemExit(app(prog_name="grpo", standalone_mode=False))
     except TyperException as error:  # a wrong flag or command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 
 from harness.cli.drive import drive
-from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName
+from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, print_json
 from harness.commands import launch
 
 
@@ -50,7 +49,7 @@ def branch(
         out=out,
     )
     if as_json:
-        print(json.dumps(found.to_json()))
+        print_json(found)
     elif found.asked:
         print(f"asked of {found.run}, which compares {len(settings) + 1} settings in {steps} steps each; "
               f"grpo watch {found.run} shows it")  # fmt: skip

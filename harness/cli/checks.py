@@ -61,12 +61,12 @@ def preflight(
 
       grpo preflight --set reward.function=my_reward.py:judge
     """
-    from harness.cli.tables import render_preflight
-
     report = commands.preflight(spec, overrides=set_ or ())
     if as_json:
         print_json(report)
     else:
+        from harness.cli.tables import render_preflight
+
         Console().print(render_preflight(report))
         print(f"preflight: {report.verdict}")
     raise typer.Exit(1 if report.verdict == "fail" else 0)
@@ -81,12 +81,12 @@ def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "run
 
       grpo doctor --json
     """
-    from harness.cli.tables import render_machine
-
     found = commands.doctor(db=db, out=out)
     if as_json:
         print_json(found)
     else:
+        from harness.cli.tables import render_machine
+
         Console().print(render_machine(found))
     raise typer.Exit(0 if all(check.ok for check in found) else 1)
 

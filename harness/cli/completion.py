@@ -34,9 +34,10 @@ def complete_run(ctx: typer.Context, incomplete: str) -> Offer:
 
     url = database_url(ctx.params.get("out") or "runs", ctx.params.get("db"))
     found = list_runs_to_offer(url)
-    offer: Offer = [(name, f"{status}, step {step}") for name, status, step in found if name.startswith(incomplete)]
+    named = [run for run in found if run.name.startswith(incomplete)]
+    offer: Offer = [(run.name, f"{run.status}, step {run.last_step}") for run in named]
     if found and "latest".startswith(incomplete):
-        offer.append(("latest", f"the newest, {found[0][0]}"))
+        offer.append(("latest", f"the newest, {found[0].name}"))
     return offer
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from harness.core.paths import database_flag
+
 if TYPE_CHECKING:
     from harness.run.runner import Run
     from harness.types import Status
@@ -32,11 +34,6 @@ def drive(run: Run, console: Console, *, plain: bool) -> tuple[Status, str]:
     if reason.startswith("interrupted"):
         print(f"interrupted; to continue: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
     return status, reason
-
-
-def database_flag(url: str) -> str:
-    """Name the flag that finds a database again, when it is not in the default place."""
-    return "" if url == "sqlite:///runs/harness.db" else f" --db {url}"
 
 
 def _catch_signals(interrupted: Event, view: Beside) -> None:

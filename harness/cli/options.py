@@ -14,7 +14,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from harness.cli.completion import complete_model, complete_run, complete_spec
-from harness.commands.lookup import open_store_of as open_store_of  # noqa: PLC0414  for run, replay and branch
 from harness.core.formatting import clean_lines
 from harness.types import Progress
 

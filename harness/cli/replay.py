@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 
 from harness.cli.drive import drive
-from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName
+from harness.cli.options import DbOption, JsonFlag, OutOption, PlainFlag, RunName, print_json
 from harness.commands import launch
 from harness.errors import HarnessError
 
@@ -37,7 +36,7 @@ def replay(
     found = launch.replay(run, name=name, drive=partial(drive, console=console, plain=plain or as_json), db=db, out=out)
     difference = found.difference
     if as_json:
-        print(json.dumps(found.to_json()))
+        print_json(found)
     elif difference is None:
         print(f"{found.run} is {found.replay_of} again: {found.steps} steps, the same to the last bit")
     if difference is not None:

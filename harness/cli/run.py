@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from harness.cli.completion import complete_policy
-from harness.cli.drive import INTERRUPTED, database_flag, drive
+from harness.cli.drive import INTERRUPTED, drive
 from harness.cli.options import (
     DbOption,
     DetachFlag,
@@ -29,6 +29,7 @@ from harness.cli.options import (
     say,
 )
 from harness.commands import launch
+from harness.core.paths import database_flag
 from harness.errors import RunFailed
 
 if TYPE_CHECKING:

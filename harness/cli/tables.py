@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.console import Group as Rows
 from rich.table import Table
 from rich.text import Text
 
-from harness.checks.doctor import MachineCheck
-from harness.checks.preflight import Report, to_rows
 from harness.checks.probe import BINS
-from harness.commands.model import Probed
-from harness.commands.pool_report import CLASSES, PoolView, Shown
-from harness.commands.report import RunSummary
 from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind
 from harness.core.paths import best_link
 from harness.core.statistics import describe_interval
@@ -24,7 +19,14 @@ from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
 from harness.views.summary import format_decision
 from harness.views.terminal.drawing import compute_sparkline
-from pools.view import RATE_BINS, Window
+
+if TYPE_CHECKING:
+    from harness.checks.doctor import MachineCheck
+    from harness.checks.preflight import Report
+    from harness.commands.model import Probed
+    from harness.commands.pool_report import PoolView, Shown
+    from harness.commands.report import RunSummary
+    from pools.view import Window
 
 
 def render_review(review: Mapping[str, Any]) -> RenderableType:
@@ -182,8 +184,6 @@ def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Mapping[s
 
 
 SHADES = " ░▒▓█"
-
-
 STYLES = {"unseen": "dim", "frontier": "green", "solved": "cyan", "hopeless": "red"}
 
 
@@ -192,9 +192,9 @@ def render_pool(view: PoolView) -> RenderableType:
         return Text(f"{view.run}: {view.prompts:,} train prompts, none seen yet")
     last = view.windows[-1]
     head = Text(f"{view.run}: {view.prompts:,} train prompts after step {last.last}   ")
-    for name in CLASSES:
+    for name, style in STYLES.items():
         count = getattr(last, name)
-        head.append(f"{format_kind(name)} {count:,} ({count / view.prompts:.0%})   ", style=STYLES[name])
+        head.append(f"{format_kind(name)} {count:,} ({count / view.prompts:.0%})   ", style=style)
     parts: list[RenderableType] = [head, Text("\nshare of the groups by pass rate, over time", style="bold")]
     parts.append(_render_heat_map(view.windows))
     for title, shown in (("hardest", view.hardest), ("easiest", view.easiest)):
@@ -204,6 +204,8 @@ def render_pool(view: PoolView) -> RenderableType:
 
 
 def _render_heat_map(windows: Sequence[Window]) -> RenderableType:
+    from pools.view import RATE_BINS
+
     table = Table.grid(padding=(0, 0))
     table.add_column(justify="right", style="dim")
     for i in reversed(range(len(RATE_BINS))):
@@ -265,6 +267,8 @@ def render_probe(found: Probed) -> RenderableType:
 
 
 def render_preflight(report: Report) -> RenderableType:
+    from harness.checks.preflight import to_rows
+
     table = Table(box=None, show_header=False)
     styles = {"pass": "green", "warn": "yellow", "fail": "red"}
     for row in to_rows(report):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.core.files import write_whole
 from harness.errors import InputError
 
 
@@ -23,14 +24,8 @@ def check_place(out: Path) -> None:
 
 def write_lines(out: Path, lines: Iterable[str]) -> None:
     """Write the lines, all or none. Raises InputError when the file cannot be written."""
-    part = out.with_suffix(f".{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8") as file:
+        with write_whole(out) as part, part.open("w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
     except OSError as error:
         raise InputError(f"OUT: cannot write {out}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -218,7 +218,7 @@ def replay(
         record.name,
         record.last_step,
         find_difference(store, record, again),
-        tuple(find_changes(first["manifest"], store.load_run(again.id)["manifest"])),
+        tuple(find_changes(first.manifest, store.load_run(again.id).manifest)),
     )
 
 

@@ -47,7 +47,7 @@ def act(
     action = parse_action(words)
     store, record = open_store_of(db, out, run)
     if not wait:  # nobody would hear the run refuse it
-        bounds = store.load_run(record.id)["bounds"]
+        bounds = store.load_run(record.id).bounds
         try:
             for knob, value in action.changes.items():
                 check_value(knob, value, bounds)
@@ -55,14 +55,14 @@ def act(
             raise InputError(str(refusal)) from None
     command = store.add_command(record.id, action, note=note, later=not wait)
     if not wait:
-        return Applied(command, "queued", is_alive_run(record))
+        return Applied(command, "queued", not record.ended and is_alive_run(record))
     until = time.monotonic() + timeout
     while time.monotonic() < until:
-        state, step, result = store.load_command(command)
-        if state in ("applied", "refused"):
-            return Applied(command, state, True, step, result)
-        if state == "expired":
-            raise HarnessError(f"expired: {result}")
+        asked = store.load_command(command)
+        if asked.state in ("applied", "refused"):
+            return Applied(command, asked.state, True, asked.step, asked.result)
+        if asked.state == "expired":
+            raise HarnessError(f"expired: {asked.result}")
         record = store.find_run(record.name)
         if record.ended:
             raise HarnessError(

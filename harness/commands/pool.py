@@ -93,7 +93,7 @@ def show(run: str = "latest", *, n: int = 5, db: str | None = None, out: str = "
     from harness.config.load import parse_spec
 
     reader, record = open_reader(db, out, run)
-    train = build_splits(parse_spec(reader.load_run(record.id)["spec"]))["train"]
+    train = build_splits(parse_spec(reader.load_run(record.id).spec))["train"]
     return load_pool_view(reader, record, train, n=n)
 
 
@@ -109,7 +109,7 @@ def export(run: str, file: Path, *, failed: bool = False, db: str | None = None,
 
     check_place(file)
     reader, record = open_reader(db, out, run)
-    spec = parse_spec(reader.load_run(record.id)["spec"])
+    spec = parse_spec(reader.load_run(record.id).spec)
     standings = load_standings(reader, record.id)
     chosen, rates = select_seen(build_splits(spec)["train"], standings, below=0.5 if failed else None)
     if not rates:

@@ -12,7 +12,7 @@ import numpy as np
 from harness.store.reader import RunReader
 from harness.types import RunRecord, SampleRecord
 from pools.table import PromptTable, parse_id
-from pools.view import RATE_BINS, SeenGroup, Standing, Window, compute_windows, rank_prompts
+from pools.view import RATE_BINS, Standing, Window, compute_windows, rank_prompts
 
 WINDOWS = 24
 CLASSES = ("unseen", "frontier", "solved", "hopeless")
@@ -71,12 +71,12 @@ class PoolView:
 
 def load_standings(reader: RunReader, run_id: int) -> list[Standing]:
     """Every prompt that the run has seen in its present era, the hardest first."""
-    return rank_prompts(SeenGroup(*row) for row in reader.load_groups(run_id))
+    return rank_prompts(reader.load_groups(run_id))
 
 
 def load_pool_view(reader: RunReader, run: RunRecord, train: PromptTable, *, n: int) -> PoolView:
     """``n`` of the hardest and of the easiest prompts."""
-    groups = [SeenGroup(*row) for row in reader.load_groups(run.id)]
+    groups = reader.load_groups(run.id)
     ranked = rank_prompts(groups)
     hardest = ranked[:n]
     easiest = list(islice(reversed(ranked), min(n, len(ranked) - len(hardest))))

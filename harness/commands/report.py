@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.lookup import open_reader
+from harness.core.files import write_whole
 from harness.core.liveness import is_alive_run
 from harness.core.paths import database_flag, database_url
 from harness.errors import InputError
@@ -120,14 +119,13 @@ def compare(runs: Sequence[str], *, html: Path | None = None, db: str | None = N
 def write_report(store: RunReader, name: str, file: Path) -> None:
     """Write the morning report of a run. Raises InputError."""
     from harness.store.history import load_course, load_history
-    from pools.view import RATE_BINS, SeenGroup, compute_windows
+    from pools.view import RATE_BINS, compute_windows
 
     check_file(file)
     history = load_history(store, name, whole_run=False)
     course = load_course(store, history.run.id)
-    groups = (SeenGroup(*group) for group in course.groups)
     pool_size = history.manifest.get("split_sizes", {}).get("train", 0)
-    windows = compute_windows(groups, pool_size=pool_size, count=WINDOWS)
+    windows = compute_windows(course.groups, pool_size=pool_size, count=WINDOWS)
     from harness.views.html.page import render_report
 
     where = database_flag(store.url)
@@ -142,7 +140,7 @@ def write_comparison(store: RunReader, names: Sequence[str], file: Path | None) 
     if file is not None:
         check_file(file)
     histories = [load_history(store, name, whole_run=False) for name in names]
-    specs = [store.load_run(history.run.id)["spec"] for history in histories]
+    specs = [store.load_run(history.run.id).spec for history in histories]
     document = build_comparison(histories, specs)
     if file is not None:
         from harness.views.html.page import render_comparison_page
@@ -161,12 +159,8 @@ def check_file(file: Path) -> None:
 
 def _write(file: Path, page: str) -> None:
     """Whole or not at all: who has it open sees the old one or the new one."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(file)
+        with write_whole(file) as part:
+            part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"--html: cannot write {file}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -88,11 +88,11 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
 def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
     """Load the weights of a run: best, final, a step or a name. Raises InputError."""
     run = store.find_run(name)
-    spec = parse_spec(store.load_run(run.id)["spec"])
+    spec = parse_spec(store.load_run(run.id).spec)
     checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
     try:
         if checkpoint == "final":
-            found = checkpoints.find_newest_behind(store.load_run(run.id)["weights_step"])
+            found = checkpoints.find_newest_behind(store.load_run(run.id).weights_step)
             if found is None:
                 raise InputError(f"{run.name} has no checkpoint yet")
         else:

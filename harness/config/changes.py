@@ -27,7 +27,7 @@ Changes = dict[str, dict[str, Any]]
 
 def compute_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
     """``{"section.field": {"from": ..., "to": ...}}`` of two specs as plain trees."""
-    old, new = _flatten(before), _flatten(after)
+    old, new = flatten(before, depth=2), flatten(after, depth=2)
     return {
         name: {"from": old.get(name), "to": new.get(name)}
         for name in sorted(old.keys() | new.keys())
@@ -88,11 +88,14 @@ def _describe(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return f"pool's prompts or ground truths have changed ({before:,} rows then, {after:,} now)"
 
 
-def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], *, depth: int | None = None) -> dict[str, Any]:
+    """Name the values of a spec by where they stand, ``section.field``, at most ``depth`` names deep; what lies deeper
+    stays a tree, and an empty one has no values to name."""
     flat: dict[str, Any] = {}
-    for section, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{section}.{name}": inner for name, inner in value.items()}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and depth != 1:
+            below = flatten(value, depth=depth and depth - 1)
+            flat |= {f"{name}.{inner}": each for inner, each in below.items()}
         else:
-            flat[section] = value
+            flat[name] = value
     return flat

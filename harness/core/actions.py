@@ -1,8 +1,12 @@
-"""Parse a person's words as an action: ``set temperature=0.9``, ``focus easier``, ``rollback 40``."""
+"""Parse words: a person's as an action (``set temperature=0.9``, ``focus easier``, ``rollback 40``), a decision's as
+what it expects (``group/mixed_rate rises``)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from harness.core.branch import check_branch, parse_branch
 from harness.core.knobs import KNOB_NAMES, apply_action, compute_focus, parse_assignments
@@ -88,3 +92,23 @@ def _is_checkpoint_name(name: str) -> bool:
     marks = all(c.isalnum() or c in "-_." for c in name)
     number = name.lstrip("-").replace(".", "", 1).isdecimal()
     return bool(name) and marks and not number and name not in ("best", "final")
+
+
+# ---------------------------------------------------------------- what a decision expects
+
+Direction = Literal["rises", "falls"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+_EXPECTED = re.compile(rf"\b(dev|[a-z]+/[a-z_]+) ({'|'.join(DIRECTIONS)})\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A metric (or dev, compared prompt by prompt) and where it should go."""
+
+    metric: str
+    direction: Direction
+
+
+def parse_expected(text: str) -> tuple[Expectation, ...]:
+    """Read what a decision's own words expect, in their order; empty where they name no metric and direction."""
+    return tuple(Expectation(metric, direction) for metric, direction in _EXPECTED.findall(text))

@@ -14,11 +14,12 @@ from typing import Any
 
 from harness.core.formatting import format_knob
 from harness.core.knobs import apply_action, parse_assignments
-from harness.core.statistics import compute_paired
+from harness.core.statistics import compute_paired, count_changes
 from harness.errors import Refused
 from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs, KnobValue, Verdict
 
 AS_IT_IS = "as it is"
+EFFECTS: Mapping[str, EffectVerdict] = {"better": "helped", "worse": "hurt", "unclear": "unclear"}
 LONGEST = 1000
 MOST_ARMS = 8
 
@@ -205,14 +206,12 @@ def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdic
         return "helped", accuracy
     if first is other:
         return "unclear", accuracy
-    both = first.keys() & other.keys()
-    if not both:  # nothing could be judged
+    gained, lost, n = count_changes(first, other)
+    if not n:  # nothing could be judged
         return "unclear", accuracy
-    gained, lost = (sum(sign * (other[key] - first[key]) > 0 for key in both) for sign in (1, -1))
-    found = compute_paired(gained, lost, len(both))
-    low, high = found.ci95
-    verdict: EffectVerdict = "helped" if low > 0 else "hurt" if high < 0 else "unclear"
-    return verdict, f"{accuracy}, {found.value:+.3f} [{low:+.3f}, {high:+.3f}], {gained} gained and {lost} lost"
+    found = compute_paired(gained, lost, n)
+    interval = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    return EFFECTS[found.verdict], f"{accuracy}, {interval}, {gained} gained and {lost} lost"
 
 
 def _accuracy(answers: Answers) -> float:

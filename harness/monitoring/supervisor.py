@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any
 
 from harness.core.liveness import RESTARTED, SILENT_S, SUPERVISOR, is_alive_run
+from harness.core.processes import python_words
 from harness.errors import HarnessError
 from harness.store.opening import find_store
 from harness.store.reader import find_reader
@@ -29,7 +30,7 @@ INTERRUPTED = 130
 
 def grpo(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """Start this program once more, as a process of its own."""
-    return subprocess.Popen([sys.executable, "-m", "harness", *words], **options)
+    return subprocess.Popen([*python_words("harness"), *words], **options)
 
 
 # ---------------------------------------------------------------- started again when it dies

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.core.files import sync
 from harness.core.paths import best_link
 from harness.errors import Refused, StoreUnavailable
 from harness.types import CheckpointRecord, Store
@@ -36,14 +37,14 @@ class Checkpoints:
 
     def write(
         self, step: int, state: Mapping[str, Any], write_weights: Callable[[Path], None], *, name: str = ""
-    ) -> tuple[CheckpointRecord, dict[str, str]]:
+    ) -> CheckpointRecord:
         """Write a folder on disk; its row is the caller's to record, after the folder is complete.
 
         Raises StoreUnavailable when the disk does not take it, after the run's patience with that.
         """
         folder = self.folder / f"step-{step:06d}"
         hashes = self.store.patiently(lambda: write_folder(folder, state, write_weights))
-        return CheckpointRecord(step, name, str(folder), False), hashes
+        return CheckpointRecord(step, name, str(folder), best=False, hashes=hashes)
 
     def is_due(self, step: int, every: int) -> bool:
         return step % every == 0 or step in self.wanted
@@ -52,14 +53,14 @@ class Checkpoints:
         """By step, by name (the newest of several), or the best by dev (None or ``best``). Raises Refused: none such,
         or damaged."""
         checkpoints = self.store.load_checkpoints(self.run_id)
-        for checkpoint, hashes in reversed(checkpoints):
+        for checkpoint in reversed(checkpoints):
             by_step = isinstance(target, int) and target == checkpoint.step
             by_text = isinstance(target, str) and target in (str(checkpoint.step), checkpoint.name)
             if checkpoint.best if target in (None, "best") else by_step or by_text:
-                if not is_intact(Path(checkpoint.path), hashes):
+                if not is_intact(Path(checkpoint.path), checkpoint.hashes):
                     raise Refused(f"the checkpoint of step {checkpoint.step} is damaged: {checkpoint.path}")
                 return checkpoint
-        steps = ", ".join(str(checkpoint.step) for checkpoint, _ in checkpoints) or "none"
+        steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints) or "none"
         raise Refused(f"no checkpoint {'best' if target is None else target}; there are: {steps}")
 
     def find_newest(
@@ -68,10 +69,10 @@ class Checkpoints:
         """Find the newest one ``among`` those whose step passes that is intact, and the steps of the damaged ones
         passed over."""
         damaged: list[int] = []
-        for checkpoint, hashes in reversed(self.store.load_checkpoints(self.run_id)):
+        for checkpoint in reversed(self.store.load_checkpoints(self.run_id)):
             if not among(checkpoint.step):
                 continue
-            if is_intact(Path(checkpoint.path), hashes):
+            if is_intact(Path(checkpoint.path), checkpoint.hashes):
                 return checkpoint, damaged
             damaged.append(checkpoint.step)
         return None, damaged
@@ -84,7 +85,7 @@ class Checkpoints:
 
     def prune(self, held: Set[int] = frozenset()) -> None:
         """Keep the start (the reference), the newest few, the best by dev, the named ones and those ``held``."""
-        checkpoints = [checkpoint for checkpoint, _ in self.store.load_checkpoints(self.run_id)]
+        checkpoints = self.store.load_checkpoints(self.run_id)
         kept = {0, *held, *self.wanted, *(checkpoint.step for checkpoint in checkpoints[-self.keep :])}
         for checkpoint in checkpoints:
             if not (checkpoint.step in kept or checkpoint.best or checkpoint.name):
@@ -105,7 +106,7 @@ class Checkpoints:
 
     def drop_orphans(self) -> None:
         """Delete folders without a row: a crash came between the two."""
-        known = {Path(checkpoint.path).name for checkpoint, _ in self.store.load_checkpoints(self.run_id)}
+        known = {Path(checkpoint.path).name for checkpoint in self.store.load_checkpoints(self.run_id)}
         if self.folder.is_dir():
             for path in self.folder.iterdir():
                 if path.is_dir() and path.name not in known:
@@ -128,12 +129,12 @@ def write_folder(folder: Path, state: Mapping[str, Any], write_weights: Callable
             hashes = {}
             for path in sorted(partial.rglob("*")):
                 if path.is_file():
-                    _sync(path)
+                    sync(path)
                     hashes[str(path.relative_to(partial))] = _digest(path)
-            _sync(partial)
+            sync(partial)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return hashes
@@ -180,11 +181,3 @@ def read_state(folder: Path) -> dict[str, Any]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from harness.store.writer import RunStore
+from harness.types import Store
 
 log = logging.getLogger("grpo")
 BEAT_S = 0.5
@@ -26,7 +26,7 @@ class Pulse:
 
     def __init__(
         self,
-        store: RunStore,
+        store: Store,
         run_id: int,
         *,
         wall_s: Callable[[], float],

@@ -19,7 +19,7 @@ from harness.core.liveness import refuse_running
 from harness.errors import InputError
 from harness.store.reader import RunReader
 from harness.store.rows import load_json
-from harness.types import Decision, RunRecord
+from harness.types import Decision, RunDetails, RunRecord
 
 NOT_REPEATED = ("pause", "resume", "step", "policy")
 """Actions about the process that drove the run: nobody is there to resume a replay."""
@@ -64,9 +64,9 @@ def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, 
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
     row = store.load_run(record.id)
-    if row["eras"]:
+    if row.eras:
         raise InputError(
-            f"{record.name} has {len(row['eras']) + 1} eras: its reward, pool, trainer or evaluation changed on the "
+            f"{record.name} has {len(row.eras) + 1} eras: its reward, pool, trainer or evaluation changed on the "
             "way, and a replay has one spec from beginning to end"
         )
     if record.last_step == 0:
@@ -74,20 +74,20 @@ def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, 
     # What was decided after the last step counts only where it ended the run, e.g. a rollback and then a stop.
     after = load_repeated(store, record, record.last_step + 1) or []
     ended = any(decision.action.kind == "stop" and decision.refused is None for decision in after)
-    tree: dict[str, Any] = row["spec"]
+    tree = row.spec
     tree["name"] = new_name
     tree["policy"] = {"kind": f"{REPLAY}{record.name}"}
     tree["budget"] |= {"steps": record.last_step + ended, "hours": None}
-    tree["model"]["threads"] = tree["model"]["threads"] or row["manifest"].get("threads")
+    tree["model"]["threads"] = tree["model"]["threads"] or row.manifest.get("threads")
     tree["output"] = {"dir": str(Path(record.folder).parent), "db": store.url}
     return record, parse_spec(tree)
 
 
-def check_same(first: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
-    """Raise InputError when the data or the reward are no longer those of the run whose row is ``first``."""
+def check_same(first: RunDetails, manifest: Mapping[str, Any]) -> None:
+    """Raise InputError when the data or the reward are no longer those of the run ``first``."""
     for what, key in (("prompts or ground truths of the pool", "data_sha256"), ("code of the reward", "reward_sha256")):
-        if first["manifest"].get(key) and first["manifest"][key] != manifest[key]:  # "": not known
-            raise InputError(f"the {what} changed since {first['name']} ran; put back what was there then to replay it")
+        if first.manifest.get(key) and first.manifest[key] != manifest[key]:  # "": not known
+            raise InputError(f"the {what} changed since {first.name} ran; put back what was there then to replay it")
 
 
 def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
+
+from harness.core.processes import python_words
 
 FILE = "report.html"
 """In a run's folder, written when the run ends."""
@@ -17,7 +18,7 @@ LIMIT_S = 120.0
 def write_report_apart(url: str, name: str, file: Path) -> str:
     """Write the report in another process, so that nothing it does can hurt this one. Returns what went
     wrong, empty when nothing did."""
-    command = [sys.executable, "-m", "harness", "review", name, "--html", str(file), "--db", url]
+    command = [*python_words("harness"), "review", name, "--html", str(file), "--db", url]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False

@@ -37,7 +37,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
     running, has nothing left to do, or would become another run, and when its policy cannot be asked here."""
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
-    tree = store.load_run(record.id)["spec"]
+    tree = store.load_run(record.id).spec
     spec = parse_spec(apply_overrides(copy.deepcopy(tree), overrides))
     changes = compute_changes(parse_spec(tree).model_dump(mode="json"), spec.model_dump(mode="json"))
     check_changes(record.name, changes)
@@ -66,10 +66,10 @@ def resume_run(
     record, spec, changes = plan.record, plan.spec, dict(plan.changes)
     row = store.load_run(record.id)
     parts = build_parts(inputs)
-    changes |= check_silent(record.name, row["manifest"], parts.manifest, changes, accepted)
+    changes |= check_silent(record.name, row.manifest, parts.manifest, changes, accepted)
     measured = find_measured(changes)
-    checkpoints = Checkpoints(store, record.id, Path(row["folder"]) / "checkpoints", keep=1)
-    newest = checkpoints.find_newest_behind(row["weights_step"])
+    checkpoints = Checkpoints(store, record.id, Path(row.folder) / "checkpoints", keep=1)
+    newest = checkpoints.find_newest_behind(row.weights_step)
     era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
     # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
     store.adopt_run(
@@ -77,17 +77,17 @@ def resume_run(
         era=era,
         restarted=was_restarted(),
         spec=spec.model_dump(mode="json"),
-        manifest=(parts.manifest if changes else row["manifest"]) | (passage.manifest if passage else {}),
+        manifest=(parts.manifest if changes else row.manifest) | (passage.manifest if passage else {}),
         bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
     )
     keep_splits(spec, inputs.splits)
     if changes:
         text = f"resumed with {format_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
-        store.record_event(record.id, row["last_step"], "warning" if era else "info", text)
+        store.record_event(record.id, row.last_step, "warning" if era else "info", text)
     for level, text in passage.events if passage else ():
-        store.record_event(record.id, row["last_step"], level, text)
+        store.record_event(record.id, row.last_step, level, text)
     for what in ("threads", "versions"):
-        if row["manifest"].get(what) != parts.manifest[what]:
+        if row.manifest.get(what) != parts.manifest[what]:
             text = f"{what} differ from when the run began, so it does not continue bit for bit"
-            store.record_event(record.id, row["last_step"], "warning", text)
+            store.record_event(record.id, row.last_step, "warning", text)
     return Run(parts, store, record.id, resumed=True)

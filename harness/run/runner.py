@@ -81,9 +81,9 @@ class Run:
         self.interrupted = Event()
         self.resumed = resumed
         row = store.load_run(run_id)
-        self.name: str = row["name"]
-        self.folder = Path(row["folder"])
-        self._wall_before = float(row["wall_s"])
+        self.name = row.name
+        self.folder = Path(row.folder)
+        self._wall_before = row.wall_s
         self._started = time.monotonic()
         alerts = self.spec.alerts
         self.lookout = Lookout(
@@ -166,7 +166,7 @@ class Run:
             self._note_in_passing(f"no {REPORT}: {fault}; to write it: grpo review {self.name} --html FILE")
 
     def _note(self, text: str) -> None:
-        self.store.record_event(self.run_id, self.store.load_run(self.run_id)["last_step"], "warning", text)
+        self.store.record_event(self.run_id, self.store.load_run(self.run_id).last_step, "warning", text)
 
     def _note_in_passing(self, text: str) -> None:
         """Of what is beside the run: where it cannot be put on record, the log has it."""
@@ -180,7 +180,7 @@ class Run:
 
     def _is_of_era(self, step: int) -> bool:
         """Not what the era before left behind when it had gone back further: its decisions are not taken again."""
-        eras = self.store.load_run(self.run_id)["eras"]
+        eras = self.store.load_run(self.run_id).eras
         return not eras or not eras[-1]["weights_step"] < step <= eras[-1]["last_step"]
 
     def _beat_waiting(self) -> None:
@@ -225,7 +225,7 @@ class Run:
             trainer=trainer,
             pool=inputs.pool,
             evaluator=build_evaluator(spec, parts.loaded, inputs.splits, parts.reward),
-            settings=_settings(spec, parts.bounds, store.load_run(self.run_id)["eras"], self._check_policy),
+            settings=_settings(spec, parts.bounds, store.load_run(self.run_id).eras, self._check_policy),
             state=State(parts.knobs, spec.policy.kind),
             snapshot=lambda: store.patiently(reader.read),
             progress=self.progress,

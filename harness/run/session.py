@@ -28,6 +28,7 @@ from harness.run.state import Settings, State, apply_decision
 from harness.types import (
     Action,
     Aim,
+    CheckedDecision,
     CheckpointRecord,
     Decision,
     Evaluation,
@@ -99,16 +100,17 @@ class Session:
         """
         step, once = self.state.last_step + 1, False
         for turn in _take_turns(decisions):
-            judged: list[tuple[Decision, dict[str, dict[str, KnobValue]], str | None]] = []
+            judged: list[CheckedDecision] = []
             for decision in turn:
                 try:
-                    judged.append((decision, apply_decision(self.state, decision, self.settings), None))
+                    judged.append(CheckedDecision(decision, apply_decision(self.state, decision, self.settings)))
                 except Refused as refusal:
-                    judged.append((decision, {}, str(refusal)))
-            new, in_force = [] if logged else judged, self.state.in_force()
-            self.store.record_decisions(self.run_id, step, new, verdicts=verdicts, **in_force)
+                    judged.append(CheckedDecision(decision, refused=str(refusal)))
+            new = [] if logged else judged
+            self.store.record_decisions(self.run_id, step, new, self.state.in_force(), verdicts=verdicts)
             verdicts = ()
-            for decision, _, refused in judged:
+            for checked in judged:
+                decision, refused = checked.decision, checked.refused
                 if decision.action.kind != "continue":
                     what = describe(decision.action) + (f" refused: {refused}" if refused else "")
                     log.info("step=%d decision by %s: %s | %s", step, decision.source, what, decision.evidence)
@@ -172,14 +174,14 @@ class Session:
 
     def save(self, name: str = "") -> CheckpointRecord:
         """Save a checkpoint of the weights in memory. One that exists for them already only gets the name."""
-        for checkpoint, hashes in self.store.load_checkpoints(self.run_id):
+        for checkpoint in self.store.load_checkpoints(self.run_id):
             if checkpoint.step == self.state.weights_step:
                 named = replace(checkpoint, name=name or checkpoint.name)
                 if named != checkpoint:
-                    self.store.record_checkpoint(self.run_id, named, hashes)
+                    self.store.record_checkpoint(self.run_id, named)
                 return named
-        checkpoint, hashes = self.write_checkpoint(name)
-        self.store.record_checkpoint(self.run_id, checkpoint, hashes)
+        checkpoint = self.write_checkpoint(name)
+        self.store.record_checkpoint(self.run_id, checkpoint)
         self.checkpoints.prune(self.state.held())
         return checkpoint
 
@@ -247,11 +249,11 @@ class Session:
         state.last_step = state.weights_step = step
         broken = metrics["completion/errored_rate"] > settings.errored_limit
         due = self.checkpoints.is_due(step, settings.checkpoint_every) and not broken and not outcome.lost
-        checkpoint, hashes = self.write_checkpoint() if due else (None, None)
+        checkpoint = self.write_checkpoint() if due else None
         samples = select_samples(outcome.groups, step, settings.samples_per_step)
         self.store.record_step(
             self.run_id, record, outcome.groups, samples, reward_range=settings.reward_range, wall_s=self.wall_s,
-            checkpoint=checkpoint, hashes=hashes,
+            checkpoint=checkpoint,
         )  # fmt: skip
         log.info("step=%d %s", step, describe_step(metrics))
         for note in outcome.notes:
@@ -308,7 +310,7 @@ class Session:
             self.state.branch = None
         last, weights = self.state.last_step, self.state.weights_step
         self.store.supersede_after(self.run_id, last, weights, live=self.store.load_ancestors(self.run_id, weights))
-        self.store.record_decisions(self.run_id, last, [], **self.state.in_force())
+        self.store.record_decisions(self.run_id, last, [], self.state.in_force())
         self.note("info", f"resumed at step {last}")
 
     def finish(self, status: Status, reason: str) -> None:
@@ -335,7 +337,7 @@ class Session:
         if first or arm_ends:
             self.save()
 
-    def write_checkpoint(self, name: str = "") -> tuple[CheckpointRecord, dict[str, str]]:
+    def write_checkpoint(self, name: str = "") -> CheckpointRecord:
         self.progress("saving", 0, 1)
         state = {**self.state.to_json(), "pool": self.pool.state(), "era": self.settings.era}
         return self.checkpoints.write(self.state.weights_step, state, self.trainer.save, name=name)

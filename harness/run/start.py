@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from harness.checks.gate import Passage
 from harness.checks.inputs import Inputs, keep_splits
@@ -15,6 +13,7 @@ from harness.run.parts import build_parts
 from harness.run.replay import check_same
 from harness.run.runner import Run
 from harness.store.opening import free_name, open_store, refuse_taken
+from harness.types import RunDetails
 
 
 def start_run(
@@ -22,18 +21,18 @@ def start_run(
     short_name: str,
     passage: Passage | None = None,
     *,
-    replay_of: Mapping[str, Any] | None = None,
+    replay_of: RunDetails | None = None,
 ) -> Run:
     """Load the model, then create the run's record and folder. Raises InputError, and then nothing was created.
 
-    ``passage`` is what preflight found, for the record; ``replay_of`` is the row of the run that this one repeats.
+    ``passage`` is what preflight found, for the record; ``replay_of`` is the run that this one repeats.
     """
     spec = inputs.spec
     url = database_url(spec.output.dir, spec.output.db)
     parts = build_parts(inputs)
     if replay_of is not None:
         check_same(replay_of, parts.manifest)
-        parts = replace(parts, manifest=parts.manifest | {"replay_of": replay_of["name"]})
+        parts = replace(parts, manifest=parts.manifest | {"replay_of": replay_of.name})
     store = open_store(url)
     name = spec.name or free_name(url, short_name)
     refuse_taken(store, name)

@@ -1,4 +1,4 @@
-"""Hold what a session knows beside the model, and apply decisions to it."""
+"""Hold what a session knows beside the model, and apply decisions to it. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from harness.core.branch import Branch, check_branch
 from harness.core.knobs import apply_action
 from harness.errors import Refused
-from harness.types import Decision, Knobs, KnobValue
+from harness.types import Decision, InForce, Knobs, KnobValue
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,9 @@ class State:
             "branch": asdict(self.branch) if self.branch else None,
         }
 
-    def in_force(self) -> dict[str, Any]:
-        """Return what the run's record says of itself while it is live."""
-        status = "paused" if self.paused else "running"
-        return {"knobs": self.knobs, "pins": sorted(self.pins), "policy": self.policy, "status": status}
+    def in_force(self) -> InForce:
+        """Return what the run's record says of itself while it continues."""
+        return InForce(self.knobs, frozenset(self.pins), self.policy, "paused" if self.paused else "running")
 
     def held(self) -> set[int]:
         """Steps whose checkpoints must stay."""

@@ -6,19 +6,27 @@ import math
 
 from harness.core.liveness import is_alive_run
 from harness.store.reader import RunReader, load_checkpoints
-from harness.store.rows import decision_record, evaluation_record, load_json, load_knobs, load_metrics, sample_record
+from harness.store.rows import (
+    decision_record,
+    evaluation_record,
+    load_json,
+    load_knobs,
+    load_metrics,
+    sample_record,
+    seen_group,
+)
 from harness.store.snapshot import (
     ACTED,
     ASKED,
     DECISIONS,
     EVALUATIONS,
     EVENTS,
-    LIVE_STEPS,
     NEWEST_STEPS,
     SAMPLES,
     STEPS_SHOWN,
     _buckets,
     _tuples,
+    load_steps,
 )
 from harness.types import Asked, Course, EventRecord, History
 
@@ -80,7 +88,6 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
     with store.read() as c:
         columns = "manifest, forecast, knobs, pins, era_start, eras"
         row = c.execute(f"SELECT {columns} FROM runs WHERE id = ?", here).fetchone()
-        newest = c.execute(LIVE_STEPS, (run.id, 0, NEWEST_STEPS)).fetchall()
         (taken,) = c.execute("SELECT count(*) FROM steps WHERE run_id = ? AND state != 'superseded'", here).fetchone()
         (decided,) = c.execute("SELECT count(*) FROM decisions WHERE run_id = ?", here).fetchone()
         (acted,) = c.execute(f"SELECT count(*) FROM decisions WHERE run_id = ? AND {ACTED}", here).fetchone()
@@ -105,16 +112,16 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
                 step: math.nan if reward is None else reward for step, reward in _tuples(c, rewards, {"run": run.id})
             },
             buckets=_buckets(c, run.id),
-            newest=tuple(load_metrics(step["metrics"]) for step in reversed(newest)),
+            newest=tuple(step.metrics for step in load_steps(c, run.id, NEWEST_STEPS)),
             evaluations=tuple(
                 evaluation_record(r) for r in c.execute(f"{EVALUATIONS} ORDER BY step, id", {"run": run.id})
             ),
             answers={step: load_json(correct) for step, correct in c.execute(TEST_ANSWERS, {"run": run.id})},
-            decisions=tuple(decision_record(r) for r in c.execute(f"{decisions} ORDER BY step, id", here)),
+            decisions=tuple(decision_record(r) for r in c.execute(f"{decisions} ORDER BY step, id", {"run": run.id})),
             continued=decided - acted,
             events=tuple(EventRecord(*r) for r in c.execute(EVENTS, here)),
             samples=tuple(sample_record(r) for r in c.execute(f"{samples} ORDER BY id", {"run": run.id})),
-            checkpoints=tuple(checkpoint for checkpoint, _ in load_checkpoints(c, run.id)),
+            checkpoints=tuple(load_checkpoints(c, run.id)),
             asked=Asked(*c.execute(ASKED, here).fetchone()),
         )
 
@@ -131,11 +138,6 @@ def load_course(store: RunReader, run_id: int) -> Course:
             oldest=tuple(load_metrics(step["metrics"]) for step in oldest),
             knobs=tuple((step, load_knobs(knobs)) for step, knobs in _tuples(c, KNOBS_IN_FORCE, here)),
             seconds=dict(zip(TIMES, c.execute(SECONDS, here).fetchone(), strict=True)),
-            groups=tuple(
-                (step, prompt_id, label, sum(load_json(correct)), sum(r is not None for r in load_json(rewards)))
-                for step, prompt_id, label, correct, rewards in _tuples(
-                    c, GROUPS, here | {"last": row["last_step"], "every": every}
-                )
-            ),
+            groups=tuple(map(seen_group, _tuples(c, GROUPS, here | {"last": row["last_step"], "every": every}))),
             every=every,
         )

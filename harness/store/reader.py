@@ -9,24 +9,38 @@ import difflib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from harness.core.paths import database_path
 from harness.errors import InputError, StoreUnavailable
 from harness.store.connection import PASSING, connect
 from harness.store.migrations import MIGRATIONS, check_version, migrate
-from harness.store.rows import SAMPLE_FIELDS, command_record, count_correct, decision_from_row, load_json, run_record
+from harness.store.rows import (
+    EVENT_COLUMNS,
+    SAMPLE_COLUMNS,
+    checkpoint_record,
+    command_record,
+    decision_from_row,
+    load_json,
+    run_details,
+    run_record,
+    sample_record,
+    seen_group,
+)
 from harness.types import (
     CheckpointRecord,
     Command,
+    CommandRecord,
     Decision,
     EventRecord,
+    OfferedRun,
+    RunDetails,
     RunRecord,
     SampleRecord,
+    SeenGroup,
 )
 
 if TYPE_CHECKING:
@@ -39,26 +53,36 @@ COMMANDS = "SELECT id, action, changes, argument, who, note, asked_at, state, st
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
+S = TypeVar("S", bound="RunReader")
+
+
+def within(
+    enter: Callable[[S], AbstractContextManager[C]], method: Callable[Concatenate[S, C, P], R]
+) -> Callable[Concatenate[S, P], R]:
+    """Make ``method`` run in one transaction of its own, which ``enter`` begins, with the run's patience if any."""
+
+    @wraps(method)
+    def attempted(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        def attempt() -> R:
+            with enter(self) as c:
+                return method(self, c, *args, **kwargs)
+
+        return self.patiently(attempt)
+
+    return attempted
 
 
 def reading(
     method: Callable[Concatenate[RunReader, sqlite3.Connection, P], R],
 ) -> Callable[Concatenate[RunReader, P], R]:
-    """A method that reads: it gets a connection with one consistent view, and the run's patience if it has any."""
-
-    @wraps(method)
-    def read(self: RunReader, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        def attempt() -> R:
-            with self.read() as c:
-                return method(self, c, *args, **kwargs)
-
-        return self.patiently(attempt)
-
-    return read
+    """Make ``method`` read one consistent view. Raises StoreUnavailable."""
+    return within(lambda reader: reader.read(), method)
 
 
 class RunReader:
-    """One database of runs. Open it with ``find_reader``; a thread has a connection of its own."""
+    """One database of runs, the reading half of harness.types.Store. Open it with ``find_reader``; a thread has a
+    connection of its own."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -105,7 +129,6 @@ class RunReader:
             raise self.explain(error, "read") from error
 
     def patiently(self, attempt: Callable[[], R]) -> R:
-        """What ``attempt`` returns, if need be after waiting. Raises StoreUnavailable for those without patience."""
         try:
             return attempt()
         except StoreUnavailable as fault:
@@ -135,7 +158,6 @@ class RunReader:
 
     @reading
     def find_run(self, c: sqlite3.Connection, name: str) -> RunRecord:
-        """A run by name, or by ``latest``. Raises InputError."""
         if name == "latest":
             row = c.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
         else:
@@ -163,30 +185,23 @@ class RunReader:
         return [run_record(row) for row in c.execute("SELECT * FROM runs ORDER BY id")]
 
     @reading
-    def load_run(self, c: sqlite3.Connection, run_id: int) -> dict[str, Any]:
-        """Every column of a run, ``spec`` and ``manifest`` among them."""
-        row = c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-        names = ("spec", "manifest", "knobs", "pins", "bounds", "forecast", "eras")
-        documents = {name: load_json(row[name]) for name in names}
-        return dict(row) | documents
+    def load_run(self, c: sqlite3.Connection, run_id: int) -> RunDetails:
+        return run_details(c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone())
 
     # ------------------------------------------------------------ decisions and commands
 
     @reading
     def load_decisions_at(self, c: sqlite3.Connection, run_id: int, step: int) -> list[Decision]:
-        """What was decided for ``step`` already, in order, refused ones too."""
         rows = c.execute("SELECT * FROM decisions WHERE run_id = ? AND step = ? ORDER BY id", (run_id, step))
         return [decision_from_row(row) for row in rows]
 
     @reading
     def was_taken(self, c: sqlite3.Connection, run_id: int, step: int) -> bool:
-        """Whether there ever was a step of that number, rolled back or to be taken again as it may be."""
         found = "SELECT 1 FROM steps WHERE run_id = ? AND step = ?"
         return c.execute(found, (run_id, step)).fetchone() is not None
 
     @reading
     def has_closed_branch(self, c: sqlite3.Connection, run_id: int, began: int) -> bool:
-        """Whether the branch that began after that step was brought to its end."""
         found = (
             "SELECT 1 FROM decisions WHERE run_id = ? AND step > ? AND action = 'branch' AND refused IS NULL "
             "AND argument LIKE '\"keep%'"
@@ -195,7 +210,6 @@ class RunReader:
 
     @reading
     def load_rollback_targets(self, c: sqlite3.Connection, run_id: int) -> set[int]:
-        """Steps whose weights the run went back to, however that was decided."""
         left = "SELECT DISTINCT parent FROM steps WHERE run_id = ? AND state != 'superseded' AND parent != step - 1"
         asked = "SELECT argument FROM decisions WHERE run_id = ? AND action = 'rollback' AND refused IS NULL"
         found = [load_json(row[0]) for query in (left, asked) for row in c.execute(query, (run_id,))]
@@ -207,10 +221,8 @@ class RunReader:
         return [Command(found.id, found.action, found.note) for found in map(command_record, rows)]
 
     @reading
-    def load_command(self, c: sqlite3.Connection, command_id: int) -> tuple[str, int | None, str]:
-        """State, the step it was applied before, and the result."""
-        row = c.execute("SELECT state, step, result FROM commands WHERE id = ?", (command_id,)).fetchone()
-        return row["state"], row["step"], row["result"]
+    def load_command(self, c: sqlite3.Connection, command_id: int) -> CommandRecord:
+        return command_record(c.execute(f"{COMMANDS} WHERE id = ?", (command_id,)).fetchone())
 
     @reading
     def count_waiting(self, c: sqlite3.Connection, run_id: int) -> int:
@@ -219,47 +231,40 @@ class RunReader:
     @reading
     def load_events(self, c: sqlite3.Connection, run_id: int, beginning: str) -> list[EventRecord]:
         """The events whose text begins so, oldest first."""
-        found = "SELECT step, level, text, at FROM events WHERE run_id = ? AND substr(text, 1, ?) = ? ORDER BY id"
+        found = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? AND substr(text, 1, ?) = ? ORDER BY id"
         return [EventRecord(*row) for row in c.execute(found, (run_id, len(beginning), beginning))]
 
     # ------------------------------------------------------------ prompts
 
     @reading
-    def load_groups(self, c: sqlite3.Connection, run_id: int) -> list[tuple[int, str, str, int, int]]:
-        """Every group of the present era: step, prompt id, label, correct completions, judged completions.
-
-        Those of rolled-back steps too: they were seen.
-        """
+    def load_groups(self, c: sqlite3.Connection, run_id: int) -> list[SeenGroup]:
+        """Every group of the present era, those of rolled-back steps too: they were seen."""
         found = (
             "SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id "
             "WHERE run_id = :run AND state != 'superseded' "
             "AND step > coalesce((SELECT json_extract(eras, '$[#-1].last_step') FROM runs WHERE id = :run), 0) "
             "ORDER BY step, groups.id"
         )
-        rows = c.execute(found, {"run": run_id})
-        return [
-            (step, prompt, label, *count_correct(correct, rewards)) for step, prompt, label, correct, rewards in rows
-        ]
+        return [seen_group(row) for row in c.execute(found, {"run": run_id})]
 
     @reading
     def load_samples_of(
         self, c: sqlite3.Connection, run_id: int, prompts: Sequence[str]
     ) -> dict[str, list[SampleRecord]]:
         """Completions of these prompts that were kept for people, by prompt, the newest first."""
-        columns = ", ".join(SAMPLE_FIELDS)
         marks = ", ".join("?" * len(prompts))
         found = (
-            f"SELECT {columns} FROM completions WHERE run_id = ? AND prompt IN ({marks}) ORDER BY step DESC, id DESC"
+            f"SELECT {SAMPLE_COLUMNS} FROM completions WHERE run_id = ? AND prompt IN ({marks}) "
+            "ORDER BY step DESC, id DESC"
         )
         samples: dict[str, list[SampleRecord]] = {}
         for row in c.execute(found, (run_id, *prompts)):
-            record = SampleRecord(*row)
-            samples.setdefault(record.prompt, []).append(replace(record, correct=bool(record.correct)))
+            record = sample_record(row)
+            samples.setdefault(record.prompt, []).append(record)
         return samples
 
     @reading
     def load_drawn(self, c: sqlite3.Connection, run_id: int, step: int) -> list[str]:
-        """Ids of the prompts that a step drew, in order."""
         found = (
             "SELECT prompt_id FROM steps JOIN groups ON groups.step_id = steps.id "
             "WHERE run_id = ? AND step = ? AND state != 'superseded' ORDER BY groups.id"
@@ -275,7 +280,6 @@ class RunReader:
 
     @reading
     def load_answers(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> dict[str, int]:
-        """1 or 0 by prompt id, of the newest look at ``split``; empty when there was none."""
         found = "SELECT correct FROM evaluations WHERE run_id = ? AND step = ? AND split = ? ORDER BY id DESC"
         row = c.execute(found, (run_id, step, split)).fetchone()
         return dict(load_json(row["correct"])) if row else {}
@@ -286,18 +290,15 @@ class RunReader:
         return c.execute(found, (run_id, step)).fetchone() is not None
 
     @reading
-    def load_checkpoints(self, c: sqlite3.Connection, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]:
-        """Checkpoints with their hashes, oldest first."""
+    def load_checkpoints(self, c: sqlite3.Connection, run_id: int) -> list[CheckpointRecord]:
         return load_checkpoints(c, run_id)
 
     @reading
     def best_step(self, c: sqlite3.Connection, run_id: int) -> int | None:
-        """The step with the highest dev accuracy of the era, the earliest of equal ones; None before the first look."""
         return best_step(c, run_id)
 
     @reading
     def load_ancestors(self, c: sqlite3.Connection, run_id: int, step: int) -> list[int]:
-        """``step`` and the steps that its weights came through, newest first; superseded ones do not count."""
         rows = c.execute("SELECT step, parent FROM steps WHERE run_id = ? AND state != 'superseded'", (run_id,))
         parents = {row["step"]: row["parent"] for row in rows}
         chain = []
@@ -316,14 +317,14 @@ def find_reader(url: str) -> RunReader | None:
     return reader
 
 
-def list_runs_to_offer(url: str) -> list[tuple[str, str, int]]:
-    """Name, status and last step of the newest runs, newest first; none where there is trouble. For a shell's Tab:
-    it neither waits for a lock nor brings an older database up to date."""
+def list_runs_to_offer(url: str) -> list[OfferedRun]:
+    """List the newest runs, newest first; none where there is trouble. For a shell's Tab: it neither waits for a lock
+    nor brings an older database up to date."""
     try:
         connection = sqlite3.connect(f"file:{quote(str(database_path(url).absolute()))}?mode=ro", uri=True, timeout=0)
         with closing(connection):
             found = "SELECT name, status, last_step FROM runs ORDER BY id DESC LIMIT ?"
-            return [tuple(row) for row in connection.execute(found, (RUNS_OFFERED,))]
+            return [OfferedRun(*row) for row in connection.execute(found, (RUNS_OFFERED,))]
     except sqlite3.Error:
         return []
 
@@ -331,13 +332,10 @@ def list_runs_to_offer(url: str) -> list[tuple[str, str, int]]:
 # ---------------------------------------------------------------- within one view
 
 
-def load_checkpoints(c: sqlite3.Connection, run_id: int) -> list[tuple[CheckpointRecord, dict[str, str]]]:
+def load_checkpoints(c: sqlite3.Connection, run_id: int) -> list[CheckpointRecord]:
     best = best_step(c, run_id)
     rows = c.execute("SELECT step, name, path, hashes FROM checkpoints WHERE run_id = ? ORDER BY step", (run_id,))
-    return [
-        (CheckpointRecord(row["step"], row["name"], row["path"], row["step"] == best), load_json(row["hashes"]))
-        for row in rows
-    ]
+    return [checkpoint_record(row, best) for row in rows]
 
 
 def best_step(c: sqlite3.Connection, run_id: int) -> int | None:
@@ -352,6 +350,3 @@ def best_step(c: sqlite3.Connection, run_id: int) -> int | None:
 def count_waiting(c: sqlite3.Connection, run_id: int) -> int:
     (n,) = c.execute("SELECT count(*) FROM commands WHERE run_id = ? AND state = 'waiting'", (run_id,)).fetchone()
     return int(n)
-
-
-# ---------------------------------------------------------------- rows to records

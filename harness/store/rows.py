@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -13,31 +13,44 @@ from typing import Any
 from harness.core.step_metrics import compute_kind
 from harness.types import (
     Action,
+    CheckedDecision,
+    CheckpointRecord,
     CommandRecord,
     Decision,
     DecisionRecord,
+    Evaluation,
     EvaluationRecord,
+    EventRecord,
     Group,
     Knobs,
     Metrics,
+    RunDetails,
     RunRecord,
     SampleRecord,
+    SeenGroup,
+    StepRecord,
 )
 
-RUN_FIELDS = tuple(name for name in RunRecord.__dataclass_fields__ if not name.startswith("budget_"))
-
-
+RUN_COLUMNS = tuple(name for name in RunRecord.__dataclass_fields__ if not name.startswith("budget_"))
 OF_COMMANDS = ("who", "asked_at", "result")
-
-
 DECISION_COLUMNS = ", ".join(
     f"(SELECT {name} FROM commands WHERE commands.id = command_id)" if name in OF_COMMANDS else name
     for name in DecisionRecord.__dataclass_fields__
 )
 """The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
+SAMPLE_COLUMNS = ", ".join(SampleRecord.__dataclass_fields__)
+EVENT_COLUMNS = ", ".join(EventRecord.__dataclass_fields__)
 
 
-SAMPLE_FIELDS = tuple(SampleRecord.__dataclass_fields__)
+def insert_into(table: str, row: Mapping[str, Any]) -> str:
+    """Return the INSERT of a row like ``row`` (value by column), with a named parameter for each column."""
+    return f"INSERT INTO {table} ({', '.join(row)}) VALUES (:{', :'.join(row)})"
+
+
+# ---------------------------------------------------------------- values of a column
+
+
+dump_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 
 def load_json(stored: Any) -> Any:
@@ -49,7 +62,7 @@ def load_json(stored: Any) -> Any:
 
 @lru_cache(maxsize=4096)
 def count_correct(correct: str, rewards: str) -> tuple[int, int]:
-    """Correct and judged completions of a group, of its two lists."""
+    """Count the correct and the judged completions of a group, from its two lists."""
     return sum(json.loads(correct)), sum(reward is not None for reward in json.loads(rewards))
 
 
@@ -59,14 +72,66 @@ def load_knobs(stored: str) -> Knobs:
 
 
 @lru_cache(maxsize=8)
+def dump_knobs(knobs: Knobs) -> str:
+    return dump_json(asdict(knobs))
+
+
+def load_metrics(stored: str) -> Metrics:
+    """Null was a number that JSON cannot hold."""
+    return {name: math.nan if value is None else value for name, value in load_json(stored).items()}
+
+
+def finite_metrics(metrics: Metrics) -> dict[str, float | None]:
+    """JSON has no NaN: a number that is none is stored as null."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+@lru_cache(maxsize=8)
+def load_bounds(stored: str) -> Mapping[str, tuple[float, float]]:
+    return {name: (low, high) for name, (low, high) in load_json(stored).items()}
+
+
+@lru_cache(maxsize=8)
 def load_budget(spec: str) -> tuple[int, float | None]:
     budget = json.loads(spec).get("budget", {})
     return budget.get("steps", 0), budget.get("hours")
 
 
+# ---------------------------------------------------------------- rows to records
+
+
 def run_record(row: sqlite3.Row) -> RunRecord:
     steps, hours = load_budget(row["spec"])
-    return RunRecord(**{name: row[name] for name in RUN_FIELDS}, budget_steps=steps, budget_hours=hours)
+    return RunRecord(**{name: row[name] for name in RUN_COLUMNS}, budget_steps=steps, budget_hours=hours)
+
+
+def step_record(row: sqlite3.Row) -> StepRecord:
+    return StepRecord(row["step"], row["parent"], load_knobs(row["knobs"]), load_metrics(row["metrics"]))
+
+
+def seen_group(row: Sequence[Any]) -> SeenGroup:
+    """Of step, prompt_id, label, correct, rewards."""
+    step, prompt_id, label, correct, rewards = row
+    return SeenGroup(step, prompt_id, label, *count_correct(correct, rewards))
+
+
+def checkpoint_record(row: sqlite3.Row, best_step: int | None) -> CheckpointRecord:
+    best = row["step"] == best_step
+    return CheckpointRecord(row["step"], row["name"], row["path"], best, load_json(row["hashes"]))
+
+
+def run_details(row: sqlite3.Row) -> RunDetails:
+    """Of all columns."""
+    record = run_record(row)
+    return RunDetails(
+        **{name: getattr(record, name) for name in RunRecord.__dataclass_fields__},
+        spec=load_json(row["spec"]),
+        manifest=load_json(row["manifest"]),
+        knobs=load_knobs(row["knobs"]),
+        bounds=load_bounds(row["bounds"]),
+        weights_step=row["weights_step"],
+        eras=tuple(load_json(row["eras"])),
+    )
 
 
 def decision_record(row: sqlite3.Row) -> DecisionRecord:
@@ -98,53 +163,111 @@ def decision_from_row(row: Mapping[str, Any]) -> Decision:
     )
 
 
-@lru_cache(maxsize=8)
-def dump_knobs(knobs: Knobs) -> str:
-    return dump_json(asdict(knobs))
-
-
-def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN: a number that is none is stored as null."""
-    return value if math.isfinite(value) else None
-
-
-def group_row(step_id: int | None, group: Group, reward_range: tuple[float, float]) -> tuple[Any, ...]:
-    prompt, scores = group.prompt, [c.score for c in group.completions]
-    return (
-        step_id,
-        prompt.id,
-        prompt.label,
-        compute_kind(group, reward_range),
-        dump_json([score.reward for score in scores]),
-        # A list of whole numbers prints as the JSON that it is, in a third of the time.
-        str([int(score.correct) for score in scores]),
-        str([c.tokens for c in group.completions]),
-    )
-
-
-def sample_row(run_id: int, s: SampleRecord) -> tuple[Any, ...]:
-    return run_id, s.step, s.kind, s.prompt, s.ground_truth, s.completion, s.reward, s.correct, s.reason
-
-
-def load_metrics(stored: str) -> Metrics:
-    """Null was a number that JSON cannot hold."""
-    return {name: math.nan if value is None else value for name, value in load_json(stored).items()}
-
-
-@lru_cache(maxsize=8)
-def load_bounds(stored: str) -> Mapping[str, tuple[float, float]]:
-    return {name: (low, high) for name, (low, high) in load_json(stored).items()}
-
-
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     ci95 = (row["low"], row["high"])
     return EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"])
 
 
 def sample_record(row: sqlite3.Row) -> SampleRecord:
-    """Of the fields of SampleRecord in their order."""
+    """Of SAMPLE_COLUMNS."""
     step, kind, prompt, ground_truth, completion, reward, correct, reason = row
     return SampleRecord(step, kind, prompt, ground_truth, completion, reward, bool(correct), reason)
 
 
-dump_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+# ---------------------------------------------------------------- records to rows
+
+
+def step_row(run_id: int, record: StepRecord, metrics: Mapping[str, float | None], at: float) -> dict[str, Any]:
+    """Return the row of a live step; ``metrics`` are those of ``record`` as finite_metrics makes them."""
+    return {
+        "run_id": run_id,
+        "step": record.step,
+        "parent": record.parent,
+        "state": "live",
+        "at": at,
+        "knobs": dump_knobs(record.knobs),
+        "metrics": dump_json(metrics),
+        "reward": metrics.get("reward/mean"),
+    }
+
+
+def group_row(step_id: int, group: Group, reward_range: tuple[float, float]) -> dict[str, Any]:
+    prompt, scores = group.prompt, [c.score for c in group.completions]
+    return {
+        "step_id": step_id,
+        "prompt_id": prompt.id,
+        "label": prompt.label,
+        "kind": compute_kind(group, reward_range),
+        "rewards": dump_json([score.reward for score in scores]),
+        # A list of whole numbers prints as the JSON that it is, in a third of the time.
+        "correct": str([int(score.correct) for score in scores]),
+        "tokens": str([c.tokens for c in group.completions]),
+    }
+
+
+def sample_row(run_id: int, sample: SampleRecord) -> dict[str, Any]:
+    return {"run_id": run_id, **{name: getattr(sample, name) for name in SampleRecord.__dataclass_fields__}}
+
+
+def decision_row(run_id: int, step: int, checked: CheckedDecision, at: float) -> dict[str, Any]:
+    decision = checked.decision
+    return {
+        "run_id": run_id,
+        "step": step,
+        "at": at,
+        "source": decision.source,
+        "action": decision.action.kind,
+        "argument": dump_json(decision.action.argument),
+        "changes": dump_json(dict(checked.changes)),
+        "evidence": decision.evidence,
+        "hypothesis": decision.hypothesis,
+        "expected": decision.expected,
+        "refused": checked.refused,
+        "command_id": decision.command_id,
+        "rejected": decision.rejected,
+        "tokens_in": decision.tokens_in,
+        "tokens_out": decision.tokens_out,
+        "cost_usd": decision.cost_usd,
+    }
+
+
+def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float) -> dict[str, Any]:
+    """An errored completion is left out of ``correct``: what is compared prompt by prompt was judged both times."""
+    judged = [example for example in evaluation.examples if not example.completion.score.errored]
+    return {
+        "run_id": run_id,
+        "step": step,
+        "split": evaluation.split,
+        "at": at,
+        "n": evaluation.n,
+        "accuracy": evaluation.accuracy,
+        "low": evaluation.ci95[0],
+        "high": evaluation.ci95[1],
+        "reward": evaluation.reward,
+        "correct": dump_json({e.prompt.id: int(e.completion.score.correct) for e in judged}),
+    }
+
+
+def checkpoint_row(run_id: int, checkpoint: CheckpointRecord, at: float) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "step": checkpoint.step,
+        "at": at,
+        "name": checkpoint.name,
+        "path": checkpoint.path,
+        "hashes": dump_json(dict(checkpoint.hashes)),
+    }
+
+
+def command_row(run_id: int, action: Action, *, who: str, note: str, at: float) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "asked_at": at,
+        "who": who,
+        "note": note,
+        "action": action.kind,
+        "argument": dump_json(action.argument),
+        "changes": dump_json(dict(action.changes)),
+        "state": "waiting",
+        "result": "",
+    }

@@ -10,19 +10,22 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.core.statistics import count_changes
 from harness.store.reader import COMMANDS, RunReader, count_waiting, load_checkpoints
 from harness.store.rows import (
     DECISION_COLUMNS,
-    RUN_FIELDS,
+    EVENT_COLUMNS,
+    RUN_COLUMNS,
+    SAMPLE_COLUMNS,
     command_record,
     decision_record,
     evaluation_record,
     load_bounds,
     load_json,
     load_knobs,
-    load_metrics,
     run_record,
     sample_record,
+    step_record,
 )
 from harness.types import (
     Asked,
@@ -47,17 +50,21 @@ EVENTS_SHOWN = 20
 COMMANDS_SHOWN = 20
 NEWEST_STEPS = 20
 """Steps of which a review sees every metric."""
+NOW = 2**62
+"""As ``until`` of a query: a step after every other. Playback gives an earlier one."""
 
 SEEN_OF_A_RUN = f"""
-SELECT {", ".join(RUN_FIELDS)}, spec, knobs, bounds, pins, weights_step, lineage, version, era_start
+SELECT {", ".join(RUN_COLUMNS)}, spec, knobs, bounds, pins, weights_step, lineage, version, era_start
 FROM runs WHERE id = ?
 """
 LIVE_STEPS = """
 SELECT step, parent, knobs, metrics FROM steps
-WHERE run_id = ? AND state = 'live' AND step > ? ORDER BY step DESC LIMIT ?
+WHERE run_id = :run AND state = 'live' AND step > :after AND step <= :until ORDER BY step DESC LIMIT :n
 """
-DECISIONS = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE run_id = ?"
+DECISIONS = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE run_id = :run"
 ACTED = "action != 'continue'"
+# The + keeps SQLite to the index decisions_acted: with the other one it would sort every decision of the run.
+NEWEST_ACTED = f"{DECISIONS} AND {ACTED} AND +step <= :until ORDER BY id DESC LIMIT :n"
 ASKED = """
 SELECT count(*), coalesce(max(step), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
     coalesce(sum(cost_usd), 0.0)
@@ -68,11 +75,23 @@ EVALUATIONS = """
 SELECT step, split, n, accuracy, low, high, reward, id, at FROM evaluations
 WHERE run_id = :run AND step >= (SELECT era_start FROM runs WHERE id = :run)
 """
+NEWEST_EVALUATIONS = f"{EVALUATIONS} AND step <= :until ORDER BY step DESC LIMIT {EVALUATIONS_SHOWN}"
+FIRST_EVALUATIONS = f"{EVALUATIONS} ORDER BY step LIMIT 2"
+BEST_EVALUATION = f"{EVALUATIONS} AND split = 'dev' ORDER BY accuracy DESC, step LIMIT 1"
 ANSWERS = "SELECT correct FROM evaluations WHERE id = ?"
 FAULTS_SHOWN = 3
-FAULTS = "SELECT step, level, text, at FROM events WHERE run_id = ? AND level = 'error' ORDER BY id DESC LIMIT ?"
-SAMPLES = f"SELECT {', '.join(SampleRecord.__dataclass_fields__)} FROM completions WHERE run_id = :run"
-EVENTS = "SELECT step, level, text, at FROM events WHERE run_id = ? ORDER BY id"
+FAULTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? AND level = 'error' ORDER BY id DESC LIMIT ?"
+SAMPLES = f"SELECT {SAMPLE_COLUMNS} FROM completions WHERE run_id = :run"
+NEWEST_SAMPLES = tuple(
+    f"""
+{SAMPLES} AND {kind} AND step = (
+    SELECT step FROM completions WHERE run_id = :run AND step <= :until AND {kind} ORDER BY step DESC LIMIT 1
+) ORDER BY id
+"""
+    for kind in ("kind != 'fixed'", "kind = 'fixed'")
+)
+EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? ORDER BY id"
+NEWEST_EVENTS = f"{EVENTS} DESC LIMIT {EVENTS_SHOWN}"
 FIRST_BUCKETS = "SELECT first FROM buckets WHERE run_id = :run AND metric = 'reward/mean' ORDER BY first LIMIT 2"
 NEXT_METRIC = "SELECT metric FROM buckets WHERE run_id = ? AND metric > ? ORDER BY metric LIMIT 1"
 GROWN_BUCKETS = """
@@ -109,11 +128,11 @@ class SnapshotReader:
             run = c.execute(SEEN_OF_A_RUN, (self.run_id,)).fetchone()
             self._read_steps(c, run["lineage"], run["era_start"])
             if run["version"] != self._version:
-                self._decided = self._decisions(c)
+                self._decided = load_acted(c, self.run_id)
                 self._looks, self._paired = self._evaluations(c)
                 faults = c.execute(FAULTS, (self.run_id, FAULTS_SHOWN)).fetchall()
                 self._faults = tuple(EventRecord(*row) for row in reversed(faults))
-                self._saved = tuple(checkpoint for checkpoint, _ in load_checkpoints(c, self.run_id))
+                self._saved = tuple(load_checkpoints(c, self.run_id))
                 self._asked = Asked(*c.execute(ASKED, (self.run_id,)).fetchone())
                 self._version = run["version"]
             return Snapshot(
@@ -130,7 +149,7 @@ class SnapshotReader:
                 checkpoints=self._saved,
                 faults=self._faults,
                 asked=self._asked,
-                samples=self._samples(c) if whole_run else (),
+                samples=load_samples(c, self.run_id) if whole_run else (),
                 events=self._events(c) if whole_run else (),
                 buckets=self._read_buckets(c) if whole_run else {},
                 commands=self._commands(c) if whole_run else (),
@@ -140,31 +159,19 @@ class SnapshotReader:
     def read_samples(self) -> tuple[SampleRecord, ...]:
         """The newest samples, which a look without ``whole_run`` leaves out. Raises StoreUnavailable."""
         with self.store.read() as c:
-            return self._samples(c)
+            return load_samples(c, self.run_id)
 
     def _read_steps(self, c: sqlite3.Connection, lineage: int, era_start: int) -> None:
         if lineage != self._lineage:  # a resume or rollback: recorded steps stopped being live
             self._steps.clear()
             self._lineage = lineage
         last = self._steps[-1].step if self._steps else era_start
-        for row in reversed(c.execute(LIVE_STEPS, (self.run_id, last, STEPS_SHOWN)).fetchall()):
-            metrics = load_metrics(row["metrics"])
-            self._steps.append(StepRecord(row["step"], row["parent"], load_knobs(row["knobs"]), metrics))
-
-    def _decisions(self, c: sqlite3.Connection) -> tuple[DecisionRecord, ...]:
-        """Those that did something: a rule must still see its last change after a hundred times continue."""
-        acted = f"{DECISIONS} AND {ACTED} ORDER BY id DESC LIMIT ?"
-        rows = c.execute(acted, (self.run_id, DECISIONS_SHOWN)).fetchall()
-        return tuple(decision_record(row) for row in reversed(rows))
+        self._steps.extend(load_steps(c, self.run_id, STEPS_SHOWN, after=last))
 
     def _evaluations(self, c: sqlite3.Connection) -> tuple[tuple[EvaluationRecord, ...], tuple[PairedLook, ...]]:
         """The first and best dev look and the newest ones, in order of steps, and dev prompt by prompt."""
-        queries = (
-            f"{EVALUATIONS} ORDER BY step DESC LIMIT {EVALUATIONS_SHOWN}",
-            f"{EVALUATIONS} ORDER BY step LIMIT 2",
-            f"{EVALUATIONS} AND split = 'dev' ORDER BY accuracy DESC, step LIMIT 1",
-        )
-        found = {row["id"]: row for query in queries for row in c.execute(query, {"run": self.run_id})}
+        queries, asked = (NEWEST_EVALUATIONS, FIRST_EVALUATIONS, BEST_EVALUATION), {"run": self.run_id, "until": NOW}
+        found = {row["id"]: row for query in queries for row in c.execute(query, asked)}
         rows = sorted(found.values(), key=lambda row: (row["step"], row["id"]))
         return tuple(map(evaluation_record, rows)), self._pair(c, [row for row in rows if row["split"] == "dev"])
 
@@ -199,22 +206,36 @@ class SnapshotReader:
             known.extend(Bucket(*values) for values in _tuples(c, GROWN_BUCKETS, grown))
         return {metric: tuple(parts) for metric, parts in self._buckets.items()}
 
-    def _samples(self, c: sqlite3.Connection) -> tuple[SampleRecord, ...]:
-        """The samples of the newest step, and the newest look at the fixed prompts."""
-        found = []
-        for kind in ("kind != 'fixed'", "kind = 'fixed'"):
-            newest = f"SELECT step FROM completions WHERE run_id = :run AND {kind} ORDER BY step DESC LIMIT 1"
-            query = f"{SAMPLES} AND {kind} AND step = ({newest}) ORDER BY id"
-            found += c.execute(query, {"run": self.run_id}).fetchall()
-        return tuple(sample_record(row) for row in found)
-
     def _events(self, c: sqlite3.Connection) -> tuple[EventRecord, ...]:
-        rows = c.execute(f"{EVENTS} DESC LIMIT {EVENTS_SHOWN}", (self.run_id,)).fetchall()
+        rows = c.execute(NEWEST_EVENTS, (self.run_id,)).fetchall()
         return tuple(EventRecord(*row) for row in reversed(rows))
 
     def _commands(self, c: sqlite3.Connection) -> tuple[CommandRecord, ...]:
         rows = c.execute(f"{COMMANDS} WHERE run_id = ? ORDER BY id DESC LIMIT {COMMANDS_SHOWN}", (self.run_id,))
         return tuple(command_record(row) for row in reversed(rows.fetchall()))
+
+
+# ---------------------------------------------------------------- within one view
+
+
+def load_steps(
+    c: sqlite3.Connection, run_id: int, n: int, *, after: int = 0, until: int = NOW
+) -> tuple[StepRecord, ...]:
+    """The newest ``n`` live steps of those from ``after`` (left out) to ``until``, oldest first."""
+    rows = c.execute(LIVE_STEPS, {"run": run_id, "after": after, "until": until, "n": n}).fetchall()
+    return tuple(step_record(row) for row in reversed(rows))
+
+
+def load_acted(c: sqlite3.Connection, run_id: int, *, until: int = NOW) -> tuple[DecisionRecord, ...]:
+    """Those that did something: a rule must still see its last change after a hundred times continue."""
+    rows = c.execute(NEWEST_ACTED, {"run": run_id, "until": until, "n": DECISIONS_SHOWN}).fetchall()
+    return tuple(decision_record(row) for row in reversed(rows))
+
+
+def load_samples(c: sqlite3.Connection, run_id: int, *, until: int = NOW) -> tuple[SampleRecord, ...]:
+    """The samples of the newest step, and the newest of the fixed prompts."""
+    asked = {"run": run_id, "until": until}
+    return tuple(sample_record(row) for query in NEWEST_SAMPLES for row in c.execute(query, asked))
 
 
 def _tuples(c: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
@@ -235,10 +256,8 @@ def compute_paired_look(
     before_step: int, before: Mapping[str, int], after_step: int, after: Mapping[str, int]
 ) -> PairedLook:
     """How two looks differ, on the prompts that both have."""
-    both = before.keys() & after.keys()
-    gained = sum(after[prompt] > before[prompt] for prompt in both)
-    lost = sum(after[prompt] < before[prompt] for prompt in both)
-    return PairedLook(before_step, after_step, len(both), gained, lost)
+    gained, lost, n = count_changes(before, after)
+    return PairedLook(before_step, after_step, n, gained, lost)
 
 
 BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"

@@ -1,7 +1,8 @@
 """The only room that writes the record: runs in SQLite, written so that a kill at any moment loses nothing.
 
 Every method that writes is one transaction, which takes the lock at once (BEGIN IMMEDIATE); readers never block (WAL).
-What runs in every step goes to SQLite as text and tuples, the rest through SQLAlchemy Core.
+Rows are made in harness.store.rows and inserted by name; updates go through SQLAlchemy Core, except in every step.
+harness.types.Store says what each method promises; here stands why its SQL is as it is.
 """
 
 from __future__ import annotations
@@ -13,20 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    RowMapping,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from harness.core.knobs import describe
@@ -34,17 +24,30 @@ from harness.core.liveness import boot_clock, identify, is_alive, refuse_running
 from harness.errors import InputError
 from harness.store.buckets import fold, rebuild
 from harness.store.connection import LOCK_WAIT_S, begin_writing
-from harness.store.reader import RunReader
-from harness.store.rows import dump_json, dump_knobs, finite_or_none, group_row, sample_row
-from harness.store.schema import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, EVENT, RUN, STEP, driver
+from harness.store.reader import RunReader, within
+from harness.store.rows import (
+    checkpoint_row,
+    command_row,
+    decision_row,
+    dump_json,
+    evaluation_row,
+    finite_metrics,
+    group_row,
+    insert_into,
+    sample_row,
+    step_row,
+)
+from harness.store.schema import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, RUN, STEP, driver
 from harness.types import (
     ENDED,
     ONLY_NOW,
     Action,
+    CheckedDecision,
     CheckpointRecord,
     Decision,
     Evaluation,
     Group,
+    InForce,
     Knobs,
     SampleRecord,
     Status,
@@ -52,23 +55,7 @@ from harness.types import (
     Verdict,
 )
 
-ADD_DECISION = """
-INSERT INTO decisions
-(run_id, step, at, source, action, argument, changes, evidence, hypothesis, expected, refused, command_id,
- rejected, tokens_in, tokens_out, cost_usd)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
 ADD_VERDICT = "UPDATE decisions SET measured = ?, verdict = ? WHERE run_id = ? AND id = ?"
-ADD_STEP = """
-INSERT INTO steps (run_id, step, parent, state, at, knobs, metrics, reward) VALUES (?, ?, ?, 'live', ?, ?, ?, ?)
-"""
-ADD_GROUP = """
-INSERT INTO groups (step_id, prompt_id, label, kind, rewards, correct, tokens) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-ADD_SAMPLE = """
-INSERT INTO completions (run_id, step, kind, prompt, ground_truth, completion, reward, correct, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
 STEP_TAKEN = """
 UPDATE runs SET last_step = :step, weights_step = :step, wall_s = :wall_s, rollouts = rollouts + :completions,
 heartbeat = :heartbeat, heartbeat_boot = :heartbeat_boot WHERE id = :run
@@ -89,22 +76,12 @@ R = TypeVar("R")
 def transaction(
     method: Callable[Concatenate[RunStore, Connection, P], R],
 ) -> Callable[Concatenate[RunStore, P], R]:
-    """A method that writes: it gets a connection in a transaction of its own, and is tried again for as long as the
-    run's patience lasts. Raises StoreUnavailable, and then nothing was written."""
-
-    @wraps(method)
-    def write(self: RunStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        def attempt() -> R:
-            with self.write() as c:
-                return method(self, c, *args, **kwargs)
-
-        return self.patiently(attempt)
-
-    return write
+    """Make ``method`` write one transaction. Raises StoreUnavailable, and then nothing was written."""
+    return within(lambda store: store.write(), method)
 
 
 class RunStore(RunReader):
-    """One database of runs. Open it with ``open_store``."""
+    """One database of runs: harness.types.Store in SQLite. Open it with ``open_store``."""
 
     def __init__(self, engine: Engine, url: str) -> None:
         super().__init__(url)
@@ -150,7 +127,6 @@ class RunStore(RunReader):
         knobs: Knobs,
         bounds: Mapping[str, tuple[float, float]],
     ) -> int:
-        """A new run in state running. Raises InputError when the name is taken."""
         row = {
             "name": name,
             "created": time.time(),
@@ -167,21 +143,6 @@ class RunStore(RunReader):
             "eras": [],
             **_this_process(),
             **_heartbeat(),
-            **dict.fromkeys(("stop_reason", "phase"), ""),
-            **dict.fromkeys(
-                (
-                    "phase_done",
-                    "phase_total",
-                    "rollouts",
-                    "last_step",
-                    "weights_step",
-                    "lineage",
-                    "version",
-                    "era_start",
-                ),
-                0,
-            ),
-            "wall_s": 0.0,
         }
         try:
             return int(c.execute(insert(RUN).values(row)).inserted_primary_key[0])  # type: ignore[index]
@@ -192,7 +153,6 @@ class RunStore(RunReader):
 
     @transaction
     def update_run(self, c: Connection, /, run_id: int, **values: Any) -> None:
-        """Set columns of a run, e.g. ``status``, ``stop_reason``, ``manifest``, ``forecast``."""
         c.execute(update(RUN).where(RUN.c.id == run_id).values(**values))
 
     @transaction
@@ -206,9 +166,6 @@ class RunStore(RunReader):
         restarted: bool = False,
         **values: Any,
     ) -> None:
-        """Make this process the one that drives the run, with new ``values`` of its columns and, if given, the start
-        of a new ``era``. A person's resume overrules a stop that waits; a process that was ``restarted`` after a death
-        does not. Raises InputError when another process that lives drives the run."""
         run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
         refuse_running(run["name"], run["status"], run["pid"], run["host"], run["process"], run["heartbeat"])
         adopted = {"status": "running", "stop_reason": "", **_this_process(), **_heartbeat()}
@@ -221,16 +178,12 @@ class RunStore(RunReader):
 
     @transaction
     def end_run(self, c: Connection, run_id: int, status: Status, reason: str, wall_s: float) -> None:
-        """How and why it ended. A person's actions that no boundary came for expire."""
         ended = {"status": status, "stop_reason": reason, "phase": "", "wall_s": wall_s}
         c.execute(update(RUN).where(RUN.c.id == run_id).values(**ended))
         _expire(c, run_id, COMMAND.c.state == "waiting", "the run ended before its next step")
 
     def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None:
-        """What the process is doing, for those who look from elsewhere.
-
-        One that cannot be written at once is dropped: a sign of life must not hold up the life.
-        """
+        """Waits BEAT_WAIT_MS for a lock, not LOCK_WAIT_S: a sign of life must not hold up the life."""
         values = {"run": run_id, "phase": phase, "done": done, "total": total, "wall_s": wall_s}
         with suppress(sqlite3.Error):
             connection = self.connection()
@@ -248,64 +201,28 @@ class RunStore(RunReader):
         c: Connection,
         run_id: int,
         step: int,
-        decisions: Sequence[tuple[Decision, Mapping[str, Any], str | None]],
+        decisions: Sequence[CheckedDecision],
+        in_force: InForce,
         *,
         verdicts: Sequence[Verdict] = (),
-        knobs: Knobs,
-        pins: Sequence[str],
-        policy: str,
-        status: Status,
     ) -> None:
-        """Decisions with their changes and refusals, the ``verdicts`` on earlier ones that they rest on, and the
-        commands they consume, in one transaction.
-
-        Without any (a resume applies those on record again) only what is in force afterwards is recorded.
-        """
         now = time.time()
-        rows = [
-            (
-                run_id,
-                step,
-                now,
-                decision.source,
-                decision.action.kind,
-                dump_json(decision.action.argument),
-                dump_json(dict(changes)),
-                decision.evidence,
-                decision.hypothesis,
-                decision.expected,
-                refused,
-                decision.command_id,
-                decision.rejected,
-                decision.tokens_in,
-                decision.tokens_out,
-                decision.cost_usd,
-            )
-            for decision, changes, refused in decisions
-        ]
-        driver(c).executemany(ADD_DECISION, rows)
+        _add(c, "decisions", [decision_row(run_id, step, checked, now) for checked in decisions])
         driver(c).executemany(ADD_VERDICT, [(v.measured, v.verdict, run_id, v.decision_id) for v in verdicts])
-        for decision, _, refused in decisions:
-            if decision.command_id is not None:
+        for checked in decisions:
+            taken, refused = checked.decision.command_id, checked.refused
+            if taken is not None:
                 state = {"state": "taken"} if refused is None else {"state": "refused", "result": refused}
-                c.execute(
-                    update(COMMAND)
-                    .where(COMMAND.c.id == decision.command_id)
-                    .values(step=step, applied_at=now, **state)
-                )
-        acted = verdicts or not decisions or any(decision.action.kind != "continue" for decision, _, _ in decisions)
+                c.execute(update(COMMAND).where(COMMAND.c.id == taken).values(step=step, applied_at=now, **state))
+        acted = verdicts or not decisions or any(d.decision.action.kind != "continue" for d in decisions)
         if acted:
-            c.execute(
-                update(RUN)
-                .where(RUN.c.id == run_id)
-                .values(knobs=asdict(knobs), pins=sorted(pins), policy=policy, status=status)
-            )
-        if acted or any(decision.tokens_in is not None for decision, _, _ in decisions):
+            values = asdict(in_force) | {"pins": sorted(in_force.pins)}
+            c.execute(update(RUN).where(RUN.c.id == run_id).values(values))
+        if acted or any(d.decision.tokens_in is not None for d in decisions):
             _bump(c, run_id)
 
     @transaction
     def refuse_decision(self, c: Connection, run_id: int, step: int, decision: Decision, why: str) -> None:
-        """A recorded decision whose verb turned out impossible (e.g. a damaged checkpoint)."""
         one = (DECISION.c.run_id == run_id) & (DECISION.c.step == step) & (DECISION.c.action == decision.action.kind)
         c.execute(update(DECISION).where(one, DECISION.c.command_id == decision.command_id).values(refused=why))
         _bump(c, run_id)
@@ -324,64 +241,36 @@ class RunStore(RunReader):
         reward_range: tuple[float, float],
         wall_s: float,
         checkpoint: CheckpointRecord | None = None,
-        hashes: Mapping[str, str] | None = None,
     ) -> None:
-        """A step with its groups, samples and checkpoint row, in one transaction."""
-        metrics = {name: finite_or_none(value) for name, value in record.metrics.items()}
-        knobs, reward = dump_knobs(record.knobs), metrics.get("reward/mean")
-        sqlite = driver(c)
-        step_id = sqlite.execute(
-            ADD_STEP, (run_id, record.step, record.parent, time.time(), knobs, dump_json(metrics), reward)
-        ).lastrowid
-        sqlite.executemany(ADD_GROUP, [group_row(step_id, group, reward_range) for group in groups])
-        sqlite.executemany(ADD_SAMPLE, [sample_row(run_id, sample) for sample in samples])
+        metrics = finite_metrics(record.metrics)
+        step_id = _add(c, "steps", [step_row(run_id, record, metrics, time.time())])
+        _add(c, "groups", [group_row(step_id, group, reward_range) for group in groups])
+        _add(c, "completions", [sample_row(run_id, sample) for sample in samples])
         fold(c, run_id, record.step, metrics)
         if checkpoint is not None:
-            _put_checkpoint(c, run_id, checkpoint, hashes or {})
+            _put_checkpoint(c, run_id, checkpoint)
         completions = sum(len(group.completions) for group in groups)
         taken = {"run": run_id, "step": record.step, "wall_s": wall_s, "completions": completions}
-        sqlite.execute(STEP_TAKEN, taken | _heartbeat())
+        driver(c).execute(STEP_TAKEN, taken | _heartbeat())
 
     # ------------------------------------------------------------ looks and checkpoints
 
     @transaction
     def record_evaluation(self, c: Connection, run_id: int, step: int, evaluation: Evaluation) -> None:
-        """The same weights measured again give the same row, so a second one replaces the first."""
         same = (EVALUATION.c.run_id == run_id) & (EVALUATION.c.step == step) & (EVALUATION.c.split == evaluation.split)
         c.execute(delete(EVALUATION).where(same))
-        c.execute(
-            insert(EVALUATION).values(
-                run_id=run_id,
-                step=step,
-                split=evaluation.split,
-                at=time.time(),
-                n=evaluation.n,
-                accuracy=evaluation.accuracy,
-                low=evaluation.ci95[0],
-                high=evaluation.ci95[1],
-                reward=evaluation.reward,
-                # Prompt by prompt only what could be judged is compared: an errored one was not got wrong.
-                correct={
-                    e.prompt.id: int(e.completion.score.correct)
-                    for e in evaluation.examples
-                    if not e.completion.score.errored
-                },
-            )
-        )
+        _add(c, "evaluations", [evaluation_row(run_id, step, evaluation, time.time())])
         _bump(c, run_id)
 
     @transaction
     def record_samples(self, c: Connection, run_id: int, step: int, samples: Sequence[SampleRecord]) -> None:
-        """The fixed sample prompts at ``step``, in place of an earlier look at the same weights."""
         fixed = (COMPLETION.c.run_id == run_id) & (COMPLETION.c.step == step) & (COMPLETION.c.kind == "fixed")
         c.execute(delete(COMPLETION).where(fixed))
-        driver(c).executemany(ADD_SAMPLE, [sample_row(run_id, sample) for sample in samples])
+        _add(c, "completions", [sample_row(run_id, sample) for sample in samples])
 
     @transaction
-    def record_checkpoint(
-        self, c: Connection, run_id: int, checkpoint: CheckpointRecord, hashes: Mapping[str, str]
-    ) -> None:
-        _put_checkpoint(c, run_id, checkpoint, hashes)
+    def record_checkpoint(self, c: Connection, run_id: int, checkpoint: CheckpointRecord) -> None:
+        _put_checkpoint(c, run_id, checkpoint)
 
     @transaction
     def drop_checkpoint(self, c: Connection, run_id: int, step: int) -> None:
@@ -390,7 +279,7 @@ class RunStore(RunReader):
 
     @transaction
     def record_event(self, c: Connection, run_id: int, step: int, level: str, text: str) -> None:
-        c.execute(insert(EVENT).values(run_id=run_id, step=step, at=time.time(), level=level, text=text))
+        _add_event(c, run_id, step, level, text)
         if level == "error":  # decision policies see these
             _bump(c, run_id)
 
@@ -398,8 +287,6 @@ class RunStore(RunReader):
 
     @transaction
     def supersede_after(self, c: Connection, run_id: int, step: int, weights_step: int, *, live: Sequence[int]) -> None:
-        """A resume at ``step``: later steps will be taken again. Their looks go, their decisions stay to be
-        applied again, and steps that a later rollback had left come back to life."""
         c.execute(
             update(STEP)
             .where(STEP.c.run_id == run_id, STEP.c.step > step, STEP.c.state != "superseded")
@@ -412,7 +299,6 @@ class RunStore(RunReader):
 
     @transaction
     def roll_back(self, c: Connection, run_id: int, step: int, *, live: Sequence[int]) -> None:
-        """The weights are those of ``step`` again; the live steps are its ancestors and itself."""
         _set_lineage(c, run_id, step, live)
 
     # ------------------------------------------------------------ commands
@@ -428,24 +314,11 @@ class RunStore(RunReader):
     def _add_command(self, c: Connection, run_id: int, action: Action, note: str, later: bool) -> int:
         run = c.execute(select(RUN).where(RUN.c.id == run_id)).mappings().one()
         _refuse_idle(run, action, later)
-        row = c.execute(
-            insert(COMMAND).values(
-                run_id=run_id,
-                asked_at=time.time(),
-                who=f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}",
-                note=note,
-                action=action.kind,
-                argument=action.argument,
-                changes=dict(action.changes),
-                state="waiting",
-                result="",
-            )
-        )
-        return int(row.inserted_primary_key[0])  # type: ignore[index]
+        who = f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}"
+        return _add(c, "commands", [command_row(run_id, action, who=who, note=note, at=time.time())])
 
     @transaction
     def finish_command(self, c: Connection, command_id: int, state: str, result: str) -> None:
-        """What came of it: ``state`` applied or refused."""
         finished = {"state": state, "result": result, "applied_at": time.time()}
         c.execute(update(COMMAND).where(COMMAND.c.id == command_id).values(**finished))
         _bump(c, c.execute(select(COMMAND.c.run_id).where(COMMAND.c.id == command_id)).scalar_one())
@@ -464,10 +337,19 @@ def _refuse_idle(run: RowMapping, action: Action, later: bool) -> None:
         raise InputError(f"{gone}: nothing would apply the action; first: grpo resume {name} (or queue it: --no-wait)")
 
 
-# ---------------------------------------------------------------- opening
+# ---------------------------------------------------------------- within one transaction
 
 
-# ---------------------------------------------------------------- records to rows
+def _add(c: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert rows, all of the same columns. Returns the id of the last one, 0 without any."""
+    cursor, statement = driver(c).cursor(), insert_into(table, rows[0]) if rows else ""
+    for row in rows:
+        cursor.execute(statement, row)
+    return cursor.lastrowid or 0
+
+
+def _add_event(c: Connection, run_id: int, step: int, level: str, text: str) -> None:
+    _add(c, "events", [{"run_id": run_id, "step": step, "at": time.time(), "level": level, "text": text}])
 
 
 def _this_process() -> dict[str, Any]:
@@ -478,18 +360,9 @@ def _heartbeat() -> dict[str, float]:
     return {"heartbeat": time.time(), "heartbeat_boot": boot_clock()}
 
 
-def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord, hashes: Mapping[str, str]) -> None:
+def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord) -> None:
     c.execute(delete(CHECKPOINT).where(CHECKPOINT.c.run_id == run_id, CHECKPOINT.c.step == checkpoint.step))
-    c.execute(
-        insert(CHECKPOINT).values(
-            run_id=run_id,
-            step=checkpoint.step,
-            at=time.time(),
-            name=checkpoint.name,
-            path=checkpoint.path,
-            hashes=dict(hashes),
-        )
-    )
+    _add(c, "checkpoints", [checkpoint_row(run_id, checkpoint, time.time())])
     _bump(c, run_id)
 
 
@@ -505,8 +378,7 @@ def _expire(c: Connection, run_id: int, which: ColumnElement[bool], why: str) ->
     for row in c.execute(found).mappings().all():
         c.execute(update(COMMAND).where(COMMAND.c.id == row["id"]).values(state="expired", result=why))
         action = describe(Action(row["action"], row["changes"], row["argument"]))
-        text = f"expired: {action}, asked by {row['who']}: {why}"
-        c.execute(insert(EVENT).values(run_id=run_id, step=last_step, at=time.time(), level="warning", text=text))
+        _add_event(c, run_id, last_step, "warning", f"expired: {action}, asked by {row['who']}: {why}")
 
 
 def _begin_era(c: Connection, run_id: int, era: Mapping[str, Any]) -> None:

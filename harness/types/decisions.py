@@ -81,6 +81,16 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedDecision:
+    """A decision once it was applied to the settings in force: ``changes`` maps each changed knob to
+    ``{"from": ..., "to": ...}``; ``refused`` says why it was not carried out, None if it was."""
+
+    decision: Decision
+    changes: Mapping[str, Mapping[str, KnobValue]] = field(default_factory=dict)
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """A person's action, waiting for the next boundary."""
 

@@ -100,10 +100,14 @@ class PairedLook:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
+    """A checkpoint folder at ``path``. ``name`` is "" for a periodic one; ``best`` says that the dev accuracy of its
+    step is the highest of the era; ``hashes`` maps the folder's files, by relative path, to their SHA-256."""
+
     step: int
     name: str
     path: str
     best: bool
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,17 @@ class SampleRecord:
     reward: float | None
     correct: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenGroup:
+    """A recorded group: ``correct`` of ``judged`` completions; errored ones are not judged."""
+
+    step: int
+    prompt_id: str
+    label: str
+    correct: int
+    judged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +187,39 @@ class RunRecord:
     def ended(self) -> bool:
         """Whether it is over; one whose process is gone is not, it can be resumed."""
         return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDetails(RunRecord):
+    """A run with all that it is resumed from. ``spec`` and ``manifest`` are plain JSON, ``knobs`` those in force now,
+    ``weights_step`` the step whose weights are. ``eras`` lists the changes of what is measured, oldest first: each has
+    its ``weights_step``, its ``last_step`` (the highest number of the era before) and its ``changes``."""
+
+    spec: dict[str, Any]
+    manifest: dict[str, Any]
+    knobs: Knobs
+    bounds: Mapping[str, tuple[float, float]]
+    weights_step: int
+    eras: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedRun:
+    """A run as a shell's completion offers it: all that databases of every version have."""
+
+    name: str
+    status: str
+    last_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Settings of a run from a boundary on: ``knobs``, the ``pins`` among them, ``policy`` (kind) and ``status``."""
+
+    knobs: Knobs
+    pins: frozenset[str]
+    policy: str
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +300,13 @@ class Course:
     """What only the plotted report tells of a run, beside its History.
 
     ``oldest`` are the metrics of the first live steps, ``knobs`` those in force from a live step on, ``seconds`` the
-    sums of the ``time/`` metrics over all steps ever taken. ``groups`` are (step, prompt id, label, completions that
-    were correct, completions that were judged) of every ``every``-th step, so that a long run is read in bounded time.
+    sums of the ``time/`` metrics (in s) over all steps ever taken. ``groups`` are of every ``every``-th step, so that
+    a long run is read in bounded time.
     """
 
     spec: Mapping[str, Any]
     oldest: tuple[Metrics, ...]
     knobs: tuple[tuple[int, Knobs], ...]
     seconds: Mapping[str, float]
-    groups: tuple[tuple[int, str, str, int, int], ...]
+    groups: tuple[SeenGroup, ...]
     every: int

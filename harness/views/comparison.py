@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.config.changes import flatten
 from harness.core.statistics import compute_difference
 from harness.types import DecisionRecord, EvaluationRecord, History
 from harness.views.review import build_review
@@ -20,7 +21,7 @@ def build_comparison(histories: Sequence[History], specs: Sequence[Mapping[str, 
     """The document of ``grpo compare --json``. The first run is what the others are compared with."""
     names = [history.run.name for history in histories]
     reviews = [build_review(history) for history in histories]
-    flat = [dict(_flatten(spec)) for spec in specs]
+    flat = [flatten(spec) for spec in specs]
     return {
         "reference": names[0],
         "runs": [_summary(review, history) for review, history in zip(reviews, histories, strict=True)],
@@ -61,14 +62,10 @@ def _difference(reference: History, other: History) -> dict[str, Any]:
             found[which] = None
             continue
         answers = reference.answers.get(theirs.step, {}), other.answers.get(ours.step, {})
-        difference = compute_difference(theirs, ours, *answers)
         found[which] = {
             "from": theirs.accuracy,
             "to": ours.accuracy,
-            "difference": difference.value,
-            "ci95": list(difference.ci95),
-            "paired": difference.paired,
-            "verdict": difference.verdict,
+            **compute_difference(theirs, ours, *answers).document,
         }
     return found
 
@@ -77,14 +74,6 @@ def _test_look(history: History, which: str) -> EvaluationRecord | None:
     best = next((checkpoint.step for checkpoint in history.checkpoints if checkpoint.best), None)
     step = best if which == "best" else max(history.rewards, default=None)
     return next((look for look in history.evaluations if look.split == "test" and look.step == step), None)
-
-
-def _flatten(section: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _differing(

@@ -10,7 +10,15 @@ from statistics import fmean
 from typing import Any
 
 from harness.core.statistics import VERDICTS, compute_difference, describe_interval
-from harness.types import Bucket, DecisionRecord, EvaluationRecord, History, RunRecord, SampleRecord
+from harness.types import (
+    Bucket,
+    CheckpointRecord,
+    DecisionRecord,
+    EvaluationRecord,
+    History,
+    RunRecord,
+    SampleRecord,
+)
 from harness.views.summary import flat_since
 
 DECISIONS_TOLD = 50
@@ -62,7 +70,7 @@ def build_review(history: History) -> dict[str, Any]:
         "manifest": dict(history.manifest),
         "decisions": _documents(history.decisions, "at", "id"),
         "continued": history.continued,
-        "checkpoints": [asdict(checkpoint) for checkpoint in history.checkpoints],
+        "checkpoints": _documents(history.checkpoints, "hashes"),
         "samples": _documents(history.samples, "kind"),
         "events": [asdict(event) for event in history.events],
         "llm": asdict(history.asked),
@@ -71,7 +79,9 @@ def build_review(history: History) -> dict[str, Any]:
     }
 
 
-def _documents(records: Sequence[DecisionRecord] | Sequence[SampleRecord], *left_out: str) -> list[dict[str, Any]]:
+def _documents(
+    records: Sequence[DecisionRecord | SampleRecord | CheckpointRecord], *left_out: str
+) -> list[dict[str, Any]]:
     """As asdict makes them, which would copy every value: a long run has a hundred thousand decisions."""
     if not records:
         return []
@@ -128,10 +138,7 @@ def _change(
         "from_step": start,
         "from": test[start].accuracy,
         "to": test[step].accuracy,
-        "difference": found.value,
-        "ci95": list(found.ci95),
-        "paired": found.paired,
-        "verdict": found.verdict,
+        **found.document,
     }
 
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from harness.core.actions import parse_expected
 from harness.core.formatting import format_kind, format_knob
+from harness.core.statistics import Difference, compute_difference, compute_paired, describe_interval
 from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
 
 RECENT = 8
@@ -22,7 +24,6 @@ GOOD_MIXED, POOR_MIXED = 0.4, 0.2
 """Shares of mixed groups from which on a step has enough to learn from, and below which it has hardly anything."""
 MUCH = 0.2
 """Share of groups, or of completions cut, from which on it is said what that means."""
-EXPECTED = re.compile(r"\b([a-z]+/[a-z_]+) (rises|falls)\b")
 MOVED = re.compile(r"([a-z]+/[a-z_]+) (\S+) -> (\S+),")
 WHY_NO_SIGNAL = {
     "group/all_zero_rate": "too hard",
@@ -44,7 +45,7 @@ class Answer:
 
 
 def is_it_learning(s: Snapshot) -> Answer:
-    """By dev, against the noise of two such looks (95%)."""
+    """By dev: the newest look against the best and the first one."""
     looks = s.dev
     if not looks:
         return Answer("NOT MEASURED", "plain", "no dev evaluation yet")
@@ -53,13 +54,13 @@ def is_it_learning(s: Snapshot) -> Answer:
     if len(looks) == 1:
         return Answer("TOO EARLY", "plain", f"dev {last.accuracy:.3f} at step {last.step}, too few to compare")
     course = f"dev {first.accuracy:.3f} -> {last.accuracy:.3f}"
-    if best.accuracy - last.accuracy > compute_noise(best, last):
+    if compare_looks(s, best, last).verdict == "worse":
         return Answer("FALLING", "bad", f"{course}; its best was {best.accuracy:.3f} at step {best.step}")
-    gain, noise = last.accuracy - first.accuracy, compute_noise(first, last)
-    if gain <= noise:
+    change = compare_looks(s, first, last)
+    if change.verdict != "better":
         style = "warn" if len(looks) > 3 else "plain"
-        return Answer("NOT YET", style, f"{course}: {gain:+.3f} is within the noise of two evaluations, {noise:.3f}")
-    told = f"{course} ({gain:+.3f}), best {best.accuracy:.3f} at step {best.step}"
+        return Answer("NOT YET", style, f"{course}: {describe_interval(change.document)}, no gain beyond noise")
+    told = f"{course} ({change.value:+.3f}), best {best.accuracy:.3f} at step {best.step}"
     test = {look.step: look.accuracy for look in s.evaluations if look.split == "test"}
     if s.run.ended and len(test) > 1 and best.step in test:
         told += f"; test {test[min(test)]:.3f} -> {test[best.step]:.3f}"
@@ -67,22 +68,25 @@ def is_it_learning(s: Snapshot) -> Answer:
 
 
 def flat_since(looks: Sequence[EvaluationRecord]) -> int | None:
-    """The step from which on no two looks differ by more than their noise, if that is the last third of the run and
-    more than three looks; None while that cannot be said."""
+    """The step from which on no look differs clearly from a later one, if that is the last third of the run and more
+    than three looks; None while that cannot be said. Unpaired: most of these looks are on record as scores alone."""
     if not looks:
         return None
-    level = next(look.step for i, look in enumerate(looks) if all(_alike(look, later) for later in looks[i:]))
+    level = next(
+        look.step
+        for i, look in enumerate(looks)
+        if all(compute_difference(look, later, {}, {}).verdict == "unclear" for later in looks[i:])
+    )
     last = looks[-1].step
     return level if len([look for look in looks if look.step >= level]) > 3 and last - level > last / 3 else None
 
 
-def compute_noise(one: EvaluationRecord, other: EvaluationRecord) -> float:
-    """1.96 standard errors of the difference of two accuracies, as if of different prompts: rather too wide."""
-    return 1.96 * math.sqrt(sum(look.accuracy * (1 - look.accuracy) / max(1, look.n) for look in (one, other)))
-
-
-def _alike(one: EvaluationRecord, other: EvaluationRecord) -> bool:
-    return abs(one.accuracy - other.accuracy) <= compute_noise(one, other)
+def compare_looks(s: Snapshot, before: EvaluationRecord, after: EvaluationRecord) -> Difference:
+    """Compare two looks at dev: prompt by prompt where the snapshot has them paired, else as samples of their own,
+    which makes the interval rather too wide."""
+    steps = before.step, after.step
+    pair = next((pair for pair in s.paired_dev if (pair.before, pair.after) == steps), None)
+    return compute_paired(pair.gained, pair.lost, pair.n) if pair else compute_difference(before, after, {}, {})
 
 
 # ---------------------------------------------------------------- is it stuck?
@@ -206,8 +210,8 @@ class Effect:
 
 def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
     """Of what the change itself expects to move, else of the adjusted reward. None while one side has no step."""
-    found = EXPECTED.search(change.expected)
-    metric, wanted = found.groups() if found else ("reward/adjusted", "")
+    of_steps = ((e.metric, e.direction) for e in parse_expected(change.expected) if e.metric != "dev")
+    metric, wanted = next(of_steps, ("reward/adjusted", ""))
     if not any(metric in step.metrics for step in s.steps[-1:]):
         metric, wanted = "reward/adjusted", ""
     others = [d.step for d in s.decisions if d.refused is None and d.changes and d.step != change.step]

@@ -14,9 +14,9 @@ from typing import Any
 
 from scipy import special
 
+from harness.core.statistics import compute_paired_p
 from harness.types import Snapshot
 from policies.rules import RulesPolicy
-from policies.stats import compute_paired_p
 from tests.benchmarks.gym_cells import FAULTS, HEALTHY, Cell
 from tests.benchmarks.gym_diagnosis import OTHERS, Judge, Seen, ask_ours, load_snapshots, shorten
 from tests.benchmarks.gym_rewards import BREAKS_AT

@@ -40,7 +40,7 @@ def test_the_notebook_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pyte
     assert len(found[1].strip().splitlines()) <= 12
     Path("mini.toml").write_text(MINI, encoding="utf-8")
     made: dict[str, object] = {}
-    exec(found[1].replace('"arithmetic"', '"mini.toml"'), made)  # noqa: S102
+    exec(found[1].replace('"arithmetic"', '"mini.toml"'), made)
     document = commands.review("notebook").to_json()
     assert document["status"] == "stopped"
     assert document["steps"] == 8
@@ -62,8 +62,8 @@ def test_one_run_imports_the_reward_once_and_reads_the_source_once(
     given = {
         "reward.function": "mine.py:judge",
         "pool.source": "numbers_of.py:rows",
-        "pool.splits": {"probe": 10, "dev": 10, "test": 10},
         "warmstart.steps": 2,
+        "warmstart.examples": 100,
         "budget.steps": 1,
     }
     overrides = [f"{field}={json.dumps(value)}" for field, value in given.items()]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.changes import check_changes, check_silent, compute_changes, find_measured
+from harness.config.changes import check_changes, check_silent, compute_changes, find_measured, flatten
 from harness.config.schema import RunSpec
 from harness.core.formatting import format_changes
 from harness.errors import InputError
@@ -78,3 +78,10 @@ def test_a_difference_that_the_spec_says_needs_no_second_word() -> None:
     said = compute_changes(SPEC, changed("reward", function="rewards.format"))
     assert check_silent("night", MANIFEST, other, said, ()) == {}
     assert check_silent("night", MANIFEST, MANIFEST, {}, ()) == {}
+
+
+def test_values_of_a_spec_are_named_by_where_they_stand() -> None:
+    tree = {"seed": 3, "bounds": {}, "pool": {"source": "a", "columns": {}, "splits": {"dev": 200}}}
+    assert flatten(tree) == {"seed": 3, "pool.source": "a", "pool.splits.dev": 200}
+    section_and_field = {"seed": 3, "pool.source": "a", "pool.columns": {}, "pool.splits": {"dev": 200}}
+    assert flatten(tree, depth=2) == section_and_field

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.core.actions import USAGE, check_action, parse_action
+from harness.core.actions import USAGE, Expectation, check_action, parse_action, parse_expected
 from harness.errors import HarnessError, InputError
 from harness.types import Action
 from tests.support.builders import make_checkpoint, make_snapshot
@@ -94,3 +94,22 @@ def test_what_a_policy_asks_for_is_checked_as_a_persons_words_are(words: str, wh
 def test_without_a_best_checkpoint_there_is_none_to_go_back_to() -> None:
     with pytest.raises(HarnessError, match="no checkpoint best; there are: none"):
         check_action(["rollback", "best"], make_snapshot())
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ()),
+        ("dev back to about 0.8", ()),
+        ("kl/mean falls and dev rises", (Expectation("kl/mean", "falls"), Expectation("dev", "rises"))),
+        ("the test score is near dev", ()),
+        ("dev rises back to its best", (Expectation("dev", "rises"),)),
+        ("group/mixed_rate rises sometime", (Expectation("group/mixed_rate", "rises"),)),
+        (
+            "completion/truncated_rate falls, group/unsolved_rate falls",
+            (Expectation("completion/truncated_rate", "falls"), Expectation("group/unsolved_rate", "falls")),
+        ),
+    ],
+)
+def test_expectations_are_read_from_a_decisions_own_words(text: str, found: tuple[Expectation, ...]) -> None:
+    assert parse_expected(text) == found

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from harness.core.statistics import (
     compute_difference,
     compute_paired,
+    compute_paired_p,
     compute_unpaired,
     compute_wilson,
     describe_interval,
@@ -19,15 +21,18 @@ def test_the_unpaired_interval_is_that_of_the_paper() -> None:
     """Newcombe 1998, table II, method 10: 56 of 70 against 48 of 80."""
     found = compute_unpaired(48 / 80, compute_wilson(48, 80), 56 / 70, compute_wilson(56, 70))
     assert found.value == pytest.approx(0.2)
-    assert found.ci95 == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert [found.low, found.high] == pytest.approx([0.0524, 0.3339], abs=5e-5)
     assert (found.paired, found.verdict) == (False, "better")
 
 
-@pytest.mark.parametrize(("up", "down", "n"), [(0.15, 0.05, 100), (0.02, 0.02, 50), (0.4, 0.1, 30)])
+@pytest.mark.parametrize(
+    ("up", "down", "n"), [(0.15, 0.05, 100), (0.02, 0.02, 50), (0.4, 0.1, 30), (0.0, 0.05, 200), (0.0, 0.01, 200)]
+)
 def test_the_paired_interval_covers_the_truth_about_95_times_in_100(up: float, down: float, n: int) -> None:
     rng = np.random.default_rng(0)
     counts = rng.multinomial(n, [up, down, 1 - up - down], size=4000)
-    low, high = np.array([compute_paired(int(gained), int(lost), n).ci95 for gained, lost, _ in counts]).T
+    found = [compute_paired(int(gained), int(lost), n) for gained, lost, _ in counts]
+    low, high = np.array([(each.low, each.high) for each in found]).T
     covered = float(np.mean((low <= up - down) & (up - down <= high)))
     assert covered > 0.94
 
@@ -37,10 +42,32 @@ def test_the_interval_turns_round_with_the_runs(gained: int, lost: int, same: in
     n = gained + lost + same + 1
     there, back = compute_paired(gained, lost, n), compute_paired(lost, gained, n)
     assert there.value == pytest.approx(-back.value)
-    assert there.ci95 == pytest.approx((-back.ci95[1], -back.ci95[0]))
-    assert -1 <= there.ci95[0] <= there.ci95[1] <= 1
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+    assert -1 <= there.low <= there.high <= 1
     if gained == lost:
         assert there.verdict == "unclear"
+
+
+def test_the_paired_p_is_that_of_the_exact_binomial_test() -> None:
+    for gained, lost in ((3, 10), (0, 5), (10, 3), (7, 7), (900, 1100)):
+        exact = float(stats.binomtest(lost, gained + lost, 0.5, alternative="greater").pvalue)
+        assert compute_paired_p(gained, lost) == pytest.approx(exact)
+    assert compute_paired_p(5, 0) == compute_paired_p(0, 0) == 1.0
+    assert 2 * compute_paired_p(0, 4) == 0.125
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 2000))
+def test_what_a_detector_acts_on_no_report_calls_unclear(gained: int, lost: int, same: int) -> None:
+    if compute_paired_p(gained, lost) < 0.01:
+        assert compute_paired(gained, lost, gained + lost + same).verdict == "worse"
+    if compute_paired_p(lost, gained) < 0.01:
+        assert compute_paired(gained, lost, gained + lost + same).verdict == "better"
+
+
+def test_nine_gained_and_two_lost_are_unclear_to_everyone() -> None:
+    found = compute_paired(9, 2, 200)
+    assert (found.value, found.verdict) == (pytest.approx(0.035), "unclear")
+    assert 2 * compute_paired_p(2, 9) == pytest.approx(0.0654, abs=1e-4)
 
 
 def test_the_same_prompts_are_compared_one_by_one_and_other_prompts_are_not() -> None:

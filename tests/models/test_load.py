@@ -105,8 +105,8 @@ def test_group_size_comes_from_the_model_when_it_recommends_one(spec: dict[str, 
     del spec["knobs"]["group_size"]
     run = start_run(parse_spec(spec), "chat")
     row = run.store.load_run(run.run_id)
-    assert row["knobs"]["group_size"] == 6
-    assert row["manifest"]["group_size_from"] == "model"
+    assert row.knobs.group_size == 6
+    assert row.manifest["group_size_from"] == "model"
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

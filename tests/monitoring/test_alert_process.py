@@ -69,7 +69,7 @@ def test_a_run_tells_its_end_through_faults_then_its_death_and_keeps_its_secret(
     review = program.review("night")
     assert server.requests[2][1]["figures"]["dev"]["first"] == review["dev"]["by_step"]["0"]
     assert len((program.folder / "told.jsonl").read_text().splitlines()) == 2
-    assert program.store().load_run(1)["spec"]["alerts"]["webhook"] == "${TEST_HOOK}"
+    assert program.store().load_run(1).spec["alerts"]["webhook"] == "${TEST_HOOK}"
     kept = [path for path in (program.folder / "runs").rglob("*") if path.is_file()]
     assert len(kept) > 5
     for path in kept:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.core.actions import Expectation, parse_expected
 from harness.types import DecisionRecord, Knobs, PairedLook, Snapshot, StepRecord, Verdict
-from policies.effects import AFTER, LOOK_WITHIN, EffectJudge, Expectation, parse_expected
+from policies.effects import AFTER, LOOK_WITHIN, EffectJudge
 from policies.question import build_tool
 from tests.support.builders import (
     make_change,
@@ -48,17 +49,10 @@ def after_change(before: float, after: float, *, metric: str = MIXED, n: int = 1
     return make_snapshot(steps, decisions=(made,), knobs=Knobs(prompts_per_step=64, **knobs))
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("group/mixed_rate rises", [("group/mixed_rate", "rises")]),
-        ("kl/mean falls and dev rises", [("kl/mean", "falls"), ("dev", "rises")]),
-        ("dev back to about 0.8", [("reward/adjusted", "rises")]),
-        ("", [("reward/adjusted", "rises")]),
-    ],
-)
-def test_what_is_expected_is_read_from_the_words_of_a_decision(text: str, expected: list[Any]) -> None:
-    assert parse_expected(text) == tuple(Expectation(*pair) for pair in expected)
+def test_a_change_that_expects_nothing_in_words_is_judged_by_rewards() -> None:
+    (verdict,) = judge(after_change(0.0, -0.3, metric="reward/adjusted", expected="better"))
+    assert verdict.verdict == "hurt"
+    assert verdict.measured.startswith("reward/adjusted -0.002 -> -0.297, ")
 
 
 def test_whatever_the_llm_may_expect_is_judged_as_that() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pools.view import RATE_BINS, SeenGroup, compute_class_counts, compute_windows, rank_prompts
+from harness.types import SeenGroup
+from pools.view import RATE_BINS, compute_class_counts, compute_windows, rank_prompts
 
 
 def seen(step: int, prompt_id: str, correct: int, judged: int = 8) -> SeenGroup:

@@ -35,8 +35,8 @@ def fail_halfway(folder: Path) -> None:
 
 
 def save(checkpoints: Checkpoints, step: int, *, name: str = "", dev: float | None = None) -> Path:
-    record, hashes = checkpoints.write(step, {"step": step}, write_weights, name=name)
-    checkpoints.store.record_checkpoint(checkpoints.run_id, record, hashes)
+    record = checkpoints.write(step, {"step": step}, write_weights, name=name)
+    checkpoints.store.record_checkpoint(checkpoints.run_id, record)
     if dev is not None:
         checkpoints.store.record_evaluation(checkpoints.run_id, step, make_evaluation(dev))
     return Path(record.path)
@@ -47,7 +47,7 @@ def steps_on_disk(checkpoints: Checkpoints) -> list[int]:
 
 
 def steps_on_record(checkpoints: Checkpoints) -> list[int]:
-    return [checkpoint.step for checkpoint, _ in checkpoints.store.load_checkpoints(checkpoints.run_id)]
+    return [checkpoint.step for checkpoint in checkpoints.store.load_checkpoints(checkpoints.run_id)]
 
 
 def test_a_written_folder_is_intact_and_holds_its_state(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.types import Action
+from harness.types import Action, CommandRecord
 from tests.support.builders import create_run
 from tests.support.messages_server import Server, call, cut, error, good, hang, message, text
 from tests.support.runs import KEY, resume_run, review, start_night
@@ -102,21 +102,21 @@ def test_a_live_run_is_switched_and_says_why_not(
     run = start_night(tmp_path, policy={"kind": "fixed"}, llm={"every": 1})
     controller = run.build_controller()
 
-    def act(kind: str) -> tuple[str, int | None, str]:
+    def act(kind: str) -> CommandRecord:
         command = run.store.add_command(run.run_id, Action("policy", argument=kind))
         controller._boundary()
         return run.store.load_command(command)
 
     monkeypatch.setenv("ANTHROPIC_API_KEY", "")
-    assert "llm needs the environment variable ANTHROPIC_API_KEY" in act("llm")[2]
-    assert "no decision policy named lmm, did you mean llm?" in act("lmm")[2]
-    assert "no run named nosuch" in act("replay:nosuch")[2]
-    assert "still running" in act("replay:night")[2]
+    assert "llm needs the environment variable ANTHROPIC_API_KEY" in act("llm").result
+    assert "no decision policy named lmm, did you mean llm?" in act("lmm").result
+    assert "no run named nosuch" in act("replay:nosuch").result
+    assert "still running" in act("replay:night").result
     run.store.update_run(create_run(run.store, "older"), status="finished")
-    assert "give the run's own name, replay:older" in act("replay:old")[2]
+    assert "give the run's own name, replay:older" in act("replay:old").result
     assert controller.session.state.policy == "fixed"
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    assert act("llm")[0] == "applied"
+    assert act("llm").state == "applied"
     controller._boundary()
     assert review(run)["decisions"][-1]["source"] == "llm"
     run.store.close()

@@ -119,8 +119,7 @@ def test_a_replay_is_the_run_again_to_the_last_bit(folder: Path, grpo: Grpo) -> 
     store = store_of(folder)
     then, now = (store.find_run(name) for name in ("night", "night-replay-1"))
     weights = {
-        run.name: {c.step: hashes["model.safetensors"] for c, hashes in store.load_checkpoints(run.id)}
-        for run in (then, now)
+        run.name: {c.step: c.hashes["model.safetensors"] for c in store.load_checkpoints(run.id)} for run in (then, now)
     }
     both = weights["night"].keys() & weights["night-replay-1"].keys()
     assert both >= {0, 2, 9}

@@ -135,7 +135,7 @@ def test_all_commands_of_a_boundary_apply_in_order_and_the_policy_is_not_asked(
         (2, "fixed", "continue", None),
     ]
     assert controller.session.state.knobs.temperature == 0.9
-    assert [run.store.load_command(i)[0] for i in (1, 2, 3)] == ["applied", "applied", "refused"]
+    assert [run.store.load_command(i).state for i in (1, 2, 3)] == ["applied", "applied", "refused"]
 
 
 def test_a_paused_run_applies_commands_and_takes_no_step(session: Session) -> None:

@@ -8,9 +8,9 @@ import pytest
 from harness.store.playback import read_back
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
-from harness.types import Action, Decision, Knobs
+from harness.types import Action, Decision
 from harness.views.terminal.frame import Look, render
-from tests.support.builders import create_run, make_evaluation, make_store, record_step
+from tests.support.builders import create_run, make_evaluation, make_store, record_decision, record_step
 
 
 @pytest.fixture
@@ -23,17 +23,13 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 def play(store: RunStore) -> int:
     """Ten steps, dev at 0, 5 and 10, and a person who sets the temperature before step 6 and lets go before step 9."""
     run_id = create_run(store)
-    knobs = Knobs()
     for step in range(1, 11):
         if step in (1, 6):
             store.record_evaluation(run_id, step - 1, make_evaluation(0.1 * step))
         if step in (6, 9):
             action = Action("set", {"temperature": 0.5}) if step == 6 else Action("release", argument="temperature")
             changes = {"temperature": {"from": 1.0, "to": 0.5}} if step == 6 else {}
-            store.record_decisions(
-                run_id, step, [(Decision(action, "manual"), changes, None)], knobs=knobs, pins=[], policy="rules",
-                status="running",
-            )  # fmt: skip
+            record_decision(store, run_id, step, Decision(action, "manual"), changes)
         record_step(store, run_id, step, {"reward/mean": step / 10})
     store.record_evaluation(run_id, 10, make_evaluation(0.9))
     return run_id

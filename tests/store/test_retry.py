@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from sqlite3 import IntegrityError
 from threading import Event
 from typing import Any
 
 import pytest
 from rich.console import Console
-from sqlalchemy.exc import IntegrityError
 
-import harness.store.reader
+import harness.store.connection
 import harness.store.writer
 from harness.cli.app import main
 from harness.errors import StoreUnavailable
@@ -55,7 +55,7 @@ def locked(database: Path, *, seconds: float) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def impatient_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own wait for a lock, which is seconds, cut short."""
-    for module in (harness.store.reader, harness.store.writer):
+    for module in (harness.store.connection, harness.store.writer):
         monkeypatch.setattr(module, "LOCK_WAIT_S", 0.2)
 
 
@@ -63,7 +63,7 @@ def with_patience(bench: Bench, said: list[str], *, interrupted: Event | None = 
     store, run_id = bench.store, bench.run_id
 
     def note(text: str) -> None:
-        store.record_event(run_id, store.load_run(run_id)["last_step"], "warning", text)
+        store.record_event(run_id, store.load_run(run_id).last_step, "warning", text)
 
     store.patience = Patience(interrupted or Event(), say=said.append, note=note)
     return bench
@@ -251,8 +251,8 @@ def run_on_a_full_disk(folder: Path) -> dict[str, Any]:
         bench.step()
     fill(folder)
     checkpoint = bench.controller.session.save("full")
-    ((_, hashes),) = [found for found in bench.store.load_checkpoints(bench.run_id) if found[0].step == checkpoint.step]
-    intact = is_intact(Path(checkpoint.path), hashes)
+    (found,) = [c for c in bench.store.load_checkpoints(bench.run_id) if c.step == checkpoint.step]
+    intact = is_intact(Path(checkpoint.path), found.hashes)
     return recorded(bench) | {"said": said, "intact": intact, "folders": sorted(p.name for p in folder.rglob("*step*"))}
 
 

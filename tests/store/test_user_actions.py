@@ -12,7 +12,6 @@ from threading import Event
 
 import pytest
 
-from harness.cli.app import main
 from harness.errors import InputError
 from harness.store.history import load_history
 from harness.store.retry import Patience
@@ -165,21 +164,3 @@ def test_what_still_waits_when_a_run_ends_expires_and_never_applies_later(store:
     assert states(store, run_id) == {"rollback": ("expired", "the run ended before its next step")}
     store.adopt_run(run_id)
     assert store.load_waiting(run_id) == []
-
-
-def test_what_waits_for_a_resume_is_within_its_bounds(
-    store: RunStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_id = create_run(store)
-    store.end_run(run_id, "finished", "budget of 80 steps spent", 1.0)
-
-    def act(*words: str) -> tuple[object, str]:
-        monkeypatch.setattr("sys.argv", ["grpo", "act", "night", "--no-wait", "--db", store.url, *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code, capsys.readouterr().err
-
-    assert act("set", "temperature=99") == (2, "grpo: temperature 99 is outside its bounds [0.3, 1.5]\n")
-    assert store.count_waiting(run_id) == 0
-    assert act("set", "temperature=0.9")[0] in (0, None)
-    assert store.count_waiting(run_id) == 1

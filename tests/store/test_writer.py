@@ -35,7 +35,7 @@ from harness.store.snapshot import (
     SnapshotReader,
 )
 from harness.store.writer import RunStore
-from harness.types import Action, Asked, Decision, Example, Knobs, PairedLook, Verdict
+from harness.types import Action, Asked, CheckedDecision, Decision, Example, Knobs, PairedLook, Verdict
 from harness.views.review import build_review
 from tests.support.bench import build
 from tests.support.builders import (
@@ -45,6 +45,7 @@ from tests.support.builders import (
     make_completion,
     make_evaluation,
     make_group,
+    make_in_force,
     make_prompt,
     make_sample,
     make_store,
@@ -66,9 +67,7 @@ def run_id(store: RunStore) -> int:
 
 def record_decision(store: RunStore, run_id: int, step: int, decision: Decision, refused: str | None = None) -> None:
     changes = {name: {"from": None, "to": value} for name, value in decision.action.changes.items()}
-    store.record_decisions(
-        run_id, step, [(decision, changes, refused)], knobs=Knobs(), pins=[], policy="rules", status="running"
-    )
+    store.record_decisions(run_id, step, [CheckedDecision(decision, changes, refused)], make_in_force())
 
 
 # ---------------------------------------------------------------- runs
@@ -102,7 +101,7 @@ def test_spec_and_manifest_come_back_as_they_were(store: RunStore) -> None:
     spec, manifest = {"knobs": {"focus": None}, "budget": {"hours": 0.5}}, {"gpu": "none", "threads": 2}
     run_id = create_run(store, "other", spec=spec, manifest=manifest)
     row = store.load_run(run_id)
-    assert (row["spec"], row["manifest"]) == (spec, manifest)
+    assert (row.spec, row.manifest) == (spec, manifest)
     assert store.find_run("other").budget_hours == 0.5
 
 
@@ -157,20 +156,15 @@ def test_several_decisions_of_a_boundary_keep_order_and_refusals(store: RunStore
     store.record_decisions(
         run_id,
         3,
-        [(first, {}, None), (second, {"beta": {"from": 0.0, "to": 9.0}}, "outside its bounds")],
-        knobs=Knobs(),
-        pins=[],
-        policy="rules",
-        status="running",
+        [CheckedDecision(first), CheckedDecision(second, {"beta": {"from": 0.0, "to": 9.0}}, "outside its bounds")],
+        make_in_force(),
     )
     assert store.load_decisions_at(run_id, 3) == [first, replace(second, refused="outside its bounds")]
 
 
 def test_decisions_are_committed_with_knobs_pins_policy_and_status(store: RunStore, run_id: int) -> None:
-    pause = (Decision(Action("pause"), "manual"), {}, None)
-    store.record_decisions(
-        run_id, 1, [pause], knobs=Knobs(temperature=0.7), pins=["temperature", "beta"], policy="fixed", status="paused"
-    )
+    in_force = make_in_force(Knobs(temperature=0.7), pins=["temperature", "beta"], policy="fixed", status="paused")
+    store.record_decisions(run_id, 1, [CheckedDecision(Decision(Action("pause"), "manual"))], in_force)
     snapshot = SnapshotReader(store, run_id).read()
     assert snapshot.knobs == Knobs(temperature=0.7)
     assert snapshot.pins == {"temperature", "beta"}
@@ -196,16 +190,21 @@ def test_commands_wait_for_their_own_run_only(store: RunStore, run_id: int) -> N
 def test_a_command_is_consumed_with_its_decision(store: RunStore, run_id: int) -> None:
     taken, refused = store.add_command(run_id, Action("pause")), store.add_command(run_id, Action("resume"))
     decisions = [
-        (Decision(Action("pause"), "manual", command_id=taken), {}, None),
-        (Decision(Action("resume"), "manual", command_id=refused), {}, "the run is not paused"),
+        CheckedDecision(Decision(Action("pause"), "manual", command_id=taken)),
+        CheckedDecision(Decision(Action("resume"), "manual", command_id=refused), refused="the run is not paused"),
     ]
-    store.record_decisions(run_id, 4, decisions, knobs=Knobs(), pins=[], policy="rules", status="paused")
+    store.record_decisions(run_id, 4, decisions, make_in_force(status="paused"))
+
+    def standing(command_id: int) -> tuple[str, int | None, str]:
+        command = store.load_command(command_id)
+        return command.state, command.step, command.result
+
     assert store.count_waiting(run_id) == 0
-    assert store.load_command(taken) == ("taken", 4, "")
-    assert store.load_command(refused) == ("refused", 4, "the run is not paused")
+    assert standing(taken) == ("taken", 4, "")
+    assert standing(refused) == ("refused", 4, "the run is not paused")
     assert [decision.command_id for decision in store.load_decisions_at(run_id, 4)] == [taken, refused]
     store.finish_command(taken, "applied", "pause")
-    assert store.load_command(taken) == ("applied", 4, "pause")
+    assert standing(taken) == ("applied", 4, "pause")
 
 
 def test_a_commit_that_fails_consumes_no_command_and_logs_no_decision(store: RunStore, run_id: int) -> None:
@@ -215,11 +214,8 @@ def test_a_commit_that_fails_consumes_no_command_and_logs_no_decision(store: Run
         store.record_decisions(
             run_id,
             1,
-            [(good, {}, None), (Decision(Action("stop"), "manual", command_id=999), {}, None)],
-            knobs=Knobs(),
-            pins=[],
-            policy="rules",
-            status="paused",
+            [CheckedDecision(good), CheckedDecision(Decision(Action("stop"), "manual", command_id=999))],
+            make_in_force(status="paused"),
         )
     assert store.load_decisions_at(run_id, 1) == []
     assert store.count_waiting(run_id) == 1
@@ -255,8 +251,8 @@ def test_a_step_is_recorded_with_groups_samples_and_counters(store: RunStore, ru
 
 
 def test_a_checkpoint_row_is_in_the_commit_of_its_step(store: RunStore, run_id: int) -> None:
-    record_step(store, run_id, 1, checkpoint=make_checkpoint(1), hashes={"model": "abc"})
-    assert store.load_checkpoints(run_id) == [(make_checkpoint(1), {"model": "abc"})]
+    record_step(store, run_id, 1, checkpoint=make_checkpoint(1, model="abc"))
+    assert store.load_checkpoints(run_id) == [make_checkpoint(1, model="abc")]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -314,10 +310,10 @@ def test_the_best_step_has_the_highest_dev_accuracy_and_the_earliest_of_equals(s
 
 def test_checkpoints_come_oldest_first_and_know_the_best(store: RunStore, run_id: int) -> None:
     for step in (20, 0, 10):
-        store.record_checkpoint(run_id, make_checkpoint(step), {"model": f"hash {step}"})
+        store.record_checkpoint(run_id, make_checkpoint(step, model=f"hash {step}"))
         store.record_evaluation(run_id, step, make_evaluation(0.5 if step == 10 else 0.25))
     found = store.load_checkpoints(run_id)
-    assert [(c.step, c.best, hashes["model"]) for c, hashes in found] == [
+    assert [(c.step, c.best, c.hashes["model"]) for c in found] == [
         (0, False, "hash 0"),
         (10, True, "hash 10"),
         (20, False, "hash 20"),
@@ -325,9 +321,9 @@ def test_checkpoints_come_oldest_first_and_know_the_best(store: RunStore, run_id
 
 
 def test_a_checkpoint_of_the_same_step_takes_the_place_of_the_first(store: RunStore, run_id: int) -> None:
-    store.record_checkpoint(run_id, make_checkpoint(10), {})
-    store.record_checkpoint(run_id, make_checkpoint(10, name="lunch"), {})
-    assert [checkpoint.name for checkpoint, _ in store.load_checkpoints(run_id)] == ["lunch"]
+    store.record_checkpoint(run_id, make_checkpoint(10))
+    store.record_checkpoint(run_id, make_checkpoint(10, name="lunch"))
+    assert [checkpoint.name for checkpoint in store.load_checkpoints(run_id)] == ["lunch"]
     store.drop_checkpoint(run_id, 10)
     assert store.load_checkpoints(run_id) == []
 
@@ -650,7 +646,7 @@ def test_a_database_of_version_1_tells_what_it_told_then(tmp_path: Path) -> None
     assert [{key: new[key] for key in old} for new, old in zip(now["decisions"], told, strict=True)] == told
     assert {key: now[key] for key in then} == then
     assert not is_alive_run(found.find_run("second"))
-    assert found.load_run(1)["spec"]["pool"]["sampler"] == "uniform"  # there was no other then
+    assert found.load_run(1).spec["pool"]["sampler"] == "uniform"  # there was no other then
     store = open_store(url_of(path))
     store.adopt_run(2)
     record_step(store, 2, 2)
@@ -713,15 +709,13 @@ def test_verdicts_are_written_with_the_decisions_that_rest_on_them(store: RunSto
     record_decision(store, run_id, 1, Decision(Action("set", {"temperature": 0.9}), "rules", "seen"))
     reader = SnapshotReader(store, run_id)
     (made,) = reader.read().decisions
-    in_force: dict[str, Any] = {"knobs": Knobs(), "pins": [], "policy": "rules", "status": "running"}
-    go_on = (Decision(Action("continue"), "rules", "well"), {}, None)
+    go_on = CheckedDecision(Decision(Action("continue"), "rules", "well"))
+    broken = replace(go_on, changes={"beta": {"from": 0.0, "to": math.nan}})
     verdict = Verdict(made.id, "helped", "group/mixed_rate +0.2")
     with pytest.raises(ValueError, match="JSON"):  # the decision cannot be stored, so neither is the verdict
-        store.record_decisions(
-            run_id, 7, [(go_on[0], {"beta": {"from": 0.0, "to": math.nan}}, None)], verdicts=[verdict], **in_force
-        )
+        store.record_decisions(run_id, 7, [broken], make_in_force(), verdicts=[verdict])
     assert reader.read().decisions[0].verdict is None
-    store.record_decisions(run_id, 7, [go_on], verdicts=[verdict], **in_force)
+    store.record_decisions(run_id, 7, [go_on], make_in_force(), verdicts=[verdict])
     (seen,) = reader.read().decisions
     assert (seen.verdict, seen.measured) == ("helped", "group/mixed_rate +0.2")
 

@@ -11,19 +11,23 @@ from harness.core.knobs import DEFAULT_BOUNDS
 from harness.store.opening import open_store
 from harness.store.writer import RunStore
 from harness.types import (
+    CheckedDecision,
     CheckpointRecord,
     Completion,
+    Decision,
     DecisionRecord,
     Evaluation,
     EvaluationRecord,
     Example,
     Group,
+    InForce,
     Knobs,
     Prompt,
     RunRecord,
     SampleRecord,
     Score,
     Snapshot,
+    Status,
     StepRecord,
 )
 from pools.sources import compute_id
@@ -163,8 +167,14 @@ def make_snapshot(steps: Sequence[StepRecord] = (), **values: Any) -> Snapshot:
     return replace(snapshot, **values)
 
 
-def make_checkpoint(step: int, *, name: str = "", best: bool = False) -> CheckpointRecord:
-    return CheckpointRecord(step, name, f"checkpoints/step-{step:06d}", best)
+def make_checkpoint(step: int, *, name: str = "", best: bool = False, **hashes: str) -> CheckpointRecord:
+    return CheckpointRecord(step, name, f"checkpoints/step-{step:06d}", best, hashes)
+
+
+def make_in_force(
+    knobs: Knobs | None = None, *, pins: Sequence[str] = (), policy: str = "rules", status: Status = "running"
+) -> InForce:
+    return InForce(knobs or Knobs(), frozenset(pins), policy, status)
 
 
 # ---------------------------------------------------------------- in a store
@@ -185,6 +195,21 @@ def create_run(store: RunStore, name: str = "night", **values: Any) -> int:
         "bounds": DEFAULT_BOUNDS,
     }
     return store.create_run(name=name, **columns | values)
+
+
+def record_decision(
+    store: RunStore,
+    run_id: int,
+    step: int,
+    decision: Decision,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    refused: str | None = None,
+    in_force: InForce | None = None,
+) -> None:
+    """One decision for ``step``, after which the default settings are in force unless said otherwise."""
+    checked = CheckedDecision(decision, changes or {}, refused)
+    store.record_decisions(run_id, step, [checked], in_force or make_in_force())
 
 
 def record_step(

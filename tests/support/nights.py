@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.store.writer import RunStore
-from harness.types import Action, Decision, Evaluation, Example, Knobs
+from harness.types import Action, CheckedDecision, Decision, Evaluation, Example, Knobs
 from tests.support.builders import (
     create_run,
     make_checkpoint,
     make_completion,
     make_group,
+    make_in_force,
     make_prompt,
     make_sample,
     record_step,
@@ -38,22 +39,21 @@ MANIFEST: Mapping[str, Any] = {
     "machine": {"processor": "two cores"},
     "threads": 1,
 }
-MOVES: Mapping[int, tuple[Decision, dict[str, Any], str | None]] = {
-    3: (
+MOVES: Mapping[int, CheckedDecision] = {
+    3: CheckedDecision(
         Decision(Action("set", {"max_tokens": 96}), "rules", f"truncated 0.9 {HOSTILE}", "cut short", "less truncated"),
         {"max_tokens": {"from": 64, "to": 96}},
-        None,
     ),
-    12: (
+    12: CheckedDecision(
         Decision(Action("set", {"learning_rate": 1e-5}), "manual", "calmer", "", ""),
         {"learning_rate": {"from": 1e-4, "to": 1e-5}},
-        None,
     ),
-    20: (Decision(Action("rollback", argument=99), "manual", "asked by a person"), {}, "no checkpoint 99"),
-    30: (
+    20: CheckedDecision(
+        Decision(Action("rollback", argument=99), "manual", "asked by a person"), refused="no checkpoint 99"
+    ),
+    30: CheckedDecision(
         Decision(Action("focus", {"focus": 0.5}), "llm", "half right teaches most", HOSTILE, "more mixed"),
         {"focus": {"from": None, "to": 0.5}},
-        None,
     ),
 }
 
@@ -70,14 +70,12 @@ def record_night(store: RunStore, name: str = "night", *, right: int = 80, steps
     for split in ("dev", "test"):
         store.record_evaluation(run_id, 0, make_answers(split, 40))
     store.record_samples(run_id, 0, [make_sample(0, kind="fixed", completion=HOSTILE, reward=0.0)])
-    store.record_checkpoint(run_id, make_checkpoint(0), {})
+    store.record_checkpoint(run_id, make_checkpoint(0))
     knobs: dict[str, Any] = {}
     for step in range(1, steps + 1):
-        move = MOVES.get(step, (Decision(Action("continue"), "rules", "all is well"), {}, None))
-        knobs |= {knob: change["to"] for knob, change in move[1].items()}
-        store.record_decisions(
-            run_id, step, [move], knobs=Knobs(**knobs), pins=["learning_rate"], policy="rules", status="running"
-        )
+        move = MOVES.get(step, CheckedDecision(Decision(Action("continue"), "rules", "all is well")))
+        knobs |= {knob: change["to"] for knob, change in move.changes.items()}
+        store.record_decisions(run_id, step, [move], make_in_force(Knobs(**knobs), pins=["learning_rate"]))
         metrics = {
             "reward/mean": 0.4 + 0.4 * step / steps,
             "reward/adjusted": 0.05 * math.sin(step),
@@ -95,7 +93,7 @@ def record_night(store: RunStore, name: str = "night", *, right: int = 80, steps
         if step % 10 == 0:
             store.record_evaluation(run_id, step, make_answers("dev", 40 + (right - 40) * step // steps))
     store.record_evaluation(run_id, steps, make_answers("test", right))
-    store.record_checkpoint(run_id, make_checkpoint(steps), {})
+    store.record_checkpoint(run_id, make_checkpoint(steps))
     store.record_samples(run_id, steps, [make_sample(steps, kind="fixed", completion=f"2 {HOSTILE}")])
     store.record_event(run_id, 5, "warning", f"silent for 300 s {HOSTILE}")
     store.update_run(run_id, status="finished", stop_reason=f"budget of {steps} steps spent", rollouts=4 * steps)

@@ -14,7 +14,7 @@ from harness.cli.tables import render_review
 from harness.errors import InputError
 from harness.store.history import load_history
 from harness.store.writer import RunStore
-from harness.types import Action, Decision, Knobs
+from harness.types import Action, CheckedDecision, Decision, Knobs
 from harness.views.review import build_review, find_bottleneck
 from tests.support.builders import (
     HEALTHY,
@@ -22,9 +22,11 @@ from tests.support.builders import (
     make_change,
     make_checkpoint,
     make_evaluation,
+    make_in_force,
     make_look,
     make_sample,
     make_store,
+    record_decision,
     record_step,
 )
 
@@ -43,26 +45,25 @@ def night(store: RunStore) -> RunStore:
     for split in ("dev", "test"):
         store.record_evaluation(run_id, 0, make_evaluation(0.25, split=split))
     store.record_samples(run_id, 0, [make_sample(0, kind="fixed", completion="before", reward=0.0)])
-    store.record_checkpoint(run_id, make_checkpoint(0), {})
+    store.record_checkpoint(run_id, make_checkpoint(0))
     moves = [
-        (Decision(Action("continue"), "rules", "all is well"), {}, None),
-        (
+        CheckedDecision(Decision(Action("continue"), "rules", "all is well")),
+        CheckedDecision(
             Decision(Action("set", {"temperature": 0.8}), "rules", "seen", "guess", "hope"),
             {"temperature": {"from": 1.0, "to": 0.8}},
-            None,
         ),
-        (Decision(Action("rollback", argument=9), "manual", "asked by a person"), {}, "no checkpoint 9"),
+        CheckedDecision(
+            Decision(Action("rollback", argument=9), "manual", "asked by a person"), refused="no checkpoint 9"
+        ),
     ]
     for step, move in enumerate(moves, 1):
-        store.record_decisions(
-            run_id, step, [move], knobs=Knobs(temperature=0.8), pins=["beta"], policy="rules", status="running"
-        )
+        store.record_decisions(run_id, step, [move], make_in_force(Knobs(temperature=0.8), pins=["beta"]))
         record_step(store, run_id, step, {"reward/mean": 0.2 * step, "kl/mean": (0.0, 0.3, 0.1)[step - 1]})
     for split, accuracy in (("dev", 0.75), ("test", 0.7)):
         store.record_evaluation(run_id, 2, make_evaluation(accuracy, split=split))
     store.record_evaluation(run_id, 3, make_evaluation(0.65, split="test"))
     store.record_samples(run_id, 3, [make_sample(3, kind="fixed", completion="after")])
-    store.record_checkpoint(run_id, make_checkpoint(2, name="lunch"), {})
+    store.record_checkpoint(run_id, make_checkpoint(2, name="lunch"))
     store.record_event(run_id, 3, "info", "finished: budget of 3 steps spent")
     store.update_run(run_id, status="finished", stop_reason="budget of 3 steps spent")
     return store
@@ -228,9 +229,7 @@ def test_a_terminal_is_told_the_same_from_less(store: RunStore, night: RunStore)
     for step in range(1, 301):
         kind: Any = "set" if step % 5 == 0 else "continue"
         decision = Decision(Action(kind), "rules", f"evidence {step}")
-        store.record_decisions(
-            long, step, [(decision, {}, None)], knobs=Knobs(), pins=[], policy="rules", status="running"
-        )
+        record_decision(store, long, step, decision)
         record_step(store, long, step, {"reward/mean": step / 300})
         if step % 100 == 0:
             store.record_samples(long, step, [make_sample(step, kind="fixed", completion=f"look {step}")])

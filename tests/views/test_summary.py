@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.types import EvaluationRecord
+from harness.core.statistics import compute_wilson
+from harness.types import EvaluationRecord, PairedLook
 from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck
 from tests.support.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
 
@@ -35,6 +36,41 @@ def looks(*accuracies: float, every: int = 10) -> tuple[EvaluationRecord, ...]:
 def test_whether_it_learns_is_told_by_dev_against_its_noise(accuracies: tuple[float, ...], word: str) -> None:
     snapshot = make_snapshot(make_steps(10 * len(accuracies)), evaluations=looks(*accuracies))
     assert is_it_learning(snapshot).word == word
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "word"), [(0, 4, "NOT YET"), (0, 5, "NOT YET"), (0, 6, "FALLING"), (5, 9, "NOT YET")]
+)
+def test_a_fall_from_a_perfect_score_is_told_by_the_prompts_that_were_lost(gained: int, lost: int, word: str) -> None:
+    after = 1.0 + (gained - lost) / 200
+    snapshot = make_snapshot(
+        make_steps(10), evaluations=looks(1.0, after), paired_dev=(PairedLook(0, 10, 200, gained, lost),)
+    )
+    answer = is_it_learning(snapshot)
+    assert answer.word == word
+    if lost == 4:
+        assert answer.text == ("dev 1.000 -> 0.980: -0.020 [-0.043, +0.004] prompt by prompt, no gain beyond noise"), (
+            "the exact test gives p = 0.125"
+        )
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_score_of_0_or_1_has_noise_too(score: float, paired: bool) -> None:
+    n = 200
+    evaluations = tuple(replace(make_look(step, score), ci95=compute_wilson(round(score * n), n)) for step in (0, 10))
+    pairs = (PairedLook(0, 10, n, 0, 0),) if paired else ()
+    answer = is_it_learning(make_snapshot(make_steps(10), evaluations=evaluations, paired_dev=pairs))
+    assert answer.word == "NOT YET"
+    assert "[-0.01" in answer.text
+    assert "+0.01" in answer.text
+
+
+def test_pairs_tell_a_gain_that_two_samples_would_not() -> None:
+    evaluations = looks(0.50, 0.55)
+    pairs = (PairedLook(0, 10, 200, 10, 0),)
+    assert is_it_learning(make_snapshot(make_steps(10), evaluations=evaluations)).word == "NOT YET"
+    assert is_it_learning(make_snapshot(make_steps(10), evaluations=evaluations, paired_dev=pairs)).word == "LEARNING"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Self
 
 from rich.console import Console
 
+from harness.core.processes import python_words
 from harness.store.reader import RunReader, find_reader
 from harness.store.snapshot import SnapshotReader
 from harness.views.terminal.lines import follow
@@ -54,14 +55,7 @@ class Beside:
         before = termios.tcgetattr(0) if os.isatty(0) else None
         theirs, ours = os.pipe()
         told, streams = Told(ours), (sys.stdout, sys.stderr)
-        words = [
-            sys.executable,
-            "-m",
-            "harness.views.terminal.companion",
-            self.store.url,
-            str(self.run_id),
-            str(theirs),
-        ]
+        words = [*python_words("harness.views.terminal.companion"), self.store.url, str(self.run_id), str(theirs)]
         child = subprocess.Popen(words, pass_fds=[theirs])
         os.close(theirs)
         try:
@@ -111,7 +105,7 @@ def _end(child: subprocess.Popen[bytes]) -> int:
 
 
 def main() -> None:
-    """Run ``python -m harness.views.terminal.companion URL RUN_ID FD``; on FD comes the output of the run's process."""
+    """Run ``python -m harness.views.terminal.companion URL RUN_ID FD``; FD brings the output of the run's process."""
     from harness.views.terminal.app import Dashboard
 
     os.nice(NICE)
@@ -129,7 +123,7 @@ def main() -> None:
     Thread(target=listen, daemon=True).start()
     dashboard.run()
     if dashboard.orphaned:
-        print(f"the process of the run died; to continue: grpo resume {store.load_run(int(run_id))['name']}")
+        print(f"the process of the run died; to continue: grpo resume {store.load_run(int(run_id)).name}")
 
 
 if __name__ == "__main__":

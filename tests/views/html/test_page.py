@@ -19,7 +19,15 @@ from harness.store.writer import RunStore
 from harness.types import Action, Decision, Knobs
 from harness.views.comparison import build_comparison
 from harness.views.html.page import render_comparison_page
-from tests.support.builders import create_run, make_checkpoint, make_evaluation, make_store, record_step
+from tests.support.builders import (
+    create_run,
+    make_checkpoint,
+    make_evaluation,
+    make_in_force,
+    make_store,
+    record_decision,
+    record_step,
+)
 from tests.support.nights import HOSTILE, record_night
 
 
@@ -141,7 +149,7 @@ def test_a_run_that_failed_at_step_1_says_why(store: RunStore, tmp_path: Path) -
     for split in ("dev", "test"):
         store.record_evaluation(run_id, 0, make_evaluation(0.25, split=split))
     record_step(store, run_id, 1, {"kl/mean": math.nan, "completion/errored_rate": 1.0})
-    store.record_checkpoint(run_id, make_checkpoint(0), {})
+    store.record_checkpoint(run_id, make_checkpoint(0))
     store.update_run(run_id, status="failed", stop_reason="the reward failed on 100% of the completions")
     text = Words(page_of(store, "night", tmp_path)).text
     assert "No checkpoint beat the start: 0.250" in text
@@ -172,9 +180,7 @@ def test_a_long_run_makes_a_page_of_bounded_size(
         knobs = Knobs(temperature=0.5 + step % 7 / 10)
         decision = Decision(Action("set", {"temperature": knobs.temperature}), "rules", f"evidence {step}")
         changes: dict[str, Any] = {"temperature": {"from": 1.0, "to": knobs.temperature}}
-        store.record_decisions(
-            run_id, step, [(decision, changes, None)], knobs=knobs, pins=[], policy="rules", status="running"
-        )
+        record_decision(store, run_id, step, decision, changes, in_force=make_in_force(knobs))
         record_step(store, run_id, step, knobs=knobs)
     page = page_of(store, "night", tmp_path)
     figures = figures_of(page)
@@ -190,7 +196,7 @@ def test_a_long_run_makes_a_page_of_bounded_size(
     assert "evidence 500 " not in text
     assert "Read from one step in 6" in text
     course = load_course(store, run_id)
-    assert (course.every, len({step for step, *_ in course.groups})) == (6, 92)
+    assert (course.every, len({group.step for group in course.groups})) == (6, 92)
 
 
 def test_a_page_that_cannot_be_written_is_wrong_input_and_leaves_nothing(store: RunStore, tmp_path: Path) -> None:
@@ -214,7 +220,7 @@ def test_a_comparison_tells_what_differs(store: RunStore, tmp_path: Path) -> Non
     other = store.find_run("second")
     names = ("first", "second")
     histories = [load_history(store, name, whole_run=False) for name in names]
-    specs = [store.load_run(history.run.id)["spec"] for history in histories]
+    specs = [store.load_run(history.run.id).spec for history in histories]
     specs[1]["knobs"]["temperature"] = 0.7
     comparison = build_comparison(histories, specs)
     assert comparison["spec"] == [{"field": "knobs.temperature", "values": {"first": 1.0, "second": 0.7}}]
@@ -225,10 +231,8 @@ def test_a_comparison_tells_what_differs(store: RunStore, tmp_path: Path) -> Non
     assert difference["best"]["paired"]
     assert difference["best"]["verdict"] == "better"
     json.dumps(comparison, allow_nan=False)
-    store.record_decisions(
-        other.id, 41, [(Decision(Action("pause"), "manual", HOSTILE), {}, None)], knobs=Knobs(beta=0.1), pins=[],
-        policy="rules", status="finished",
-    )  # fmt: skip
+    in_force = make_in_force(Knobs(beta=0.1), status="finished")
+    record_decision(store, other.id, 41, Decision(Action("pause"), "manual", HOSTILE), in_force=in_force)
     histories[1] = load_history(store, "second", whole_run=False)
     comparison = build_comparison(histories, specs)
     assert [row["field"] for row in comparison["knobs"]] == ["max_tokens", "learning_rate", "beta", "focus"]

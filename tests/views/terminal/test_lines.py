@@ -18,11 +18,13 @@ from tests.support.builders import (
     make_change,
     make_decision_record,
     make_evaluation,
+    make_in_force,
     make_look,
     make_run_record,
     make_snapshot,
     make_steps,
     make_store,
+    record_decision,
     record_step,
 )
 
@@ -99,10 +101,8 @@ def make_finished_run(store: RunStore) -> SnapshotReader:
     run_id = create_run(store)
     store.record_evaluation(run_id, 0, make_evaluation(0.25))
     decision = Decision(Action("set", {"max_tokens": 30}), "rules", "[bold]cut")
-    store.record_decisions(
-        run_id, 1, [(decision, {"max_tokens": {"from": 20, "to": 30}}, None)],
-        knobs=Knobs(max_tokens=30), pins=[], policy="rules", status="running",
-    )  # fmt: skip
+    changes = {"max_tokens": {"from": 20, "to": 30}}
+    record_decision(store, run_id, 1, decision, changes, in_force=make_in_force(Knobs(max_tokens=30)))
     record_step(store, run_id, 1)
     store.update_run(run_id, status="finished", stop_reason="budget of 1 steps spent")
     return SnapshotReader(store, run_id)

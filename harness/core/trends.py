@@ -1,7 +1,7 @@
-"""Robust statistics of short series: trends, changes of level, and pairs of looks at dev.
+"""Robust statistics of short series: trends and changes of level.
 
 Distributions are scipy's. The estimators of scipy.stats take half a millisecond a call, most of it checks of their
-arguments, and a decision asks for dozens: here they are in NumPy, held to scipy's by tests/policies/test_stats.py.
+arguments, and a decision asks for dozens: here they are in NumPy, held to scipy's by tests/core/test_trends.py.
 Where the spread is 0 there is no evidence of noise, and callers give a floor.
 """
 
@@ -16,6 +16,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+
+from harness.core.statistics import Difference
 
 MAD_TO_STD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
@@ -117,16 +119,7 @@ def confidence_above(values: Sequence[float], threshold: float, floor: float) ->
     return float(special.ndtr((sum(values) / len(values) - threshold) / spread))
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A difference and the interval that holds the true one with the probability asked for."""
-
-    difference: float
-    low: float
-    high: float
-
-
-def compute_change(before: Sequence[float], after: Sequence[float], *, noise: float, level: float = 0.95) -> Interval:
+def compute_change(before: Sequence[float], after: Sequence[float], *, noise: float, level: float = 0.95) -> Difference:
     """How far the mean of ``after`` lies from what ``before`` forecasts for it, in steps that follow one another.
 
     The forecast is the mean before and its trend, believed as far as it is told from noise: slopes are taken to be of
@@ -148,27 +141,12 @@ def compute_change(before: Sequence[float], after: Sequence[float], *, noise: fl
     spread = math.sqrt(noise**2 * (1 / n_eff + 1 / m_eff) + slope_term)
     reach = float(special.stdtrit(max(1.0, n_eff + m_eff - 2), (1 + level) / 2)) * spread
     difference = sum(after) / m - forecast
-    return Interval(difference, difference - reach, difference + reach)
+    return Difference(difference, difference - reach, difference + reach)
 
 
-def compute_level(values: Sequence[float], *, noise: float, level: float) -> Interval:
+def compute_level(values: Sequence[float], *, noise: float, level: float) -> Difference:
     """The mean of ``values`` against 0."""
     m_eff = effective_n(len(values), compute_autocorrelation(values))
     reach = float(special.stdtrit(max(1.0, m_eff - 1), (1 + level) / 2)) * noise / math.sqrt(m_eff)
     mean = sum(values) / len(values)
-    return Interval(mean, mean - reach, mean + reach)
-
-
-def compute_paired(n: int, gained: int, lost: int) -> Interval:
-    """Difference of two accuracies on the same ``n`` prompts, with its 95% interval (Agresti and Min 2005: Wald after
-    half a prompt is added to each of the four cells)."""
-    up, down, size = gained + 0.5, lost + 0.5, n + 2
-    difference = (up - down) / size
-    reach = 1.96 * math.sqrt(max(0.0, up + down - (up - down) ** 2 / size)) / size
-    return Interval((gained - lost) / n, difference - reach, difference + reach)
-
-
-def compute_paired_p(gained: int, lost: int) -> float:
-    """McNemar's exact test, one-sided: how likely are at least ``lost`` among the prompts that changed sides when both
-    ways are alike."""
-    return float(special.bdtrc(lost - 1, gained + lost, 0.5)) if lost else 1.0
+    return Difference(mean, mean - reach, mean + reach)

@@ -8,15 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from policies.stats import (
+from harness.core.trends import (
     compute_autocorrelation,
     compute_change,
     compute_level,
     compute_mad,
     compute_median,
     compute_noise,
-    compute_paired,
-    compute_paired_p,
     compute_slope,
     compute_trend,
     confidence_above,
@@ -43,21 +41,6 @@ def test_the_trend_test_is_kendalls_where_steps_are_independent(seed: int, n: in
     kendall = float(stats.kendalltau(range(n), values, method="asymptotic").pvalue)
     assert ours >= kendall - 1e-9, "the correction for continuity only makes it more careful"
     assert ours == pytest.approx(kendall, abs=0.12)
-
-
-def test_the_rank_test_of_pairs_is_the_exact_binomial_one() -> None:
-    for gained, lost in ((3, 10), (0, 5), (10, 3), (7, 7)):
-        exact = float(stats.binomtest(lost, gained + lost, 0.5, alternative="greater").pvalue)
-        assert compute_paired_p(gained, lost) == pytest.approx(exact)
-    assert compute_paired_p(5, 0) == 1.0
-
-
-def test_paired_intervals_hold_the_difference_and_shrink_with_prompts() -> None:
-    small, large = compute_paired(50, 4, 10), compute_paired(500, 40, 100)
-    assert small.difference == large.difference == pytest.approx(-0.12)
-    assert small.low < -0.12 < small.high
-    assert large.high - large.low < small.high - small.low
-    assert compute_paired(200, 0, 0).low < 0 < compute_paired(200, 0, 0).high
 
 
 def correlated(rng: np.random.Generator, n: int, r: float) -> list[float]:
@@ -101,7 +84,7 @@ def test_what_only_goes_on_with_its_trend_is_no_change() -> None:
     run = [0.05 * i + 0.2 * float(rng.normal()) for i in range(18)]
     interval = compute_change(run[:12], run[12:], noise=0.2)
     assert interval.low < 0 < interval.high
-    assert interval.difference < sum(run[12:]) / 6 - sum(run[:12]) / 12
+    assert interval.value < sum(run[12:]) / 6 - sum(run[:12]) / 12
 
 
 def test_levels_noise_and_confidence() -> None:
