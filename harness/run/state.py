@@ -1,4 +1,4 @@
-"""Hold what a session knows beside the model, and apply decisions to it."""
+"""Hold what a session knows beside the model, and apply decisions to it. Pure."""
 
 from __future__ import annotations
 
