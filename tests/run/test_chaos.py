@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
-from tests.support.chaos import differences, fingerprint, launch, spec_file, torment
+import pytest
+
+from harness.run.policies import POLICIES
+from tests.support.chaos import differences, fingerprint, spec_file, torment
+from tests.support.chaos_child import ScriptedPolicy
+from tests.support.program import Program
 
 
-def test_killed_inside_everything_that_writes_it_ends_bit_for_bit_as_if_undisturbed(tmp_path: Path) -> None:
+def test_killed_inside_everything_that_writes_it_ends_bit_for_bit_as_if_undisturbed(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """LoRA, knobs that change, two rollbacks; weights and optimizer are compared by the hashes of the checkpoints."""
-    assert launch(tmp_path, "never", 0, "run", str(spec_file(tmp_path, "LoRA")), "--name", "calm") == 0
+    monkeypatch.setattr("harness.run.runner.POLICIES", {**POLICIES, "rules": ScriptedPolicy})
+    folder = program.folder
+    program.here("run", str(spec_file(folder, "LoRA")), "--name", "calm", "--plain")
     moments = ["optimizer", "commit 2", "checkpoint"]
-    kills = torment(tmp_path, "LoRA", "killed", moments, random.Random(1))
+    kills = torment(folder, "LoRA", "killed", moments, random.Random(1))
     assert len(kills) == 3
-    calm = fingerprint(tmp_path, "calm")
+    calm = fingerprint(folder, "calm")
     assert len(calm["steps"]) == 16
     assert {row["action"] for row in calm["decisions"]} >= {"set", "focus", "rollback", "save", "evaluate"}
-    assert not differences(calm, fingerprint(tmp_path, "killed"))
+    assert not differences(calm, fingerprint(folder, "killed"))
 
 
 def test_the_comparison_sees_a_difference() -> None:

@@ -117,7 +117,7 @@ def arm(moment: str, count: int) -> None:
         case "optimizer":
             killer.after(StepTrainer, "_weights_are_finite")
         case "checkpoint":
-            killer.before(harness.run.checkpoints, "_sync")
+            killer.before(harness.run.checkpoints, "sync")
         case "renamed":
             killer.after(harness.run.checkpoints, "write_folder")
         case "commit 1":
