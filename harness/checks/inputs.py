@@ -21,7 +21,6 @@ from harness.config.schema import RunSpec, check_policy_kind
 from harness.core.liveness import refuse_running
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
-from harness.llm.client import api_key
 from harness.models.hub import hub_answers
 from harness.store.reader import RunReader
 from harness.types import Prompt
@@ -78,10 +77,13 @@ def check_policy(kind: str, store: RunReader | None) -> str:
         check_policy_kind(kind)
     except ValueError as error:
         raise InputError(f"policy.kind: {error}") from None
-    if kind == "llm" and not api_key():
-        raise InputError(
-            "policy.kind: llm needs the environment variable ANTHROPIC_API_KEY; set it, or take --policy rules"
-        )
+    if kind == "llm":
+        from harness.llm.client import api_key  # its SDK takes a second to import
+
+        if not api_key():
+            raise InputError(
+                "policy.kind: llm needs the environment variable ANTHROPIC_API_KEY; set it, or take --policy rules"
+            )
     if not kind.startswith(REPLAY):
         return kind
     name = kind.removeprefix(REPLAY)

@@ -7,7 +7,6 @@ from threading import Event
 
 from harness.config.schema import RunSpec
 from harness.core.actions import check_action
-from harness.llm.client import api_key
 from harness.types import DecisionPolicy, Progress, SampleRecord
 from policies.detectors import detect
 from policies.fixed import FixedPolicy
@@ -20,7 +19,7 @@ def build_llm(
     spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
 ) -> DecisionPolicy:
     """Build the LLM policy with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
-    from harness.llm.client import MessagesApi
+    from harness.llm.client import MessagesApi, api_key
     from policies.llm import LlmPolicy, Prices
 
     llm = spec.llm
