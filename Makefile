@@ -11,6 +11,10 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What judges a change sees these variables of the machine and no others, so that none hides a fault, as
+# PYTHONDONTWRITEBYTECODE once did. A test fetches a model with pip, which may need its own and those of a proxy.
+SEEN := PATH HOME TERM TMPDIR NEEDS_BROWSER PIP_% %_proxy %_PROXY SSL_CERT_% REQUESTS_CA_BUNDLE
+CLEAN := env -i LANG=C.UTF-8 $(foreach name,$(sort $(filter $(SEEN),$(.VARIABLES))),$(name)="$$$(name)")
 
 .PHONY: run test lint types unit bench chaos docs clean
 
@@ -20,14 +24,14 @@ run: $(READY)
 test: lint types unit
 
 lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(CLEAN) $(BIN)/ruff check .
+	$(CLEAN) $(BIN)/ruff format --check .
 
 types: $(READY)
-	$(BIN)/mypy
+	$(CLEAN) $(BIN)/mypy
 
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(CLEAN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.step_cost

@@ -117,3 +117,11 @@ def test_a_retired_word_is_found(text: str) -> None:
 @pytest.mark.parametrize("text", ["knobs.beta=0.1", "set knob=value", "`flat`", "recommended", "[knobs]", "look at it"])
 def test_other_words_are_left_alone(text: str) -> None:
     assert not find_retired(text)
+
+
+def test_the_glossary_has_every_metric() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    metric = re.compile(r"(reward|group|completion|kl|entropy|grad|update|time|pool)/[a-z_]+")
+    used = {name for path in _modules() for _, name in _strings(path, docstrings=False) if metric.fullmatch(name)}
+    assert len(used) > 20
+    assert not {name for name in used if f"| `{name}` |" not in text}

@@ -1,4 +1,4 @@
-"""What is checked before a run: the reward and its reference answers, this machine, the alerts. Nothing loads torch."""
+"""Check before a run: the reward and its reference answers, this machine, the alerts. Nothing loads torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How many reference answers have full marks. ``reasons`` counts the others by reason code; ``failures`` are the
+    """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code; ``failures`` are the
     first of them."""
 
     rows: int

@@ -11,7 +11,7 @@ from harness.errors import InputError
 
 
 def check_place(out: Path) -> None:
-    """Raises InputError where no new file can be written."""
+    """Raise InputError where no new file can be written."""
     if out.suffix != ".jsonl":
         raise InputError(f"OUT: {out} must end in .jsonl")
     if out.exists():
@@ -23,7 +23,7 @@ def check_place(out: Path) -> None:
 
 
 def write_lines(out: Path, lines: Iterable[str]) -> None:
-    """Raises InputError when it cannot be written."""
+    """Write the lines, all or none. Raises InputError when the file cannot be written."""
     try:
         with write_whole(out) as part, part.open("w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)

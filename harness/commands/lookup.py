@@ -1,4 +1,4 @@
-"""From the name that a person gives to the run or model that is meant, and to the record of runs."""
+"""Find the run or model that a person names, and the record of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model outside a run: scored, sampled, probed, exported. Torch is loaded once the input is checked."""
+"""Use a model outside a run: scored, sampled, probed, exported. Torch is loaded once the input is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's model as others take it: one folder that transformers loads, with a card written from the run's record."""
+"""Export a run's model as one folder that transformers loads, with a card written from the run's record."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def export_run(store: RunStore, name: str, checkpoint: str, folder: Path, *, ada
 
 
 def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> str:
-    """The model card, in Markdown with the header that model hubs read; ``review`` as of ``build_review``."""
+    """Render the model card, in Markdown with the header that model hubs read; ``review`` as of ``build_review``."""
     spec, held = target.spec, review["heldout"]
     full = not isinstance(target.loaded.model, PeftModel)
     scores = (

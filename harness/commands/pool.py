@@ -37,7 +37,7 @@ def convert(
     chat: bool = False,
     progress: Progress = no_progress,
 ) -> Conversion:
-    """Keep the rows of ``source`` whose solution in column ``reference`` gets full marks under the spec's reward.
+    """Keep the rows of ``source`` whose solution in column ``reference`` scores 1.0 under the spec's reward.
 
     They go to the new ``file`` (.jsonl). ``chat`` gives TRL-style rewards messages. Raises InputError, and then nothing
     was written.

@@ -1,7 +1,7 @@
-"""From a larger source to a pool of prompts on which the present model is sometimes right: the others teach nothing.
+"""Build a pool of prompts on which the present model is sometimes right: the others give no signal.
 
-What was rolled out is kept beside the file to be written, batch by batch, so a build that is stopped goes on where it
-was. Only prompts of the spec's train split are looked at: those of dev and test stay unseen.
+What was rolled out is kept beside the file to be written, batch by batch, so a build that was stopped
+continues. Only prompts of the spec's train split are looked at: those of dev and test stay unseen.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def build_pool_file(
     """Write the train prompts with mixed outcomes to ``out``, each with its ``pass_rate``, until ``size`` are found.
 
     The rows have the columns that the spec names, so the same spec reads the file. ``model`` says which model it is:
-    a build goes on only with the same one. Raises InputError; what was rolled out until then stays for the next call.
+    a build continues only with the same one. Raises InputError; what was rolled out until then stays for the next call.
     """
     check_place(out)
     spec = target.spec

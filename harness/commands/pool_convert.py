@@ -1,5 +1,5 @@
-"""From a source to a JSONL file of the rows that the reward can be trusted with: those whose own reference solution
-gets full marks. A row that fails here would punish the model for being right."""
+"""Convert a source to a JSONL file of the rows that the reward can be trusted with: those whose own reference solution
+scores 1.0. A row that fails here would punish the model for being right."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _read_reference(row: Row, reference: str, prompt: Prompt) -> str:
 
 
 def _find_fault(score: Score, highest: float) -> str:
-    """Why a reference does not have full marks; empty when it has."""
+    """Say why a reference does not score 1.0; empty when it does."""
     if score.reward is None:
         return f"the reward failed: {score.error}"
     if score.reward < highest - 1e-9:  # a weighted sum may miss it by rounding

@@ -1,4 +1,4 @@
-"""A run's pool for people: which prompts it has not seen, has solved, or never solves, and how that went over time."""
+"""Describe a run's pool: which prompts it has not seen, has solved, or never solves, and how that went over time."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def load_pool_view(reader: RunReader, run: RunRecord, train: PromptTable, *, n: 
 def select_seen(
     train: PromptTable, standings: Sequence[Standing], *, below: float | None
 ) -> tuple[PromptTable, list[float]]:
-    """The prompts of these standings with a pass rate under ``below``, and those rates, in the order of the pool."""
+    """Select the prompts of these standings with a pass rate under ``below``, and those rates, in the order of the
+    pool."""
     rates = {parse_id(s.prompt_id): s.rate for s in standings if below is None or s.rate < below}
     chosen = train.select(np.flatnonzero(np.isin(train.numbers, np.array(list(rates), np.uint64))))
     return chosen, [rates[number] for number in chosen.numbers.tolist()]

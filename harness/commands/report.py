@@ -1,4 +1,4 @@
-"""What is on record of runs: a list, reviews and comparisons, as documents and as pages on disk."""
+"""Read the record of runs: a list, reviews and comparisons, as documents and as pages on disk."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def write_comparison(store: RunReader, names: Sequence[str], file: Path | None) 
 
 
 def check_file(file: Path) -> None:
-    """Raises InputError when it cannot be written."""
+    """Raise InputError when it cannot be written."""
     if file.is_dir():
         raise InputError(f"--html: {file} is a folder; name a file")
     if not file.absolute().parent.is_dir():

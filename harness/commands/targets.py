@@ -1,4 +1,4 @@
-"""A model outside a run: a checkpoint, a folder or a hub id with the spec that says how to measure it."""
+"""Load a model outside a run: a checkpoint, a folder or a hub id with the spec that says how to measure it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Sample:
 
 
 def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore | None) -> Target:
-    """A run's checkpoint, else a model by folder or hub id. Raises InputError."""
+    """Load a run's checkpoint, else a model by folder or hub id. Raises InputError."""
     known = {run.name for run in store.list_runs()} if store else set()
     if store is not None and (name in known or (name == "latest" and known)):
         return load_checkpoint(store, name, checkpoint)
@@ -86,7 +86,7 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
 
 
 def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
-    """The weights of a run: best, final, a step or a name. Raises InputError."""
+    """Load the weights of a run: best, final, a step or a name. Raises InputError."""
     run = store.find_run(name)
     spec = parse_spec(store.load_run(run.id).spec)
     checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
@@ -106,7 +106,7 @@ def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
 
 
 def load_start(spec: RunSpec, progress: Progress) -> Target:
-    """The model that the first step of a run would have, after its warm start. Raises InputError."""
+    """Load the model that the first step of a run would have, after its warm start. Raises InputError."""
     prepare_process(spec.model.threads)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     if spec.warmstart.steps:

@@ -1,5 +1,5 @@
-"""Parse words: a person's as an action (``set temperature=0.9``, ``focus easier``, ``rollback 40``), a decision's as what
-it expects (``group/mixed_rate rises``)."""
+"""Parse words: a person's as an action (``set temperature=0.9``, ``focus easier``, ``rollback 40``), a decision's as
+what it expects (``group/mixed_rate rises``)."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ class ModelEvaluator:
         self.stop = stop
 
     def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
-        """One completion for each prompt of ``split``."""
+        """Generate and score one completion for each prompt of ``split``."""
         examples = self.run(self.splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
         return summarise(split, examples)
 
     def sample(self, *, seed: int, progress: Progress) -> list[Example]:
-        """The same few dev prompts at every call."""
+        """Sample completions of the same few dev prompts at every call."""
         prompts = self.splits["dev"][: self.sample_prompts]
         return self.run(prompts, seed=seed, progress=progress, phase="sampling for people")
 
@@ -63,7 +63,7 @@ class ModelEvaluator:
 
 
 def score_texts(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[GeneratedText]) -> list[Completion]:
-    """What was generated for each prompt, with its score."""
+    """Score the text generated for each prompt."""
     scores = scorer.score(prompts, [text.text for text in texts])
     return [
         Completion(text.text, len(text.ids), text.truncated, score) for text, score in zip(texts, scores, strict=True)
@@ -92,7 +92,7 @@ def compute_proportions(examples: Sequence[Example]) -> dict[str, float]:
 
 
 def write_csv(path: Path, examples: Sequence[Example]) -> None:
-    """One row per example."""
+    """Write one row per example."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(

@@ -76,7 +76,7 @@ def generate_ids(
     uniforms: torch.Tensor | None = None,
     report: Callable[[int], None] = lambda ended: None,
 ) -> Generated:
-    """One completion for each prompt (token ids). ``temperature`` 0 is greedy.
+    """Generate one completion for each prompt (token ids). ``temperature`` 0 is greedy.
 
     ``uniforms`` (n, max_tokens) in [0, 1) are the random numbers of the rows, needed when sampling.
     Raises Diverged when the model's outputs are not finite.
@@ -156,7 +156,8 @@ def generate_ids(
 def sample_tokens(
     logits: torch.Tensor, temperature: float, top_p: float, uniforms: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A token for each row of ``logits`` (rows, vocabulary), by inverting its distribution at one uniform number a row.
+    """Sample a token for each row of ``logits`` (rows, vocabulary), by inverting its distribution at one uniform number
+    a row.
 
     Also the token's log-probability and the entropy in nats, both of the distribution before ``top_p`` cuts it,
     since that is the one the loss sees.
@@ -177,7 +178,7 @@ def sample_tokens(
 
 
 def draw_uniforms(seed: int, rows: int, max_tokens: int) -> torch.Tensor:
-    """The random numbers of ``rows`` completions, (rows, max_tokens) in [0, 1)."""
+    """Draw the random numbers of ``rows`` completions, (rows, max_tokens) in [0, 1)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(rows, max_tokens, dtype=torch.float64, generator=generator)
 
@@ -192,7 +193,7 @@ def eos_ids_of(model: PreTrainedModel, tokenizer: Any) -> list[int]:
 
 
 def build_stop(tokenizer: Any, stop: Sequence[str]) -> StopStringCriteria | None:
-    """What ends a completion at one of the strings ``stop``."""
+    """Build what ends a completion at one of the strings ``stop``."""
     return StopStringCriteria(tokenizer, list(stop)) if stop else None
 
 
@@ -218,7 +219,7 @@ def generate_texts(
     progress: Progress,
     phase: str,
 ) -> list[GeneratedText]:
-    """One completion for each prompt, in order. ``temperature`` 0 is greedy."""
+    """Generate one completion for each prompt, in order. ``temperature`` 0 is greedy."""
     model, tokenizer = loaded.model, loaded.tokenizer
     uniforms = draw_uniforms(seed, len(prompts), max_tokens) if temperature > 0 else None
     was_training = model.training

@@ -1,4 +1,4 @@
-"""Where a model may come from: whether a name can be one at all, and whether the hub can be reached, asked before
+"""Check where a model may come from: whether a name can be one at all, and whether the hub can be reached, asked before
 torch is loaded and before the hub's libraries spend minutes on retries."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def check_model_name(name: str) -> None:
-    """Raises InputError for what is no known name, no folder that may hold a model, no GGUF file and no hub id."""
+    """Raise InputError for what is no known name, no folder that may hold a model, no GGUF file and no hub id."""
     path = Path(name)
     if name in KNOWN_MODELS:
         return
@@ -37,13 +37,13 @@ def check_model_name(name: str) -> None:
 
 
 def check_model_folder(path: Path) -> None:
-    """Raises InputError for a folder that holds neither a model nor an adapter."""
+    """Raise InputError for a folder that holds neither a model nor an adapter."""
     if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
         raise InputError(f"{path} holds no model: a config.json or adapter_config.json is missing")
 
 
 def hub_answers() -> bool:
-    """Whether a connection to the hub, or to the proxy on the way to it, opens within three seconds."""
+    """Test whether a connection to the hub, or to the proxy on the way to it, opens within three seconds."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

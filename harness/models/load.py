@@ -56,7 +56,7 @@ class LoadedModel:
     recommended_group_size: int | None = None
 
     def render(self, prompt: Prompt) -> str | list[dict[str, str]]:
-        """The prompt as TRL takes it: messages for a chat model, else plain text.
+        """Render the prompt as TRL takes it: messages for a chat model, else plain text.
 
         Tools of a prompt (its column ``tools``) are left to the chat template where that shows them, else they are
         told in the system message.
@@ -86,7 +86,7 @@ class LoadedModel:
 
     @cached_property
     def shows_tools(self) -> bool:
-        """Whether the chat template puts tools into a prompt; many leave them out without a word."""
+        """Test whether the chat template puts tools into a prompt; many leave them out without a word."""
         if not self.chat:
             return False
         name = "look_up_the_tides"

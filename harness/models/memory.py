@@ -1,4 +1,4 @@
-"""What a run will hold in memory, against what is free: said before the first step, not by the kernel at midnight."""
+"""Forecast the memory of a run and compare it with what is free, before the first step."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def compute_memory(
 
 
 def shape_of(model: Any) -> Shape:
-    """The shape of a model in memory, adapter included."""
+    """Read the shape of a model in memory, adapter included."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = base.config.get_text_config()
     heads = int(getattr(config, "num_attention_heads", 1) or 1)
@@ -129,7 +129,7 @@ def shape_of(model: Any) -> Shape:
 
 
 def check_weights_fit(spec: ModelSpec, config: PreTrainedConfig, dtype: torch.dtype) -> None:
-    """Raises InputError when not even the weights of a model fit, before they are read."""
+    """Raise InputError when not even the weights of a model fit, before they are read."""
     parameters = _count_parameters(config)
     each = FOUR_BIT_BYTES if spec.quantization else dtype.itemsize
     needed, free = parameters * each, free_memory()
@@ -148,7 +148,7 @@ def check_weights_fit(spec: ModelSpec, config: PreTrainedConfig, dtype: torch.dt
 def check_memory(
     shape: Shape, knobs: Knobs, trainer: TrainerSpec, warmstart: WarmstartSpec, *, longest_prompt: int, free: int
 ) -> MemoryForecast:
-    """The forecast. Raises InputError when it does not fit into ``free`` bytes, with the field that mends it."""
+    """Check the forecast. Raises InputError when it exceeds ``free`` bytes, with the field that fixes it."""
 
     def forecast_with(**smaller: int) -> MemoryForecast:
         return compute_memory(

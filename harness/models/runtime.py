@@ -30,7 +30,7 @@ def prepare_process(threads: int | None) -> int:
 
 
 def quiet_training() -> dict[str, Any]:
-    """What every trainer of ours tells transformers: the harness shows progress, keeps the record and saves."""
+    """Return the arguments that every trainer here shares: the harness shows progress, keeps the record and saves."""
     return {
         "report_to": [],
         "save_strategy": "no",
@@ -49,7 +49,7 @@ def seed_torch(seed: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, of which torch on a CPU says so only in the text of a RuntimeError."""
+    """Tell whether an allocation failed, of which torch on a CPU says so only in the text of a RuntimeError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and (
@@ -70,7 +70,7 @@ def keep_freed_memory() -> None:
 
 
 def quiet_libraries() -> None:
-    """Their bars and warnings would tear the dashboard; warnings go to the run's log."""
+    """Silence progress bars and warnings, which would tear the dashboard; warnings go to the run's log."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()

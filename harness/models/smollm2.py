@@ -29,12 +29,12 @@ SIZE = "93 MB"
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept."""
+    """Return the folder of converted models."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "grpo-harness"
 
 
 def fetch_smollm2() -> Path:
-    """The model's folder; fetched and converted if it is not in the cache. Raises InputError."""
+    """Return the model's folder; fetched and converted if it is not in the cache. Raises InputError."""
     folder = cache_folder() / SMOLLM2
     if folder.is_dir():
         return folder

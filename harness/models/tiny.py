@@ -1,4 +1,4 @@
-"""The embedded model: small enough to be built from a seed, so a run needs no download."""
+"""Build the embedded model: small enough to be built from a seed, so a run needs no download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _ALPHABET = [chr(code) for code in range(32, 127)] + ["\n"]
 
 
 def build_tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per printable ASCII character and per tag, so that arithmetic is visible digit by digit."""
+    """Build a tokenizer with one token per printable ASCII character and per tag, so that arithmetic is visible digit
+    by digit."""
     specials = ["<pad>", "<eos>", "<unk>"]
     vocabulary = {token: i for i, token in enumerate([*specials, *TAGS, *_ALPHABET])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -26,7 +27,7 @@ def build_tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_tiny_model(seed: int, context: int = TINY_CONTEXT) -> LlamaForCausalLM:
-    """A Llama of 0.9 million parameters with weights drawn from ``seed``.
+    """Build a Llama of 0.9 million parameters with weights drawn from ``seed``.
 
     Rotary base and initial spread suit its short texts: with Llama's own (10,000 and 0.02) the warm start
     took more than twice the steps to learn which digits belong together, and on some seeds did not.

@@ -38,7 +38,7 @@ class Checkpoints:
     def write(
         self, step: int, state: Mapping[str, Any], write_weights: Callable[[Path], None], *, name: str = ""
     ) -> CheckpointRecord:
-        """A folder on disk; its row is the caller's to record, after the folder is complete.
+        """Write a folder on disk; its row is the caller's to record, after the folder is complete.
 
         Raises StoreUnavailable when the disk does not take it, after the run's patience with that.
         """
@@ -66,8 +66,8 @@ class Checkpoints:
     def find_newest(
         self, among: Callable[[int], bool] = lambda step: True
     ) -> tuple[CheckpointRecord | None, list[int]]:
-        """The newest one ``among`` those whose step passes that is intact, and the steps of the damaged ones passed
-        over."""
+        """Find the newest one ``among`` those whose step passes that is intact, and the steps of the damaged ones
+        passed over."""
         damaged: list[int] = []
         for checkpoint in reversed(self.store.load_checkpoints(self.run_id)):
             if not among(checkpoint.step):
@@ -78,8 +78,8 @@ class Checkpoints:
         return None, damaged
 
     def find_newest_behind(self, step: int, *, itself: bool = True) -> CheckpointRecord | None:
-        """The newest intact one that the weights of ``step`` came through, if need be but for their own: not the one
-        of the highest number, which may be what a rollback left."""
+        """Find the newest intact one that the weights of ``step`` came through, if need be but for their own: not the
+        one of the highest number, which may be what a rollback left."""
         came_through = {0, *self.store.load_ancestors(self.run_id, step)} - (set() if itself else {step})
         return self.find_newest(came_through.__contains__)[0]
 
@@ -93,7 +93,7 @@ class Checkpoints:
                 shutil.rmtree(checkpoint.path, ignore_errors=True)
 
     def link_best(self, checkpoint: CheckpointRecord, dev_accuracy: float) -> None:
-        """A link beside the checkpoints that says in its name which is the best, in place of the one before."""
+        """Make a link beside the checkpoints that says in its name which is the best, in place of the one before."""
         target = Path(self.folder.name) / Path(checkpoint.path).name
 
         def link() -> None:
@@ -166,7 +166,7 @@ def _disk_fault(error: BaseException | None) -> str:
 
 
 def is_intact(folder: Path, hashes: Mapping[str, str]) -> bool:
-    """Whether every file is there and as it was written."""
+    """Tell whether every file is there and as it was written."""
     try:
         return all(_digest(folder / name) == digest for name, digest in hashes.items())
     except OSError:

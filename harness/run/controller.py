@@ -1,4 +1,4 @@
-"""Where the next decision comes from: the log of a resumed run, then a person's commands, then the policy."""
+"""Pick where the next decision comes from: the log of a resumed run, then a person's commands, then the policy."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _several(decided: Decision | Sequence[Decision]) -> Sequence[Decision]:
 
 
 def show_verdicts(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Snapshot:
-    """The snapshot as it will be once the verdicts are on record."""
+    """Return the snapshot as it will be once the verdicts are on record."""
     by_id = {verdict.decision_id: verdict for verdict in verdicts}
     decisions = tuple(
         replace(d, verdict=by_id[d.id].verdict, measured=by_id[d.id].measured) if d.id in by_id else d

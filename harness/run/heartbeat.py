@@ -1,4 +1,4 @@
-"""The heartbeat of a run: what it does, for those who look from elsewhere, and a word when it falls silent."""
+"""Write the heartbeat of a run: its phase and progress, and an event when it falls silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that a spec makes: everything checked and in memory, nothing created on disk."""
+"""Build the parts of a spec: everything checked and in memory, nothing created on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decision policies by name."""
+"""Build decision policies by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "f
 def build_llm(
     spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
 ) -> DecisionPolicy:
-    """The LLM with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
+    """Build the LLM policy with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
     from harness.llm.client import MessagesApi
     from policies.llm import LlmPolicy, Prices
 

@@ -1,4 +1,4 @@
-"""A run taken again from its decision log, and whether it came out the same.
+"""Take a run again from its decision log, and find the first difference.
 
 It is driven by the same Session and Controller as any other; only its decisions come from the log (policies/replay.py),
 so no LLM is asked. Compared are, step by step, decisions, knobs, metrics, groups, looks, samples and weights: all but
@@ -22,7 +22,7 @@ from harness.store.rows import load_json
 from harness.types import Decision, RunDetails, RunRecord
 
 NOT_REPEATED = ("pause", "resume", "step", "policy")
-"""Who drove the run, and when it stood still: nobody is there to resume a replay."""
+"""Actions about the process that drove the run: nobody is there to resume a replay."""
 STEP = "SELECT id, parent, knobs, metrics FROM steps WHERE run_id = ? AND step = ? AND state != 'superseded'"
 GROUPS = "SELECT prompt_id, kind, rewards, correct, tokens FROM groups WHERE step_id = ? ORDER BY id"
 LOOKS = "SELECT split, n, accuracy, reward, correct FROM evaluations WHERE run_id = ? AND step = ?"
@@ -84,14 +84,14 @@ def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, 
 
 
 def check_same(first: RunDetails, manifest: Mapping[str, Any]) -> None:
-    """Raises InputError when the data or the reward are no longer those of the run ``first``."""
+    """Raise InputError when the data or the reward are no longer those of the run ``first``."""
     for what, key in (("prompts or ground truths of the pool", "data_sha256"), ("code of the reward", "reward_sha256")):
         if first.manifest.get(key) and first.manifest[key] != manifest[key]:  # "": not known
             raise InputError(f"the {what} changed since {first.name} ran; put back what was there then to replay it")
 
 
 def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two manifests and may cost bit-equality, in words."""
+    """List what differs between two manifests and may cost bit-equality, in words."""
     old = {"threads": then.get("threads"), **then.get("versions", {})}
     new = {"threads": now.get("threads"), **now.get("versions", {})}
     for part in ("processor", "gpu"):
@@ -100,7 +100,8 @@ def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def find_difference(store: RunReader, first: RunRecord, again: RunRecord) -> Difference | None:
-    """The first difference between a run and its replay, from the look before step 1 to the last decision."""
+    """Find the first difference between a run and its replay, from the evaluation before step 1 to the last
+    decision."""
     for step in range(first.last_step + 2):
         then, now = _load_facts(store, first, first, step), _load_facts(store, again, first, step)
         for what in {**then, **now}:

@@ -1,4 +1,4 @@
-"""The morning report, written by a process of its own when a run ends."""
+"""Write the report when a run ends, in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT_S = 120.0
 
 
 def write_report_apart(url: str, name: str, file: Path) -> str:
-    """The morning report, written by another process, so that nothing it does can hurt this one. Returns what went
+    """Write the report in another process, so that nothing it does can hurt this one. Returns what went
     wrong, empty when nothing did."""
     command = [*python_words("harness"), "review", name, "--html", str(file), "--db", url]
     try:

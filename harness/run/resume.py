@@ -1,4 +1,4 @@
-"""A stopped or killed run goes on from its newest intact checkpoint."""
+"""Continue a stopped or killed run from its newest intact checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a checked spec to a run that can be driven: the only wiring, and the only place that knows every room."""
+"""Wire the parts of a checked spec to a run that can be driven."""
 
 from __future__ import annotations
 
@@ -313,7 +313,7 @@ def _say(text: str) -> None:
 
 
 def open_log(folder: Path) -> None:
-    """The run's text log, with levels, steps and tracebacks."""
+    """Open the run's text log, with levels, steps and tracebacks."""
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not be what people see

@@ -1,4 +1,4 @@
-"""The one holder of model, optimizer, knobs and pool, driven by ask and tell.
+"""Hold model, optimizer, hyperparameters and pool, driven by ask and tell.
 
     snapshot = session.ask()        look if a look is due, then show what is known
     session.tell(decision, ...)     commit 1 -> act -> one step -> commit 2
@@ -173,7 +173,7 @@ class Session:
         return len(samples)
 
     def save(self, name: str = "") -> CheckpointRecord:
-        """A checkpoint of the weights in memory. One that exists for them already only gets the name."""
+        """Save a checkpoint of the weights in memory. One that exists for them already only gets the name."""
         for checkpoint in self.store.load_checkpoints(self.run_id):
             if checkpoint.step == self.state.weights_step:
                 named = replace(checkpoint, name=name or checkpoint.name)

@@ -1,4 +1,4 @@
-"""A new run: everything is checked before its record and folder are created."""
+"""Start a new run: everything is checked before its record and folder are created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session knows beside the model, and what a decision does to it before anything runs."""
+"""Hold what a session knows beside the model, and apply decisions to it. Pure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class State:
         self.branch = Branch.load(saved.get("branch"))
 
     def restore_knobs(self, saved: Mapping[str, Any], changes: Mapping[str, KnobValue]) -> None:
-        """The knobs of a checkpoint with the ``changes`` of the rollback; a pinned one stays as the person set it."""
+        """Restore the knobs of a checkpoint with the ``changes`` of the rollback; a pinned one stays as the person set
+        it."""
         pinned = {name: value for name, value in asdict(self.knobs).items() if name in self.pins}
         self.knobs = Knobs(**saved["knobs"] | changes | pinned)
 

@@ -24,55 +24,39 @@ from harness.store.snapshot import (
     NEWEST_STEPS,
     SAMPLES,
     STEPS_SHOWN,
-    _buckets,
-    _tuples,
+    load_buckets,
     load_steps,
+    tuples,
 )
 from harness.types import Asked, Course, EventRecord, History
 
 FIRST_LIVE_STEPS = """
 SELECT metrics FROM steps WHERE run_id = ? AND state = 'live' ORDER BY step LIMIT ?
 """
-
-
 REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
-
-
 FIRST_AND_LAST_LOOK = """
 SELECT step FROM completions WHERE id IN (
     SELECT min(id) FROM completions WHERE run_id = :run AND kind = 'fixed'
     UNION SELECT max(id) FROM completions WHERE run_id = :run AND kind = 'fixed'
 )
 """
-
-
 TEST_ANSWERS = """
 SELECT step, correct FROM evaluations
 WHERE run_id = :run AND split = 'test' AND step >= (SELECT era_start FROM runs WHERE id = :run)
 """
-
-
 KNOBS_IN_FORCE = """
 SELECT step, knobs FROM (
     SELECT step, knobs, lag(knobs) OVER (ORDER BY step) AS before FROM steps WHERE run_id = :run AND state = 'live'
 ) WHERE before IS NULL OR before != knobs ORDER BY step
 """
-
-
 TIMES = ("rollout", "reward", "update", "step")
-
-
 SECONDS = (
     "SELECT "
     + ", ".join(f"""total(json_extract(metrics, '$."time/{name}_s"'))""" for name in TIMES)
     + " FROM steps WHERE run_id = :run"
 )
-
-
 STEPS_OF_GROUPS = 2_000
 """Steps of which a plotted report reads the groups, at most."""
-
-
 GROUPS = """
 SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id
 WHERE run_id = :run AND state = 'live' AND (:last - step) % :every = 0 ORDER BY step, groups.id
@@ -109,9 +93,9 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
             era_start=row["era_start"],
             eras=tuple(load_json(row["eras"])),
             rewards={
-                step: math.nan if reward is None else reward for step, reward in _tuples(c, rewards, {"run": run.id})
+                step: math.nan if reward is None else reward for step, reward in tuples(c, rewards, {"run": run.id})
             },
-            buckets=_buckets(c, run.id),
+            buckets=load_buckets(c, run.id),
             newest=tuple(step.metrics for step in load_steps(c, run.id, NEWEST_STEPS)),
             evaluations=tuple(
                 evaluation_record(r) for r in c.execute(f"{EVALUATIONS} ORDER BY step, id", {"run": run.id})
@@ -136,8 +120,8 @@ def load_course(store: RunReader, run_id: int) -> Course:
         return Course(
             spec=load_json(row["spec"]),
             oldest=tuple(load_metrics(step["metrics"]) for step in oldest),
-            knobs=tuple((step, load_knobs(knobs)) for step, knobs in _tuples(c, KNOBS_IN_FORCE, here)),
+            knobs=tuple((step, load_knobs(knobs)) for step, knobs in tuples(c, KNOBS_IN_FORCE, here)),
             seconds=dict(zip(TIMES, c.execute(SECONDS, here).fetchone(), strict=True)),
-            groups=tuple(map(seen_group, _tuples(c, GROUPS, here | {"last": row["last_step"], "every": every}))),
+            groups=tuple(map(seen_group, tuples(c, GROUPS, here | {"last": row["last_step"], "every": every}))),
             every=every,
         )

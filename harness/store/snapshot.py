@@ -195,7 +195,7 @@ class SnapshotReader:
 
     def _read_buckets(self, c: sqlite3.Connection) -> dict[str, tuple[Bucket, ...]]:
         """The last one known of each metric and those after it; all of them when they were folded anew."""
-        folded = (self._lineage, *(first for (first,) in _tuples(c, FIRST_BUCKETS, {"run": self.run_id})))
+        folded = (self._lineage, *(first for (first,) in tuples(c, FIRST_BUCKETS, {"run": self.run_id})))
         if folded != self._folded:  # other steps are live, or neighbours were merged
             self._buckets, self._folded = {}, folded
         metric = ""
@@ -203,7 +203,7 @@ class SnapshotReader:
             metric = found["metric"]
             known = self._buckets.setdefault(metric, [])
             grown = {"run": self.run_id, "metric": metric, "first": known.pop().first if known else 0}
-            known.extend(Bucket(*values) for values in _tuples(c, GROWN_BUCKETS, grown))
+            known.extend(Bucket(*values) for values in tuples(c, GROWN_BUCKETS, grown))
         return {metric: tuple(parts) for metric, parts in self._buckets.items()}
 
     def _events(self, c: sqlite3.Connection) -> tuple[EventRecord, ...]:
@@ -238,16 +238,16 @@ def load_samples(c: sqlite3.Connection, run_id: int, *, until: int = NOW) -> tup
     return tuple(sample_record(row) for query in NEWEST_SAMPLES for row in c.execute(query, asked))
 
 
-def _tuples(c: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+def tuples(c: sqlite3.Connection, query: str, parameters: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Rows of bare values, where there may be a hundred thousand."""
     cursor = c.cursor()
     cursor.row_factory = None
     return cursor.execute(query, parameters)
 
 
-def _buckets(c: sqlite3.Connection, run_id: int) -> dict[str, tuple[Bucket, ...]]:
+def load_buckets(c: sqlite3.Connection, run_id: int) -> dict[str, tuple[Bucket, ...]]:
     buckets: dict[str, list[Bucket]] = {}
-    for metric, *values in _tuples(c, BUCKETS, {"run": run_id}):
+    for metric, *values in tuples(c, BUCKETS, {"run": run_id}):
         buckets.setdefault(metric, []).append(Bucket(*values))
     return {metric: tuple(parts) for metric, parts in buckets.items()}
 

@@ -1,4 +1,4 @@
-"""One GRPO step per call, on TRL's own trainer. The only room that touches TRL's private parts.
+"""Take one GRPO step per call, on TRL's own trainer. The only module that touches TRL's private parts.
 
 ``StepTrainer`` drives ``GRPOTrainer`` without its ``train()`` loop: roll out and score one subset, one optimizer
 step, and back. Model and optimizer stay in memory, and every knob takes effect at the next call. TRL's batch,
@@ -117,7 +117,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     # ------------------------------------------------------------ knobs
 
     def schedule_factor(self, step: int) -> float:
-        """What the learning-rate knob is multiplied by at ``step`` (1 is the first step)."""
+        """Return the factor of the learning rate at ``step`` (1 is the first step)."""
         factors = getattr(self._lr_factor, "lr_lambdas", None)
         if self.spec.scheduler_total_steps is not None:  # a cosine would rise again after its end
             step = min(step, self.spec.scheduler_total_steps + 1)

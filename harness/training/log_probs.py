@@ -59,14 +59,14 @@ def compute_log_probs(
 
 
 def find_first_rows(prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows at which a new prompt begins, and for each row the number of the prompt it has."""
+    """Find the rows at which a new prompt begins, and for each row the number of the prompt it has."""
     same = (prompt_ids[1:] == prompt_ids[:-1]).all(-1) & (prompt_mask[1:] == prompt_mask[:-1]).all(-1)
     new = torch.cat([same.new_ones(1), ~same])
     return new.nonzero().squeeze(-1), new.cumsum(0) - 1
 
 
 def can_share_prompts(model: Any, pad_id: int) -> bool:
-    """Whether shared prompts give this model the log-probabilities and gradients of a plain forward pass.
+    """Test whether shared prompts give this model the log-probabilities and gradients of a plain forward pass.
 
     Tried, not looked up: models that carry a state instead of a cache, or cut gradients at it, fail here.
     """

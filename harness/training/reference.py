@@ -1,4 +1,4 @@
-"""The initial policy that KL is measured against."""
+"""Keep the initial model that KL is measured against."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ KL_SAMPLES = 8
 
 
 def add_reference_adapter(model: PeftModel) -> None:
-    """A frozen copy of the adapter as it is now, under the name that TRL looks for. TRL makes one itself only
+    """Add a frozen copy of the adapter as it is now, under the name that TRL looks for. TRL makes one itself only
     when beta is set at construction, and without it KL would be measured against the base model."""
     model.add_adapter("ref", model.peft_config["default"])
     for name, parameter in model.named_parameters():

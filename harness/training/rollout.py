@@ -1,4 +1,4 @@
-"""What a step rolled out: completions in rows, those of a prompt together, with their scores."""
+"""Hold the rollout of a step: completions in rows, those of a prompt together, with their scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rollout:
         )
 
     def take(self, places: Sequence[int]) -> Rollout:
-        """The groups of these places alone."""
+        """Take only the groups at these places."""
         rows = [place * self.group_size + i for place in places for i in range(self.group_size)]
         made = self.generated
         return Rollout(

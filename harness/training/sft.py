@@ -1,4 +1,4 @@
-"""The supervised stage before GRPO: TRL's SFTTrainer on demonstrations from the train split."""
+"""Run the supervised stage before GRPO: TRL's SFTTrainer on demonstrations from the train split."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_what_is_not_measured_changes_without_an_era(judged: Run) -> None:
     resumed = again(judged, "evaluate.every=2", "checkpoint.keep=5")
     assert review(judged)["eras"] == []
     assert any("evaluate.every 4 -> 2" in event["text"] for event in review(judged)["events"])
-    assert resumed.parts.spec.checkpoint.keep == 5
+    assert resumed.spec.checkpoint.keep == 5
 
 
 def test_the_command_refuses_and_names_the_mend(program: Program) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.checks.inputs import prepare_inputs
+from harness.checks.inputs import check_policy, prepare_inputs
 from harness.config.load import parse_spec
-from harness.config.schema import RunSpec
+from harness.config.schema import PolicySpec, RunSpec
+from harness.core.paths import database_url
 from harness.run import resume, start
 from harness.run.runner import Run
 from harness.store.history import load_history
+from harness.store.opening import find_store
 from harness.store.writer import RunStore
 from harness.views.review import build_review
 from tests.support.program import MINI
@@ -25,6 +27,8 @@ REWARD = "def reward(completion, ground_truth):\n    return {value}\n"
 
 def start_run(spec: RunSpec, name: str, *, replay_of: Mapping[str, Any] | None = None) -> Run:
     """Start a run of a checked spec, without preflight."""
+    kind = check_policy(spec.policy.kind, find_store(database_url(spec.output.dir, spec.output.db)))
+    spec = spec.model_copy(update={"policy": PolicySpec(kind=kind)})
     return start.start_run(prepare_inputs(spec), name, replay_of=replay_of)
 
 

@@ -130,8 +130,7 @@ def _signal_legend(s: Snapshot, width: int) -> Text:
     line = Text().append("─ ", "dim").append("groups", "bold")
     for name, metric, glyph, style in SIGNAL_PARTS:
         share = last.get(metric, 0.0)
-        # Where there is no room for all, those that there are.
-        if share >= 0.005 or (name != "errored" and (not last or _gutter(width) == GUTTER_WITH_LIMITS)):
+        if share >= 0.005 or (name != "errored" and not last):
             line.append(f"  {glyph} ", style).append(f"{name} {share:.0%}" if last else name)
     return line.append(" " + "─" * max(0, width - line.cell_len - 1), "dim")
 

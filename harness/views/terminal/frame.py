@@ -40,12 +40,12 @@ q     leave; the run continues         b  back to a checkpoint: best, or a step
                                        :  any action, as after grpo act RUN
 
 An action is queued and applied before the next step, in the order asked; "user actions" shows when
-that was. A hyperparameter that you set is pinned: no decision policy changes it until it is released.
+that was. A hyperparameter that you set is pinned: no policy changes it until you release it.
 
-The letters below the curve are changes: r rules, l LLM, m manual (a person), e experiment, ↩ rollback;
-green helped, red hurt, yellow not judged. Only mixed groups have signal. Adjusted reward is the reward
-minus what was expected of the prompts drawn, so harder prompts do not lower it.
-Colours of KL, entropy, truncated (cut at max_tokens), length, grad(ient norm): yellow !, red ‼ beyond their limits.
+The letters below the curve are changes: r rules, l LLM, m manual (a person), e experiment,
+↩ rollback; green helped, red hurt, yellow not judged. Only mixed groups have signal. Adjusted
+reward is the reward minus what was expected of the prompts, so harder prompts do not lower it.
+KL, entropy, truncated (cut at max_tokens), length, grad(ient norm): yellow !, red ‼ beyond limits.
 """
 NARROW, WIDE, TALL = 70, 100, 30
 
