@@ -21,6 +21,8 @@ from harness.monitoring import supervisor as supervise
 from harness.monitoring.supervisor import count_memory_kills, describe_death
 from tests.support.program import Program
 
+COLD = ("mini.toml", "--set", "warmstart.steps=0")
+"""A spec whose first step comes soon."""
 SUPERVISE = """
 import sys
 from harness.monitoring import supervisor as supervise
@@ -46,8 +48,8 @@ def events(program: Program, run: str) -> list[str]:
 
 
 def test_killed_and_stopped_it_is_started_again_and_ends_as_if_nothing_had_been(program: Program) -> None:
-    program.here("run", "mini.toml", "--name", "calm")
-    supervisor = supervised(program, ["run", "mini.toml", "--name", "held", "--plain"], silent_s=20)
+    program.here("run", *COLD, "--name", "calm")
+    supervisor = supervised(program, ["run", *COLD, "--name", "held", "--plain"], silent_s=20)
     program.wait_for(lambda: program.last_step("held") >= 2)
     os.kill(program.store().find_run("held").pid, signal.SIGKILL)
     dead = program.store().find_run("held").pid
@@ -64,7 +66,7 @@ def test_killed_and_stopped_it_is_started_again_and_ends_as_if_nothing_had_been(
 
 
 def test_a_run_that_waits_for_the_database_is_not_taken_for_hung(program: Program) -> None:
-    supervisor = supervised(program, ["run", "mini.toml", "--name", "held", "--plain"], silent_s=8)
+    supervisor = supervised(program, ["run", *COLD, "--name", "held", "--plain"], silent_s=8)
     program.wait_for(lambda: program.last_step("held") >= 2)
     before = program.store().find_run("held")
     assert supervisor.stdout is not None
@@ -90,7 +92,7 @@ def test_what_dies_at_the_same_step_every_time_is_given_up(program: Program) -> 
         "        os.kill(os.getppid(), signal.SIGKILL)\n"  # the reward is judged in a child of the run
         "    return float(completion == ground_truth)\n"
     )
-    words = ["run", "mini.toml", "--name", "held", "--plain", "--set", "warmstart.steps=0"]
+    words = ["run", *COLD, "--name", "held", "--plain"]
     supervisor = supervised(program, [*words, "--set", "reward.function=deadly.py:reward"])
     output, _ = supervisor.communicate(timeout=200)
     assert supervisor.returncode == 1, output
@@ -100,7 +102,7 @@ def test_what_dies_at_the_same_step_every_time_is_given_up(program: Program) -> 
 
 
 def test_detached_it_lives_in_a_session_of_its_own(program: Program) -> None:
-    words = ["run", "mini.toml", "--name", "away", "--steps", "5000", "--set", "warmstart.steps=0"]
+    words = ["run", *COLD, "--name", "away", "--steps", "5000"]
     done = program.here(*words, "--detach", "--json")
     found = json.loads(done.stdout)
     assert found["run"] == "away"
@@ -125,7 +127,7 @@ def test_detached_wrong_input_is_told_here_and_leaves_nothing(program: Program) 
 
 
 def test_ctrl_c_reaches_the_run_through_its_supervisor(program: Program) -> None:
-    process = program.start("run", "mini.toml", "--name", "cut", "--steps", "5000", "--supervise")
+    process = program.start("run", *COLD, "--name", "cut", "--steps", "5000", "--supervise")
     program.wait_for(lambda: program.last_step("cut") >= 2)
     pid = program.store().find_run("cut").pid
     assert pid != process.pid

@@ -14,6 +14,9 @@ import pytest
 
 from tests.support.program import Program
 
+COLD = ("mini.toml", "--set", "warmstart.steps=0")
+"""A spec whose first step comes soon."""
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def test_killed_during_the_warm_start_it_starts_that_again(program: Program, uni
 
 
 def test_a_person_acts_from_a_second_terminal(program: Program) -> None:
-    process = program.start("run", "mini.toml", "--name", "live", "--steps", "5000", "--policy", "fixed")
+    process = program.start("run", *COLD, "--name", "live", "--steps", "5000", "--policy", "fixed")
     program.wait_for(lambda: program.last_step("live") >= 2)
 
     applied = program.run("act", "live", "set", "temperature=0.9", "--note", "calmer")
@@ -120,7 +123,7 @@ def test_a_person_acts_from_a_second_terminal(program: Program) -> None:
 
 
 def test_ctrl_c_saves_and_prints_the_line_that_resumes(program: Program) -> None:
-    process = program.start("run", "mini.toml", "--name", "cut", "--steps", "5000")
+    process = program.start("run", *COLD, "--name", "cut", "--steps", "5000")
     program.wait_for(lambda: program.last_step("cut") >= 2)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
@@ -203,7 +206,7 @@ def test_a_pool_and_a_trl_style_reward_of_ones_own(program: Program) -> None:
 
 
 def test_json_commands_print_one_document_and_nothing_else(program: Program) -> None:
-    done = program.run("run", "mini.toml", "--name", "json", "--steps", "2", "--json")
+    done = program.run("run", *COLD, "--name", "json", "--steps", "2", "--json")
     assert json.loads(done.stdout)["run"] == "json"
     assert json.loads(program.here("runs", "--json").stdout)[0]["run"] == "json"
     assert json.loads(program.here("review", "latest", "--json").stdout) == json.loads(done.stdout)

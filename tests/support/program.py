@@ -107,6 +107,7 @@ class Program:
         out, err, ended = io.StringIO(), io.StringIO(), 0
         with (
             mock.patch.object(sys, "argv", ["grpo", *words]),
+            mock.patch.object(sys, "path", sys.path[:]),
             mock.patch.dict(os.environ, self._environment() | dict(environment or {})),
             contextlib.chdir(self.folder),
             _undisturbed(),
