@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -26,10 +26,6 @@ REST = 4
 """Steps between two times of asking, however severe the findings."""
 MOST_SAVED = 5
 """Named checkpoints, which are never deleted, that it may add to."""
-
-Detect = Callable[[Snapshot], Sequence[Finding]]
-Propose = Callable[[Snapshot, Sequence[Finding]], Sequence[Decision]]
-Check = Callable[[Sequence[str], Snapshot], Action]
 
 
 class Unusable(Exception):
@@ -48,33 +44,22 @@ class Prices:
         return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6
 
 
+@dataclass
 class LlmPolicy:
     """``harness.types.DecisionPolicy``. ``detect`` and ``propose`` are the rules', best candidate first. ``check`` is
     what checks a person's words (harness.core.actions.check_action), ``samples`` reads the newest ones."""
 
     kind = "llm"
     repeats = False
-
-    def __init__(
-        self,
-        api: MessagesApi,
-        *,
-        every: int,
-        prices: Prices | None,
-        detect: Detect,
-        propose: Propose,
-        check: Check,
-        samples: Callable[[], Sequence[SampleRecord]],
-        progress: Progress = no_progress,
-    ) -> None:
-        self.api = api
-        self.every = every
-        self.prices = prices
-        self.detect = detect
-        self.propose = propose
-        self.check = check
-        self.samples = samples
-        self.progress = progress
+    api: MessagesApi
+    _: KW_ONLY
+    every: int
+    prices: Prices | None
+    detect: Callable[[Snapshot], Sequence[Finding]]
+    propose: Callable[[Snapshot, Sequence[Finding]], Sequence[Decision]]
+    check: Callable[[Sequence[str], Snapshot], Action]
+    samples: Callable[[], Sequence[SampleRecord]]
+    progress: Progress = no_progress
 
     def decide(self, snapshot: Snapshot) -> Decision:
         findings = self.detect(snapshot)

@@ -7,19 +7,20 @@ schedule that was found once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from harness.types import Action, Decision, Snapshot
 
 
+@dataclass
 class ReplayPolicy:
     """``harness.types.DecisionPolicy``. ``decisions_at`` gives what is to be repeated at a step, None where nothing was
     decided."""
 
     repeats = True
 
-    def __init__(self, kind: str, decisions_at: Callable[[int], Sequence[Decision] | None]) -> None:
-        self.kind = kind
-        self.decisions_at = decisions_at
+    kind: str
+    decisions_at: Callable[[int], Sequence[Decision] | None]
 
     def decide(self, snapshot: Snapshot) -> Sequence[Decision]:
         step = snapshot.steps_done + 1

@@ -92,9 +92,12 @@ class Case(NamedTuple):
         return next((finding for finding in found if finding.severity == "severe" or not severe), None)
 
     def set(
-        self, finding: Finding, knob: str, wanted: float, hypothesis: str, expected: str, *, urgent: bool = False
+        self, finding: Finding | None, knob: str, wanted: float, hypothesis: str, expected: str, *, urgent: bool = False
     ) -> Decision | None:
-        """The knob moved to ``wanted``, within its bounds; None when it may not move (pinned, resting, in vain)."""
+        """The knob moved to ``wanted``, within its bounds; None without a finding, or when it may not move (pinned,
+        resting, in vain)."""
+        if finding is None:
+            return None
         rest = 1 if finding.severity == "severe" else URGENT_REST if urgent else COOL_DOWN
         value = self._allowed(knob, wanted, rest)
         if value is None:
@@ -309,11 +312,8 @@ def choose_prompts(case: Case) -> Decision | None:
 
 
 def weaken_anchor(case: Case) -> Decision | None:
-    finding = case.first("anchored")
-    if finding is None:
-        return None
     wanted = case.scaled("beta", WEAKER_BETA)
-    return case.set(finding, "beta", wanted, "beta holds the model where it was", "kl/mean rises")
+    return case.set(case.first("anchored"), "beta", wanted, "beta holds the model where it was", "kl/mean rises")
 
 
 def speed_up(case: Case) -> Decision | None:
@@ -327,11 +327,8 @@ def speed_up(case: Case) -> Decision | None:
 
 
 def enlarge_groups(case: Case) -> Decision | None:
-    finding = case.first("small_groups")
-    if finding is None:
-        return None
     return case.set(
-        finding, "group_size", 2 * case.view.knobs.group_size,
+        case.first("small_groups"), "group_size", 2 * case.view.knobs.group_size,
         "groups are so small that chance makes them equal", "group/mixed_rate rises",
     )  # fmt: skip
 
@@ -379,11 +376,8 @@ def finish_or_harder(case: Case) -> Decision | None:
 
 def settle(case: Case) -> Decision | None:
     """Dev has stopped rising: smaller updates average more of the noise away."""
-    finding = case.first("plateau")
-    if finding is None:
-        return None
     wanted = case.scaled("learning_rate", SLOWER)
-    return case.set(finding, "learning_rate", wanted, "updates are too noisy to go further", "dev rises")
+    return case.set(case.first("plateau"), "learning_rate", wanted, "updates are too noisy to go further", "dev rises")
 
 
 RULES: tuple[Callable[[Case], Decision | None], ...] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from harness.config.schema import EvaluateSpec
@@ -16,25 +17,17 @@ from harness.types import Completion, Evaluation, Example, Progress, Prompt, Sco
 from rewards.format import has_answer, has_thinking
 
 
+@dataclass
 class ModelEvaluator:
     """``harness.types.Evaluator`` over the splits of a pool."""
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        scorer: Scorer,
-        splits: Mapping[str, Sequence[Prompt]],
-        spec: EvaluateSpec,
-        *,
-        sample_prompts: int,
-        stop: Sequence[str] = (),
-    ) -> None:
-        self.loaded = loaded
-        self.scorer = scorer
-        self.splits = splits
-        self.spec = spec
-        self.sample_prompts = sample_prompts
-        self.stop = stop
+    loaded: LoadedModel
+    scorer: Scorer
+    splits: Mapping[str, Sequence[Prompt]]
+    spec: EvaluateSpec
+    _: KW_ONLY
+    sample_prompts: int
+    stop: Sequence[str] = ()
 
     def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
         """Generate and score one completion for each prompt of ``split``."""

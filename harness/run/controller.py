@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
@@ -30,33 +30,25 @@ POLL_S = 0.2
 """How often a paused run looks for commands."""
 
 
+@dataclass
 class Controller:
     """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary.
     ``restarted`` says that no person resumed the run: it died and was started again."""
 
-    def __init__(
-        self,
-        session: Session,
-        store: Store,
-        run_id: int,
-        *,
-        build_policy: Callable[[str], DecisionPolicy],
-        judge: EffectJudge,
-        budget_steps: int,
-        budget_hours: float | None,
-        interrupted: Event,
-        restarted: bool = False,
-    ) -> None:
-        self.session = session
-        self.store = store
-        self.run_id = run_id
-        self.build_policy = build_policy
-        self.judge = judge
-        self.budget_steps = budget_steps
-        self.budget_hours = budget_hours
-        self.interrupted = interrupted
-        self.restarted = restarted
-        self.policy = build_policy(session.state.policy)
+    session: Session
+    store: Store
+    run_id: int
+    _: KW_ONLY
+    build_policy: Callable[[str], DecisionPolicy]
+    judge: EffectJudge
+    budget_steps: int
+    budget_hours: float | None
+    interrupted: Event
+    restarted: bool = False
+    policy: DecisionPolicy = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policy = self.build_policy(self.session.state.policy)
 
     def run(self) -> tuple[Status, str]:
         """Step until budget, policy, person or fault ends it. Returns how and why; the record says the same."""

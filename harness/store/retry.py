@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from threading import Event
 from typing import TypeVar
 
@@ -18,22 +19,16 @@ REMINDER_S = 60.0
 R = TypeVar("R")
 
 
+@dataclass
 class Patience:
     """Waits until ``interrupted`` is set (Ctrl-C). ``say`` tells people now, ``note`` puts it in the run's record,
     ``beat`` is called before each attempt: who waits is not hung."""
 
-    def __init__(
-        self,
-        interrupted: Event,
-        *,
-        say: Callable[[str], None],
-        note: Callable[[str], None],
-        beat: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.interrupted = interrupted
-        self.say = say
-        self.note = note
-        self.beat = beat
+    interrupted: Event
+    _: KW_ONLY
+    say: Callable[[str], None]
+    note: Callable[[str], None]
+    beat: Callable[[], None] = lambda: None
 
     def outlast(self, fault: StoreUnavailable, attempt: Callable[[], R]) -> R:
         """``attempt`` once more, at growing intervals, until it works. Raises StoreUnavailable when interrupted."""

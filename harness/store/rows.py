@@ -40,6 +40,8 @@ DECISION_COLUMNS = ", ".join(
 """The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
 SAMPLE_COLUMNS = ", ".join(SampleRecord.__dataclass_fields__)
 EVENT_COLUMNS = ", ".join(EventRecord.__dataclass_fields__)
+SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
+"""The fields of a Decision that are columns as they stand."""
 
 
 def insert_into(table: str, row: Mapping[str, Any]) -> str:
@@ -148,19 +150,8 @@ def command_record(row: sqlite3.Row) -> CommandRecord:
 
 def decision_from_row(row: Mapping[str, Any]) -> Decision:
     changes = {name: change["to"] for name, change in load_json(row["changes"]).items()}
-    return Decision(
-        Action(row["action"], changes, load_json(row["argument"])),
-        row["source"],
-        row["evidence"],
-        row["hypothesis"],
-        row["expected"],
-        row["command_id"],
-        row["refused"],
-        row["rejected"],
-        row["tokens_in"],
-        row["tokens_out"],
-        row["cost_usd"],
-    )
+    action = Action(row["action"], changes, load_json(row["argument"]))
+    return Decision(action, **{name: row[name] for name in SAID})
 
 
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
@@ -215,19 +206,11 @@ def decision_row(run_id: int, step: int, checked: CheckedDecision, at: float) ->
         "run_id": run_id,
         "step": step,
         "at": at,
-        "source": decision.source,
         "action": decision.action.kind,
         "argument": dump_json(decision.action.argument),
         "changes": dump_json(dict(checked.changes)),
-        "evidence": decision.evidence,
-        "hypothesis": decision.hypothesis,
-        "expected": decision.expected,
+        **{name: getattr(decision, name) for name in SAID},
         "refused": checked.refused,
-        "command_id": decision.command_id,
-        "rejected": decision.rejected,
-        "tokens_in": decision.tokens_in,
-        "tokens_out": decision.tokens_out,
-        "cost_usd": decision.cost_usd,
     }
 
 

@@ -58,7 +58,15 @@ class RunRow(SQLModel, table=True):
     eras: list[dict[str, Any]] = _json()
 
 
-class StepRow(SQLModel, table=True):
+class _OfStep(SQLModel):
+    """What belongs to a step of a run."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    step: int
+
+
+class StepRow(_OfStep, table=True):
     """``state`` is live, rolled_back (a rollback went behind it) or superseded (taken again after a resume).
 
     ``reward`` is the metric reward/mean once more: the curve of a long run is read from the index alone.
@@ -66,9 +74,6 @@ class StepRow(SQLModel, table=True):
 
     __tablename__ = "steps"
     __table_args__ = (Index("steps_by_run", "run_id", "step", "state", "reward"),)
-    id: int | None = Field(default=None, primary_key=True)
-    run_id: int = Field(foreign_key="runs.id")
-    step: int
     parent: int
     state: str = "live"
     at: float
@@ -92,7 +97,7 @@ class GroupRow(SQLModel, table=True):
     tokens: list[int] = _json()
 
 
-class CompletionRow(SQLModel, table=True):
+class CompletionRow(_OfStep, table=True):
     """A text kept for people: ``kind`` is best or worst (of a step's groups) or fixed (the sample prompts)."""
 
     __tablename__ = "completions"
@@ -100,9 +105,6 @@ class CompletionRow(SQLModel, table=True):
         Index("completions_by_run", "run_id", "step"),
         Index("completions_fixed", "run_id", "step", sqlite_where=text("kind = 'fixed'")),
     )
-    id: int | None = Field(default=None, primary_key=True)
-    run_id: int = Field(foreign_key="runs.id")
-    step: int
     kind: str
     prompt: str
     ground_truth: str
@@ -112,7 +114,7 @@ class CompletionRow(SQLModel, table=True):
     reason: str
 
 
-class DecisionRow(SQLModel, table=True):
+class DecisionRow(_OfStep, table=True):
     """``step`` is the step that the decision governs; ``changes`` is {knob: {from, to}}; ``tokens_in`` is null when no
     LLM was asked, ``cost_usd`` when its price is not known."""
 
@@ -122,9 +124,6 @@ class DecisionRow(SQLModel, table=True):
         Index("decisions_acted", "run_id", "id", sqlite_where=text("action != 'continue'")),
         Index("decisions_asked", "run_id", "step", sqlite_where=text("tokens_in IS NOT NULL")),
     )
-    id: int | None = Field(default=None, primary_key=True)
-    run_id: int = Field(foreign_key="runs.id")
-    step: int
     at: float
     source: str
     action: str
@@ -163,7 +162,7 @@ class CommandRow(SQLModel, table=True):
     result: str = ""
 
 
-class EvaluationRow(SQLModel, table=True):
+class EvaluationRow(_OfStep, table=True):
     """``correct`` maps prompt ids to 0 or 1, for comparisons prompt by prompt."""
 
     __tablename__ = "evaluations"
@@ -172,9 +171,6 @@ class EvaluationRow(SQLModel, table=True):
         Index("evaluations_by_step", "run_id", "step"),
         Index("evaluations_by_accuracy", "run_id", "split", text("accuracy DESC"), "step"),
     )
-    id: int | None = Field(default=None, primary_key=True)
-    run_id: int = Field(foreign_key="runs.id")
-    step: int
     split: str
     at: float
     n: int
@@ -185,26 +181,20 @@ class EvaluationRow(SQLModel, table=True):
     correct: dict[str, int] = _json()
 
 
-class CheckpointRow(SQLModel, table=True):
+class CheckpointRow(_OfStep, table=True):
     """``name`` is empty for a periodic one; ``hashes`` maps file names to SHA-256."""
 
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("run_id", "step"),)
-    id: int | None = Field(default=None, primary_key=True)
-    run_id: int = Field(foreign_key="runs.id")
-    step: int
     at: float
     name: str
     path: str
     hashes: dict[str, str] = _json()
 
 
-class EventRow(SQLModel, table=True):
+class EventRow(_OfStep, table=True):
     __tablename__ = "events"
     __table_args__ = (Index("events_by_run", "run_id"),)
-    id: int | None = Field(default=None, primary_key=True)
-    run_id: int = Field(foreign_key="runs.id")
-    step: int
     at: float
     level: str
     text: str
@@ -226,7 +216,7 @@ class BucketRow(SQLModel, table=True):
 _TABLES = SQLModel.metadata.tables
 RUN, STEP, COMPLETION = (_TABLES[name] for name in ("runs", "steps", "completions"))
 DECISION, COMMAND, EVALUATION = (_TABLES[name] for name in ("decisions", "commands", "evaluations"))
-CHECKPOINT, EVENT = (_TABLES[name] for name in ("checkpoints", "events"))
+CHECKPOINT = _TABLES["checkpoints"]
 
 
 def driver(c: Connection) -> sqlite3.Connection:
