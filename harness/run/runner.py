@@ -35,7 +35,7 @@ from harness.run.state import Settings, State
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
-from harness.training.forecast import Forecast, compute_forecast
+from harness.training.forecast import compute_forecast
 from harness.training.grpo import StepTrainer
 from harness.training.sft import warm_start
 from harness.types import (
@@ -94,7 +94,8 @@ class Run:
             note=self._note_in_passing,
         )
         self.progress = Pulse(store, run_id, wall_s=lambda: self.wall_s, note=self._note)
-        store.patience = Patience(self.interrupted, say=_say, note=self._note, beat=self._beat_waiting)
+        waiting = partial(self.progress, "waiting for disk or database", 0, 0)
+        store.patience = Patience(self.interrupted, say=_say, note=self._note, beat=waiting)
 
     def drive(self) -> tuple[Status, str]:
         """Take the run to its end: warm start, forecast, steps, scores, report. Return how and why it ended.
@@ -183,9 +184,6 @@ class Run:
         eras = self.store.load_run(self.run_id).eras
         return not eras or not eras[-1]["weights_step"] < step <= eras[-1]["last_step"]
 
-    def _beat_waiting(self) -> None:
-        self.progress("waiting for disk or database", 0, 0)
-
     def _warming_up(self, phase: str, done: int, total: int) -> None:
         """Progress of the warm start, of which nothing is kept: Ctrl-C need not wait for its end."""
         if self.interrupted.is_set():
@@ -268,7 +266,7 @@ class Run:
 
     def _forecast(self, trainer: StepTrainer) -> None:
         self.progress("forecasting", 0, 1)
-        forecast: Forecast = compute_forecast(
+        forecast = compute_forecast(
             trainer,
             self.parts.inputs.pool,
             self.parts.knobs,
@@ -297,7 +295,6 @@ def _settings(
         sample_every=spec.sample.every,
         samples_per_step=spec.sample.per_step,
         checkpoint_every=spec.checkpoint.every,
-        checkpoint_keep=spec.checkpoint.keep,
         check_policy=check_policy,
         budget_steps=spec.budget.steps,
         era=len(eras),

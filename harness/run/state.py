@@ -26,7 +26,6 @@ class Settings:
     sample_every: int
     samples_per_step: int
     checkpoint_every: int
-    checkpoint_keep: int
     check_policy: Callable[[str], None]
     budget_steps: int
     era: int = 0

@@ -225,10 +225,6 @@ class RunReader:
         return command_record(c.execute(f"{COMMANDS} WHERE id = ?", (command_id,)).fetchone())
 
     @reading
-    def count_waiting(self, c: sqlite3.Connection, run_id: int) -> int:
-        return count_waiting(c, run_id)
-
-    @reading
     def load_events(self, c: sqlite3.Connection, run_id: int, beginning: str) -> list[EventRecord]:
         """The events whose text begins so, oldest first."""
         found = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? AND substr(text, 1, ?) = ? ORDER BY id"
@@ -345,8 +341,3 @@ def best_step(c: sqlite3.Connection, run_id: int) -> int | None:
         {"run": run_id},
     ).fetchone()
     return None if row is None else row["step"]
-
-
-def count_waiting(c: sqlite3.Connection, run_id: int) -> int:
-    (n,) = c.execute("SELECT count(*) FROM commands WHERE run_id = ? AND state = 'waiting'", (run_id,)).fetchone()
-    return int(n)

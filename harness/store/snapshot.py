@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.core.statistics import count_changes
-from harness.store.reader import COMMANDS, RunReader, count_waiting, load_checkpoints
+from harness.store.reader import COMMANDS, RunReader, load_checkpoints
 from harness.store.rows import (
     DECISION_COLUMNS,
     EVENT_COLUMNS,
@@ -77,6 +77,7 @@ WHERE run_id = :run AND step >= (SELECT era_start FROM runs WHERE id = :run)
 """
 NEWEST_EVALUATIONS = f"{EVALUATIONS} AND step <= :until ORDER BY step DESC LIMIT {EVALUATIONS_SHOWN}"
 FIRST_EVALUATIONS = f"{EVALUATIONS} ORDER BY step LIMIT 2"
+WAITING = "SELECT count(*) FROM commands WHERE run_id = ? AND state = 'waiting'"
 BEST_EVALUATION = f"{EVALUATIONS} AND split = 'dev' ORDER BY accuracy DESC, step LIMIT 1"
 ANSWERS = "SELECT correct FROM evaluations WHERE id = ?"
 FAULTS_SHOWN = 3
@@ -153,7 +154,7 @@ class SnapshotReader:
                 events=self._events(c) if whole_run else (),
                 buckets=self._read_buckets(c) if whole_run else {},
                 commands=self._commands(c) if whole_run else (),
-                commands_waiting=count_waiting(c, self.run_id) if whole_run else 0,
+                commands_waiting=c.execute(WAITING, (self.run_id,)).fetchone()[0] if whole_run else 0,
             )
 
     def read_samples(self) -> tuple[SampleRecord, ...]:

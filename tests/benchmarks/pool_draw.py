@@ -14,13 +14,12 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from harness.types import Completion, Group, Score
+from harness.types import Completion, Group, Sampler, Score
 from pools.pool import PromptPool
-from pools.sampler import SAMPLERS
 from tests.support.builders import make_prompt, make_table
 
 SEEN = 20_000
@@ -43,7 +42,7 @@ def measure(size: int) -> dict[str, Any]:
     pool.record([Group(prompt, COMPLETIONS) for prompt in prompts[: min(SEEN, size // 2)]])
     times: dict[str, list[float]] = {}
     for step in range(STEPS):
-        for name in SAMPLERS:
+        for name in get_args(Sampler):
             for group_size in (GROUP_SIZE, 64):
                 pool.sampler = name
                 aim = {"seed": step, "focus": None, "group_size": group_size}

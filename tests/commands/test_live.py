@@ -25,7 +25,7 @@ def test_what_waits_for_a_resume_is_within_its_bounds(store: RunStore) -> None:
     store.end_run(run_id, "finished", "budget of 80 steps spent", 1.0)
     with pytest.raises(InputError, match=r"^temperature 99 is outside its bounds \[0.3, 1.5\]$"):
         commands.act("night", ["set", "temperature=99"], wait=False, db=store.url)
-    assert store.count_waiting(run_id) == 0
+    assert len(store.load_waiting(run_id)) == 0
     done = commands.act("night", ["set", "temperature=0.9"], note="colder", wait=False, db=store.url)
     assert (done.state, done.alive, done.step) == ("queued", False, None)
     (command,) = store.load_waiting(run_id)

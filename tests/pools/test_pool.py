@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from harness.errors import InputError
 from harness.types import Group, Prompt, Sampler
 from pools.pool import PromptPool
-from pools.sampler import CANDIDATES, MOST_DRAWN, REST, SAMPLERS
+from pools.sampler import CANDIDATES, MOST_DRAWN, REST
 from pools.splits import split_prompts
 from tests.support.builders import make_group, make_prompt, make_table
 
 LABELS = ("easy", "medium", "hard")
 AIM: dict[str, Any] = {"focus": None, "group_size": 8}
 
-samplers = st.sampled_from(SAMPLERS)
+samplers = st.sampled_from(get_args(Sampler))
 seeds = st.integers(0, 2**32 - 1)
 focuses = st.none() | st.floats(0.05, 0.95)
 
@@ -115,7 +115,7 @@ def test_prompts_of_dev_and_test_are_never_drawn_whatever_is_changed_between_ste
     assert not kept_apart & set(pool.state()["seen"])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_every_prompt_has_its_turn_even_the_most_hopeless(sampler: Sampler) -> None:
     pool = make_pool(45, sampler=sampler)
     missing = set(ids(pool.prompts))

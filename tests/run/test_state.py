@@ -25,7 +25,6 @@ SETTINGS = Settings(
     sample_every=25,
     samples_per_step=8,
     checkpoint_every=10,
-    checkpoint_keep=3,
     check_policy=check_policy,
     budget_steps=50,
 )

@@ -57,7 +57,7 @@ def test_a_thousand_actions_of_four_people_at_a_running_run_apply_once_each(tmp_
         subprocess.Popen([sys.executable, "-c", FIRE, f"person{i}", bench.store.url], stdout=subprocess.DEVNULL)
         for i in range(OPERATORS)
     ]
-    while any(person.poll() is None for person in people) or bench.store.count_waiting(bench.run_id):
+    while any(person.poll() is None for person in people) or bench.store.load_waiting(bench.run_id):
         bench.step()
         time.sleep(0.01)
     assert [person.returncode for person in people] == [0] * OPERATORS

@@ -178,7 +178,7 @@ def test_waiting_commands_come_in_the_order_they_were_asked(store: RunStore, run
     assert [(c.id, c.action, c.note) for c in waiting] == [
         (key, action, f"note {i}") for i, (key, action) in enumerate(zip(ids, actions, strict=True))
     ]
-    assert store.count_waiting(run_id) == 3
+    assert len(store.load_waiting(run_id)) == 3
 
 
 def test_commands_wait_for_their_own_run_only(store: RunStore, run_id: int) -> None:
@@ -199,7 +199,7 @@ def test_a_command_is_consumed_with_its_decision(store: RunStore, run_id: int) -
         command = store.load_command(command_id)
         return command.state, command.step, command.result
 
-    assert store.count_waiting(run_id) == 0
+    assert len(store.load_waiting(run_id)) == 0
     assert standing(taken) == ("taken", 4, "")
     assert standing(refused) == ("refused", 4, "the run is not paused")
     assert [decision.command_id for decision in store.load_decisions_at(run_id, 4)] == [taken, refused]
@@ -218,7 +218,7 @@ def test_a_commit_that_fails_consumes_no_command_and_logs_no_decision(store: Run
             make_in_force(status="paused"),
         )
     assert store.load_decisions_at(run_id, 1) == []
-    assert store.count_waiting(run_id) == 1
+    assert len(store.load_waiting(run_id)) == 1
     assert store.find_run("night").status == "running"
 
 
