@@ -48,6 +48,11 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    @property
+    def last_words(self) -> str:
+        """What was written after the screen was given back. The screen may show it broken over two lines."""
+        return self.sent.rpartition(b"\x1b[?1049l")[2].decode("utf-8", "replace")
+
     def read(self, seconds: float = 0.2) -> bool:
         """What the program has written meanwhile onto the screen; False after its end."""
         try:

@@ -92,7 +92,7 @@ def test_two_people_watch_a_run_and_act_and_the_terminals_are_given_back(program
     # Ctrl-C at the second terminal leaves the run alone.
     watch.press("\x03")
     assert watch.wait_for_end() == 0
-    assert "left live; it continues" in watch.text
+    assert "left live; it continues" in watch.last_words
     assert watch.is_restored
 
     # Killing the dashboard of the run itself changes nothing in the run.
@@ -129,7 +129,7 @@ def test_ctrl_c_at_a_run_saves_it_and_gives_the_terminal_back(program: Program, 
     run.press("\x03")
     run.wait_for(lambda: b"finishes this step" in run.sent.replace(b"\x1b[1;33m", b""))
     assert run.wait_for_end() == 130
-    assert "interrupted; to continue: grpo resume short" in run.text
+    assert "interrupted; to continue: grpo resume short" in run.last_words
     assert run.is_restored
 
 
