@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ STATE_FILE = "session.json"
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
+@dataclass
 class Checkpoints:
     """The checkpoints of one run: rows in the store, folders on disk. One of a step in ``wanted`` is written and kept,
     whatever the spec says: a replay will roll back to it."""
 
-    def __init__(self, store: Store, run_id: int, folder: Path, *, keep: int) -> None:
-        self.store = store
-        self.run_id = run_id
-        self.folder = folder
-        self.keep = keep
-        self.wanted: set[int] = set()
+    store: Store
+    run_id: int
+    folder: Path
+    _: KW_ONLY
+    keep: int
+    wanted: set[int] = field(default_factory=set)
 
     def write(
         self, step: int, state: Mapping[str, Any], write_weights: Callable[[Path], None], *, name: str = ""

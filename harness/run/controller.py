@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 from harness.core.branch import Move, next_move
+from harness.core.liveness import was_restarted
 from harness.errors import Diverged, Refused, RunFailed
 from harness.run.session import Session
 from harness.types import (
@@ -21,7 +22,6 @@ from harness.types import (
     R,
     Snapshot,
     Status,
-    Store,
     Verdict,
 )
 
@@ -32,19 +32,13 @@ POLL_S = 0.2
 
 @dataclass
 class Controller:
-    """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary.
-    ``restarted`` says that no person resumed the run: it died and was started again."""
+    """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary."""
 
     session: Session
-    store: Store
-    run_id: int
     _: KW_ONLY
     build_policy: Callable[[str], DecisionPolicy]
     judge: EffectJudge
-    budget_steps: int
-    budget_hours: float | None
     interrupted: Event
-    restarted: bool = False
     policy: DecisionPolicy = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,13 +65,13 @@ class Controller:
 
         Raises RunFailed when the reward is broken.
         """
-        session = self.session
-        goal = session.state.last_step + steps
-        while not self.is_over() and session.state.last_step < goal:
+        state = self.session.state
+        goal = state.last_step + steps
+        while not self.is_over() and state.last_step < goal:
             self._boundary()
-            if session.state.paused:
+            if state.paused:
                 break
-        return session.state.last_step
+        return state.last_step
 
     def is_over(self) -> bool:
         """Tell whether nothing but the last scores is left: stopped, or the budget spent."""
@@ -93,7 +87,7 @@ class Controller:
             self.policy = self.build_policy(session.state.policy)
         if not session.state.paused and self._repeat_logged():
             return
-        commands = self.store.load_waiting(self.run_id)
+        commands = session.store.load_waiting(session.run_id)
         if commands:
             move = self._find_move(session.ask())
             due = [move.decision] if move and move.decision.action.kind == "branch" else []
@@ -107,16 +101,17 @@ class Controller:
 
     def _repeat_logged(self, *, take_step: bool = True) -> bool:
         """Apply what was decided for the next step before the process ended. Whether there was anything."""
-        logged = self.store.load_decisions_at(self.run_id, self.session.state.last_step + 1)
+        session, step = self.session, self.session.state.last_step + 1
+        logged = session.store.load_decisions_at(session.run_id, step)
         if not logged:
             return False
-        self.session.ask()  # its looks are part of the record
+        session.ask()  # its looks are part of the record
         # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop. Nobody did where it
         # died after a stop and was started again: then the step was never taken.
-        stopped = self.restarted and not self.store.was_taken(self.run_id, self.session.state.last_step + 1)
+        stopped = was_restarted() and not session.store.was_taken(session.run_id, step)
         left_out = ONLY_NOW - {"stop"} if stopped else ONLY_NOW
         again = [d for d in logged if d.refused is None and d.action.kind not in left_out]
-        self.session.tell(*again, logged=True, take_step=take_step)
+        session.tell(*again, logged=True, take_step=take_step)
         return True
 
     def _decide(self, snapshot: Snapshot) -> None:
@@ -139,14 +134,14 @@ class Controller:
 
     def _find_move(self, snapshot: Snapshot) -> Move | None:
         """What an open branch does next, None without one."""
-        state = self.session.state
+        session, state = self.session, self.session.state
         if state.branch is None:
             return None
         return next_move(
             state.branch,
             last_step=state.last_step,
             weights_step=state.weights_step,
-            load_answers=lambda step: self.store.load_answers(self.run_id, step, "dev"),
+            load_answers=lambda step: session.store.load_answers(session.run_id, step, "dev"),
             decisions=snapshot.decisions,
         )
 
@@ -159,10 +154,11 @@ class Controller:
             return None
 
     def _spent(self) -> str | None:
-        if self.session.state.last_step >= self.budget_steps:
-            return f"budget of {self.budget_steps} steps spent"
-        if self.budget_hours is not None and self.session.wall_s >= self.budget_hours * 3600:
-            return f"budget of {self.budget_hours:g} hours spent"
+        budget = self.session.settings.spec.budget
+        if self.session.state.last_step >= budget.steps:
+            return f"budget of {budget.steps} steps spent"
+        if budget.hours is not None and self.session.wall_s() >= budget.hours * 3600:
+            return f"budget of {budget.hours:g} hours spent"
         return None
 
     def _close_branch(self) -> None:
@@ -191,14 +187,14 @@ class Controller:
     def _score(self) -> None:
         """Test score and samples of the last weights, then the test score of the best ones. The last act: nothing may
         step from the weights in memory afterwards. Raises Diverged."""
-        session = self.session
+        session, store, run_id = self.session, self.session.store, self.session.run_id
         session.look()
-        last, best = session.state.weights_step, self.store.best_step(self.run_id)
-        if not self.store.has_evaluation(self.run_id, last, "test"):
+        last, best = session.state.weights_step, store.best_step(run_id)
+        if not store.has_evaluation(run_id, last, "test"):
             session.evaluate("test")
-        if not self.store.has_samples(self.run_id, last):
+        if not store.has_samples(run_id, last):
             session.sample()
-        if best is None or self.store.has_evaluation(self.run_id, best, "test"):
+        if best is None or store.has_evaluation(run_id, best, "test"):
             return
         try:
             session.trainer.load(Path(session.checkpoints.find(best).path))

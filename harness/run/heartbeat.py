@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 
 from harness.types import Store
 
@@ -18,26 +19,21 @@ SILENT_S = 300.0
 """Without any sign from the work itself, after which it is said that the run is silent."""
 
 
+@dataclass
 class Pulse:
     """``harness.types.Progress`` into the record of a run. Within its context a thread watches for silence.
 
     ``wall_s`` tells how long the run was driven, ``note`` takes a text into its events.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        run_id: int,
-        *,
-        wall_s: Callable[[], float],
-        note: Callable[[str], None],
-        silent_s: float = SILENT_S,
-    ) -> None:
-        self.store = store
-        self.run_id = run_id
-        self.wall_s = wall_s
-        self.note = note
-        self.silent_s = silent_s
+    store: Store
+    run_id: int
+    _: KW_ONLY
+    wall_s: Callable[[], float]
+    note: Callable[[str], None]
+    silent_s: float = SILENT_S
+
+    def __post_init__(self) -> None:
         self._heard = self._written = time.monotonic()
         self._doing = "starting"
         self._watched = threading.get_ident()

@@ -6,19 +6,16 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from harness.checks.inputs import check_policy, choose_demonstrations
 from harness.config.names import REPLAY
-from harness.config.schema import RunSpec
 from harness.core.actions import parse_action
-from harness.core.liveness import was_restarted
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.models.load import load_weights
 from harness.monitoring.alert_process import Lookout
@@ -38,28 +35,22 @@ from harness.store.writer import RunStore
 from harness.training.forecast import compute_forecast
 from harness.training.grpo import StepTrainer
 from harness.training.sft import warm_start
-from harness.types import (
-    DecisionPolicy,
-    Status,
-)
+from harness.types import DecisionPolicy, Status
 from policies.effects import EffectJudge
 from policies.replay import ReplayPolicy
 
 log = logging.getLogger("grpo")
 
 
+@dataclass
 class Stepper:
     """Single steps of a run that a program has opened, and actions on it."""
 
-    def __init__(self, run: Run, controller: Controller) -> None:
-        self.run = run
-        self.controller = controller
+    run: Run
+    controller: Controller
 
     def step(self, steps: int = 1) -> int:
-        """Take so many steps with a decision before each, fewer where the run ends or pauses. Return the last one.
-
-        Raises RunFailed when the reward is broken.
-        """
+        """Advance as ``Controller.advance`` does."""
         return self.controller.advance(steps)
 
     def act(self, words: str, *, note: str = "") -> None:
@@ -93,7 +84,7 @@ class Run:
             say=_say,
             note=self._note_in_passing,
         )
-        self.progress = Pulse(store, run_id, wall_s=lambda: self.wall_s, note=self._note)
+        self.progress = Pulse(store, run_id, wall_s=self.wall_s, note=self._note)
         waiting = partial(self.progress, "waiting for disk or database", 0, 0)
         store.patience = Patience(self.interrupted, say=_say, note=self._note, beat=waiting)
 
@@ -151,7 +142,7 @@ class Run:
     def _end(self, status: Status, reason: str) -> tuple[Status, str]:
         """Put it on record if that can be written; a resume goes on from the last commit either way."""
         try:
-            self.store.end_run(self.run_id, status, reason, self.wall_s)
+            self.store.end_run(self.run_id, status, reason, self.wall_s())
         except StoreUnavailable as fault:
             log.warning("not on record: %s (%s)", reason, fault)
         return status, reason
@@ -175,8 +166,8 @@ class Run:
         with suppress(StoreUnavailable):
             self._note(text)
 
-    @property
     def wall_s(self) -> float:
+        """Return the seconds that this run was driven, over all its processes."""
         return self._wall_before + time.monotonic() - self._started
 
     def _is_of_era(self, step: int) -> bool:
@@ -215,6 +206,11 @@ class Run:
             folder=self.folder,
             seed=spec.seed,
         )
+        settings = Settings(spec, parts.bounds, self._check_policy)
+        eras = store.load_run(self.run_id).eras
+        if eras:
+            start, last = eras[-1]["weights_step"], eras[-1]["last_step"]
+            settings = replace(settings, era=len(eras), era_start=start, era_last_step=last)
         reader = SnapshotReader(store, self.run_id)
         session = Session(
             store=store,
@@ -223,11 +219,11 @@ class Run:
             trainer=trainer,
             pool=inputs.pool,
             evaluator=build_evaluator(spec, parts.loaded, inputs.splits, parts.reward),
-            settings=_settings(spec, parts.bounds, store.load_run(self.run_id).eras, self._check_policy),
+            settings=settings,
             state=State(parts.knobs, spec.policy.kind),
             snapshot=lambda: store.patiently(reader.read),
             progress=self.progress,
-            wall_before_s=self.wall_s,
+            wall_s=self.wall_s,
         )
         if newest is None:
             self._forecast(trainer)
@@ -235,14 +231,9 @@ class Run:
             session.resume_at(newest)
         return Controller(
             session,
-            store,
-            self.run_id,
             build_policy=lambda kind: self.build_policy(kind, reader, checkpoints),
             judge=EffectJudge(),
-            budget_steps=spec.budget.steps,
-            budget_hours=spec.budget.hours,
             interrupted=self.interrupted,
-            restarted=was_restarted(),
         )
 
     def build_policy(self, kind: str, reader: SnapshotReader, checkpoints: Checkpoints) -> DecisionPolicy:
@@ -277,30 +268,6 @@ class Run:
         self.store.update_run(self.run_id, forecast=asdict(forecast))
         self.store.record_event(self.run_id, 0, "warning" if forecast.over_budget else "info", forecast.text)
         log.info("step=0 %s", forecast.text)
-
-
-def _settings(
-    spec: RunSpec,
-    bounds: Mapping[str, tuple[float, float]],
-    eras: Sequence[Mapping[str, Any]],
-    check_policy: Callable[[str], None],
-) -> Settings:
-    era = eras[-1] if eras else {"weights_step": 0, "last_step": 0}
-    return Settings(
-        seed=spec.seed,
-        bounds=bounds,
-        reward_range=spec.reward.range,
-        errored_limit=spec.reward.errored_limit,
-        evaluate_every=spec.evaluate.every,
-        sample_every=spec.sample.every,
-        samples_per_step=spec.sample.per_step,
-        checkpoint_every=spec.checkpoint.every,
-        check_policy=check_policy,
-        budget_steps=spec.budget.steps,
-        era=len(eras),
-        era_start=era["weights_step"],
-        era_last_step=era["last_step"],
-    )
 
 
 def _say(text: str) -> None:

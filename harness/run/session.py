@@ -11,9 +11,8 @@ Every act seeds itself from (run seed, step, purpose): nothing random is carried
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ class Session:
     """Hold model, optimizer, knobs and pool of a run and change them by verbs, each of which records itself.
 
     ``ask`` and ``tell`` are for whoever decides; evaluate, sample, save, rollback and branch may be called at a
-    boundary, between two steps. ``wall_before_s`` are the seconds that earlier processes drove the run.
+    boundary, between two steps. ``wall_s`` tells how long the run was driven, over all its processes.
     """
 
     store: Store
@@ -70,15 +69,9 @@ class Session:
     state: State
     snapshot: Callable[[], Snapshot]
     progress: Progress
-    wall_before_s: float = 0.0
+    wall_s: Callable[[], float]
     stopped: str | None = None
     _lost_in_a_row: int = 0
-    _started: float = field(default_factory=time.monotonic)
-
-    @property
-    def wall_s(self) -> float:
-        """Seconds this run was driven, over all its processes."""
-        return self.wall_before_s + time.monotonic() - self._started
 
     # ------------------------------------------------------------ ask and tell
 
@@ -153,7 +146,7 @@ class Session:
 
     def evaluate(self, split: str) -> Evaluation:
         """Measure the weights in memory on a split and record it. The best on dev so far are saved."""
-        seed = derive_seed(self.settings.seed, "evaluate", split)
+        seed = derive_seed(self.settings.spec.seed, "evaluate", split)
         evaluation = self.evaluator.evaluate(split, seed=seed, progress=self.progress)
         self.store.record_evaluation(self.run_id, self.state.weights_step, evaluation)
         log.info("step=%d %s", self.state.weights_step, evaluation.text)
@@ -167,7 +160,8 @@ class Session:
     def sample(self) -> int:
         """Completions of the fixed sample prompts, recorded for people. Returns their number."""
         step = self.state.weights_step
-        examples = self.evaluator.sample(seed=derive_seed(self.settings.seed, "sample"), progress=self.progress)
+        seed = derive_seed(self.settings.spec.seed, "sample")
+        examples = self.evaluator.sample(seed=seed, progress=self.progress)
         samples = [to_sample(step, "fixed", example.prompt, example.completion) for example in examples]
         self.store.record_samples(self.run_id, step, samples)
         return len(samples)
@@ -223,7 +217,7 @@ class Session:
     # ------------------------------------------------------------ the step
 
     def _step(self, step: int) -> None:
-        settings, state, knobs = self.settings, self.state, self.state.knobs
+        spec, state, knobs = self.settings.spec, self.state, self.state.knobs
         counts_as = state.branch.counts_as(step) if state.branch else step
         learning_rate = knobs.learning_rate * self.trainer.schedule_factor(counts_as)
         prompts, more = self._draw(counts_as)
@@ -232,7 +226,7 @@ class Session:
                 prompts,
                 knobs,
                 learning_rate=learning_rate,
-                seed=derive_seed(settings.seed, counts_as, 0, "step"),
+                seed=derive_seed(spec.seed, counts_as, 0, "step"),
                 progress=self.progress,
                 more=more,
             )
@@ -242,17 +236,17 @@ class Session:
             self._restore(str(error))
             return
         drawn = [group.prompt for group in outcome.groups]
-        metrics = compute_signal(outcome.groups, settings.reward_range, self.pool.expected_rewards(drawn))
+        metrics = compute_signal(outcome.groups, spec.reward.range, self.pool.expected_rewards(drawn))
         metrics |= {**outcome.metrics, **self.pool.outlook(drawn, knobs.group_size), "learning_rate": learning_rate}
         self.pool.record(outcome.groups)
         record = StepRecord(step, state.weights_step, knobs, metrics)
         state.last_step = state.weights_step = step
-        broken = metrics["completion/errored_rate"] > settings.errored_limit
-        due = self.checkpoints.is_due(step, settings.checkpoint_every) and not broken and not outcome.lost
+        broken = metrics["completion/errored_rate"] > spec.reward.errored_limit
+        due = self.checkpoints.is_due(step, spec.checkpoint.every) and not broken and not outcome.lost
         checkpoint = self.write_checkpoint() if due else None
-        samples = select_samples(outcome.groups, step, settings.samples_per_step)
+        samples = select_samples(outcome.groups, step, spec.sample.per_step)
         self.store.record_step(
-            self.run_id, record, outcome.groups, samples, reward_range=settings.reward_range, wall_s=self.wall_s,
+            self.run_id, record, outcome.groups, samples, reward_range=spec.reward.range, wall_s=self.wall_s(),
             checkpoint=checkpoint,
         )  # fmt: skip
         log.info("step=%d %s", step, describe_step(metrics))
@@ -263,7 +257,7 @@ class Session:
         if checkpoint is not None:
             self.checkpoints.prune(self.state.held())
         if broken:
-            raise RunFailed(describe_broken_reward(outcome.groups, step, settings.errored_limit))
+            raise RunFailed(describe_broken_reward(outcome.groups, step, spec.reward.errored_limit))
         if outcome.lost:
             self._restore(outcome.fault)
         else:
@@ -277,7 +271,7 @@ class Session:
             if drawn:
                 return drawn, no_more
         n, aim = knobs.prompts_per_step, Aim(focus=knobs.focus, group_size=knobs.group_size)
-        seed = partial(derive_seed, self.settings.seed, step)
+        seed = partial(derive_seed, self.settings.spec.seed, step)
         drawn = self.pool.draw(n, seed=seed(0, "draw"), **aim)
         return drawn, lambda groups: self.pool.top_up(groups, n, seed=seed(len(groups), "draw"), **aim)
 
@@ -315,7 +309,7 @@ class Session:
 
     def finish(self, status: Status, reason: str) -> None:
         """Record how the run ended."""
-        self.store.end_run(self.run_id, status, reason, self.wall_s)
+        self.store.end_run(self.run_id, status, reason, self.wall_s())
         self.note("critical" if status == "failed" else "info", f"{status}: {reason}")
 
     # ------------------------------------------------------------ looks
@@ -328,11 +322,11 @@ class Session:
             return  # just rolled back: these weights were looked at in their own time
         branch = self.state.branch
         arm_ends = branch is not None and not first and branch.is_over(step)
-        due = ["dev"] if first or arm_ends or step % self.settings.evaluate_every == 0 else []
+        due = ["dev"] if first or arm_ends or step % self.settings.spec.evaluate.every == 0 else []
         for split in [*due, "test"] if first else due:
             if not self.store.has_evaluation(self.run_id, step, split):
                 self.evaluate(split)
-        if step % self.settings.sample_every == 0 and not self.store.has_samples(self.run_id, step):
+        if step % self.settings.spec.sample.every == 0 and not self.store.has_samples(self.run_id, step):
             self.sample()
         if first or arm_ends:
             self.save()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.config.schema import RunSpec
 from harness.core.branch import Branch, check_branch
 from harness.core.knobs import apply_action
 from harness.errors import Refused
@@ -14,20 +15,13 @@ from harness.types import Decision, InForce, Knobs, KnobValue
 
 @dataclass(frozen=True)
 class Settings:
-    """What a session takes from the spec. ``check_policy`` raises Refused for a kind of decision policy that this
-    process cannot ask. The present ``era`` (0 is the first) began with the weights of
-    ``era_start``, and its steps are numbered from after ``era_last_step``."""
+    """What does not change while a session lives. ``bounds`` are the spec's, as the model allows them. ``check_policy``
+    raises Refused for a kind of decision policy that this process cannot ask. The present ``era`` (0 is the first)
+    began with the weights of ``era_start``, and its steps are numbered from after ``era_last_step``."""
 
-    seed: int
+    spec: RunSpec
     bounds: Mapping[str, tuple[float, float]]
-    reward_range: tuple[float, float]
-    errored_limit: float
-    evaluate_every: int
-    sample_every: int
-    samples_per_step: int
-    checkpoint_every: int
     check_policy: Callable[[str], None]
-    budget_steps: int
     era: int = 0
     era_start: int = 0
     era_last_step: int = 0
@@ -46,14 +40,10 @@ class State:
     paused: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "knobs": asdict(self.knobs),
-            "policy": self.policy,
-            "last_step": self.last_step,
-            "weights_step": self.weights_step,
-            "pins": sorted(self.pins),
-            "branch": asdict(self.branch) if self.branch else None,
-        }
+        """Return what a checkpoint keeps: all but the pause, which is about the process at work."""
+        tree = asdict(self) | {"pins": sorted(self.pins)}
+        del tree["paused"]
+        return tree
 
     def in_force(self) -> InForce:
         """Return what the run's record says of itself while it continues."""
@@ -105,7 +95,7 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
             now, then = asdict(state.knobs), state.branch.knobs_of(arm)
             return {name: {"from": now[name], "to": then[name]} for name in now if now[name] != then[name]}
         case "branch":
-            left = settings.budget_steps - state.last_step
+            left = settings.spec.budget.steps - state.last_step
             check_branch(action, state.knobs, settings.bounds, state.pins, steps_left=left)
         case "release":
             if action.argument not in state.pins:
@@ -121,6 +111,4 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
             if not state.paused:
                 raise Refused("the run is not paused")
             state.paused = action.kind == "step"
-        case _:
-            pass
     return {}

@@ -203,7 +203,7 @@ def test_killed_right_after_an_era_began_it_begins_only_once(judged: Run) -> Non
     first.store.update_run(first.run_id, status="stopped")  # as if it had been killed here
     session = again(judged).build_controller().session
     assert len(review(judged)["eras"]) == 1
-    assert session.settings.errored_limit == 0.5
+    assert session.settings.spec.reward.errored_limit == 0.5
     assert not session.pool.state()["seen"]
 
 

@@ -185,9 +185,10 @@ def test_a_failing_policy_costs_a_decision_and_not_the_night(controller: Control
     assert "failed" in review(run)["decisions"][0]["evidence"]
 
 
-def test_a_budget_of_hours_ends_the_run(controller: Controller) -> None:
-    controller.budget_hours = 1e-9
-    assert controller.run() == ("finished", "budget of 1e-09 hours spent")
+def test_a_budget_of_hours_ends_the_run(tmp_path: Path) -> None:
+    run = start_mini(tmp_path, budget={"hours": 1e-9})
+    assert run.build_controller().run() == ("finished", "budget of 1e-09 hours spent")
+    run.store.close()
 
 
 def test_a_resume_repeats_logged_decisions_rollbacks_included(run: Run, controller: Controller) -> None:

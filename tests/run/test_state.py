@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
+from harness.config.schema import BudgetSpec, RunSpec
 from harness.core.knobs import DEFAULT_BOUNDS
 from harness.errors import Refused
 from harness.run.state import Settings, State, apply_decision
@@ -16,18 +17,7 @@ def check_policy(kind: str) -> None:
         raise Refused(f"no decision policy named {kind}")
 
 
-SETTINGS = Settings(
-    seed=0,
-    bounds=DEFAULT_BOUNDS,
-    reward_range=(0.0, 1.0),
-    errored_limit=0.1,
-    evaluate_every=10,
-    sample_every=25,
-    samples_per_step=8,
-    checkpoint_every=10,
-    check_policy=check_policy,
-    budget_steps=50,
-)
+SETTINGS = Settings(RunSpec(budget=BudgetSpec(steps=50)), DEFAULT_BOUNDS, check_policy)
 
 
 def make_state() -> State:

@@ -618,8 +618,7 @@ def test_a_clock_that_is_set_changes_no_age(store: RunStore, run_id: int, monkey
 
 
 def test_a_clock_that_is_set_spends_no_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = build(tmp_path, steps=1, prompts=100)
-    bench.controller.budget_hours = 0.1
+    bench = build(tmp_path, steps=1, prompts=100, hours=0.1)
     for jump in (1e6, -1e6, 1e6):
         monkeypatch.setattr(time, "time", lambda jump=jump: 1.8e9 + jump)
         bench.step()

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from threading import Event
 from typing import Any
 
-from harness.config.schema import RunSpec
+from harness.config.schema import BudgetSpec, CheckpointSpec, EvaluateSpec, RunSpec, SampleSpec
 from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.session import Session
@@ -118,10 +118,10 @@ class Bench:
         return 1000 * (time.perf_counter() - started - (trainer.spent_s - before))
 
 
-def build(folder: Path, *, steps: int, prompts: int, focus: float | None = None) -> Bench:
+def build(folder: Path, *, steps: int, prompts: int, focus: float | None = None, hours: float | None = None) -> Bench:
     """A run with ``steps`` recorded steps, ready for the next."""
     store = open_store(f"sqlite:///{folder}/harness.db")
-    spec, knobs = RunSpec(), replace(KNOBS, focus=focus)
+    spec, knobs = RunSpec(budget=BudgetSpec(steps=NEVER, hours=hours)), replace(KNOBS, focus=focus)
     run_id = store.create_run(
         name="bench", seed=0, policy="rules", spec=spec.model_dump(mode="json"), manifest={}, folder=str(folder),
         knobs=knobs, bounds=spec.all_bounds,
@@ -133,6 +133,9 @@ def build(folder: Path, *, steps: int, prompts: int, focus: float | None = None)
     )
 
     def drive(state: State, every: int) -> Bench:
+        often = {"evaluate": EvaluateSpec(every=every), "sample": SampleSpec(every=every)}
+        settled = spec.model_copy(update={**often, "checkpoint": CheckpointSpec(every=NEVER)})
+        started = time.monotonic()
         session = Session(
             store=store,
             run_id=run_id,
@@ -140,17 +143,16 @@ def build(folder: Path, *, steps: int, prompts: int, focus: float | None = None)
             trainer=InstantTrainer(),
             pool=pool,
             evaluator=InstantEvaluator(),
-            settings=Settings(0, spec.all_bounds, (0.0, 1.0), 0.1, every, every, 8, NEVER, 3, lambda kind: None, NEVER),
+            settings=Settings(settled, spec.all_bounds, lambda kind: None),
             state=state,
             snapshot=SnapshotReader(store, run_id).read,
             progress=no_progress,
+            wall_s=lambda: time.monotonic() - started,
         )
         build_policy = {"rules": RulesPolicy}.__getitem__
         controller = Controller(
-            session, store, run_id, build_policy=lambda kind: build_policy(kind)(), judge=EffectJudge(),
-            budget_steps=NEVER,
-            budget_hours=None, interrupted=Event(),
-        )  # fmt: skip
+            session, build_policy=lambda kind: build_policy(kind)(), judge=EffectJudge(), interrupted=Event()
+        )
         return Bench(store, run_id, controller)
 
     first = drive(State(knobs, "rules"), every=10)
