@@ -1,16 +1,18 @@
-"""Build the parts of a spec: everything checked and in memory, nothing created on disk."""
+"""Build the parts of a spec, everything checked and in memory, nothing created on disk; and decision policies."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from threading import Event
 from typing import Any
 
 import numpy as np
 
 from harness.checks.inputs import Inputs, Splits, build_reward
 from harness.config.schema import RunSpec
+from harness.core.actions import check_action
 from harness.core.environment import collect_manifest
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
@@ -18,8 +20,13 @@ from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models.runtime import prepare_process
-from harness.types import Knobs, Prompt, Scorer
+from harness.types import DecisionPolicy, Knobs, Progress, Prompt, SampleRecord, Scorer
+from policies.detectors import detect
+from policies.fixed import FixedPolicy
+from policies.rules import RulesPolicy, propose
 from rewards.parallel import ParallelReward
+
+POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
 
 
 def build_evaluator(
@@ -107,3 +114,34 @@ def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dic
             )
     low, high = spec.all_bounds["max_tokens"]
     return spec.all_bounds | {"max_tokens": (low, min(high, float(room)))}
+
+
+def build_llm(
+    spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
+) -> DecisionPolicy:
+    """Build the LLM policy with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
+    from harness.llm.client import MessagesApi, api_key
+    from policies.llm import LlmPolicy, Prices
+
+    llm = spec.llm
+    prices = None
+    if llm.input_price is not None and llm.output_price is not None:
+        prices = Prices(llm.input_price, llm.output_price, spec.budget.usd)
+    api = MessagesApi(
+        api_key(),
+        model=llm.model,
+        max_tokens=llm.max_tokens,
+        time_limit=llm.time_limit,
+        attempts=llm.attempts,
+        interrupted=interrupted,
+    )
+    return LlmPolicy(
+        api,
+        every=llm.every,
+        prices=prices,
+        detect=detect,
+        propose=propose,
+        check=check_action,
+        samples=samples,
+        progress=progress,
+    )

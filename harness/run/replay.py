@@ -17,19 +17,14 @@ from harness.config.names import REPLAY
 from harness.config.schema import RunSpec
 from harness.core.liveness import refuse_running
 from harness.errors import InputError
+from harness.run.checkpoints import STATE_FILE
 from harness.store.reader import RunReader
-from harness.store.rows import load_json
 from harness.types import Decision, RunDetails, RunRecord
 
 NOT_REPEATED = ("pause", "resume", "step", "policy")
 """Actions about the process that drove the run: nobody is there to resume a replay."""
-STEP = "SELECT id, parent, knobs, metrics FROM steps WHERE run_id = ? AND step = ? AND state != 'superseded'"
-GROUPS = "SELECT prompt_id, kind, rewards, correct, tokens FROM groups WHERE step_id = ? ORDER BY id"
-LOOKS = "SELECT split, n, accuracy, reward, correct FROM evaluations WHERE run_id = ? AND step = ?"
-SAMPLES = "SELECT kind, prompt, completion, reward, reason FROM completions WHERE run_id = ? AND step = ? ORDER BY id"
-CHECKPOINT = "SELECT hashes FROM checkpoints WHERE run_id = ? AND step = ?"
-NOT_WEIGHTS = "session.json"
-"""Of the files of a checkpoint: it names the decision policy, which is another one in a replay."""
+NOT_COMPARED = {"metrics": "time/", "weights": STATE_FILE}
+"""Beginnings of names: seconds, and the file that names the decision policy, which is another one in a replay."""
 AT_AN_END = ("evaluation of test", "fixed samples", "weights")
 """What a run also leaves where it ended once and was resumed; compared where both have it."""
 
@@ -113,34 +108,11 @@ def find_difference(store: RunReader, first: RunRecord, again: RunRecord) -> Dif
 
 
 def _load_facts(store: RunReader, run: RunRecord, first: RunRecord, step: int) -> dict[str, Any]:
-    """Everything on record of a step, in the order in which it came about."""
-    facts: dict[str, Any] = {}
-    decided = load_repeated(store, replace(run, last_step=first.last_step), step)
-    if decided:
-        facts["decisions"] = [asdict(decision) for decision in decided]
-    with store.read() as c:
-        row = c.execute(STEP, (run.id, step)).fetchone()
-        if row is not None:
-            facts |= {"parent": row["parent"], "knobs": load_json(row["knobs"])}
-            facts["groups"] = [tuple(group) for group in c.execute(GROUPS, (row["id"],))]
-            metrics = load_json(row["metrics"])
-            facts["metrics"] = {name: value for name, value in metrics.items() if not name.startswith("time/")}
-        samples = [tuple(sample) for sample in c.execute(SAMPLES, (run.id, step))]
-        facts["samples"] = [sample for sample in samples if sample[0] != "fixed"]
-        checkpoint = c.execute(CHECKPOINT, (run.id, step)).fetchone()
-        if checkpoint is not None:
-            hashes = load_json(checkpoint["hashes"])
-            facts["weights"] = {file: digest for file, digest in hashes.items() if file != NOT_WEIGHTS}
-        for split, n, accuracy, reward, correct in c.execute(LOOKS, (run.id, step)):
-            facts[f"evaluation of {split}"] = {
-                "n": n,
-                "accuracy": accuracy,
-                "reward": reward,
-                "correct": load_json(correct),
-            }
-        fixed = [sample for sample in samples if sample[0] == "fixed"]
-        if fixed:
-            facts["fixed samples"] = fixed
+    """Load everything on record of a step, in the order in which it came about."""
+    decided = load_repeated(store, replace(run, last_step=first.last_step), step) or []
+    facts = {"decisions": [asdict(decision) for decision in decided], **store.load_facts(run.id, step)}
+    for what in NOT_COMPARED.keys() & facts.keys():
+        facts[what] = {name: found for name, found in facts[what].items() if not name.startswith(NOT_COMPARED[what])}
     return facts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +37,9 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
     tree = store.load_run(record.id).spec
-    spec = parse_spec(apply_overrides(copy.deepcopy(tree), overrides))
-    changes = compute_changes(parse_spec(tree).model_dump(mode="json"), spec.model_dump(mode="json"))
+    before = parse_spec(tree).model_dump(mode="json")
+    spec = parse_spec(apply_overrides(tree, overrides))
+    changes = compute_changes(before, spec.model_dump(mode="json"))
     check_changes(record.name, changes)
     if record.status == "finished" and record.last_step >= spec.budget.steps:
         raise InputError(

@@ -22,8 +22,7 @@ from harness.monitoring.alert_process import Lookout
 from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse
-from harness.run.parts import Parts, build_evaluator
-from harness.run.policies import POLICIES, build_llm
+from harness.run.parts import POLICIES, Parts, build_evaluator, build_llm
 from harness.run.replay import load_repeated
 from harness.run.report_process import FILE as REPORT
 from harness.run.report_process import write_report_apart

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from harness.core.paths import database_path
@@ -302,6 +302,33 @@ class RunReader:
             chain.append(step)
             step = parents[step]
         return chain
+
+    @reading
+    def load_facts(self, c: sqlite3.Connection, run_id: int, step: int) -> dict[str, Any]:
+        """Read what the seeds and decisions of a run determine of a live step and its weights, in the order in which it
+        came about, by what it is called before people; what is not on record is left out."""
+        at = (run_id, step)
+        facts: dict[str, Any] = {}
+        row = c.execute(
+            "SELECT id, parent, knobs, metrics FROM steps WHERE run_id = ? AND step = ? AND state != 'superseded'", at
+        ).fetchone()
+        if row is not None:
+            groups = "SELECT prompt_id, kind, rewards, correct, tokens FROM groups WHERE step_id = ? ORDER BY id"
+            facts = {"parent": row["parent"], "knobs": load_json(row["knobs"])}
+            facts["groups"] = [tuple(group) for group in c.execute(groups, (row["id"],))]
+            facts["metrics"] = load_json(row["metrics"])
+        for found in c.execute("SELECT hashes FROM checkpoints WHERE run_id = ? AND step = ?", at):
+            facts["weights"] = load_json(found["hashes"])
+        evaluations = "SELECT split, n, accuracy, reward, correct FROM evaluations WHERE run_id = ? AND step = ?"
+        for found in c.execute(evaluations, at):
+            facts[f"evaluation of {found['split']}"] = {**dict(found), "correct": load_json(found["correct"])}
+        samples = (
+            "SELECT kind, prompt, completion, reward, reason FROM completions WHERE run_id = ? AND step = ? ORDER BY id"
+        )
+        for found in c.execute(samples, at):
+            what = "fixed samples" if found["kind"] == "fixed" else "samples"
+            facts.setdefault(what, []).append(tuple(found))
+        return facts
 
 
 def find_reader(url: str) -> RunReader | None:

@@ -32,12 +32,16 @@ from harness.models.generate import Generated, build_stop, draw_uniforms, genera
 from harness.models.load import LoadedModel, load_weights, save_weights
 from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
 from harness.training.log_probs import can_share_prompts, compute_log_probs
-from harness.training.micro_batches import pack_rows
-from harness.training.reference import KL_SAMPLES, add_reference_adapter
-from harness.training.rollout import Rollout, join_generated, join_rollouts
+from harness.training.rollout import Rollout, join_generated, join_rollouts, pack_rows
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
+KL_SAMPLES = 8
+"""Completions on which KL is measured when beta is 0 and the loss does not need it."""
 MEMORY_FILE = "memory.json"
+SAME_IN_TRL = {
+    "top_p", "loss_type", "scale_rewards", "epsilon", "weight_decay", "max_grad_norm", "gradient_checkpointing",
+}  # fmt: skip
+"""Fields of TrainerSpec that TRL has by the same name."""
 T = TypeVar("T")
 
 
@@ -59,30 +63,17 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self.rollout_batch = 2**31
         self._progress: Progress = no_progress
         self._rollout: Rollout
-        self._seconds: dict[str, float] = {}
-        self._notes: list[str] = []
-        self._shares_prompts = False
+        self._seconds: dict[str, float]
+        self._notes: list[str]
         self.temperature: float
         args = GRPOConfig(
             output_dir=str(folder),
             seed=seed,
-            per_device_train_batch_size=2,
-            num_generations=2,
-            steps_per_generation=1,
-            gradient_accumulation_steps=1,
             # The factor over steps is ours (schedule_factor): TRL's scheduler is never stepped.
             learning_rate=1.0,
             lr_scheduler_type="constant",
-            beta=0.0,
-            temperature=1.0,
-            top_p=spec.top_p,
-            loss_type=spec.loss_type,
-            scale_rewards=spec.scale_rewards,
-            epsilon=spec.epsilon,
             optim=spec.optimizer,
-            weight_decay=spec.weight_decay,
-            max_grad_norm=spec.max_grad_norm,
-            gradient_checkpointing=spec.gradient_checkpointing,
+            **spec.model_dump(include=SAME_IN_TRL),
             **quiet_training(),
         )
         reference = None if isinstance(loaded.model, PeftModel) else copy.deepcopy(loaded.model)
@@ -99,7 +90,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             add_fused_lm_head(reference, temperature=1.0)
             self._reference = self.accelerator.prepare_model(reference, evaluation_mode=True)
         else:
-            add_reference_adapter(loaded.model)
+            _add_reference_adapter(loaded.model)
         self._prepare_for_training(10**9, None, None)
         self.current_gradient_accumulation_steps = 1  # micro-batches are weighed in _try_accumulate
         # Checkpointed layers keep no cache, so there every completion carries its prompt.
@@ -446,3 +437,13 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
 def _scored_by_harness(**kwargs: Any) -> list[float]:
     """TRL wants a reward function at construction; StepTrainer scores in its own place."""
     raise RuntimeError("StepTrainer scores completions itself")
+
+
+def _add_reference_adapter(model: PeftModel) -> None:
+    """Add a frozen copy of the adapter as it is now, under the name that TRL looks for. TRL makes one itself only
+    when beta is set at construction, and without it KL would be measured against the base model."""
+    model.add_adapter("ref", model.peft_config["default"])
+    for name, parameter in model.named_parameters():
+        if ".default." in name:
+            model.get_parameter(name.replace(".default.", ".ref.")).data.copy_(parameter.data)
+    model.set_adapter("default")

@@ -1,8 +1,9 @@
-"""Hold the rollout of a step: completions in rows, those of a prompt together, with their scores."""
+"""Hold the rollout of a step: completions in rows, those of a prompt together, with their scores, and cut the rows into
+micro-batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,3 +80,25 @@ def join_generated(parts: Sequence[Generated]) -> Generated:
         torch.cat(padded),
         torch.cat([part.entropy for part in parts]),
     )
+
+
+def pack_rows(rows: Sequence[int], lengths: Sequence[int], group_size: int, micro_batch: int) -> Iterator[list[int]]:
+    """Cut ``rows`` into micro-batches of at most ``micro_batch``, those of a group together where they fit.
+
+    Groups of similar length meet, so that little is padded; the longest come first, so that memory runs out at once
+    or not at all.
+    """
+    groups: dict[int, list[int]] = {}
+    for row in rows:
+        groups.setdefault(row // group_size, []).append(row)
+    filled: list[int] = []
+    for group in sorted(groups.values(), key=lambda group: -max(lengths[row] for row in group)):
+        if filled and len(filled) + len(group) > micro_batch:
+            yield filled
+            filled = []
+        filled = filled + group
+        while len(filled) > micro_batch:
+            yield filled[:micro_batch]
+            filled = filled[micro_batch:]
+    if filled:
+        yield filled

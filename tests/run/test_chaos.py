@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from harness.run.policies import POLICIES
+from harness.run.parts import POLICIES
 from tests.support.chaos import differences, fingerprint, spec_file, torment
 from tests.support.chaos_child import ScriptedPolicy
 from tests.support.program import Program

@@ -26,7 +26,7 @@ from harness.models.runtime import quiet_training
 from harness.models.tiny import build_tiny_tokenizer
 from harness.training.grpo import StepTrainer
 from harness.training.log_probs import can_share_prompts
-from harness.training.micro_batches import pack_rows
+from harness.training.rollout import pack_rows
 from harness.types import Group, Knobs, Prompt, Score
 from tests.support.tiny import PROMPTS, DigitScorer, reward_of, tiny, weights
 
