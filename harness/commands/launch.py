@@ -22,8 +22,8 @@ from harness.errors import HarnessError, InputError
 if TYPE_CHECKING:
     from harness.checks.inputs import Inputs
     from harness.run.replay import Difference
-    from harness.run.resume import Plan
     from harness.run.runner import Run
+    from harness.run.start import Plan
     from harness.store.writer import RunStore
     from harness.types import Status
 
@@ -129,7 +129,7 @@ class Continuation:
         inputs = prepare_inputs(self.plan.spec)
         changed = bool(self.accepted) or any(field.startswith(("reward.", "pool.")) for field in self.plan.changes)
         passage = pass_preflight(inputs, force=force) if changed else None
-        from harness.run.resume import resume_run
+        from harness.run.start import resume_run
 
         return resume_run(self.store, self.plan, inputs, accepted=self.accepted, passage=passage)
 
@@ -151,7 +151,7 @@ def prepare_resume(
     from harness.commands.lookup import open_store_of
     from harness.config.changes import ACCEPTABLE
     from harness.monitoring.notifiers import build_hooks
-    from harness.run.resume import plan_resume
+    from harness.run.start import plan_resume
 
     for what in accept:
         if what not in ACCEPTABLE:

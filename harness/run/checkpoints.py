@@ -47,22 +47,18 @@ class Checkpoints:
         hashes = self.store.patiently(lambda: write_folder(folder, state, write_weights))
         return CheckpointRecord(step, name, str(folder), best=False, hashes=hashes)
 
-    def is_due(self, step: int, every: int) -> bool:
-        return step % every == 0 or step in self.wanted
-
     def find(self, target: str | int | None) -> CheckpointRecord:
-        """By step, by name (the newest of several), or the best by dev (None or ``best``). Raises Refused: none such,
-        or damaged."""
+        """Find one by step, by name (the newest of several), or the best by dev (None or ``best``). Raises Refused
+        where there is none such, or it is damaged."""
         checkpoints = self.store.load_checkpoints(self.run_id)
+        asked = "best" if target is None else str(target)  # no name is a number
         for checkpoint in reversed(checkpoints):
-            by_step = isinstance(target, int) and target == checkpoint.step
-            by_text = isinstance(target, str) and target in (str(checkpoint.step), checkpoint.name)
-            if checkpoint.best if target in (None, "best") else by_step or by_text:
+            if checkpoint.best if asked == "best" else asked in (str(checkpoint.step), checkpoint.name):
                 if not is_intact(Path(checkpoint.path), checkpoint.hashes):
                     raise Refused(f"the checkpoint of step {checkpoint.step} is damaged: {checkpoint.path}")
                 return checkpoint
         steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints) or "none"
-        raise Refused(f"no checkpoint {'best' if target is None else target}; there are: {steps}")
+        raise Refused(f"no checkpoint {asked}; there are: {steps}")
 
     def find_newest(
         self, among: Callable[[int], bool] = lambda step: True
@@ -108,10 +104,9 @@ class Checkpoints:
     def drop_orphans(self) -> None:
         """Delete folders without a row: a crash came between the two."""
         known = {Path(checkpoint.path).name for checkpoint in self.store.load_checkpoints(self.run_id)}
-        if self.folder.is_dir():
-            for path in self.folder.iterdir():
-                if path.is_dir() and path.name not in known:
-                    shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob("*"):
+            if path.is_dir() and path.name not in known:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def write_folder(folder: Path, state: Mapping[str, Any], write_weights: Callable[[Path], None]) -> dict[str, str]:
@@ -143,7 +138,7 @@ def write_folder(folder: Path, state: Mapping[str, Any], write_weights: Callable
 
 @contextmanager
 def _telling_disk_faults(what: str) -> Iterator[None]:
-    """What is no fault of the disk passes as it is."""
+    """Raise StoreUnavailable for a fault of the disk; what is none passes as it is."""
     try:
         yield
     except Exception as error:
@@ -154,7 +149,7 @@ def _telling_disk_faults(what: str) -> Iterator[None]:
 
 
 def _disk_fault(error: BaseException | None) -> str:
-    """What the system said of the disk, "" if it is not about that."""
+    """Return what the system said of the disk, "" if it is not about that."""
     while error is not None:
         for number in DISK_FAULTS:
             # safetensors and tokenizers have exceptions of their own, with the system's words in the text.

@@ -49,8 +49,7 @@ class Controller:
         session = self.session
         try:
             while session.stopped is None:
-                spent = self._spent()
-                if spent is not None:
+                if spent := self._spent():
                     self._close_branch()
                     return self._end("finished", spent)
                 if self.interrupted.is_set():
@@ -100,7 +99,7 @@ class Controller:
             self._decide(session.ask())
 
     def _repeat_logged(self, *, take_step: bool = True) -> bool:
-        """Apply what was decided for the next step before the process ended. Whether there was anything."""
+        """Apply what was decided for the next step before the process ended. Tell whether there was anything."""
         session, step = self.session, self.session.state.last_step + 1
         logged = session.store.load_decisions_at(session.run_id, step)
         if not logged:
@@ -115,7 +114,7 @@ class Controller:
         return True
 
     def _decide(self, snapshot: Snapshot) -> None:
-        """First what earlier changes did: one that hurt is undone, and else the policy decides knowing it. An open
+        """Ask first what earlier changes did: one that hurt is undone, and else the policy decides knowing it. An open
         branch goes on by itself."""
         move = self._find_move(snapshot)
         if move is not None:
@@ -133,7 +132,7 @@ class Controller:
         self.session.tell(*_several(decided), verdicts=verdicts)
 
     def _find_move(self, snapshot: Snapshot) -> Move | None:
-        """What an open branch does next, None without one."""
+        """Find what an open branch does next, None without one."""
         session, state = self.session, self.session.state
         if state.branch is None:
             return None
@@ -146,7 +145,7 @@ class Controller:
         )
 
     def _advice(self, who: str, ask: Callable[[], R]) -> R | None:
-        """What it says, None when it fails: that costs a decision, not the run."""
+        """Return what ``who`` says, None when it fails: that costs a decision, not the run."""
         try:
             return ask()
         except Exception:
@@ -162,11 +161,9 @@ class Controller:
         return None
 
     def _close_branch(self) -> None:
-        """One that has had all its steps is closed even where the budget has no step left after it."""
+        """Close one that has had all its steps even where the budget has no step left after it."""
         snapshot = self.session.ask()  # restores weights that cannot even be sampled, before they are saved
-        if self.session.state.branch is None:
-            return
-        if self._repeat_logged(take_step=False):  # killed after it was closed
+        if self.session.state.branch is None or self._repeat_logged(take_step=False):  # killed after it was closed
             return
         move = self._find_move(snapshot)
         if move is not None and move.closes:
@@ -185,7 +182,7 @@ class Controller:
         return status, reason
 
     def _score(self) -> None:
-        """Test score and samples of the last weights, then the test score of the best ones. The last act: nothing may
+        """Take test score and samples of the last weights, then the test score of the best. The last act: nothing may
         step from the weights in memory afterwards. Raises Diverged."""
         session, store, run_id = self.session, self.session.store, self.session.run_id
         session.look()

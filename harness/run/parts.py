@@ -57,12 +57,14 @@ def build_parts(inputs: Inputs) -> Parts:
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
     longest = _check_prompts(loaded, splits)
-    bounds = _fit_context(spec, knobs, loaded.context, longest)
+    _check_room(spec, knobs, loaded.context, longest)
+    bounds = spec.all_bounds
+    for knob, most in (("max_tokens", loaded.context - longest), ("prompts_per_step", inputs.pool.largest_draw())):
+        low, high = bounds[knob]
+        bounds[knob] = (low, min(high, float(most)))
     shape = shape_of(loaded.model)
     free = free_memory() + shape.weights_bytes  # which are there already
     memory = check_memory(shape, knobs, spec.trainer, spec.warmstart, longest_prompt=longest, free=free)
-    low, high = bounds["prompts_per_step"]
-    bounds["prompts_per_step"] = (low, min(high, float(inputs.pool.largest_draw())))
     manifest = collect_manifest(threads) | {
         "group_size_from": group_size_from,
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
@@ -78,7 +80,7 @@ def build_parts(inputs: Inputs) -> Parts:
 
 
 def _check_prompts(loaded: LoadedModel, splits: Splits) -> int:
-    """Tokens of the longest prompt. Raises InputError when the context has no room for it and an answer."""
+    """Count the tokens of the longest prompt. Raises InputError when the context has no room for it and an answer."""
     # By characters first: tokenizing a large pool only to find its longest prompt would take minutes.
     longest: list[tuple[int, Prompt]] = []
     for part in splits.values():
@@ -103,8 +105,8 @@ def _hash_contents(splits: Splits) -> str:
     return digest.hexdigest()
 
 
-def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dict[str, tuple[float, float]]:
-    """The bounds, with max_tokens kept within the context."""
+def _check_room(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> None:
+    """Raise InputError when an answer may be longer than the context has room for."""
     room = context - longest
     for name, tokens in (("knobs.max_tokens", knobs.max_tokens), ("evaluate.max_tokens", spec.evaluate.max_tokens)):
         if tokens > room:
@@ -112,8 +114,6 @@ def _fit_context(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> dic
                 f"{name}: {tokens} does not fit: the longest prompt has {longest} tokens and the context {context}, "
                 f"so at most {max(room, 0)}"
             )
-    low, high = spec.all_bounds["max_tokens"]
-    return spec.all_bounds | {"max_tokens": (low, min(high, float(room)))}
 
 
 def build_llm(

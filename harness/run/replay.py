@@ -40,8 +40,8 @@ class Difference:
 
 
 def load_repeated(store: RunReader, run: RunRecord, step: int) -> list[Decision] | None:
-    """What a replay decides for ``step``, None where the run decided nothing. A stop before the last step was overruled
-    by whoever resumed the run. No command waits for these decisions, and no LLM is paid for them."""
+    """Load what a replay decides for ``step``, None where the run decided nothing. A stop before the last step was
+    overruled by whoever resumed the run. No command waits for these decisions, and no LLM is paid for them."""
     logged = store.load_decisions_at(run.id, step)
     if not logged:
         return None
@@ -54,8 +54,8 @@ def load_repeated(store: RunReader, run: RunRecord, step: int) -> list[Decision]
 
 
 def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, RunSpec]:
-    """The run and the spec that takes it again as ``new_name`` ("": any). Raises InputError when the run lives, took
-    no step, or changed what it measures on its way."""
+    """Return the run and the spec that takes it again as ``new_name`` ("": any). Raises InputError when the run lives,
+    took no step, or changed what it measures on its way."""
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
     row = store.load_run(record.id)
@@ -117,7 +117,7 @@ def _load_facts(store: RunReader, run: RunRecord, first: RunRecord, step: int) -
 
 
 def _locate(what: str, then: Any, now: Any) -> tuple[str, str, str]:
-    """The innermost part that differs, in few characters."""
+    """Find the innermost part that differs, in few characters."""
     if isinstance(then, dict) and isinstance(now, dict):
         key = next(key for key in {**then, **now} if then.get(key) != now.get(key))
         return _locate(f"{what}, {key}", then.get(key), now.get(key))

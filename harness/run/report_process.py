@@ -7,16 +7,14 @@ from pathlib import Path
 
 from harness.core.processes import python_words
 
-FILE = "report.html"
+REPORT = "report.html"
 """In a run's folder, written when the run ends."""
-
-
 LIMIT_S = 120.0
 """After which the report at the end of a run is given up: a report is no reason to wait."""
 
 
 def write_report_apart(url: str, name: str, file: Path) -> str:
-    """Write the report in another process, so that nothing it does can hurt this one. Returns what went
+    """Write the report in another process, so that nothing it does can hurt this one. Return what went
     wrong, empty when nothing did."""
     command = [*python_words("harness"), "review", name, "--html", str(file), "--db", url]
     try:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -24,8 +24,7 @@ from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse
 from harness.run.parts import POLICIES, Parts, build_evaluator, build_llm
 from harness.run.replay import load_repeated
-from harness.run.report_process import FILE as REPORT
-from harness.run.report_process import write_report_apart
+from harness.run.report_process import REPORT, write_report_apart
 from harness.run.session import Session
 from harness.run.state import Settings, State
 from harness.store.retry import Patience
@@ -63,13 +62,12 @@ class Stepper:
 class Run:
     """A run of this process: its record exists; ``drive`` takes it to its end."""
 
-    def __init__(self, parts: Parts, store: RunStore, run_id: int, *, resumed: bool) -> None:
+    def __init__(self, parts: Parts, store: RunStore, run_id: int) -> None:
         self.parts = parts
         self.spec = parts.inputs.spec
         self.store = store
         self.run_id = run_id
         self.interrupted = Event()
-        self.resumed = resumed
         row = store.load_run(run_id)
         self.name = row.name
         self.folder = Path(row.folder)
@@ -93,7 +91,19 @@ class Run:
         Raises KeyboardInterrupt alone.
         """
         with self.lookout:
-            ended = self._drive()
+            try:
+                with self._opened() as controller:
+                    ended = controller.run()
+            except KeyboardInterrupt:
+                ended = self._end("stopped", "interrupted in the middle of its work, which was abandoned")
+            except StoreUnavailable as fault:  # outlasted until Ctrl-C
+                ended = self._end("stopped", f"interrupted while waiting: {fault}")
+            except RunFailed as failure:
+                log.exception("the run failed")
+                ended = self._end("failed", str(failure))
+            except Exception as error:
+                log.exception("the run failed")
+                ended = self._end("failed", f"{type(error).__name__}: {error}")
             self._write_report()
         return ended
 
@@ -124,20 +134,6 @@ class Run:
         finally:
             self.parts.reward.close()
 
-    def _drive(self) -> tuple[Status, str]:
-        try:
-            with self._opened() as controller:
-                return controller.run()
-        except KeyboardInterrupt:
-            return self._end("stopped", "interrupted in the middle of its work, which was abandoned")
-        except StoreUnavailable as fault:  # outlasted until Ctrl-C
-            return self._end("stopped", f"interrupted while waiting: {fault}")
-        except Exception as error:
-            log.exception("the run failed")
-            return self._end(
-                "failed", str(error) if isinstance(error, RunFailed) else f"{type(error).__name__}: {error}"
-            )
-
     def _end(self, status: Status, reason: str) -> tuple[Status, str]:
         """Put it on record if that can be written; a resume goes on from the last commit either way."""
         try:
@@ -147,7 +143,7 @@ class Run:
         return status, reason
 
     def _write_report(self) -> None:
-        """The run has ended and its end is on record: what goes wrong here is told and changes nothing."""
+        """Write the report of a run whose end is on record: what goes wrong here is told and changes nothing."""
         self.store.patience = None
         try:
             fault = write_report_apart(self.store.url, self.name, self.folder / REPORT)
@@ -160,7 +156,7 @@ class Run:
         self.store.record_event(self.run_id, self.store.load_run(self.run_id).last_step, "warning", text)
 
     def _note_in_passing(self, text: str) -> None:
-        """Of what is beside the run: where it cannot be put on record, the log has it."""
+        """Note what is beside the run: where it cannot be put on record, the log has it."""
         log.warning(text)
         with suppress(StoreUnavailable):
             self._note(text)
@@ -169,23 +165,21 @@ class Run:
         """Return the seconds that this run was driven, over all its processes."""
         return self._wall_before + time.monotonic() - self._started
 
-    def _is_of_era(self, step: int) -> bool:
-        """Not what the era before left behind when it had gone back further: its decisions are not taken again."""
-        eras = self.store.load_run(self.run_id).eras
-        return not eras or not eras[-1]["weights_step"] < step <= eras[-1]["last_step"]
-
     def _warming_up(self, phase: str, done: int, total: int) -> None:
-        """Progress of the warm start, of which nothing is kept: Ctrl-C need not wait for its end."""
+        """Report the progress of the warm start, of which nothing is kept: Ctrl-C need not wait for its end."""
         if self.interrupted.is_set():
             raise KeyboardInterrupt
         self.progress(phase, done, total)
 
     def build_controller(self) -> Controller:
-        """Warm start or checkpoint, then everything that drives the run, ready for its next step."""
+        """Warm up or load a checkpoint, then build everything that drives the run, ready for its next step."""
         spec, parts, inputs, store = self.spec, self.parts, self.parts.inputs, self.store
         checkpoints = Checkpoints(store, self.run_id, self.folder / "checkpoints", keep=spec.checkpoint.keep)
         checkpoints.drop_orphans()
-        newest, damaged = checkpoints.find_newest(self._is_of_era) if self.resumed else (None, [])
+        eras = store.load_run(self.run_id).eras
+        start, last = (eras[-1]["weights_step"], eras[-1]["last_step"]) if eras else (0, 0)
+        # None that the era before left behind when it had gone back further: its decisions are not taken again.
+        newest, damaged = checkpoints.find_newest(lambda step: not start < step <= last)
         for step in damaged:
             store.record_event(self.run_id, step, "warning", f"the checkpoint of step {step} is damaged: passed over")
         if newest is None and damaged:
@@ -205,11 +199,6 @@ class Run:
             folder=self.folder,
             seed=spec.seed,
         )
-        settings = Settings(spec, parts.bounds, self._check_policy)
-        eras = store.load_run(self.run_id).eras
-        if eras:
-            start, last = eras[-1]["weights_step"], eras[-1]["last_step"]
-            settings = replace(settings, era=len(eras), era_start=start, era_last_step=last)
         reader = SnapshotReader(store, self.run_id)
         session = Session(
             store=store,
@@ -218,7 +207,7 @@ class Run:
             trainer=trainer,
             pool=inputs.pool,
             evaluator=build_evaluator(spec, parts.loaded, inputs.splits, parts.reward),
-            settings=settings,
+            settings=Settings(spec, parts.bounds, self._check_policy, len(eras), start, last),
             state=State(parts.knobs, spec.policy.kind),
             snapshot=lambda: store.patiently(reader.read),
             progress=self.progress,
@@ -246,7 +235,7 @@ class Run:
         return ReplayPolicy(kind, partial(load_repeated, self.store, source))
 
     def _check_policy(self, kind: str) -> None:
-        """Raises Refused for a kind that a person cannot switch to."""
+        """Raise Refused for a kind that a person cannot switch to."""
         try:
             found = check_policy(kind, self.store)
         except InputError as error:
@@ -270,7 +259,7 @@ class Run:
 
 
 def _say(text: str) -> None:
-    """To the person at the terminal, if there is one; the dashboard shows it as its last line."""
+    """Tell the person at the terminal, if there is one; the dashboard shows it as its last line."""
     with suppress(OSError):
         print(f"grpo: {text}", file=sys.stderr, flush=True)
 

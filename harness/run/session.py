@@ -5,7 +5,6 @@
 
 Commit 1 (decisions, consumed commands) comes before acting, so a crash replays what was decided instead of
 deciding anew. The checkpoint folder is on disk before commit 2 (the step with its groups) names it.
-Every act seeds itself from (run seed, step, purpose): nothing random is carried over.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ class Session:
             self._step(step)
 
     def _carry_out(self, decision: Decision, step: int) -> None:
-        """The verbs that touch the model, and the answer to a person who waits for it."""
+        """Do the verbs that touch the model, and answer a person who waits for it."""
         action, state, answer = decision.action, "applied", describe(decision.action)
         try:
             match action.kind:
@@ -158,7 +157,7 @@ class Session:
         return evaluation
 
     def sample(self) -> int:
-        """Completions of the fixed sample prompts, recorded for people. Returns their number."""
+        """Record completions of the fixed sample prompts for people. Return their number."""
         step = self.state.weights_step
         seed = derive_seed(self.settings.spec.seed, "sample")
         examples = self.evaluator.sample(seed=seed, progress=self.progress)
@@ -180,8 +179,8 @@ class Session:
         return checkpoint
 
     def rollback(self, target: str | int | None, changes: Mapping[str, KnobValue], *, pool: bool = False) -> int:
-        """Weights, optimizer, knobs (but for ``changes``) of a checkpoint, and if asked what the ``pool`` knew then;
-        the rest stays. Raises Refused."""
+        """Restore weights, optimizer, knobs (but for ``changes``) of a checkpoint, and if asked what the ``pool`` knew
+        then; the rest stays. Return its step. Raises Refused."""
         checkpoint = self.checkpoints.find(target)
         saved = read_state(Path(checkpoint.path))
         self.trainer.load(Path(checkpoint.path))
@@ -210,7 +209,7 @@ class Session:
         return f"{branch.name(arm)} from step {target}"
 
     def _recall_pool(self, saved: Mapping[str, Any]) -> None:
-        """What the pool knew at a checkpoint; of an earlier era nothing, since it was judged differently."""
+        """Restore what the pool knew at a checkpoint; of an earlier era nothing, since it was judged differently."""
         if saved["era"] == self.settings.era:
             self.pool.load_state(saved["pool"])
 
@@ -242,8 +241,8 @@ class Session:
         record = StepRecord(step, state.weights_step, knobs, metrics)
         state.last_step = state.weights_step = step
         broken = metrics["completion/errored_rate"] > spec.reward.errored_limit
-        due = self.checkpoints.is_due(step, spec.checkpoint.every) and not broken and not outcome.lost
-        checkpoint = self.write_checkpoint() if due else None
+        due = step % spec.checkpoint.every == 0 or step in self.checkpoints.wanted
+        checkpoint = self.write_checkpoint() if due and not broken and not outcome.lost else None
         samples = select_samples(outcome.groups, step, spec.sample.per_step)
         self.store.record_step(
             self.run_id, record, outcome.groups, samples, reward_range=spec.reward.range, wall_s=self.wall_s(),
@@ -264,7 +263,7 @@ class Session:
             self._lost_in_a_row = 0
 
     def _draw(self, step: int) -> tuple[list[Prompt], More]:
-        """The prompts of a step, and how it gets more; in the later arms of a branch what the first one drew."""
+        """Draw the prompts of a step, and how it gets more; in the later arms of a branch what the first one drew."""
         knobs, branch = self.state.knobs, self.state.branch
         if branch is not None and branch.draws_alike():
             drawn = self.pool.find(self.store.load_drawn(self.run_id, step))
@@ -276,8 +275,8 @@ class Session:
         return drawn, lambda groups: self.pool.top_up(groups, n, seed=seed(len(groups), "draw"), **aim)
 
     def _restore(self, why: str) -> None:
-        """The newest checkpoint that the weights in memory, which are of no use, came through. Raises RunFailed when
-        that has not helped: the decision policy had its turn after each time."""
+        """Restore the newest checkpoint that the weights in memory, which are of no use, came through. Raises RunFailed
+        when that has not helped: the decision policy had its turn after each time."""
         if self.state.branch is None:
             self._lost_in_a_row += 1
         else:  # to know that is what the arm was tried for
@@ -293,9 +292,8 @@ class Session:
         saved = read_state(Path(checkpoint.path))
         self.trainer.load(Path(checkpoint.path))
         self.state.load_json(saved)
-        if saved["era"] == self.settings.era:
-            self.pool.load_state(saved["pool"])
-        else:  # an era begins here: what the pool knew, and what a branch compares, was judged differently
+        self._recall_pool(saved)
+        if saved["era"] != self.settings.era:  # an era begins here: what a branch compares was judged differently
             self.state.last_step = self.settings.era_last_step
             branch = self.state.branch
             if branch is not None and not self.store.has_closed_branch(self.run_id, branch.began):
@@ -315,7 +313,7 @@ class Session:
     # ------------------------------------------------------------ looks
 
     def look(self) -> None:
-        """Dev and samples every so many steps, the test split before the first. What is recorded is not redone."""
+        """Measure dev and take samples every so many steps, test before the first. What is recorded is not redone."""
         step = self.state.weights_step
         first = step == self.settings.era_start
         if step != self.state.last_step and not first:
@@ -342,7 +340,7 @@ class Session:
 
 
 def _take_turns(decisions: Sequence[Decision]) -> list[list[Decision]]:
-    """The decisions in order, cut after each that goes to other weights: what follows it is judged by the knobs, and
+    """Cut the decisions, in order, after each that goes to other weights: what follows it is judged by the knobs, and
     by the open branch or none, that it leaves."""
     turns: list[list[Decision]] = [[]]
     for decision in decisions:

@@ -1,19 +1,31 @@
-"""Start a new run: everything is checked before its record and folder are created."""
+"""Start a new run, or continue a stopped or killed one from its newest intact checkpoint.
+
+Everything is checked before anything is created or changed.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.checks.gate import Passage
-from harness.checks.inputs import Inputs, keep_splits
+from harness.checks.inputs import Inputs, check_policy, keep_splits
+from harness.config.changes import Changes, check_changes, check_silent, compute_changes, find_measured
+from harness.config.load import apply_overrides, parse_spec
+from harness.config.schema import RunSpec
+from harness.core.formatting import format_changes
+from harness.core.liveness import refuse_running, was_restarted
 from harness.core.paths import database_url
 from harness.errors import InputError
+from harness.run.checkpoints import Checkpoints
 from harness.run.parts import build_parts
 from harness.run.replay import check_same
 from harness.run.runner import Run
 from harness.store.opening import free_name, open_store, refuse_taken
-from harness.types import RunDetails
+from harness.store.reader import RunReader
+from harness.store.writer import RunStore
+from harness.types import RunDetails, RunRecord
 
 
 def start_run(
@@ -56,4 +68,75 @@ def start_run(
         store.record_event(run_id, 0, "info", spec.note)
     for level, text in passage.events if passage else ():
         store.record_event(run_id, 0, level, text)
-    return Run(replace(parts, inputs=replace(inputs, spec=spec)), store, run_id, resumed=False)
+    return Run(replace(parts, inputs=replace(inputs, spec=spec)), store, run_id)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can be resumed, the spec it continues with, and how that differs from its own."""
+
+    record: RunRecord
+    spec: RunSpec
+    changes: Changes
+
+
+def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> Plan:
+    """Plan how a run continues; ``overrides`` (``section.field=value``) change its spec. Raises InputError when it is
+    running, has nothing left to do, or would become another run, and when its policy cannot be asked here."""
+    record = store.find_run(name)
+    refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
+    tree = store.load_run(record.id).spec
+    before = parse_spec(tree).model_dump(mode="json")
+    spec = parse_spec(apply_overrides(tree, overrides))
+    changes = compute_changes(before, spec.model_dump(mode="json"))
+    check_changes(record.name, changes)
+    if record.status == "finished" and record.last_step >= spec.budget.steps:
+        raise InputError(
+            f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
+            f"grpo resume {record.name} --steps {spec.budget.steps * 2} continues"
+        )
+    check_policy(record.policy, store)
+    return Plan(record, spec, changes)
+
+
+def resume_run(
+    store: RunStore,
+    plan: Plan,
+    inputs: Inputs,
+    *,
+    accepted: Collection[str] = (),
+    passage: Passage | None = None,
+) -> Run:
+    """Continue a stopped or killed run from its newest intact checkpoint; ``inputs`` are those of the plan's spec.
+
+    ``accepted`` names what may differ though the spec does not say so: reward, data. ``passage`` as in start_run.
+    Raises InputError, and then the run is as it was.
+    """
+    record, spec, changes = plan.record, plan.spec, dict(plan.changes)
+    row = store.load_run(record.id)
+    parts = build_parts(inputs)
+    changes |= check_silent(record.name, row.manifest, parts.manifest, changes, accepted)
+    measured = find_measured(changes)
+    checkpoints = Checkpoints(store, record.id, Path(row.folder) / "checkpoints", keep=1)
+    newest = checkpoints.find_newest_behind(row.weights_step)
+    era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
+    # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
+    store.adopt_run(
+        record.id,
+        era=era,
+        restarted=was_restarted(),
+        spec=spec.model_dump(mode="json"),
+        manifest=(parts.manifest if changes else row.manifest) | (passage.manifest if passage else {}),
+        bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
+    )
+    keep_splits(spec, inputs.splits)
+    if changes:
+        text = f"resumed with {format_changes(changes)}" + (": a new era, nothing before is compared" if era else "")
+        store.record_event(record.id, row.last_step, "warning" if era else "info", text)
+    for level, text in passage.events if passage else ():
+        store.record_event(record.id, row.last_step, level, text)
+    for what in ("threads", "versions"):
+        if row.manifest.get(what) != parts.manifest[what]:
+            text = f"{what} differ from when the run began, so it does not continue bit for bit"
+            store.record_event(record.id, row.last_step, "warning", text)
+    return Run(parts, store, record.id)

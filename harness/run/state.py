@@ -50,7 +50,7 @@ class State:
         return InForce(self.knobs, frozenset(self.pins), self.policy, "paused" if self.paused else "running")
 
     def held(self) -> set[int]:
-        """Steps whose checkpoints must stay."""
+        """Return the steps whose checkpoints must stay."""
         return self.branch.targets() if self.branch else set()
 
     def load_json(self, saved: Mapping[str, Any]) -> None:

@@ -321,7 +321,7 @@ class RunReader:
             facts["weights"] = load_json(found["hashes"])
         evaluations = "SELECT split, n, accuracy, reward, correct FROM evaluations WHERE run_id = ? AND step = ?"
         for found in c.execute(evaluations, at):
-            facts[f"evaluation of {found['split']}"] = {**dict(found), "correct": load_json(found["correct"])}
+            facts[f"evaluation of {found['split']}"] = dict(found) | {"correct": load_json(found["correct"])}
         samples = (
             "SELECT kind, prompt, completion, reward, reason FROM completions WHERE run_id = ? AND step = ? ORDER BY id"
         )

@@ -39,16 +39,14 @@ def compute_forecast(
     # keeps it there, whatever the number of steps; only checkpoints that a person names come on top.
     disk = trainer.weights_bytes() * 3 * (spec.checkpoint.keep + 3)
     hours = spec.budget.hours
-    over = False
     text = (
         f"forecast: {step_s:.2g} s a step, {spec.budget.steps} steps in {format_duration(seconds)} at these "
         f"hyperparameters, {completions:,} completions, {format_bytes(disk)} of checkpoints, "
         f"{format_bytes(memory_bytes)} of memory"
     )
+    excess = ""
     if hours is not None and seconds > hours * 3600:
-        over = True
-        text += f"; the budget of {hours:g} h allows about {int(hours * 3600 / step_s)} steps"
+        excess += f"; the budget of {hours:g} h allows about {int(hours * 3600 / step_s)} steps"
     if disk > free_bytes:
-        over = True
-        text += f", but only {format_bytes(free_bytes)} are free: lower checkpoint.keep or choose another --out"
-    return Forecast(step_s, seconds, completions, disk, over, text)
+        excess += f", but only {format_bytes(free_bytes)} are free: lower checkpoint.keep or choose another --out"
+    return Forecast(step_s, seconds, completions, disk, bool(excess), text + excess)

@@ -32,7 +32,7 @@ from harness.models.generate import Generated, build_stop, draw_uniforms, genera
 from harness.models.load import LoadedModel, load_weights, save_weights
 from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
 from harness.training.log_probs import can_share_prompts, compute_log_probs
-from harness.training.rollout import Rollout, join_generated, join_rollouts, pack_rows
+from harness.training.rollout import Rollout, join_generated, pack_rows
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
 KL_SAMPLES = 8
@@ -103,16 +103,15 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             num_warmup_steps=spec.warmup_steps,
             # One more than asked for, so that the last step is not taken at rate 0.
             num_training_steps=(spec.scheduler_total_steps or 0) + 1,
-        )
+        ).lr_lambdas[0]
 
     # ------------------------------------------------------------ knobs
 
     def schedule_factor(self, step: int) -> float:
         """Return the factor of the learning rate at ``step`` (1 is the first step)."""
-        factors = getattr(self._lr_factor, "lr_lambdas", None)
         if self.spec.scheduler_total_steps is not None:  # a cosine would rise again after its end
             step = min(step, self.spec.scheduler_total_steps + 1)
-        return float(factors[0](step)) if factors else 1.0
+        return float(self._lr_factor(step))
 
     def _apply(self, knobs: Knobs, learning_rate: float) -> None:
         """Put every knob where TRL reads it. Each line is a place where TRL keeps its own copy."""
@@ -147,14 +146,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         progress: Progress = no_progress,
         more: More = no_more,
     ) -> StepOutcome:
-        """Roll out ``knobs.group_size`` completions of each prompt and take one optimizer step.
+        """Take one step as ``harness.types.Trainer`` says.
 
-        When ``more`` gives further prompts, these are rolled out as well, and the update is on as many mixed groups
-        as ``prompts`` were asked for (dynamic sampling, Yu et al. 2025, DAPO); the outcome has all groups.
-        The update is left out when more than ``errored_limit`` of the completions could not be judged, and
-        when no group has signal (Adam's momentum alone would still move the weights). A gradient that is not finite
-        is thrown away; weights that are not finite after the update are said in ``fault`` and must be restored.
-        Raises Diverged when the model cannot even be sampled, RunFailed when memory does not suffice for one row.
+        When ``more`` gives further prompts, the update is on as many mixed groups as ``prompts`` were asked for
+        (dynamic sampling, Yu et al. 2025, DAPO). It is left out when more than ``errored_limit`` of the completions
+        could not be judged, and when no group has signal (Adam's momentum alone would still move the weights).
         """
         started = time.perf_counter()
         self._progress = progress
@@ -192,7 +188,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         return StepOutcome(groups, metrics, bool(metrics["update/applied"]), tuple(self._notes), fault, lost)
 
     def rehearse(self, prompts: Sequence[Prompt], knobs: Knobs) -> float:
-        """Seconds of a step on ``prompts`` up to the optimizer, which is left alone: weights stay as they are."""
+        """Time a step on ``prompts``, in s, up to the optimizer, which is left alone: weights stay as they are."""
         started = time.perf_counter()
         _, batch = self._roll_out(prompts, knobs, learning_rate=0.0, seed=0)
         self._accumulate(batch, torch.arange(len(self._rollout)))
@@ -200,7 +196,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         return time.perf_counter() - started
 
     def weights_bytes(self) -> int:
-        """Size of what is trained."""
+        """Return the size of what is trained."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
 
     # ------------------------------------------------------------ rolling out
@@ -208,13 +204,13 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     def _roll_out(
         self, prompts: Sequence[Prompt], knobs: Knobs, learning_rate: float, seed: int, more: More = no_more
     ) -> tuple[tuple[Group, ...], dict[str, torch.Tensor]]:
-        """All groups of the step, and what TRL's loss takes of those to update on (``_rollout``)."""
+        """Return all groups of the step, and what TRL's loss takes of those to update on (``_rollout``)."""
         self._apply(knobs, learning_rate)
         self._notes, self._seconds = [], {"rollout": 0.0, "reward": 0.0}
         rollout = self._sample_and_score(prompts, knobs.group_size, derive_seed(seed, "rollout"))
         while added := more(rollout.groups):
             part_seed = derive_seed(seed, "rollout", len(rollout.prompts))
-            rollout = join_rollouts([rollout, self._sample_and_score(added, knobs.group_size, part_seed)])
+            rollout = rollout.join(self._sample_and_score(added, knobs.group_size, part_seed))
         groups = rollout.groups
         if len(groups) > len(prompts):
             mixed = [place for place, group in enumerate(groups) if group.mixed]
@@ -246,19 +242,17 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         return Rollout(prompts, group_size, generated, texts, scores)
 
     def _build_batch(self) -> dict[str, torch.Tensor]:
-        """TRL's own advantages and tensors; its hooks (below) give it the completions and rewards of ``_rollout``."""
+        """Build TRL's own advantages and tensors; its hooks (below) give it completions and rewards of ``_rollout``."""
         rollout = self._rollout
         self._metrics["train"].clear()
         self.model.train()
         rendered = [self.loaded.render(prompt) for prompt in rollout.prompts]
-        batch: dict[str, torch.Tensor] = self._generate_and_score_completions(
-            # TRL's advantages take groups by position alone.
-            [{"prompt": prompt} for prompt in rendered for _ in range(rollout.group_size)]
-        )
-        return batch
+        # TRL's advantages take groups by position alone.
+        rows = [{"prompt": prompt} for prompt in rendered for _ in range(rollout.group_size)]
+        return self._generate_and_score_completions(rows)  # type: ignore[no-any-return]
 
     def _find_live(self, advantages: torch.Tensor) -> torch.Tensor:
-        """Which rows the gradient at beta 0 depends on: those with an advantage, in groups whose rewards differ.
+        """Find the rows that the gradient at beta 0 needs: those with an advantage, in groups whose rewards differ.
 
         Judged on rewards, since the mean of equal floats leaves equal rewards a tiny advantage.
         """
@@ -268,7 +262,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     # ------------------------------------------------------------ the update
 
     def _accumulate(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> Metrics:
-        """Gradients of the step's loss from ``rows`` of the batch, in micro-batches that fit into memory."""
+        """Add up the gradients of the step's loss from ``rows`` of the batch, in micro-batches that fit into memory."""
         return self._with_less_memory("micro_batch", len(self._rollout), lambda: self._try_accumulate(batch, rows))
 
     def _try_accumulate(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> Metrics:
@@ -298,7 +292,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         return bool(torch.isfinite(torch.nn.utils.get_total_norm(trained)))
 
     def _with_less_memory(self, size: str, rows: int, work: Callable[[], T]) -> T:
-        """``work``, again with half of ``size`` (micro_batch or rollout_batch) each time memory does not suffice."""
+        """Do ``work``, again with half of ``size`` (micro_batch or rollout_batch) each time memory does not suffice."""
         while True:
             try:
                 return work()
@@ -319,14 +313,14 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     # ------------------------------------------------------------ TRL's hooks
 
     def _tokenize_prompts(self, prompts: Any) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """As the rollout did it, each with its own tools, which TRL does not know of."""
+        """Tokenize as the rollout did it, each with its own tools, which TRL does not know of."""
         encoded = [self.loaded.prompt_ids(prompt) for prompt in self._rollout.prompts]
         return [ids for ids in encoded for _ in range(self._rollout.group_size)], None, {}
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> tuple[list[list[int]], None]:
-        """The completions that were sampled for these prompts."""
+        """Return the completions that were sampled for these prompts."""
         return self._rollout.generated.ids, None
 
     def _sample(self, prompt_ids: Sequence[Sequence[int]], seed: int) -> Generated:
@@ -360,7 +354,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         return join_generated(made)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
-        """Their rewards; errored ones are NaN, which TRL's advantages leave out of the baseline."""
+        """Return their rewards; errored ones are NaN, which TRL's advantages leave out of the baseline."""
         rewards = [float("nan") if score.reward is None else score.reward for score in self._rollout.scores]
         return torch.tensor(rewards, device=self.accelerator.device).unsqueeze(1)
 
@@ -374,14 +368,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         compute_entropy: bool = False,
         **others: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """TRL's, with each prompt encoded once where the model allows it."""
+        """Compute TRL's, with each prompt encoded once where the model allows it."""
         if not self._shares_prompts:
-            plain: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None] = (
-                super()._get_per_token_logps_and_entropies(
-                    model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
-                )
+            return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
             )
-            return plain
         width = input_ids.size(1) - logits_to_keep
         made = []
         for start in range(0, len(input_ids), batch_size or len(input_ids)):
@@ -396,7 +387,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     # ------------------------------------------------------------ KL at beta 0
 
     def _measure_kl(self, batch: dict[str, torch.Tensor], seed: int) -> float:
-        """Mean per-token KL to the reference (Schulman's k3 estimator, as TRL's loss) on a random handful."""
+        """Measure mean per-token KL to the reference (Schulman's k3 estimator, as TRL's loss) on a random handful."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "kl"))
         rows = torch.randperm(len(self._rollout), generator=generator)[:KL_SAMPLES].sort().values
         rows = rows.to(batch["completion_ids"].device)
@@ -417,7 +408,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     # ------------------------------------------------------------ weights on disk
 
     def save(self, folder: Path) -> None:
-        """Model (or adapter), tokenizer and optimizer into ``folder``; loads in transformers or peft as it is."""
+        """Write model (or adapter), tokenizer and optimizer into ``folder``; loads in transformers or peft as it is."""
         save_weights(self.accelerator.unwrap_model(self.model), folder)
         self.loaded.tokenizer.save_pretrained(folder)
         torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
@@ -425,7 +416,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         (folder / MEMORY_FILE).write_text(json.dumps(sizes), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Weights and optimizer of ``save`` into the model in memory."""
+        """Load weights and optimizer of ``save`` into the model in memory."""
         load_weights(self.accelerator.unwrap_model(self.model), folder)
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
         self.optimizer.zero_grad()

@@ -22,7 +22,7 @@ def compute_log_probs(
     completion_ids: torch.Tensor,
     completion_mask: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probability of each completion token, (rows, completion length), and the entropy if the head gives it.
+    """Compute each completion token's log-probability, (rows, completion length), and entropy if the head gives it.
 
     Prompts are padded on the left, completions on the right. ``model`` carries TRL's fused head, or wraps a model
     that does (PEFT).
@@ -79,21 +79,17 @@ def can_share_prompts(model: Any, pad_id: int) -> bool:
     watched = [p for p in model.parameters() if p.requires_grad][:4]
     was_training = model.training
     model.eval()  # dropout would tell the two apart
+    ids = torch.cat([prompt_ids, completion_ids], dim=1)
+    mask = torch.cat([prompt_mask, completion_mask], dim=1)
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, :4] = -100
     try:
+        shared, _ = compute_log_probs(model, prompt_ids, prompt_mask, completion_ids, completion_mask)
+        plain = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), labels=labels, fused_lm_head=True
+        ).log_probs[:, -3:]
         results = []
-        for shared in (True, False):
-            if shared:
-                parts = (prompt_ids, prompt_mask, completion_ids, completion_mask)
-                log_probs, _ = compute_log_probs(model, *parts)
-            else:
-                mask = torch.cat([prompt_mask, completion_mask], dim=1)
-                labels = torch.cat([prompt_ids, completion_ids], dim=1).masked_fill(mask == 0, -100)
-                labels[:, :4] = -100
-                ids = torch.cat([prompt_ids, completion_ids], dim=1)
-                log_probs = model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), labels=labels,
-                    fused_lm_head=True,
-                ).log_probs[:, -3:]  # fmt: skip
+        for log_probs in (shared, plain):
             gradients = torch.autograd.grad((log_probs * completion_mask).sum(), watched, allow_unused=True)
             norms = torch.stack([g.float().norm() for g in gradients if g is not None])
             results.append((log_probs.detach().float() * completion_mask, norms))
@@ -104,6 +100,6 @@ def can_share_prompts(model: Any, pad_id: int) -> bool:
         model.zero_grad()
     tolerance = 1e-3 if next(model.parameters()).dtype == torch.float32 else 0.1
     return all(
-        mine.shape == plain.shape and torch.allclose(mine, plain, rtol=tolerance, atol=tolerance * plain.abs().max())
-        for mine, plain in zip(*results, strict=True)
+        mine.shape == other.shape and torch.allclose(mine, other, rtol=tolerance, atol=tolerance * other.abs().max())
+        for mine, other in zip(*results, strict=True)
     )

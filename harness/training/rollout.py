@@ -4,7 +4,8 @@ micro-batches."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 
@@ -28,50 +29,40 @@ class Rollout:
     @property
     def groups(self) -> tuple[Group, ...]:
         made = self.generated
-        completions = [
-            Completion(text, len(ids), truncated, score)
-            for text, ids, truncated, score in zip(self.texts, made.ids, made.truncated, self.scores, strict=True)
-        ]
-        size = self.group_size
-        return tuple(
-            Group(prompt, tuple(completions[i * size : (i + 1) * size])) for i, prompt in enumerate(self.prompts)
+        rows = zip(self.texts, map(len, made.ids), made.truncated, self.scores, strict=True)
+        completions = iter([Completion(*row) for row in rows])
+        return tuple(Group(prompt, tuple(islice(completions, self.group_size))) for prompt in self.prompts)
+
+    def join(self, other: Rollout) -> Rollout:
+        """Return this rollout with another one of the same group size behind it."""
+        return replace(
+            self,
+            prompts=[*self.prompts, *other.prompts],
+            generated=join_generated([self.generated, other.generated]),
+            texts=[*self.texts, *other.texts],
+            scores=[*self.scores, *other.scores],
         )
 
     def take(self, places: Sequence[int]) -> Rollout:
         """Take only the groups at these places."""
         rows = [place * self.group_size + i for place in places for i in range(self.group_size)]
         made = self.generated
-        return Rollout(
-            [self.prompts[place] for place in places],
-            self.group_size,
-            Generated(
+        return replace(
+            self,
+            prompts=[self.prompts[place] for place in places],
+            generated=Generated(
                 [made.ids[row] for row in rows],
                 [made.truncated[row] for row in rows],
                 made.log_probs[rows, : max(len(made.ids[row]) for row in rows)],
                 made.entropy[rows],
             ),
-            [self.texts[row] for row in rows],
-            [self.scores[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+            scores=[self.scores[row] for row in rows],
         )
 
 
-def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
-    """Rollouts of one group size, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return Rollout(
-        [prompt for part in parts for prompt in part.prompts],
-        parts[0].group_size,
-        join_generated([part.generated for part in parts]),
-        [text for part in parts for text in part.texts],
-        [score for part in parts for score in part.scores],
-    )
-
-
 def join_generated(parts: Sequence[Generated]) -> Generated:
-    """Completions that were sampled in several parts, as one."""
-    if len(parts) == 1:
-        return parts[0]
+    """Join completions that were sampled in several parts."""
     longest = max(part.log_probs.size(1) for part in parts)
     padded = [torch.nn.functional.pad(part.log_probs, (0, longest - part.log_probs.size(1))) for part in parts]
     return Generated(

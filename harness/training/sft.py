@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
@@ -18,9 +19,9 @@ from harness.models.runtime import quiet_training, seed_torch
 from harness.types import Progress, Prompt
 
 
+@dataclass
 class _Report(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    progress: Progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.progress("warm start", state.global_step, state.max_steps)
@@ -30,7 +31,6 @@ def warm_start(
     loaded: LoadedModel, shown: Sequence[Prompt], spec: WarmstartSpec, *, seed: int, progress: Progress
 ) -> None:
     """Train ``loaded`` in place on the demonstrations of the prompts ``shown`` for ``spec.steps`` steps."""
-    rows = [_row(loaded, prompt) for prompt in shown]
     progress("warm start", 0, spec.steps)
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
@@ -49,7 +49,7 @@ def warm_start(
                 dataloader_pin_memory=False,
                 **quiet_training(),
             ),
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=Dataset.from_list([_row(loaded, prompt) for prompt in shown]),
             processing_class=loaded.tokenizer,
             callbacks=[_Report(progress)],
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.report_process import FILE, write_report_apart
+from harness.run.report_process import REPORT, write_report_apart
 from tests.support.builders import make_store
 from tests.support.nights import record_night
 from tests.support.program import Program
@@ -17,15 +17,15 @@ SHORT = ("--name", "short", "--steps", "1", "--set", "warmstart.steps=0", "--pla
 
 def test_a_run_ends_with_its_page_and_a_page_that_fails_ends_no_run(program: Program) -> None:
     program.here("run", "mini.toml", *SHORT)
-    page = program.folder / "runs" / "short" / FILE
+    page = program.folder / "runs" / "short" / REPORT
     assert "short: run report" in page.read_text(encoding="utf-8")
-    assert not [event for event in program.review("short")["events"] if FILE in event["text"]]
+    assert not [event for event in program.review("short")["events"] if REPORT in event["text"]]
     page.unlink()
     page.mkdir()  # nothing can be written there
     program.here("resume", "short", "--steps", "2", "--plain")
     review = program.review("short")
     assert (review["status"], review["steps"]) == ("finished", 2)
-    (told,) = [event for event in review["events"] if FILE in event["text"]]
+    (told,) = [event for event in review["events"] if REPORT in event["text"]]
     assert (told["level"], "is a folder" in told["text"]) == ("warning", True)
 
 
@@ -33,15 +33,15 @@ def test_the_page_of_another_process_is_there_or_its_fault_is_told(tmp_path: Pat
     store = make_store(tmp_path)
     record_night(store)
     store.close()
-    assert write_report_apart(store.url, "night", tmp_path / FILE) == ""
-    assert (tmp_path / FILE).stat().st_size > 2**20
-    assert "no run named nobody" in write_report_apart(store.url, "nobody", tmp_path / FILE)
-    assert "there is no folder" in write_report_apart(store.url, "night", tmp_path / "gone" / FILE)
+    assert write_report_apart(store.url, "night", tmp_path / REPORT) == ""
+    assert (tmp_path / REPORT).stat().st_size > 2**20
+    assert "no run named nobody" in write_report_apart(store.url, "nobody", tmp_path / REPORT)
+    assert "there is no folder" in write_report_apart(store.url, "night", tmp_path / "gone" / REPORT)
 
 
 def test_a_page_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.run.report_process.LIMIT_S", 0.01)
-    assert write_report_apart(f"sqlite:///{tmp_path}/h.db", "night", tmp_path / FILE) == "it took longer than 0.01 s"
+    assert write_report_apart(f"sqlite:///{tmp_path}/h.db", "night", tmp_path / REPORT) == "it took longer than 0.01 s"
 
 
 def test_the_commands_write_pages_and_tell_the_difference(program: Program) -> None:

@@ -11,7 +11,7 @@ from harness.checks.inputs import check_policy, prepare_inputs
 from harness.config.load import parse_spec
 from harness.config.schema import PolicySpec, RunSpec
 from harness.core.paths import database_url
-from harness.run import resume, start
+from harness.run import start
 from harness.run.runner import Run
 from harness.store.history import load_history
 from harness.store.opening import find_store
@@ -34,8 +34,8 @@ def start_run(spec: RunSpec, name: str, *, replay_of: Mapping[str, Any] | None =
 
 def resume_run(store: RunStore, name: str, *, overrides: Sequence[str] = (), accepted: Collection[str] = ()) -> Run:
     """Resume a run with ``overrides`` of its spec, without preflight."""
-    plan = resume.plan_resume(store, name, overrides)
-    return resume.resume_run(store, plan, prepare_inputs(plan.spec), accepted=accepted)
+    plan = start.plan_resume(store, name, overrides)
+    return start.resume_run(store, plan, prepare_inputs(plan.spec), accepted=accepted)
 
 
 def start_mini(folder: Path, *, name: str = "s", seed: int = 0, **sections: dict[str, Any]) -> Run:
