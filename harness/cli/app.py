@@ -25,13 +25,14 @@ from harness.cli.options import complain
 from harness.cli.pool import app as pool
 from harness.cli.replay import replay
 from harness.cli.review import compare, review, runs
-from harness.cli.run import resume, run
+from harness.cli.run import adopt, resume, run
 from harness.core.processes import find_user_modules, keep_bytecode_home
 from harness.errors import HarnessError, InputError
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run,
     "resume": resume,
+    "adopt": adopt,
     "replay": replay,
     "branch": branch,
     "act": act,

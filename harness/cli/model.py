@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -154,10 +154,17 @@ def export(
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint by dev: what is exported anyway.")] = False,
     checkpoint: Annotated[str, typer.Option(help="Another one: final, a step or a name.")] = "best",
     adapter: Annotated[bool, typer.Option("--adapter", help="The adapter alone, not merged into its base.")] = False,
+    as_: Annotated[
+        Literal["model", "run"],
+        typer.Option("--as", help="A model, or the run itself: a runs folder with its record and checkpoints."),
+    ] = "model",
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Export a run's model as one folder that transformers loads, with a model card from the run's record.
+    """Export a run's model as one folder that transformers loads, or copy the run with its record.
+
+    The model comes with a card written from the record. A copy of a run, or of all, is a runs folder of its own: grpo
+    resume RUN --out FOLDER continues there, grpo adopt brings it into another database.
 
     Examples:
 
@@ -166,7 +173,15 @@ def export(
       grpo export night-1 --checkpoint 40 --to ./my-model
 
       grpo export night-1 --adapter
+
+      grpo export all --as run --to ./backup
     """
+    if as_ == "run":
+        if best or adapter or checkpoint != "best":
+            raise InputError("--as run: it copies all checkpoints; leave out --best, --checkpoint and --adapter")
+        copied = commands.copy_runs(run, to or Path(f"{run}-copy"), db=db, out=out, progress=_say_phase)
+        print(f"{', '.join(copied.runs)} in {copied.folder}; to see it: grpo runs --out {copied.folder}")
+        return
     if best and checkpoint != "best":
         raise InputError("--best and --checkpoint: give one of them")
     found = commands.export(
@@ -176,7 +191,11 @@ def export(
         adapter=adapter,
         db=db,
         out=out,
-        progress=lambda phase, done, total: say(f"{phase} ...", as_json=False),
+        progress=_say_phase,
     )
     place = found.folder if found.folder.is_absolute() else f"./{found.folder}"
     print(f"{found.title} is in {found.folder}; to score it: grpo eval {place}")
+
+
+def _say_phase(phase: str, done: int, total: int) -> None:
+    say(f"{phase} ...", as_json=False)

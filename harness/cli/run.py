@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from harness import commands
 from harness.cli.completion import complete_policy
 from harness.cli.drive import INTERRUPTED, drive
 from harness.cli.options import (
@@ -26,6 +27,7 @@ from harness.cli.options import (
     SuperviseFlag,
     UnsafeFlag,
     complain,
+    print_json,
     say,
 )
 from harness.commands import launch
@@ -135,6 +137,33 @@ def resume(
         name = prepared.plan.record.name
         _elsewhere(name, prepared.store.url, out=out, more=[], detach=detach, supervise=supervise)
     _drive(prepared.start(force=force, say=partial(say, as_json=as_json)), plain=plain, as_json=as_json)
+
+
+def adopt(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run's folder: it has checkpoints/.")],
+    name: Annotated[str | None, typer.Option(help="Its name here; default that of the folder.")] = None,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Bring a run's folder (moved, copied, or without its database) into the database.
+
+    A folder from elsewhere is copied and keeps every byte. The record comes from the harness.db beside it; without one
+    the run continues from its newest checkpoint, and review says what is missing.
+
+    Examples:
+
+      grpo adopt /backup/runs/night-1
+
+      grpo adopt runs/night-1 --name night-1-again
+    """
+    found = commands.adopt(folder, name=name, db=db, out=out, progress=lambda text, *_: say(f"{text} ...", as_json))
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found.name} in {found.folder} continues from step {found.step}: grpo resume {found.name}")
+        if found.missing:
+            print(found.missing)
 
 
 def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, supervise: bool) -> NoReturn:

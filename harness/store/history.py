@@ -105,7 +105,7 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
             continued=decided - acted,
             events=tuple(EventRecord(*r) for r in c.execute(EVENTS, here)),
             samples=tuple(sample_record(r) for r in c.execute(f"{samples} ORDER BY id", {"run": run.id})),
-            checkpoints=tuple(load_checkpoints(c, run.id)),
+            checkpoints=tuple(load_checkpoints(c, run.id, store.path)),
             asked=Asked(*c.execute(ASKED, here).fetchone()),
         )
 

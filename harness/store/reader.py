@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from harness.core.paths import database_path
+from harness.core.paths import database_path, is_inside
 from harness.errors import InputError, StoreUnavailable
 from harness.store.connection import PASSING, connect
 from harness.store.migrations import MIGRATIONS, check_version, migrate
@@ -164,7 +165,7 @@ class RunReader:
             row = c.execute("SELECT * FROM runs WHERE name = ?", (name,)).fetchone()
         if row is None:
             raise InputError(f"no run named {name}" if name != "latest" else "no run yet")
-        return run_record(row)
+        return run_record(row, self.path)
 
     def match_run(self, name: str) -> RunRecord:
         """A run by name, by ``latest``, or by the beginning of its name when no other begins so. Raises InputError."""
@@ -182,11 +183,27 @@ class RunReader:
 
     @reading
     def list_runs(self, c: sqlite3.Connection) -> list[RunRecord]:
-        return [run_record(row) for row in c.execute("SELECT * FROM runs ORDER BY id")]
+        return [run_record(row, self.path) for row in c.execute("SELECT * FROM runs ORDER BY id")]
+
+    def folder_of(self, run: RunRecord) -> Path:
+        """Return the folder of a run, once files in it may be written and deleted: a database that was copied, or made
+        by somebody else, can name any. Raises InputError."""
+        folder = Path(run.folder)
+        links = [path for path in folder.glob("*") if path.is_symlink()]
+        if not all(is_inside(path, self.path) for path in (folder, *links)):
+            raise InputError(
+                f"{run.name}: its folder {folder} is not below {self.path.absolute().parent}, where its database lies; "
+                f"grpo adopt {folder} copies it there"
+            )
+        if not folder.is_dir():
+            raise InputError(
+                f"{run.name}: its folder {folder} is gone; put it back, or grpo adopt FOLDER with where it is now"
+            )
+        return folder
 
     @reading
     def load_run(self, c: sqlite3.Connection, run_id: int) -> RunDetails:
-        return run_details(c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone())
+        return run_details(c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone(), self.path)
 
     # ------------------------------------------------------------ decisions and commands
 
@@ -287,7 +304,7 @@ class RunReader:
 
     @reading
     def load_checkpoints(self, c: sqlite3.Connection, run_id: int) -> list[CheckpointRecord]:
-        return load_checkpoints(c, run_id)
+        return load_checkpoints(c, run_id, self.path)
 
     @reading
     def best_step(self, c: sqlite3.Connection, run_id: int) -> int | None:
@@ -355,10 +372,13 @@ def list_runs_to_offer(url: str) -> list[OfferedRun]:
 # ---------------------------------------------------------------- within one view
 
 
-def load_checkpoints(c: sqlite3.Connection, run_id: int) -> list[CheckpointRecord]:
+def load_checkpoints(c: sqlite3.Connection, run_id: int, database: Path) -> list[CheckpointRecord]:
     best = best_step(c, run_id)
-    rows = c.execute("SELECT step, name, path, hashes FROM checkpoints WHERE run_id = ? ORDER BY step", (run_id,))
-    return [checkpoint_record(row, best) for row in rows]
+    found = (
+        "SELECT step, checkpoints.name, hashes, folder FROM checkpoints JOIN runs ON runs.id = run_id "
+        "WHERE run_id = ? ORDER BY step"
+    )
+    return [checkpoint_record(row, best, database) for row in c.execute(found, (run_id,))]
 
 
 def best_step(c: sqlite3.Connection, run_id: int) -> int | None:

@@ -8,8 +8,10 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from harness.core.paths import checkpoint_path, find_folder
 from harness.core.step_metrics import compute_kind
 from harness.types import (
     Action,
@@ -102,9 +104,10 @@ def load_budget(spec: str) -> tuple[int, float | None]:
 # ---------------------------------------------------------------- rows to records
 
 
-def run_record(row: sqlite3.Row) -> RunRecord:
+def run_record(row: sqlite3.Row, database: Path) -> RunRecord:
     steps, hours = load_budget(row["spec"])
-    return RunRecord(**{name: row[name] for name in RUN_COLUMNS}, budget_steps=steps, budget_hours=hours)
+    values = {name: row[name] for name in RUN_COLUMNS} | {"folder": str(find_folder(database, row["folder"]))}
+    return RunRecord(**values, budget_steps=steps, budget_hours=hours)
 
 
 def step_record(row: sqlite3.Row) -> StepRecord:
@@ -117,14 +120,16 @@ def seen_group(row: Sequence[Any]) -> SeenGroup:
     return SeenGroup(step, prompt_id, label, *count_correct(correct, rewards))
 
 
-def checkpoint_record(row: sqlite3.Row, best_step: int | None) -> CheckpointRecord:
-    best = row["step"] == best_step
-    return CheckpointRecord(row["step"], row["name"], row["path"], best, load_json(row["hashes"]))
+def checkpoint_record(row: sqlite3.Row, best_step: int | None, database: Path) -> CheckpointRecord:
+    """Of a checkpoint with the ``folder`` of its run."""
+    step = row["step"]
+    path = find_folder(database, row["folder"]) / checkpoint_path(step)
+    return CheckpointRecord(step, row["name"], str(path), step == best_step, load_json(row["hashes"]))
 
 
-def run_details(row: sqlite3.Row) -> RunDetails:
+def run_details(row: sqlite3.Row, database: Path) -> RunDetails:
     """Of all columns."""
-    record = run_record(row)
+    record = run_record(row, database)
     return RunDetails(
         **{name: getattr(record, name) for name in RunRecord.__dataclass_fields__},
         spec=load_json(row["spec"]),
@@ -237,9 +242,13 @@ def checkpoint_row(run_id: int, checkpoint: CheckpointRecord, at: float) -> dict
         "step": checkpoint.step,
         "at": at,
         "name": checkpoint.name,
-        "path": checkpoint.path,
+        "path": checkpoint_path(checkpoint.step),
         "hashes": dump_json(dict(checkpoint.hashes)),
     }
+
+
+def event_row(run_id: int, step: int, level: str, text: str, at: float) -> dict[str, Any]:
+    return {"run_id": run_id, "step": step, "at": at, "level": level, "text": text}
 
 
 def command_row(run_id: int, action: Action, *, who: str, note: str, at: float) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class RunRow(SQLModel, table=True):
     """One run. ``knobs``, ``pins`` and ``weights_step`` are those in force now. Two counters tell a reader what
     it must read again: ``lineage`` goes up when recorded steps stop being live (resume, rollback), ``version``
     when decisions, evaluations or checkpoints change. Who drives it: ``pid`` on ``host``, and ``process``, which
-    tells that process from a later one of the same number. Last heard at ``heartbeat`` (epoch seconds), which is
+    tells that process from a later one of the same number; ``supervisor``
+    likewise tells the one that starts it again, if any. Last heard at ``heartbeat`` (epoch seconds), which is
     ``heartbeat_boot`` on the clock of that boot (harness.core.paths). What is compared begins after ``era_start``, the
     step at which the last of ``eras`` began (0 is the beginning); see harness.config.changes."""
 
@@ -56,6 +57,7 @@ class RunRow(SQLModel, table=True):
     heartbeat_boot: float = 0.0
     era_start: int = 0
     eras: list[dict[str, Any]] = _json()
+    supervisor: str = ""
 
 
 class _OfStep(SQLModel):

@@ -133,11 +133,11 @@ class SnapshotReader:
                 self._looks, self._paired = self._evaluations(c)
                 faults = c.execute(FAULTS, (self.run_id, FAULTS_SHOWN)).fetchall()
                 self._faults = tuple(EventRecord(*row) for row in reversed(faults))
-                self._saved = tuple(load_checkpoints(c, self.run_id))
+                self._saved = tuple(load_checkpoints(c, self.run_id, self.store.path))
                 self._asked = Asked(*c.execute(ASKED, (self.run_id,)).fetchone())
                 self._version = run["version"]
             return Snapshot(
-                run=run_record(run),
+                run=run_record(run, self.store.path),
                 step=run["weights_step"],
                 steps_done=run["last_step"],
                 knobs=load_knobs(run["knobs"]),

@@ -31,6 +31,7 @@ from harness.store.rows import (
     decision_row,
     dump_json,
     evaluation_row,
+    event_row,
     finite_metrics,
     group_row,
     insert_into,
@@ -349,7 +350,7 @@ def _add(c: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _add_event(c: Connection, run_id: int, step: int, level: str, text: str) -> None:
-    _add(c, "events", [{"run_id": run_id, "step": step, "at": time.time(), "level": level, "text": text}])
+    _add(c, "events", [event_row(run_id, step, level, text, time.time())])
 
 
 def _this_process() -> dict[str, Any]:
