@@ -388,3 +388,15 @@ def test_a_damaged_checkpoint_is_passed_over(run: Run, controller: Controller) -
 def test_a_run_that_lives_is_not_resumed(run: Run) -> None:
     with pytest.raises(ValueError, match="still running"):
         resume_run(run.store, "s")
+
+
+def test_a_program_takes_single_steps_and_leaves_a_run_that_can_be_resumed(run: Run) -> None:
+    with run.stepping() as live:
+        assert live.step(2) == 2
+        live.act("set temperature=0.8", note="calmer")
+        assert live.step() == 3
+    document = review(run)
+    assert (document["status"], document["steps"]) == ("stopped", 3)
+    assert document["stop_reason"] == "left by the program that stepped it"
+    assert document["decisions"][-1]["changes"] == {"temperature": {"from": 1.0, "to": 0.8}}
+    assert (run.folder / "report.html").exists()
