@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from harness.types import Action, Decision, DecisionRecord, Finding, KnobValue, Snapshot
-from policies.detectors import detect_in
+from policies.detectors import detect
 from policies.view import View
 
 # Every threshold of the rules, in one place.
@@ -51,24 +51,19 @@ class RulesPolicy:
     repeats = False
 
     def decide(self, snapshot: Snapshot) -> Decision:
-        view = View(snapshot)
-        findings = detect_in(view)
-        proposals = _propose(view, findings)
-        return proposals[0] if proposals else _go_on(view, findings)
+        findings = detect(snapshot)
+        proposals = propose(snapshot, findings)
+        return proposals[0] if proposals else _continue(View(snapshot), findings)
 
 
 def propose(snapshot: Snapshot, findings: Sequence[Finding]) -> tuple[Decision, ...]:
-    """What the rules would do, best first; empty when there is nothing to do. Every one is allowed as it stands:
+    """Return what the rules would do, best first; empty when there is nothing to do. Every one is allowed as it stands:
     within bounds, no pinned knob, no change that hurt before."""
-    return _propose(View(snapshot), findings)
-
-
-def _propose(view: View, findings: Sequence[Finding]) -> tuple[Decision, ...]:
-    case = Case(view, {f.kind: f for f in findings if f.severity in ("severe", "warning")})
+    case = Case(View(snapshot), {f.kind: f for f in findings if f.severity in ("severe", "warning")})
     return tuple(decision for decision in (rule(case) for rule in RULES) if decision is not None)
 
 
-def _go_on(view: View, findings: tuple[Finding, ...]) -> Decision:
+def _continue(view: View, findings: Sequence[Finding]) -> Decision:
     if not view.window:
         return Decision(Action("continue"), "rules", "no step under the present hyperparameters yet")
     evidence = view.evidence("reward/mean", "group/no_signal_rate", "completion/truncated_rate", "kl/mean")
@@ -87,14 +82,14 @@ class Case(NamedTuple):
     findings: Mapping[str, Finding]
 
     def first(self, *kinds: str, severe: bool = False) -> Finding | None:
-        """The first of these kinds that was found, if need be severe."""
+        """Return the first of these kinds that was found, if need be severe."""
         found = (self.findings[kind] for kind in kinds if kind in self.findings)
         return next((finding for finding in found if finding.severity == "severe" or not severe), None)
 
     def set(
         self, finding: Finding | None, knob: str, wanted: float, hypothesis: str, expected: str, *, urgent: bool = False
     ) -> Decision | None:
-        """The knob moved to ``wanted``, within its bounds; None without a finding, or when it may not move (pinned,
+        """Move the knob to ``wanted``, within its bounds; None without a finding, or when it may not move (pinned,
         resting, in vain)."""
         if finding is None:
             return None
@@ -105,27 +100,33 @@ class Case(NamedTuple):
         unclear = None if rest < COOL_DOWN else self._unclear(knob, wanted)
         if unclear is not None:
             return None if unclear.action == "branch" else self._branch(finding, knob, value, unclear)
-        kind: Literal["focus", "set"] = "focus" if knob == "focus" else "set"
-        return Decision(Action(kind, {knob: value}), "rules", tell(finding), hypothesis, expected)
+        action = Action("focus" if knob == "focus" else "set", {knob: value})
+        return Decision(action, "rules", tell(finding), hypothesis, expected)
+
+    def scaled(self, knob: str, factor: float) -> float:
+        """Return the knob times ``factor``, which the verdict on the last change in that direction makes larger or
+        smaller."""
+        now = getattr(self.view.knobs, knob)
+        judged = (r.verdict for r in self._moved_alike(knob, now * factor) if r.verdict is not None)
+        return float(now * factor ** STRIDE.get(next(judged, ""), 1.0))
 
     def _unclear(self, knob: str, wanted: float) -> DecisionRecord | None:
-        """The change of late in the same direction of which nobody could say what it did."""
-        for record in self._moved_alike(knob, wanted):
-            if record.verdict == "unclear" and self.view.next_step - record.step < UNCLEAR_REST:
-                return record
-        return None
+        """Return the change of late in the same direction of which nobody could say what it did."""
+        alike = self._moved_alike(knob, wanted)
+        return next((r for r in alike if r.verdict == "unclear" and self.view.next_step - r.step < UNCLEAR_REST), None)
 
     def _moved_alike(self, knob: str, wanted: float) -> Iterator[DecisionRecord]:
-        """The changes of the knob in the direction of ``wanted``, the newest first."""
-        now = getattr(self.view.knobs, knob)
+        """Yield the changes of the knob in the direction of ``wanted``, the newest first."""
+        now = _or_frontier(getattr(self.view.knobs, knob))
         for record in reversed(self.view.changes):
-            change = record.changes.get(knob)
-            if change is not None and _same_direction(change, FRONTIER if now is None else now, wanted):
-                yield record
+            if knob in record.changes:
+                before, after = (_or_frontier(record.changes[knob][end]) for end in ("from", "to"))
+                if (after - before) * (wanted - now) > 0:
+                    yield record
 
     def _branch(self, finding: Finding, knob: str, value: KnobValue, unclear: DecisionRecord) -> Decision | None:
-        """Both settings from the same weights, with the same seeds and prompts, which tells what steps one after the
-        other could not; None where the budget does not allow it."""
+        """Compare both settings from the same weights, with the same seeds and prompts, which tells what steps one
+        after the other could not; None where the budget does not allow it."""
         snapshot = self.view.snapshot
         left = snapshot.run.budget_steps - snapshot.steps_done
         if BRANCH_SHARE * left < BRANCH_STEPS or not snapshot.dev:
@@ -135,46 +136,37 @@ class Case(NamedTuple):
         return Decision(action, "rules", tell(finding), hypothesis, "dev rises")
 
     def _allowed(self, knob: str, wanted: float, rest: int) -> KnobValue:
-        view, urgent = self.view, rest < COOL_DOWN
-        now = getattr(view.knobs, knob)
+        """Return the value that the knob may take on the way to ``wanted``; None when it may not move."""
+        view, now = self.view, getattr(self.view.knobs, knob)
         if knob in view.snapshot.pins or view.next_step - view.changed_at.get(knob, -rest) < rest:
             return None
-        if not urgent and self._being_measured():
-            return None
-        if not urgent and any(
-            record.verdict == "hurt" and _same_value(record.changes[knob]["from"], now)
-            for record in self._moved_alike(knob, wanted)
-        ):
+        hurt = (r for r in self._moved_alike(knob, wanted) if r.verdict == "hurt")
+        in_vain = any(_same_value(r.changes[knob]["from"], now) for r in hurt)
+        if rest >= COOL_DOWN and (in_vain or self._being_measured()):
             return None
         value = _within(wanted, view.snapshot.bounds[knob], whole=knob in WHOLE_NUMBERS)
         return None if value == now else value
 
     def _being_measured(self) -> bool:
-        """Whether the newest change has neither a verdict nor had the steps for one."""
+        """Tell whether the newest change has neither a verdict nor had the steps for one."""
         last = self.view.changes[-1] if self.view.changes else None
         return last is not None and last.verdict is None and self.view.next_step - last.step < MEASURED_AFTER
 
-    def scaled(self, knob: str, factor: float) -> float:
-        """The knob times ``factor``, which the verdict on the last change in that direction makes larger or smaller."""
-        now = getattr(self.view.knobs, knob)
-        judged = (r.verdict for r in self._moved_alike(knob, now * factor) if r.verdict is not None)
-        return float(now * factor ** STRIDE.get(next(judged, ""), 1.0))
-
 
 def tell(finding: Finding) -> str:
-    """A finding as evidence of a decision."""
+    """Write a finding as evidence of a decision."""
     return f"{finding.kind}: {finding.evidence}"
+
+
+def _or_frontier(focus: KnobValue) -> float:
+    """Return where an unset focus aims; other values stay."""
+    return FRONTIER if focus is None else focus
 
 
 def _within(value: float, bounds: tuple[float, float], *, whole: bool) -> float | int:
     low, high = bounds
     value = min(high, max(low, value))
     return round(value) if whole else float(f"{value:.4g}")
-
-
-def _same_direction(change: Mapping[str, KnobValue], old: float, wanted: float) -> bool:
-    before, after = (FRONTIER if change[end] is None else change[end] for end in ("from", "to"))
-    return before is not None and after is not None and (after - before) * (wanted - old) > 0
 
 
 def _same_value(a: KnobValue, b: KnobValue) -> bool:
