@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 
 from harness.config.schema import RunSpec
-from harness.core.actions import check_action
 from harness.types import DecisionPolicy, Progress, SampleRecord
 from policies.detectors import detect
 from policies.fixed import FixedPolicy
@@ -41,7 +40,6 @@ def build_llm(
         prices=prices,
         detect=detect,
         propose=propose,
-        check=check_action,
         samples=samples,
         progress=progress,
     )

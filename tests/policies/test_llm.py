@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.actions import check_action
 from harness.llm.client import Fault, MessagesApi, Reply
 from harness.types import Action, Asked, Decision, Finding, Knobs, SampleRecord, Snapshot
 from policies.llm import LlmPolicy, Prices, Unusable, _check_form
@@ -99,7 +98,6 @@ def make_policy(
         prices=prices,
         detect=lambda snapshot: findings,
         propose=lambda snapshot, findings: candidates,
-        check=check_action,
         samples=lambda: samples,
     )
 
