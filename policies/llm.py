@@ -95,15 +95,14 @@ class LlmPolicy:
             self.progress("asking the llm", attempt - 1, 2)
             try:
                 reply = self.api.ask(SYSTEM, question + told, tool)
+                tokens_in += reply.tokens_in
+                tokens_out += reply.tokens_out
+                cost = None if self.prices is None else self.prices.cost(tokens_in, tokens_out)
+                decision = self._read(reply, tool, snapshot, candidates, by_rules)
+                break
             except Fault as fault:
                 log.warning("step=%d the llm gave no answer: %s", snapshot.steps_done + 1, fault)
                 decision = _noted(by_rules, f"no decision by the llm: {fault}")
-                break
-            tokens_in += reply.tokens_in
-            tokens_out += reply.tokens_out
-            cost = None if self.prices is None else self.prices.cost(tokens_in, tokens_out)
-            try:
-                decision = self._read(reply, tool, snapshot, candidates, by_rules)
                 break
             except Unusable as wrong:
                 why = quote(str(wrong))

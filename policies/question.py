@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.core.actions import DIRECTIONS
+from harness.core.formatting import format_knob
 from harness.types import Decision, DecisionRecord, Finding, KnobValue, SampleRecord, Snapshot, StepRecord
 
 STEPS_SHOWN = 16
@@ -161,7 +162,7 @@ def _describe_knobs(snapshot: Snapshot) -> dict[str, str]:
     for name, value in asdict(snapshot.knobs).items():
         low, high = snapshot.bounds[name]
         pinned = ", pinned by a person: leave it alone" if name in snapshot.pins else ""
-        described[name] = f"now {_value(value)}, from {low:g} to {high:g}{pinned}"
+        described[name] = f"now {format_knob(value)}, from {low:g} to {high:g}{pinned}"
     return described
 
 
@@ -216,11 +217,7 @@ def _samples(samples: Sequence[SampleRecord]) -> str:
 
 def _action(kind: str, changes: Mapping[str, KnobValue], argument: str | int | None) -> str:
     named = [] if argument is None else [quote(str(argument), 80)]
-    return " ".join([kind, *named, *(f"{name}={_value(value)}" for name, value in changes.items())])
-
-
-def _value(value: KnobValue) -> str:
-    return "unset" if value is None else f"{value:g}"
+    return " ".join([kind, *named, *(f"{name}={format_knob(value)}" for name, value in changes.items())])
 
 
 def _lines(described: Mapping[str, str]) -> str:
