@@ -98,7 +98,7 @@ class LlmPolicy:
                 tokens_in += reply.tokens_in
                 tokens_out += reply.tokens_out
                 cost = None if self.prices is None else self.prices.cost(tokens_in, tokens_out)
-                decision = self._read(reply, tool, snapshot, candidates, by_rules)
+                decision = _read(reply, tool, snapshot, candidates, by_rules)
                 break
             except Fault as fault:
                 log.warning("step=%d the llm gave no answer: %s", snapshot.steps_done + 1, fault)
@@ -115,36 +115,32 @@ class LlmPolicy:
         log.info("step=%d asked the llm: %d + %d tokens%s", snapshot.steps_done + 1, tokens_in, tokens_out, price)
         return replace(decision, tokens_in=tokens_in, tokens_out=tokens_out, cost_usd=cost)
 
-    def _read(
-        self,
-        reply: Reply,
-        tool: Mapping[str, Any],
-        snapshot: Snapshot,
-        candidates: Sequence[Decision],
-        by_rules: Decision,
-    ) -> Decision:
-        """Return the decision of an answer. Raises Unusable."""
-        if len(reply.calls) != 1:
-            raise Unusable(f"it has {len(reply.calls)} calls of the tool decide, not one")
-        name, answer = reply.calls[0]
-        if name != tool["name"]:
-            raise Unusable(f"there is no tool {quote(str(name), 40)}")
-        _check_form(answer, tool["input_schema"])
-        evidence = quote(answer["evidence"], 1500)
-        if answer["action"] == "abstain":
-            return _noted(by_rules, f"the llm abstained: {evidence}")
-        action = _check_answer(answer, snapshot, candidates)
-        expected = answer.get("expected")
-        if expected is None and action.kind in ("set", "focus", "rollback"):
-            raise Unusable(f"{action.kind} needs expected: the metric that should move, and where to")
-        return Decision(
-            action,
-            "llm",
-            evidence=evidence,
-            hypothesis=quote(answer["hypothesis"], 1500),
-            expected=f"{expected['metric']} {expected['direction']}" if expected else "",
-            rejected="; ".join(f"{quote(r['action'], 200)}: {quote(r['why'], 500)}" for r in answer["rejected"]),
-        )
+
+def _read(
+    reply: Reply, tool: Mapping[str, Any], snapshot: Snapshot, candidates: Sequence[Decision], by_rules: Decision
+) -> Decision:
+    """Return the decision of an answer. Raises Unusable."""
+    if len(reply.calls) != 1:
+        raise Unusable(f"it has {len(reply.calls)} calls of the tool decide, not one")
+    name, answer = reply.calls[0]
+    if name != tool["name"]:
+        raise Unusable(f"there is no tool {quote(str(name), 40)}")
+    _check_form(answer, tool["input_schema"])
+    evidence = quote(answer["evidence"], 1500)
+    if answer["action"] == "abstain":
+        return _noted(by_rules, f"the llm abstained: {evidence}")
+    action = _check_answer(answer, snapshot, candidates)
+    expected = answer.get("expected")
+    if expected is None and action.kind in ("set", "focus", "rollback"):
+        raise Unusable(f"{action.kind} needs expected: the metric that should move, and where to")
+    return Decision(
+        action,
+        "llm",
+        evidence=evidence,
+        hypothesis=quote(answer["hypothesis"], 1500),
+        expected=f"{expected['metric']} {expected['direction']}" if expected else "",
+        rejected="; ".join(f"{quote(r['action'], 200)}: {quote(r['why'], 500)}" for r in answer["rejected"]),
+    )
 
 
 def _check_answer(answer: Mapping[str, Any], snapshot: Snapshot, candidates: Sequence[Decision]) -> Action:

@@ -19,7 +19,6 @@ STEPS_SHOWN = 16
 DECISIONS_SHOWN = 12
 LOOKS_SHOWN = 12
 SAMPLES_SHOWN = 4
-SAMPLE_LENGTH = 300
 TEXT_LENGTH = 300
 METRICS = {
     "reward/adjusted": "adjusted",
@@ -51,8 +50,7 @@ ACTIONS = {
     "rollback": "weights, optimizer and hyperparameters of a checkpoint that measured better on dev: "
     "argument its step, or best",
     "branch": "from the present weights the present hyperparameters and those in changes side by side, with the same "
-    "prompts; "
-    f"what is better on dev is kept: argument the steps of each, at most {MOST_BRANCH_STEPS}",
+    f"prompts; what is better on dev is kept: argument the steps of each, at most {MOST_BRANCH_STEPS}",
     "stop": "end the run; only where the rules propose it too",
 }
 """What an LLM may answer. ``pause`` is not among them: at night nobody would resume."""
@@ -204,9 +202,9 @@ def _samples(samples: Sequence[SampleRecord]) -> str:
         return ""
     rows = [
         {
-            "prompt": quote(s.prompt, SAMPLE_LENGTH),
-            "expected": quote(s.ground_truth, SAMPLE_LENGTH),
-            "completion": quote(s.completion, SAMPLE_LENGTH),
+            "prompt": quote(s.prompt),
+            "expected": quote(s.ground_truth),
+            "completion": quote(s.completion),
             "reward": s.reward,
             "reason": quote(s.reason, 80),
         }

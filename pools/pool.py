@@ -11,7 +11,7 @@ from harness.errors import InputError
 from harness.types import Group, Prompt, Sampler
 from pools.history import History, Places
 from pools.outlook import compute_outlook
-from pools.sampler import compute_top_up, draw_curriculum, draw_frontier, draw_uniform
+from pools.sampler import compute_top_up, draw_curriculum, draw_frontier
 from pools.table import PromptTable, parse_id
 
 
@@ -54,7 +54,7 @@ class PromptPool:
         if self.sampler == "curriculum":
             places = draw_curriculum(self.history, rng, n, focus=focus)
         elif self.sampler == "uniform" and focus is None:
-            places = draw_uniform(self.history, rng, n)
+            places = rng.choice(len(self.prompts), size=n, replace=False)
         else:
             places = draw_frontier(self.history, rng, n, focus=focus, group_size=group_size)
         return self._at(places)

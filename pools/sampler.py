@@ -35,11 +35,6 @@ MOST_DRAWN = 4
 NONE = np.empty(0, np.int64)
 
 
-def draw_uniform(history: History, rng: np.random.Generator, n: int) -> Places:
-    """Draw ``n`` distinct places."""
-    return rng.choice(len(history.label_of), size=n, replace=False)
-
-
 def draw_frontier(
     history: History,
     rng: np.random.Generator,
