@@ -158,15 +158,13 @@ def find_pays_everyone(view: View) -> Sign | None:
         return None
     shown = f"completion/correct_rate {right[-2]:.2f}, {right[-1]:.2f} at steps {newest[0].step}, {newest[1].step}"
     before = next((i for i in reversed(range(len(steps))) if right[i] < PAID), None)
-    if before is not None and _is_too_good(right[before], steps[before + 1 :], view):
-        last, first = steps[before], steps[before + 1]
-        if _sampling(last.knobs) == _sampling(first.knobs):
-            surprise = first.metrics.get("reward/adjusted", 0.0)
-            evidence = (
-                f"{shown} after {right[before]:.2f} at step {last.step}, {surprise:.2f} above what was "
-                "expected of the same prompts, sampled as before: the verifier pays everyone"
-            )
-            return _found("severe", evidence, 0.95, steps)
+    if before is not None and _is_too_good(steps[before], steps[before + 1 :], view):
+        surprise = steps[before + 1].metrics.get("reward/adjusted", 0.0)
+        evidence = (
+            f"{shown} after {right[before]:.2f} at step {steps[before].step}, {surprise:.2f} above what was "
+            "expected of the same prompts, sampled as before: the verifier pays everyone"
+        )
+        return _found("severe", evidence, 0.95, steps)
     cut = fmean(view.values("completion/truncated_rate", newest))
     if min(right[-2:]) >= ALL_PAID and cut >= CUT_AND_PAID:
         evidence = f"{shown}, completion/truncated_rate {cut:.2f}: the verifier pays answers that were cut off"
@@ -198,11 +196,13 @@ def _dev_rose_without_signal(view: View) -> Sign | None:
     return Sign("severe", evidence, 1 - p, pair.before, pair.after)
 
 
-def _is_too_good(before: float, since: Sequence[StepRecord], view: View) -> bool:
+def _is_too_good(before: StepRecord, since: Sequence[StepRecord], view: View) -> bool:
     """Tell whether rewards jumped further above what was expected than learning takes them: at once by much, or by as
     much in every step while nothing at all is wrong any more."""
     surprises = view.values("reward/adjusted", since)
-    if before <= PAID - PAID_JUMP:
+    if _sampling(before.knobs) != _sampling(since[0].knobs):
+        return False
+    if before.metrics.get("completion/correct_rate", 0.0) <= PAID - PAID_JUMP:
         return surprises[0] >= PAID_JUMP
     return min(view.values("completion/correct_rate", since)) >= ALL_PAID and min(surprises) >= PAID_JUMP
 

@@ -20,7 +20,9 @@ from harness.core.actions import check_action
 from harness.errors import InputError, Refused
 from harness.llm.client import Fault, MessagesApi, Reply
 from harness.types import Action, Decision, Finding, Progress, SampleRecord, Snapshot, no_progress
+from policies.detectors import detect
 from policies.question import MOST_BRANCH_STEPS, SYSTEM, build_question, build_tool, quote
+from policies.rules import propose
 
 log = logging.getLogger("grpo")
 REST = 4
@@ -47,8 +49,7 @@ class Prices:
 
 @dataclass
 class LlmPolicy:
-    """``harness.types.DecisionPolicy``. ``detect`` and ``propose`` are the rules', best candidate first; ``samples``
-    reads the newest ones."""
+    """``harness.types.DecisionPolicy``. ``samples`` reads the newest ones."""
 
     kind = "llm"
     repeats = False
@@ -56,14 +57,12 @@ class LlmPolicy:
     _: KW_ONLY
     every: int
     prices: Prices | None
-    detect: Callable[[Snapshot], Sequence[Finding]]
-    propose: Callable[[Snapshot, Sequence[Finding]], Sequence[Decision]]
     samples: Callable[[], Sequence[SampleRecord]]
     progress: Progress = no_progress
 
     def decide(self, snapshot: Snapshot) -> Decision:
-        findings = self.detect(snapshot)
-        candidates = self.propose(snapshot, findings)
+        findings = detect(snapshot)
+        candidates = propose(snapshot, findings)
         by_rules = candidates[0] if candidates else _continue(snapshot)
         if not self._is_its_turn(snapshot, findings):
             return by_rules
@@ -193,7 +192,7 @@ def _words(kind: str, answer: Mapping[str, Any]) -> list[str]:
     argument = _number(answer.get("argument", ""))
     if kind == "set":
         return [kind, *changes]
-    if kind == "branch":
+    if kind == "branch" and argument.strip():
         return [kind, argument, ",".join(changes)]
     return [kind, argument] if kind in ("focus", "rollback", "save") and "argument" in answer else [kind]
 

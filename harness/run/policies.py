@@ -7,9 +7,8 @@ from threading import Event
 
 from harness.config.schema import RunSpec
 from harness.types import DecisionPolicy, Progress, SampleRecord
-from policies.detectors import detect
 from policies.fixed import FixedPolicy
-from policies.rules import RulesPolicy, propose
+from policies.rules import RulesPolicy
 
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
 
@@ -33,13 +32,4 @@ def build_llm(
         attempts=llm.attempts,
         interrupted=interrupted,
     )
-
-    return LlmPolicy(
-        api,
-        every=llm.every,
-        prices=prices,
-        detect=detect,
-        propose=propose,
-        samples=samples,
-        progress=progress,
-    )
+    return LlmPolicy(api, every=llm.every, prices=prices, samples=samples, progress=progress)

@@ -12,7 +12,7 @@ from threading import Event, Timer
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.llm.client import Fault, MessagesApi, Reply
@@ -70,9 +70,20 @@ def ask(monkeypatch: pytest.MonkeyPatch, server: Server, api: MessagesApi) -> As
     monkeypatch.setenv("ANTHROPIC_API_KEY", "not this one: the policy was given its key")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
 
-    def ask(*script: Turn, snapshot: Snapshot | None = None, **options: Any) -> tuple[Decision, Server]:
+    def ask(
+        *script: Turn,
+        snapshot: Snapshot | None = None,
+        api: MessagesApi = api,
+        prices: Prices | None = None,
+        findings: Sequence[Finding] = (),
+        candidates: Sequence[Decision] = (BY_RULES,),
+        samples: Sequence[SampleRecord] = (),
+    ) -> tuple[Decision, Server]:
         server.script, server.requests = list(script), []
-        return make_policy(**{"api": api, **options}).decide(snapshot or make_night()), server
+        monkeypatch.setattr("policies.llm.detect", lambda snapshot: findings)
+        monkeypatch.setattr("policies.llm.propose", lambda snapshot, findings: candidates)
+        policy = LlmPolicy(api, every=20, prices=prices, samples=lambda: samples)
+        return policy.decide(snapshot or make_night()), server
 
     return ask
 
@@ -80,25 +91,6 @@ def ask(monkeypatch: pytest.MonkeyPatch, server: Server, api: MessagesApi) -> As
 def make_api(*, key: str = KEY, time_limit: float = 30.0, interrupted: Event | None = None) -> MessagesApi:
     return MessagesApi(
         key, model="m", max_tokens=500, time_limit=time_limit, attempts=3, interrupted=interrupted or Event()
-    )
-
-
-def make_policy(
-    *,
-    api: MessagesApi,
-    prices: Prices | None = None,
-    findings: Sequence[Finding] = (),
-    candidates: Sequence[Decision] = (BY_RULES,),
-    samples: Sequence[SampleRecord] = (),
-    every: int = 20,
-) -> LlmPolicy:
-    return LlmPolicy(
-        api,
-        every=every,
-        prices=prices,
-        detect=lambda snapshot: findings,
-        propose=lambda snapshot, findings: candidates,
-        samples=lambda: samples,
     )
 
 
@@ -519,6 +511,7 @@ WILD = st.text(max_size=8) | st.sampled_from(["best", "harder", "0.4", "10", "1e
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, 1e308, 0.5, 64])
 
 
+@example(action="branch", changes={}, argument="", evidence="0")
 @given(
     action=st.sampled_from(list(ACTIONS)),
     changes=st.dictionaries(WILD | st.sampled_from(["temperature", "max_tokens", "focus", "beta"]), NUMBERS),
