@@ -229,28 +229,3 @@ def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float) ->
         "reward": evaluation.reward,
         "correct": dump_json({e.prompt.id: int(e.completion.score.correct) for e in judged}),
     }
-
-
-def checkpoint_row(run_id: int, checkpoint: CheckpointRecord, at: float) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "step": checkpoint.step,
-        "at": at,
-        "name": checkpoint.name,
-        "path": checkpoint.path,
-        "hashes": dump_json(dict(checkpoint.hashes)),
-    }
-
-
-def command_row(run_id: int, action: Action, *, who: str, note: str, at: float) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "asked_at": at,
-        "who": who,
-        "note": note,
-        "action": action.kind,
-        "argument": dump_json(action.argument),
-        "changes": dump_json(dict(action.changes)),
-        "state": "waiting",
-        "result": "",
-    }

@@ -9,12 +9,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, cast
 
-from sqlalchemy import JSON, Column, Connection, Index, UniqueConstraint, text
+from sqlalchemy import JSON, Connection, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
-
-
-def _json() -> Any:
-    return Field(sa_column=Column(JSON, nullable=False))
 
 
 class RunRow(SQLModel, table=True):
@@ -33,8 +29,8 @@ class RunRow(SQLModel, table=True):
     stop_reason: str = ""
     seed: int
     policy: str
-    spec: dict[str, Any] = _json()
-    manifest: dict[str, Any] = _json()
+    spec: dict[str, Any] = Field(sa_type=JSON)
+    manifest: dict[str, Any] = Field(sa_type=JSON)
     folder: str
     pid: int = 0
     host: str = ""
@@ -48,21 +44,22 @@ class RunRow(SQLModel, table=True):
     weights_step: int = 0
     lineage: int = 0
     version: int = 0
-    knobs: dict[str, Any] = _json()
-    pins: list[str] = _json()
-    bounds: dict[str, Any] = _json()
-    forecast: dict[str, Any] = _json()
+    knobs: dict[str, Any] = Field(sa_type=JSON)
+    pins: list[str] = Field(default_factory=list, sa_type=JSON)
+    bounds: dict[str, Any] = Field(sa_type=JSON)
+    forecast: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     process: str = ""
     heartbeat_boot: float = 0.0
     era_start: int = 0
-    eras: list[dict[str, Any]] = _json()
+    eras: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
 
 
-class _OfStep(SQLModel):
-    """What belongs to a step of a run."""
-
+class _OfRun(SQLModel):
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id")
+
+
+class _OfStep(_OfRun):
     step: int
 
 
@@ -77,8 +74,8 @@ class StepRow(_OfStep, table=True):
     parent: int
     state: str = "live"
     at: float
-    knobs: dict[str, Any] = _json()
-    metrics: dict[str, Any] = _json()
+    knobs: dict[str, Any] = Field(sa_type=JSON)
+    metrics: dict[str, Any] = Field(sa_type=JSON)
     reward: float | None = None
 
 
@@ -92,9 +89,9 @@ class GroupRow(SQLModel, table=True):
     prompt_id: str
     label: str
     kind: str
-    rewards: list[float | None] = _json()
-    correct: list[int] = _json()
-    tokens: list[int] = _json()
+    rewards: list[float | None] = Field(sa_type=JSON)
+    correct: list[int] = Field(sa_type=JSON)
+    tokens: list[int] = Field(sa_type=JSON)
 
 
 class CompletionRow(_OfStep, table=True):
@@ -127,8 +124,8 @@ class DecisionRow(_OfStep, table=True):
     at: float
     source: str
     action: str
-    argument: str | int | None = Field(sa_column=Column(JSON, nullable=True))
-    changes: dict[str, Any] = _json()
+    argument: str | int | None = Field(sa_type=JSON)
+    changes: dict[str, Any] = Field(sa_type=JSON)
     evidence: str = ""
     hypothesis: str = ""
     expected: str = ""
@@ -142,20 +139,18 @@ class DecisionRow(_OfStep, table=True):
     cost_usd: float | None = None
 
 
-class CommandRow(SQLModel, table=True):
+class CommandRow(_OfRun, table=True):
     """A person's action. ``state`` is waiting, taken (commit 1), then applied or refused with its ``result``; expired
     when no boundary came for it (RunStore.end_run, adopt_run)."""
 
     __tablename__ = "commands"
     __table_args__ = (Index("commands_by_run", "run_id", "state"),)
-    id: int | None = Field(default=None, primary_key=True)
-    run_id: int = Field(foreign_key="runs.id")
     asked_at: float
     who: str
     note: str = ""
     action: str
-    argument: str | int | None = Field(sa_column=Column(JSON, nullable=True))
-    changes: dict[str, Any] = _json()
+    argument: str | int | None = Field(sa_type=JSON)
+    changes: dict[str, Any] = Field(sa_type=JSON)
     state: str = "waiting"
     step: int | None = None
     applied_at: float | None = None
@@ -178,7 +173,7 @@ class EvaluationRow(_OfStep, table=True):
     low: float
     high: float
     reward: float
-    correct: dict[str, int] = _json()
+    correct: dict[str, int] = Field(sa_type=JSON)
 
 
 class CheckpointRow(_OfStep, table=True):
@@ -189,7 +184,7 @@ class CheckpointRow(_OfStep, table=True):
     at: float
     name: str
     path: str
-    hashes: dict[str, str] = _json()
+    hashes: dict[str, str] = Field(sa_type=JSON)
 
 
 class EventRow(_OfStep, table=True):

@@ -34,6 +34,7 @@ from harness.types.protocols import Aim as Aim
 from harness.types.protocols import DecisionPolicy as DecisionPolicy
 from harness.types.protocols import EffectJudge as EffectJudge
 from harness.types.protocols import Evaluator as Evaluator
+from harness.types.protocols import NewRun as NewRun
 from harness.types.protocols import Pool as Pool
 from harness.types.protocols import R as R
 from harness.types.protocols import Scorer as Scorer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from harness.types.data import Evaluation, Example, Group, Metrics, More, Progress, Prompt, Score, StepOutcome
 from harness.types.decisions import CheckedDecision, Command, Decision, Knobs, Verdict
@@ -140,6 +140,19 @@ class Evaluator(Protocol):
         """Generate and score one completion of each sample prompt, the same few of dev each time. Raises Diverged."""
 
 
+class NewRun(TypedDict):
+    """Columns of a run that begins; ``spec`` and ``manifest`` are plain JSON."""
+
+    name: str
+    seed: int
+    policy: str
+    spec: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    folder: str
+    knobs: Knobs
+    bounds: Mapping[str, tuple[float, float]]
+
+
 class Store(Protocol):
     """The record of runs: what a run writes and reads while it is driven. ``harness.store.writer`` has it in SQLite.
 
@@ -164,18 +177,7 @@ class Store(Protocol):
 
     # ------------------------------------------------------------ runs
 
-    def create_run(
-        self,
-        *,
-        name: str,
-        seed: int,
-        policy: str,
-        spec: Mapping[str, Any],
-        manifest: Mapping[str, Any],
-        folder: str,
-        knobs: Knobs,
-        bounds: Mapping[str, tuple[float, float]],
-    ) -> int:
+    def create_run(self, **run: Unpack[NewRun]) -> int:
         """Write a new run, status running, which this process drives from now on. Any process. Returns its id. Raises
         InputError when the name is taken."""
 
