@@ -159,6 +159,11 @@ def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     return EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"])
 
 
+def event_record(row: sqlite3.Row) -> EventRecord:
+    """Of EVENT_COLUMNS."""
+    return EventRecord(*row)
+
+
 def sample_record(row: sqlite3.Row) -> SampleRecord:
     """Of SAMPLE_COLUMNS."""
     step, kind, prompt, ground_truth, completion, reward, correct, reason = row
