@@ -34,7 +34,6 @@ from harness.store.rows import (
 )
 from harness.types import (
     CheckpointRecord,
-    Command,
     CommandRecord,
     Decision,
     EventRecord,
@@ -98,9 +97,8 @@ class RunReader:
 
     def close(self) -> None:
         """Let go of the file, as far as this thread holds it."""
-        connection: sqlite3.Connection | None = self._own.__dict__.pop("connection", None)
-        if connection is not None:
-            connection.close()
+        while self._own.__dict__:
+            self._own.__dict__.popitem()[1].close()
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection; every statement outside ``read`` is its own transaction."""
@@ -163,8 +161,8 @@ class RunReader:
     @reading
     def find_run(self, c: sqlite3.Connection, name: str) -> RunRecord:
         newest = name == "latest"
-        found = "SELECT * FROM runs WHERE name = :name OR :newest ORDER BY id DESC LIMIT 1"
-        row = c.execute(found, {"name": name, "newest": newest}).fetchone()
+        found = "ORDER BY id DESC LIMIT 1" if newest else "WHERE name = :name"
+        row = c.execute(f"SELECT * FROM runs {found}", {"name": name}).fetchone()
         if row is None:
             raise InputError("no run yet" if newest else f"no run named {name}")
         return run_record(row)
@@ -219,9 +217,9 @@ class RunReader:
         return {step for step in found if isinstance(step, int)}
 
     @reading
-    def load_waiting(self, c: sqlite3.Connection, run_id: int) -> list[Command]:
+    def load_waiting(self, c: sqlite3.Connection, run_id: int) -> list[CommandRecord]:
         rows = c.execute(f"{COMMANDS} WHERE run_id = ? AND state = 'waiting' ORDER BY id", (run_id,))
-        return [Command(found.id, found.action, found.note) for found in map(command_record, rows)]
+        return [command_record(row) for row in rows]
 
     @reading
     def load_command(self, c: sqlite3.Connection, command_id: int) -> CommandRecord:
@@ -255,7 +253,7 @@ class RunReader:
             "AND prompt IN (SELECT value FROM json_each(?)) ORDER BY step DESC, id DESC"
         )
         samples: dict[str, list[SampleRecord]] = {}
-        for record in map(sample_record, c.execute(found, (run_id, dump_json(prompts)))):
+        for record in map(sample_record, c.execute(found, (run_id, dump_json(list(prompts))))):
             samples.setdefault(record.prompt, []).append(record)
         return samples
 

@@ -44,11 +44,6 @@ SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
 """The fields of a Decision that are columns as they stand."""
 
 
-def insert_into(table: str, row: Mapping[str, Any]) -> str:
-    """Return the INSERT of a row like ``row`` (value by column), with a named parameter for each column."""
-    return f"INSERT INTO {table} ({', '.join(row)}) VALUES (:{', :'.join(row)})"
-
-
 # ---------------------------------------------------------------- values of a column
 
 

@@ -14,12 +14,10 @@ from sqlmodel import Field, SQLModel
 
 
 class RunRow(SQLModel, table=True):
-    """One run. ``knobs``, ``pins`` and ``weights_step`` are those in force now. Two counters tell a reader what
-    it must read again: ``lineage`` goes up when recorded steps stop being live (resume, rollback), ``version``
-    when decisions, evaluations or checkpoints change. Who drives it: ``pid`` on ``host``, and ``process``, which
-    tells that process from a later one of the same number. Last heard at ``heartbeat`` (epoch seconds), which is
-    ``heartbeat_boot`` on the clock of that boot (harness.core.paths). What is compared begins after ``era_start``, the
-    step at which the last of ``eras`` began (0 is the beginning); see harness.config.changes."""
+    """One run, as RunDetails says. Two counters tell a reader what it must read again: ``lineage`` goes up when
+    recorded steps stop being live (resume, rollback), ``version`` when decisions, evaluations or checkpoints change.
+    ``process`` tells the process ``pid`` from a later one of that number; ``heartbeat_boot`` is ``heartbeat`` on the
+    clock of that boot. What is compared begins after ``era_start``, the step at which the last of ``eras`` began."""
 
     __tablename__ = "runs"
     id: int | None = Field(default=None, primary_key=True)
@@ -61,6 +59,7 @@ class _OfRun(SQLModel):
 
 class _OfStep(_OfRun):
     step: int
+    at: float
 
 
 class StepRow(_OfStep, table=True):
@@ -73,7 +72,6 @@ class StepRow(_OfStep, table=True):
     __table_args__ = (Index("steps_by_run", "run_id", "step", "state", "reward"),)
     parent: int
     state: str = "live"
-    at: float
     knobs: dict[str, Any] = Field(sa_type=JSON)
     metrics: dict[str, Any] = Field(sa_type=JSON)
     reward: float | None = None
@@ -94,7 +92,7 @@ class GroupRow(SQLModel, table=True):
     tokens: list[int] = Field(sa_type=JSON)
 
 
-class CompletionRow(_OfStep, table=True):
+class CompletionRow(_OfRun, table=True):
     """A text kept for people: ``kind`` is best or worst (of a step's groups) or fixed (the sample prompts)."""
 
     __tablename__ = "completions"
@@ -102,6 +100,7 @@ class CompletionRow(_OfStep, table=True):
         Index("completions_by_run", "run_id", "step"),
         Index("completions_fixed", "run_id", "step", sqlite_where=text("kind = 'fixed'")),
     )
+    step: int
     kind: str
     prompt: str
     ground_truth: str
@@ -121,7 +120,6 @@ class DecisionRow(_OfStep, table=True):
         Index("decisions_acted", "run_id", "id", sqlite_where=text("action != 'continue'")),
         Index("decisions_asked", "run_id", "step", sqlite_where=text("tokens_in IS NOT NULL")),
     )
-    at: float
     source: str
     action: str
     argument: str | int | None = Field(sa_type=JSON)
@@ -167,7 +165,6 @@ class EvaluationRow(_OfStep, table=True):
         Index("evaluations_by_accuracy", "run_id", "split", text("accuracy DESC"), "step"),
     )
     split: str
-    at: float
     n: int
     accuracy: float
     low: float
@@ -181,7 +178,6 @@ class CheckpointRow(_OfStep, table=True):
 
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("run_id", "step"),)
-    at: float
     name: str
     path: str
     hashes: dict[str, str] = Field(sa_type=JSON)
@@ -190,7 +186,6 @@ class CheckpointRow(_OfStep, table=True):
 class EventRow(_OfStep, table=True):
     __tablename__ = "events"
     __table_args__ = (Index("events_by_run", "run_id"),)
-    at: float
     level: str
     text: str
 
@@ -208,10 +203,10 @@ class BucketRow(SQLModel, table=True):
     high: float
 
 
-_TABLES = SQLModel.metadata.tables
-RUN, STEP, COMPLETION = (_TABLES[name] for name in ("runs", "steps", "completions"))
-DECISION, COMMAND, EVALUATION = (_TABLES[name] for name in ("decisions", "commands", "evaluations"))
-CHECKPOINT = _TABLES["checkpoints"]
+RUN, STEP, COMPLETION, DECISION, COMMAND, EVALUATION, CHECKPOINT = (
+    SQLModel.metadata.tables[name]
+    for name in ("runs", "steps", "completions", "decisions", "commands", "evaluations", "checkpoints")
+)
 
 
 def driver(c: Connection) -> sqlite3.Connection:

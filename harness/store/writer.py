@@ -31,7 +31,6 @@ from harness.store.rows import (
     evaluation_row,
     finite_metrics,
     group_row,
-    insert_into,
     sample_row,
     step_row,
 )
@@ -88,12 +87,6 @@ class RunStore(RunReader):
     def __init__(self, engine: Engine, url: str) -> None:
         super().__init__(url)
         self.engine = engine
-
-    def close(self) -> None:
-        super().close()
-        connection: Connection | None = self._own.__dict__.pop("writing", None)
-        if connection is not None:
-            connection.close()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -308,10 +301,10 @@ def _refuse_idle(run: Row[Any], action: Action, later: bool) -> None:
 
 
 def _add(c: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert rows, all of the same columns. Returns the id of the last one, 0 without any."""
-    cursor, statement = driver(c).cursor(), insert_into(table, rows[0]) if rows else ""
+    """Insert rows, each a value by column. Returns the id of the last one, 0 without any."""
+    cursor = driver(c).cursor()
     for row in rows:
-        cursor.execute(statement, row)
+        cursor.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES (:{', :'.join(row)})", row)
     return cursor.lastrowid or 0
 
 

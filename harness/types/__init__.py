@@ -22,7 +22,6 @@ from harness.types.decisions import ONLY_NOW as ONLY_NOW
 from harness.types.decisions import Action as Action
 from harness.types.decisions import ActionKind as ActionKind
 from harness.types.decisions import CheckedDecision as CheckedDecision
-from harness.types.decisions import Command as Command
 from harness.types.decisions import Decision as Decision
 from harness.types.decisions import EffectVerdict as EffectVerdict
 from harness.types.decisions import Finding as Finding

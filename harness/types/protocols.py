@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from harness.types.data import Evaluation, Example, Group, Metrics, More, Progress, Prompt, Score, StepOutcome
-from harness.types.decisions import CheckedDecision, Command, Decision, Knobs, Verdict
+from harness.types.decisions import CheckedDecision, Decision, Knobs, Verdict
 from harness.types.records import (
     CheckpointRecord,
+    CommandRecord,
     InForce,
     RunDetails,
     RunRecord,
@@ -235,7 +236,7 @@ class Store(Protocol):
     def load_decisions_at(self, run_id: int, step: int) -> list[Decision]:
         """Read what was decided for ``step``, in order, refused decisions too."""
 
-    def load_waiting(self, run_id: int) -> list[Command]:
+    def load_waiting(self, run_id: int) -> list[CommandRecord]:
         """Read the user actions that no boundary has taken yet, in the order asked."""
 
     def finish_command(self, command_id: int, state: str, result: str) -> None:
