@@ -2,8 +2,7 @@
 
 Texts that a model or a person wrote are data. Jinja2 escapes them in the page and ``_embed`` in the plots' JSON,
 control characters are made visible (harness.core.formatting), and a content security policy lets no script run but the
-two that
-belong to the page.
+two that belong to the page.
 """
 
 from __future__ import annotations
