@@ -7,9 +7,8 @@ how. The controller asks it before the decision policy, which then sees the verd
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from harness.core.actions import Direction, Expectation, parse_expected
 from harness.core.statistics import Difference, compute_paired, compute_paired_p
@@ -47,12 +46,11 @@ UNSAID = (Expectation("reward/adjusted", "rises"),)
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A change with the steps it is judged on. ``closed`` says that no more steps will come: another change came."""
+    """A change with the steps and the look at dev that it is judged on."""
 
     change: DecisionRecord
-    before: tuple[StepRecord, ...]
-    after: tuple[StepRecord, ...]
-    closed: bool
+    before: Sequence[StepRecord]
+    after: Sequence[StepRecord]
     dev: PairedLook | None
 
 
@@ -60,7 +58,7 @@ class EffectJudge:
     """``harness.types.EffectJudge``."""
 
     def judge(self, snapshot: Snapshot) -> tuple[Verdict, ...]:
-        """Verdicts on the changes without one that are due, oldest first."""
+        """Return verdicts on the changes without one that are due, oldest first."""
         return tuple(_judge(snapshot, experiment) for experiment in find_due(snapshot))
 
 
@@ -68,45 +66,39 @@ class EffectJudge:
 
 
 def find_due(snapshot: Snapshot) -> list[Experiment]:
-    """Changes without a verdict that can have one now, oldest first."""
+    """Find the changes without a verdict that can have one now, oldest first."""
     changes = [d for d in snapshot.decisions if d.is_change]
-    starts = sorted({d.step for d in changes})
     due = []
     for change in changes:
         if change.verdict is not None or change.action == "branch":  # which compares by itself
             continue
-        earlier = max((step for step in starts if step < change.step), default=0)
-        later = min((step for step in starts if step > change.step), default=None)
-        experiment = Experiment(
-            change,
-            before=tuple(s for s in snapshot.steps if earlier <= s.step < change.step)[-BEFORE:],
-            after=tuple(s for s in snapshot.steps if s.step >= change.step and (later is None or s.step < later))[
-                :AFTER
-            ],
-            closed=later is not None,
-            dev=_find_dev(snapshot, change.step),
-        )
-        if experiment.closed or _has_what_it_waits_for(experiment, snapshot.steps_done):
+        earlier = max((d.step for d in changes if d.step < change.step), default=0)
+        later = min((d.step for d in changes if d.step > change.step), default=None)
+        before = [s for s in snapshot.steps if earlier <= s.step < change.step]
+        after = [s for s in snapshot.steps if s.step >= change.step and (later is None or s.step < later)]
+        experiment = Experiment(change, before[-BEFORE:], after[:AFTER], _find_dev(snapshot, change.step))
+        if later is not None or _has_what_it_waits_for(experiment, snapshot.steps_done):
             due.append(experiment)
     return due
 
 
 def _has_what_it_waits_for(experiment: Experiment, steps_done: int) -> bool:
-    first = experiment.change.step
-    if not _on_dev_alone(experiment.change):
-        return steps_done - first + 1 >= AFTER
-    looked = experiment.dev is not None and experiment.dev.after - first + 1 >= AFTER
-    return looked or steps_done - first + 1 >= LOOK_WITHIN
+    change, pair = experiment.change, experiment.dev
+    taken = steps_done - change.step + 1
+    # A rollback leaves behind the steps it would be compared with.
+    on_dev_alone = change.action == "rollback" or all(e.metric == "dev" for e in _expectations(change))
+    if not on_dev_alone:
+        return taken >= AFTER
+    return taken >= LOOK_WITHIN or (pair is not None and pair.after - change.step + 1 >= AFTER)
 
 
-def _on_dev_alone(change: DecisionRecord) -> bool:
-    """A rollback leaves behind the steps it would be compared with."""
-    return change.action == "rollback" or all(e.metric == "dev" for e in parse_expected(change.expected) or UNSAID)
+def _expectations(change: DecisionRecord) -> tuple[Expectation, ...]:
+    return parse_expected(change.expected) or UNSAID
 
 
 def _find_dev(snapshot: Snapshot, step: int) -> PairedLook | None:
-    """The newest look at dev against the last one before the change, if most of the steps between came after it: what
-    went wrong before is not its doing."""
+    """Return the newest look at dev against the last one before the change, if most of the steps between came after it:
+    what went wrong before is not its doing."""
     before = max((look.step for look in snapshot.dev if look.step < step), default=None)
     pair = next((pair for pair in snapshot.paired_dev if pair.before == before), None)
     return pair if pair is not None and pair.after - (step - 1) >= max(1, step - 1 - pair.before) else None
@@ -116,55 +108,49 @@ def _find_dev(snapshot: Snapshot, step: int) -> PairedLook | None:
 
 
 def _judge(snapshot: Snapshot, experiment: Experiment) -> Verdict:
-    change = experiment.change
-    told: list[str] = []
-    signs: list[EffectVerdict] = []
-    for expectation in parse_expected(change.expected) or UNSAID:
-        if expectation.metric == "dev":
-            sign, text = _judge_dev(experiment, expectation.direction)
-        else:
-            sign, text = _judge_metric(snapshot, experiment, expectation)
-        signs.append(sign)
-        told.append(text)
+    expectations = _expectations(experiment.change)
+    judged = [_judge_expectation(snapshot, experiment, expectation) for expectation in expectations]
+    signs, told = [sign for sign, _ in judged], [text for _, text in judged]
     harm = _find_harm(snapshot, experiment)
-    told += [text for text in harm if text not in told]
     verdict: EffectVerdict = "hurt" if harm or "hurt" in signs else "helped" if "helped" in signs else "unclear"
-    measured = "; ".join(told)
+    measured = "; ".join([*told, *(text for text in harm if text not in told)])
     revert = _undo(snapshot, experiment, measured) if verdict == "hurt" else None
-    return Verdict(change.id, verdict, measured, revert)
+    return Verdict(experiment.change.id, verdict, measured, revert)
 
 
-def _judge_metric(snapshot: Snapshot, experiment: Experiment, expected: Expectation) -> tuple[EffectVerdict, str]:
-    metric, steps = expected.metric, experiment.after
+def _judge_expectation(snapshot: Snapshot, experiment: Experiment, expected: Expectation) -> tuple[EffectVerdict, str]:
+    metric, steps, pair = expected.metric, experiment.after, experiment.dev
+    if metric == "dev":
+        if pair is None:
+            return "unclear", "dev: no evaluation after it"
+        rose = compute_paired_p(pair.lost, pair.gained) < DEV_P
+        return _sign(expected.direction, rose=rose, fell=_fell(pair)), _tell_dev(pair)
     before, after = _values(experiment.before, metric), _values(steps, metric)
     if experiment.change.action == "rollback" or not before or not after:
         return "unclear", f"{metric}: no steps {'before' if after else 'after'} it to compare"
     change = compute_change(before, after, noise=_noise(snapshot, experiment, metric))
-    sign = 1 if expected.direction == "rises" else -1
-    good, bad = (change.low > 0, change.high < 0) if sign > 0 else (change.high < 0, change.low > 0)
     text = (
         f"{metric} {_mean(before):.3g} -> {_mean(after):.3g}, {_format(change)} against the forecast, "
         f"steps {steps[0].step}-{steps[-1].step} after {experiment.before[0].step}-{experiment.before[-1].step}"
     )
-    return "helped" if good else "hurt" if bad else "unclear", text
+    return _sign(expected.direction, rose=change.low > 0, fell=change.high < 0), text
 
 
-def _judge_dev(experiment: Experiment, direction: Direction) -> tuple[EffectVerdict, str]:
-    pair = experiment.dev
-    if pair is None:
-        return "unclear", "dev: no evaluation after it"
-    interval = compute_paired(pair.gained, pair.lost, pair.n)
-    gained, lost = (pair.gained, pair.lost) if direction == "rises" else (pair.lost, pair.gained)
-    good, bad = compute_paired_p(lost, gained) < DEV_P, compute_paired_p(gained, lost) < DEV_P
-    return "helped" if good else "hurt" if bad else "unclear", _tell_dev(pair, interval)
+def _sign(expected: Direction, *, rose: bool, fell: bool) -> EffectVerdict:
+    good, bad = (rose, fell) if expected == "rises" else (fell, rose)
+    return "helped" if good else "hurt" if bad else "unclear"
+
+
+def _fell(pair: PairedLook) -> bool:
+    return compute_paired_p(pair.gained, pair.lost) < DEV_P
 
 
 def _find_harm(snapshot: Snapshot, experiment: Experiment) -> list[str]:
-    """What the change should not have done, whatever it was for: in words, empty if nothing."""
+    """Tell what the change should not have done, whatever it was for; empty if nothing."""
     found = []
     pair, change = experiment.dev, experiment.change
-    if pair is not None and compute_paired_p(pair.gained, pair.lost) < DEV_P:
-        found.append(_tell_dev(pair, compute_paired(pair.gained, pair.lost, pair.n)))
+    if pair is not None and _fell(pair):
+        found.append(_tell_dev(pair))
     # Warmer samples earn less and colder ones more, whatever the weights are worth.
     if len(experiment.after) > 2 and change.action != "rollback" and "temperature" not in change.changes:
         adjusted = _values(experiment.after, "reward/adjusted")
@@ -174,13 +160,13 @@ def _find_harm(snapshot: Snapshot, experiment: Experiment) -> list[str]:
     return found
 
 
-def _values(steps: tuple[StepRecord, ...], metric: str) -> list[float]:
+def _values(steps: Sequence[StepRecord], metric: str) -> list[float]:
     return [step.metrics[metric] for step in steps if metric in step.metrics]
 
 
 def _noise(snapshot: Snapshot, experiment: Experiment, metric: str) -> float:
-    """Of one step, from the run's own history, and not less than that of a draw of so few prompts."""
-    steps = experiment.before + experiment.after
+    """Return the noise of one step, from the run's own history, and not less than that of a draw of so few prompts."""
+    steps = [*experiment.before, *experiment.after]
     level = _mean(_values(steps, metric))
     prompts = min(step.knobs.prompts_per_step for step in steps)
     if metric.startswith("reward/"):
@@ -201,9 +187,9 @@ def _format(interval: Difference) -> str:
     return f"{interval.value:+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]"
 
 
-def _tell_dev(pair: PairedLook, interval: Difference) -> str:
+def _tell_dev(pair: PairedLook) -> str:
     return (
-        f"dev {_format(interval)} from step {pair.before} to {pair.after}, "
+        f"dev {_format(compute_paired(pair.gained, pair.lost, pair.n))} from step {pair.before} to {pair.after}, "
         f"{pair.gained} of {pair.n} prompts gained and {pair.lost} lost"
     )
 
@@ -212,27 +198,26 @@ def _tell_dev(pair: PairedLook, interval: Difference) -> str:
 
 
 def _undo(snapshot: Snapshot, experiment: Experiment, measured: str) -> Decision | None:
-    """Back to the knobs from before, and on paired dev evidence to the weights; None where it is to stay."""
+    """Go back to the knobs from before, and on paired dev evidence to the weights; None where the change is to stay."""
     change, pair = experiment.change, experiment.dev
     if change.action == "rollback" or change.source == "experiment":
         return None
     back = {knob: ends["from"] for knob, ends in change.changes.items() if _may_go_back(snapshot, knob, ends)}
     evidence = f"the change before step {change.step} hurt: {measured}"
-    lost = pair is not None and compute_paired_p(pair.gained, pair.lost) < DEV_P
-    if pair is not None and lost and any(c.step == pair.before for c in snapshot.checkpoints):
+    if pair is not None and _fell(pair) and any(c.step == pair.before for c in snapshot.checkpoints):
         knobs = View(snapshot).kept_knobs(pair.before) | back
         why = "weights and hyperparameters from before it are better, prompt by prompt"
         return Decision(Action("rollback", knobs, pair.before), "experiment", evidence, why, "dev rises back")
     if not back:
         return None
-    kind: Literal["focus", "set"] = "focus" if set(back) == {"focus"} else "set"
+    action = Action("focus" if set(back) == {"focus"} else "set", back)
     why = "without the change rewards stay as before"
-    return Decision(Action(kind, back), "experiment", evidence, why, "reward/adjusted rises")
+    return Decision(action, "experiment", evidence, why, "reward/adjusted rises")
 
 
 def _may_go_back(snapshot: Snapshot, knob: str, ends: Mapping[str, KnobValue]) -> bool:
-    """A smaller learning rate stays: it can slow a harm down but not do one, and one that has become too small has a
-    finding of its own."""
+    """Tell whether a knob may be undone. A smaller learning rate stays: it can slow a harm down but not do one, and one
+    that has become too small has a finding of its own."""
     old, new = ends["from"], ends["to"]
     if knob in snapshot.pins or old == new or getattr(snapshot.knobs, knob) != new:
         return False

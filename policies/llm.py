@@ -16,10 +16,13 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from harness.core.actions import check_action
 from harness.errors import InputError, Refused
 from harness.llm.client import Fault, MessagesApi, Reply
 from harness.types import Action, Decision, Finding, Progress, SampleRecord, Snapshot, no_progress
+from policies.detectors import detect
 from policies.question import MOST_BRANCH_STEPS, SYSTEM, build_question, build_tool, quote
+from policies.rules import propose
 
 log = logging.getLogger("grpo")
 REST = 4
@@ -46,8 +49,7 @@ class Prices:
 
 @dataclass
 class LlmPolicy:
-    """``harness.types.DecisionPolicy``. ``detect`` and ``propose`` are the rules', best candidate first. ``check`` is
-    what checks a person's words (harness.core.actions.check_action), ``samples`` reads the newest ones."""
+    """``harness.types.DecisionPolicy``. ``samples`` reads the newest ones."""
 
     kind = "llm"
     repeats = False
@@ -55,15 +57,12 @@ class LlmPolicy:
     _: KW_ONLY
     every: int
     prices: Prices | None
-    detect: Callable[[Snapshot], Sequence[Finding]]
-    propose: Callable[[Snapshot, Sequence[Finding]], Sequence[Decision]]
-    check: Callable[[Sequence[str], Snapshot], Action]
     samples: Callable[[], Sequence[SampleRecord]]
     progress: Progress = no_progress
 
     def decide(self, snapshot: Snapshot) -> Decision:
-        findings = self.detect(snapshot)
-        candidates = self.propose(snapshot, findings)
+        findings = detect(snapshot)
+        candidates = propose(snapshot, findings)
         by_rules = candidates[0] if candidates else _continue(snapshot)
         if not self._is_its_turn(snapshot, findings):
             return by_rules
@@ -72,7 +71,7 @@ class LlmPolicy:
         return self._ask(snapshot, findings, candidates, by_rules)
 
     def _is_its_turn(self, snapshot: Snapshot, findings: Sequence[Finding]) -> bool:
-        """Told from the record alone, so that a resumed run asks where an undisturbed one would."""
+        """Tell from the record alone, so that a resumed run asks where an undisturbed one would."""
         last = snapshot.asked.last
         rested = snapshot.steps_done + 1 - last
         new = any(finding.severity == "severe" and finding.first >= last for finding in findings)
@@ -84,7 +83,7 @@ class LlmPolicy:
     def _ask(
         self, snapshot: Snapshot, findings: Sequence[Finding], candidates: Sequence[Decision], by_rules: Decision
     ) -> Decision:
-        """Its decision, or ``by_rules`` with why there is none; either with what asking took."""
+        """Return its decision, or ``by_rules`` with why there is none; either with what asking took."""
         left = None if self.prices is None or self.prices.cap is None else self.prices.cap - snapshot.asked.usd
         question = build_question(snapshot, findings, candidates, self.samples(), left)
         tool = build_tool(snapshot)
@@ -95,15 +94,14 @@ class LlmPolicy:
             self.progress("asking the llm", attempt - 1, 2)
             try:
                 reply = self.api.ask(SYSTEM, question + told, tool)
+                tokens_in += reply.tokens_in
+                tokens_out += reply.tokens_out
+                cost = None if self.prices is None else self.prices.cost(tokens_in, tokens_out)
+                decision = _read(reply, tool, snapshot, candidates, by_rules)
+                break
             except Fault as fault:
                 log.warning("step=%d the llm gave no answer: %s", snapshot.steps_done + 1, fault)
                 decision = _noted(by_rules, f"no decision by the llm: {fault}")
-                break
-            tokens_in += reply.tokens_in
-            tokens_out += reply.tokens_out
-            cost = None if self.prices is None else self.prices.cost(tokens_in, tokens_out)
-            try:
-                decision = self._read(reply, tool, snapshot, candidates, by_rules)
                 break
             except Unusable as wrong:
                 why = quote(str(wrong))
@@ -116,57 +114,54 @@ class LlmPolicy:
         log.info("step=%d asked the llm: %d + %d tokens%s", snapshot.steps_done + 1, tokens_in, tokens_out, price)
         return replace(decision, tokens_in=tokens_in, tokens_out=tokens_out, cost_usd=cost)
 
-    def _read(
-        self,
-        reply: Reply,
-        tool: Mapping[str, Any],
-        snapshot: Snapshot,
-        candidates: Sequence[Decision],
-        by_rules: Decision,
-    ) -> Decision:
-        """Raises Unusable."""
-        if len(reply.calls) != 1:
-            raise Unusable(f"it has {len(reply.calls)} calls of the tool decide, not one")
-        name, answer = reply.calls[0]
-        if name != tool["name"]:
-            raise Unusable(f"there is no tool {quote(str(name), 40)}")
-        _check_form(answer, tool["input_schema"])
-        evidence = quote(answer["evidence"], 1500)
-        if answer["action"] == "abstain":
-            return _noted(by_rules, f"the llm abstained: {evidence}")
-        action = self._check_action(answer, snapshot, candidates)
-        expected = answer.get("expected")
-        if expected is None and action.kind in ("set", "focus", "rollback"):
-            raise Unusable(f"{action.kind} needs expected: the metric that should move, and where to")
-        return Decision(
-            action,
-            "llm",
-            evidence=evidence,
-            hypothesis=quote(answer["hypothesis"], 1500),
-            expected=f"{expected['metric']} {expected['direction']}" if expected else "",
-            rejected="; ".join(f"{quote(r['action'], 200)}: {quote(r['why'], 500)}" for r in answer["rejected"]),
-        )
 
-    def _check_action(self, answer: Mapping[str, Any], snapshot: Snapshot, candidates: Sequence[Decision]) -> Action:
-        """Raises Unusable."""
-        kind = answer["action"]
-        if kind == "continue":
-            return Action("continue")
-        if kind == "stop" and not any(candidate.action.kind == "stop" for candidate in candidates):
-            raise Unusable("stop only where the rules propose it; choose another action or abstain")
-        if kind == "save" and sum(bool(checkpoint.name) for checkpoint in snapshot.checkpoints) >= MOST_SAVED:
-            raise Unusable(f"there are {MOST_SAVED} named checkpoints already")
-        try:
-            action = self.check(_words(kind, answer), snapshot)
-        except (InputError, Refused) as error:
-            raise Unusable(str(error)) from None
-        if kind == "set" and all(getattr(snapshot.knobs, knob) == value for knob, value in action.changes.items()):
-            raise Unusable("the hyperparameters have these values already; choose another action or continue")
-        if kind == "rollback":
-            _check_rollback(action, snapshot)
-        if kind == "branch" and int(str(action.argument).split()[0]) > MOST_BRANCH_STEPS:
-            raise Unusable(f"an arm of a branch takes at most {MOST_BRANCH_STEPS} steps")
-        return action
+def _read(
+    reply: Reply, tool: Mapping[str, Any], snapshot: Snapshot, candidates: Sequence[Decision], by_rules: Decision
+) -> Decision:
+    """Return the decision of an answer. Raises Unusable."""
+    if len(reply.calls) != 1:
+        raise Unusable(f"it has {len(reply.calls)} calls of the tool decide, not one")
+    name, answer = reply.calls[0]
+    if name != tool["name"]:
+        raise Unusable(f"there is no tool {quote(str(name), 40)}")
+    _check_form(answer, tool["input_schema"])
+    evidence = quote(answer["evidence"], 1500)
+    if answer["action"] == "abstain":
+        return _noted(by_rules, f"the llm abstained: {evidence}")
+    action = _check_answer(answer, snapshot, candidates)
+    expected = answer.get("expected")
+    if expected is None and action.kind in ("set", "focus", "rollback"):
+        raise Unusable(f"{action.kind} needs expected: the metric that should move, and where to")
+    return Decision(
+        action,
+        "llm",
+        evidence=evidence,
+        hypothesis=quote(answer["hypothesis"], 1500),
+        expected=f"{expected['metric']} {expected['direction']}" if expected else "",
+        rejected="; ".join(f"{quote(r['action'], 200)}: {quote(r['why'], 500)}" for r in answer["rejected"]),
+    )
+
+
+def _check_answer(answer: Mapping[str, Any], snapshot: Snapshot, candidates: Sequence[Decision]) -> Action:
+    """Return the action of an answer. Raises Unusable."""
+    kind = answer["action"]
+    if kind == "continue":
+        return Action("continue")
+    if kind == "stop" and not any(candidate.action.kind == "stop" for candidate in candidates):
+        raise Unusable("stop only where the rules propose it; choose another action or abstain")
+    if kind == "save" and sum(bool(checkpoint.name) for checkpoint in snapshot.checkpoints) >= MOST_SAVED:
+        raise Unusable(f"there are {MOST_SAVED} named checkpoints already")
+    try:
+        action = check_action(_words(kind, answer), snapshot)
+    except (InputError, Refused) as error:
+        raise Unusable(str(error)) from None
+    if kind == "set" and all(getattr(snapshot.knobs, knob) == value for knob, value in action.changes.items()):
+        raise Unusable("the hyperparameters have these values already; choose another action or continue")
+    if kind == "rollback":
+        _check_rollback(action, snapshot)
+    if kind == "branch" and int(str(action.argument).split()[0]) > MOST_BRANCH_STEPS:
+        raise Unusable(f"an arm of a branch takes at most {MOST_BRANCH_STEPS} steps")
+    return action
 
 
 def _continue(snapshot: Snapshot) -> Decision:
@@ -192,18 +187,18 @@ def _check_form(answer: object, schema: Mapping[str, Any]) -> None:
 
 
 def _words(kind: str, answer: Mapping[str, Any]) -> list[str]:
-    """The answer as a person would type it after ``grpo act RUN``."""
+    """Write the answer as a person would type it after ``grpo act RUN``."""
     changes = [f"{knob}={_number(value)}" for knob, value in answer.get("changes", {}).items()]
+    argument = _number(answer.get("argument", ""))
     if kind == "set":
         return [kind, *changes]
-    if kind == "branch":
-        return [kind, _number(answer.get("argument", "")), ",".join(changes)]
-    takes_one = kind in ("focus", "rollback", "save")
-    return [kind, _number(answer["argument"])] if takes_one and "argument" in answer else [kind]
+    if kind == "branch" and argument.strip():
+        return [kind, argument, ",".join(changes)]
+    return [kind, argument] if kind in ("focus", "rollback", "save") and "argument" in answer else [kind]
 
 
 def _number(value: object) -> str:
-    """JSON has one kind of number, knobs have two: 30.0 tokens are 30."""
+    """Write a number as knobs have it: JSON has one kind, knobs have two, and 30.0 tokens are 30."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

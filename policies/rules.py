@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from harness.types import Action, Decision, DecisionRecord, Finding, KnobValue, Snapshot
-from policies.detectors import detect_in
+from policies.detectors import detect
 from policies.view import View
 
 # Every threshold of the rules, in one place.
@@ -51,24 +51,19 @@ class RulesPolicy:
     repeats = False
 
     def decide(self, snapshot: Snapshot) -> Decision:
-        view = View(snapshot)
-        findings = detect_in(view)
-        proposals = _propose(view, findings)
-        return proposals[0] if proposals else _go_on(view, findings)
+        findings = detect(snapshot)
+        proposals = propose(snapshot, findings)
+        return proposals[0] if proposals else _continue(View(snapshot), findings)
 
 
 def propose(snapshot: Snapshot, findings: Sequence[Finding]) -> tuple[Decision, ...]:
-    """What the rules would do, best first; empty when there is nothing to do. Every one is allowed as it stands:
+    """Return what the rules would do, best first; empty when there is nothing to do. Every one is allowed as it stands:
     within bounds, no pinned knob, no change that hurt before."""
-    return _propose(View(snapshot), findings)
-
-
-def _propose(view: View, findings: Sequence[Finding]) -> tuple[Decision, ...]:
-    case = Case(view, {f.kind: f for f in findings if f.severity in ("severe", "warning")})
+    case = Case(View(snapshot), {f.kind: f for f in findings if f.severity in ("severe", "warning")})
     return tuple(decision for decision in (rule(case) for rule in RULES) if decision is not None)
 
 
-def _go_on(view: View, findings: tuple[Finding, ...]) -> Decision:
+def _continue(view: View, findings: Sequence[Finding]) -> Decision:
     if not view.window:
         return Decision(Action("continue"), "rules", "no step under the present hyperparameters yet")
     evidence = view.evidence("reward/mean", "group/no_signal_rate", "completion/truncated_rate", "kl/mean")
@@ -87,14 +82,14 @@ class Case(NamedTuple):
     findings: Mapping[str, Finding]
 
     def first(self, *kinds: str, severe: bool = False) -> Finding | None:
-        """The first of these kinds that was found, if need be severe."""
+        """Return the first of these kinds that was found, if need be severe."""
         found = (self.findings[kind] for kind in kinds if kind in self.findings)
         return next((finding for finding in found if finding.severity == "severe" or not severe), None)
 
     def set(
         self, finding: Finding | None, knob: str, wanted: float, hypothesis: str, expected: str, *, urgent: bool = False
     ) -> Decision | None:
-        """The knob moved to ``wanted``, within its bounds; None without a finding, or when it may not move (pinned,
+        """Move the knob to ``wanted``, within its bounds; None without a finding, or when it may not move (pinned,
         resting, in vain)."""
         if finding is None:
             return None
@@ -105,27 +100,33 @@ class Case(NamedTuple):
         unclear = None if rest < COOL_DOWN else self._unclear(knob, wanted)
         if unclear is not None:
             return None if unclear.action == "branch" else self._branch(finding, knob, value, unclear)
-        kind: Literal["focus", "set"] = "focus" if knob == "focus" else "set"
-        return Decision(Action(kind, {knob: value}), "rules", tell(finding), hypothesis, expected)
+        action = Action("focus" if knob == "focus" else "set", {knob: value})
+        return Decision(action, "rules", tell(finding), hypothesis, expected)
+
+    def scaled(self, knob: str, factor: float) -> float:
+        """Return the knob times ``factor``, which the verdict on the last change in that direction makes larger or
+        smaller."""
+        now = getattr(self.view.knobs, knob)
+        judged = (r.verdict for r in self._moved_alike(knob, now * factor) if r.verdict is not None)
+        return float(now * factor ** STRIDE.get(next(judged, ""), 1.0))
 
     def _unclear(self, knob: str, wanted: float) -> DecisionRecord | None:
-        """The change of late in the same direction of which nobody could say what it did."""
-        for record in self._moved_alike(knob, wanted):
-            if record.verdict == "unclear" and self.view.next_step - record.step < UNCLEAR_REST:
-                return record
-        return None
+        """Return the change of late in the same direction of which nobody could say what it did."""
+        alike = self._moved_alike(knob, wanted)
+        return next((r for r in alike if r.verdict == "unclear" and self.view.next_step - r.step < UNCLEAR_REST), None)
 
     def _moved_alike(self, knob: str, wanted: float) -> Iterator[DecisionRecord]:
-        """The changes of the knob in the direction of ``wanted``, the newest first."""
-        now = getattr(self.view.knobs, knob)
+        """Yield the changes of the knob in the direction of ``wanted``, the newest first."""
+        now = _or_frontier(getattr(self.view.knobs, knob))
         for record in reversed(self.view.changes):
-            change = record.changes.get(knob)
-            if change is not None and _same_direction(change, FRONTIER if now is None else now, wanted):
-                yield record
+            if knob in record.changes:
+                before, after = (_or_frontier(record.changes[knob][end]) for end in ("from", "to"))
+                if (after - before) * (wanted - now) > 0:
+                    yield record
 
     def _branch(self, finding: Finding, knob: str, value: KnobValue, unclear: DecisionRecord) -> Decision | None:
-        """Both settings from the same weights, with the same seeds and prompts, which tells what steps one after the
-        other could not; None where the budget does not allow it."""
+        """Compare both settings from the same weights, with the same seeds and prompts, which tells what steps one
+        after the other could not; None where the budget does not allow it."""
         snapshot = self.view.snapshot
         left = snapshot.run.budget_steps - snapshot.steps_done
         if BRANCH_SHARE * left < BRANCH_STEPS or not snapshot.dev:
@@ -135,46 +136,38 @@ class Case(NamedTuple):
         return Decision(action, "rules", tell(finding), hypothesis, "dev rises")
 
     def _allowed(self, knob: str, wanted: float, rest: int) -> KnobValue:
-        view, urgent = self.view, rest < COOL_DOWN
-        now = getattr(view.knobs, knob)
+        """Return the value that the knob may take on the way to ``wanted``; None when it may not move."""
+        view, now = self.view, getattr(self.view.knobs, knob)
         if knob in view.snapshot.pins or view.next_step - view.changed_at.get(knob, -rest) < rest:
             return None
-        if not urgent and self._being_measured():
+        hurt = (r for r in self._moved_alike(knob, wanted) if r.verdict == "hurt")
+        in_vain = any(_same_value(r.changes[knob]["from"], now) for r in hurt)
+        if rest >= COOL_DOWN and (in_vain or self._being_measured()):
             return None
-        if not urgent and any(
-            record.verdict == "hurt" and _same_value(record.changes[knob]["from"], now)
-            for record in self._moved_alike(knob, wanted)
-        ):
-            return None
-        value = _within(wanted, view.snapshot.bounds[knob], whole=knob in WHOLE_NUMBERS)
+        value = _within(view.snapshot, knob, wanted)
         return None if value == now else value
 
     def _being_measured(self) -> bool:
-        """Whether the newest change has neither a verdict nor had the steps for one."""
+        """Tell whether the newest change has neither a verdict nor had the steps for one."""
         last = self.view.changes[-1] if self.view.changes else None
         return last is not None and last.verdict is None and self.view.next_step - last.step < MEASURED_AFTER
 
-    def scaled(self, knob: str, factor: float) -> float:
-        """The knob times ``factor``, which the verdict on the last change in that direction makes larger or smaller."""
-        now = getattr(self.view.knobs, knob)
-        judged = (r.verdict for r in self._moved_alike(knob, now * factor) if r.verdict is not None)
-        return float(now * factor ** STRIDE.get(next(judged, ""), 1.0))
-
 
 def tell(finding: Finding) -> str:
-    """A finding as evidence of a decision."""
+    """Write a finding as evidence of a decision."""
     return f"{finding.kind}: {finding.evidence}"
 
 
-def _within(value: float, bounds: tuple[float, float], *, whole: bool) -> float | int:
-    low, high = bounds
-    value = min(high, max(low, value))
-    return round(value) if whole else float(f"{value:.4g}")
+def _or_frontier(focus: KnobValue) -> float:
+    """Return where an unset focus aims; other values stay."""
+    return FRONTIER if focus is None else focus
 
 
-def _same_direction(change: Mapping[str, KnobValue], old: float, wanted: float) -> bool:
-    before, after = (FRONTIER if change[end] is None else change[end] for end in ("from", "to"))
-    return before is not None and after is not None and (after - before) * (wanted - old) > 0
+def _within(snapshot: Snapshot, knob: str, wanted: float) -> float | int:
+    """Return the value that a knob may have nearest to ``wanted``, rounded."""
+    low, high = snapshot.bounds[knob]
+    value = min(high, max(low, wanted))
+    return round(value) if knob in WHOLE_NUMBERS else float(f"{value:.4g}")
 
 
 def _same_value(a: KnobValue, b: KnobValue) -> bool:
@@ -187,16 +180,14 @@ def _same_value(a: KnobValue, b: KnobValue) -> bool:
 
 
 def stop_for_a_person(case: Case) -> Decision | None:
-    """A reward that is broken or fooled teaches harm: every further step makes it worse."""
-    finding = case.first("errored", "pays_everyone", "gamed", severe=True)
-    if finding is None:
-        return None
+    """Stop where the reward is broken or fooled: it teaches harm, and every further step makes it worse."""
     why = {
         "errored": "the reward began to fail; what it fails on is in the run's events",
         "pays_everyone": "the reward tells right from wrong no longer",
         "gamed": "the partial credit of the reward is being exploited",
     }
-    return _stop(tell(finding), f"{why[finding.kind]}; reward needs review")
+    finding = case.first(*why, severe=True)
+    return None if finding is None else _stop(tell(finding), f"{why[finding.kind]}; reward needs review")
 
 
 def _stop(evidence: str, hypothesis: str, expected: str = "no update on rewards that mean nothing") -> Decision:
@@ -204,19 +195,18 @@ def _stop(evidence: str, hypothesis: str, expected: str = "no update on rewards 
 
 
 def roll_back(case: Case) -> Decision | None:
-    """Dev fell below its best: back to those weights, slower (by an order of magnitude where nothing is left
+    """Return to the best weights when dev fell below them, slower (by an order of magnitude where nothing is left
     of what was learned), and with what was learned of the other knobs."""
-    view, finding = case.view, case.first("dev_drop")
-    if finding is None or not any(c.step == finding.first for c in view.snapshot.checkpoints):
+    view, snapshot, finding = case.view, case.view.snapshot, case.first("dev_drop")
+    if finding is None or not any(c.step == finding.first for c in snapshot.checkpoints):
         return None
     knobs = view.kept_knobs(finding.first)
-    if _temperature_fault(case) and "temperature" not in view.snapshot.pins:
+    if _temperature_fault(case) and "temperature" not in snapshot.pins:
         knobs["temperature"] = 1.0
-    elif "learning_rate" not in view.snapshot.pins:
-        nothing_left = view.newest_look is not None and view.newest_look.accuracy <= view.snapshot.dev[0].accuracy
+    elif "learning_rate" not in snapshot.pins:
+        nothing_left = view.newest_look is not None and view.newest_look.accuracy <= snapshot.dev[0].accuracy
         factor = FAR_SLOWER if nothing_left else MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
-        bounds = view.snapshot.bounds["learning_rate"]
-        knobs["learning_rate"] = _within(view.knobs.learning_rate * factor, bounds, whole=False)
+        knobs["learning_rate"] = _within(snapshot, "learning_rate", view.knobs.learning_rate * factor)
     return Decision(
         Action("rollback", knobs, finding.first), "rules", tell(finding),
         "the updates since the best checkpoint did harm, and were too large", "dev rises back to its best",
@@ -228,7 +218,7 @@ DRIFT = ("kl_spike", "chaos", "collapse", "length_inflation")
 
 
 def look_at_dev(case: Case) -> Decision | None:
-    """Before the weights are judged by rewards alone: dev says prompt by prompt whether they were spoilt."""
+    """Evaluate before the weights are judged by rewards alone: dev says prompt by prompt whether they were spoilt."""
     finding = case.first(*DRIFT, severe=True) or case.first("gamed")
     age = case.view.look_age()
     if finding is None or age is None or age < FRESH_LOOK:
@@ -237,7 +227,7 @@ def look_at_dev(case: Case) -> Decision | None:
 
 
 def slow_down(case: Case) -> Decision | None:
-    """Updates are too large: a smaller learning rate, and where that may not move a temperature nearer to 1."""
+    """Make too large updates smaller: the learning rate, and where that may not move a temperature nearer to 1."""
     severe = case.first(*DRIFT, severe=True)
     finding = severe or case.first("not_finite", "kl_spike", "length_inflation", "oscillation", "gradient_spike")
     if finding is None:
@@ -251,7 +241,7 @@ def slow_down(case: Case) -> Decision | None:
 
 
 def raise_max_tokens(case: Case) -> Decision | None:
-    """Cut answers cannot be rewarded, and a few steps show that beyond doubt: it need not wait."""
+    """Let answers end: cut ones cannot be rewarded, and a few steps show that beyond doubt, so it need not wait."""
     finding = case.first("truncation")
     if finding is None:
         return None
@@ -264,60 +254,52 @@ def raise_max_tokens(case: Case) -> Decision | None:
 
 
 def mend_temperature(case: Case) -> Decision | None:
-    """Too hot or too cold: 1 is where samples are the model's own. After a change there that did not help, halfway."""
+    """Move what is too hot or too cold to 1, where samples are the model's own; after a change that did not help,
+    halfway."""
     finding = _temperature_fault(case)
     if finding is None:
         return None
     wanted = 1.0 if "temperature" not in case.view.changed_at else (case.view.knobs.temperature + 1) / 2
-    if finding.kind == "chaos":
-        return case.set(
-            finding, "temperature", wanted, "samples are so wild that answers are chance", "group/unsolved_rate falls"
-        )
-    return case.set(
-        finding, "temperature", wanted, "samples are so alike that groups have no signal",
-        "completion/distinct_rate rises, group/mixed_rate rises",
-    )  # fmt: skip
+    why, expected = "samples are so wild that answers are chance", "group/unsolved_rate falls"
+    if finding.kind == "collapse":
+        why = "samples are so alike that groups have no signal"
+        expected = "completion/distinct_rate rises, group/mixed_rate rises"
+    return case.set(finding, "temperature", wanted, why, expected)
 
 
 def _temperature_fault(case: Case) -> Finding | None:
-    """Noise above a temperature of 1, or one text for all below it."""
+    """Return the finding of noise above a temperature of 1, or of one text for all below it."""
     temperature = case.view.knobs.temperature
     return case.first("chaos") if temperature > 1 else case.first("collapse") if temperature < 1 else None
 
 
 def choose_prompts(case: Case) -> Decision | None:
-    """Other prompts are the only way to more mixed groups per rollout, so they come before larger groups."""
-    focus = case.view.knobs.focus
+    """Draw others: the only way to more mixed groups per rollout, so they come before larger groups."""
+    view, snapshot, now = case.view, case.view.snapshot, _or_frontier(case.view.knobs.focus)
     better, hard = case.first("poor_prompts"), case.first("unsolved")
-    if better is not None and focus is not None:
-        return case.set(
-            better, "focus", FRONTIER, "prompts that are sometimes solved give mixed groups", "group/mixed_rate rises"
-        )
+    if better is not None and view.knobs.focus is not None:
+        why = "prompts that are sometimes solved give mixed groups"
+        return case.set(better, "focus", FRONTIER, why, "group/mixed_rate rises")
     if hard is None:
         return None
-    now = FRONTIER if focus is None else focus
-    if now < case.view.snapshot.bounds["focus"][1] and "focus" not in case.view.snapshot.pins:
+    if now < snapshot.bounds["focus"][1] and "focus" not in snapshot.pins:
         # A focus that was set too hard goes back to the frontier at once.
-        wanted = FRONTIER if now < FRONTIER else now + 0.15
-        return case.set(
-            hard, "focus", wanted, "the prompts are too hard for the model as it is",
-            "group/unsolved_rate falls, group/mixed_rate rises",
-        )  # fmt: skip
-    if case.view.mean("completion/distinct_rate") >= 0.9:
+        wanted, why = FRONTIER if now < FRONTIER else now + 0.15, "the prompts are too hard for the model as it is"
+        return case.set(hard, "focus", wanted, why, "group/unsolved_rate falls, group/mixed_rate rises")
+    if view.mean("completion/distinct_rate") >= 0.9:
         return None
-    return case.set(
-        hard, "temperature", case.scaled("temperature", WARMER), "samples are too alike to find an answer",
-        "group/unsolved_rate falls",
-    )  # fmt: skip
+    wanted, why = case.scaled("temperature", WARMER), "samples are too alike to find an answer"
+    return case.set(hard, "temperature", wanted, why, "group/unsolved_rate falls")
 
 
 def weaken_anchor(case: Case) -> Decision | None:
+    """Let the model move further from where it began."""
     wanted = case.scaled("beta", WEAKER_BETA)
     return case.set(case.first("anchored"), "beta", wanted, "beta holds the model where it was", "kl/mean rises")
 
 
 def speed_up(case: Case) -> Decision | None:
-    """KL grows with the square of the learning rate, which tells how far it is from one that teaches."""
+    """Raise the learning rate to one that teaches: KL, which grows with its square, tells how far that is."""
     finding = case.first("no_op_learning_rate")
     if finding is None:
         return None
@@ -327,55 +309,49 @@ def speed_up(case: Case) -> Decision | None:
 
 
 def enlarge_groups(case: Case) -> Decision | None:
-    return case.set(
-        case.first("small_groups"), "group_size", 2 * case.view.knobs.group_size,
-        "groups are so small that chance makes them equal", "group/mixed_rate rises",
-    )  # fmt: skip
+    """Double the group size."""
+    wanted, why = 2 * case.view.knobs.group_size, "groups are so small that chance makes them equal"
+    return case.set(case.first("small_groups"), "group_size", wanted, why, "group/mixed_rate rises")
 
 
 def leave_flat(case: Case) -> Decision | None:
-    """Only the format is paid: one try with more varied samples, then a person."""
-    finding = case.first("flat")
+    """Try more varied samples once where only the format is paid, then stop for a person."""
+    finding, changed = case.first("flat"), case.view.changed_at.get("temperature")
     if finding is None:
         return None
-    if "temperature" not in case.view.changed_at:
-        decision = case.set(
-            finding, "temperature", case.scaled("temperature", WARMER),
-            "the reward pays the format only; more varied samples may hit a right answer", "group/flat_rate falls",
-        )  # fmt: skip
+    if changed is None:
+        why = "the reward pays the format only; more varied samples may hit a right answer"
+        wanted = case.scaled("temperature", WARMER)
+        decision = case.set(finding, "temperature", wanted, why, "group/flat_rate falls")
         if decision is not None:
             return decision
-    if case.view.next_step - case.view.changed_at.get("temperature", -COOL_DOWN) < COOL_DOWN:
+    elif case.view.next_step - changed < COOL_DOWN:
         return None
-    tried = "and temperature did not help: " if "temperature" in case.view.changed_at else ""
+    tried = "" if changed is None else "and temperature did not help: "
     return _stop(f"the reward pays the format only {tried}({tell(finding)})", "reward or data needs review")
 
 
 def finish_or_harder(case: Case) -> Decision | None:
-    """Mostly solved: good on dev means done, else there is more to learn on harder prompts."""
+    """Stop when prompts are mostly solved and dev is good; else there is more to learn on harder ones."""
     view, finding = case.view, case.first("solved")
     if finding is None:
         return None
     look, age = view.newest_look, view.look_age()
     if look is None or age is None or age >= FRESH_LOOK:
-        return Decision(
-            Action("evaluate"),
-            "rules",
-            tell(finding),
-            "the train prompts are mostly solved; dev tells how far that goes",
-        )
+        why = "the train prompts are mostly solved; dev tells how far that goes"
+        return Decision(Action("evaluate"), "rules", tell(finding), why)
     if look.accuracy >= GOOD_DEV:
         return _stop(
             f"dev {look.accuracy:.3f} (good is {GOOD_DEV}), {tell(finding)}",
             "there is nothing left to learn from this pool", "the test score is near dev",
         )  # fmt: skip
-    focus = FRONTIER if view.knobs.focus is None else view.knobs.focus
+    focus = _or_frontier(view.knobs.focus)
     wanted = FRONTIER if focus > FRONTIER else focus - 0.15
     return case.set(finding, "focus", wanted, "solved prompts teach nothing", "group/mixed_rate rises")
 
 
 def settle(case: Case) -> Decision | None:
-    """Dev has stopped rising: smaller updates average more of the noise away."""
+    """Make updates smaller when dev has stopped rising: they average more of the noise away."""
     wanted = case.scaled("learning_rate", SLOWER)
     return case.set(case.first("plateau"), "learning_rate", wanted, "updates are too noisy to go further", "dev rises")
 

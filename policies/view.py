@@ -29,14 +29,16 @@ class View:
     # ------------------------------------------------------------ steps
 
     def mean(self, metric: str) -> float:
-        """Over the newest steps under the present knobs; 0 where a step does not have it (an old record)."""
-        return fmean(step.metrics.get(metric, 0.0) for step in self.window)
+        """Return the mean over the newest steps under the present knobs; a step without the metric (an old record) has
+        0."""
+        return fmean(self.values(metric, self.window))
 
     def values(self, metric: str, steps: Sequence[StepRecord] | None = None) -> list[float]:
-        """Of the steps since the last change unless others are given, in order."""
+        """Return the metric of the steps since the last change unless others are given, in order."""
         return [step.metrics.get(metric, 0.0) for step in (self.since if steps is None else steps)]
 
     def evidence(self, *metrics: str) -> str:
+        """Return the means of the metrics in words, with their steps."""
         shown = ", ".join(f"{metric} {self.mean(metric):.2f}" for metric in metrics)
         return f"{shown} over steps {self.window[0].step}-{self.window[-1].step}"
 
@@ -60,21 +62,19 @@ class View:
         return max(self.snapshot.dev, key=lambda look: look.accuracy, default=None)
 
     def look_age(self) -> int | None:
-        """Steps since the newest look at dev; None without one."""
+        """Return the steps since the newest look at dev; None without one."""
         look = self.newest_look
         return None if look is None else self.snapshot.steps_done - look.step
 
-    def paired_with_best(self) -> PairedLook | None:
-        best = self.best_look
-        return None if best is None else self.paired(best.step)
-
-    def paired(self, before: int) -> PairedLook | None:
-        """The newest look at dev against that of step ``before``, prompt by prompt."""
-        return next((pair for pair in self.snapshot.paired_dev if pair.before == before), None)
+    @property
+    def newest_pairs(self) -> list[PairedLook]:
+        """The newest look at dev against earlier ones, prompt by prompt."""
+        look = self.newest_look
+        return [pair for pair in self.snapshot.paired_dev if look is not None and pair.after == look.step]
 
     # ------------------------------------------------------------ what was tried
 
     def kept_knobs(self, target: int) -> dict[str, KnobValue]:
-        """Knobs that a rollback to ``target`` would lose: changed since, and not judged to have hurt."""
+        """Return the knobs that a rollback to ``target`` would lose: changed since, and not judged to have hurt."""
         names = {knob for d in self.changes if d.step > target and d.verdict != "hurt" for knob in d.changes}
         return {name: getattr(self.knobs, name) for name in sorted(names - self.snapshot.pins)}

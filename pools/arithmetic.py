@@ -14,7 +14,7 @@ from harness.types import Prompt
 
 
 def demonstrate(a: int, b: int, *, slips: float, rng: random.Random) -> str:
-    """Working and answer for ``a + b``; each carry is forgotten with probability ``slips``."""
+    """Write working and answer for ``a + b``; each carry is forgotten with probability ``slips``."""
     width = max(len(str(a)), len(str(b)))
     columns, digits, carry = [], "", 0
     for x, y in zip(reversed(str(a).zfill(width)), reversed(str(b).zfill(width)), strict=True):
@@ -29,7 +29,7 @@ def demonstrate(a: int, b: int, *, slips: float, rng: random.Random) -> str:
 
 
 def generate(size: int = 6000, digits: int = 3, slips: float = 0.0) -> Iterator[Prompt]:
-    """``size`` distinct sums of 1 to ``digits`` digits, in equal parts as far as there are that many.
+    """Generate ``size`` distinct sums of 1 to ``digits`` digits, in equal parts as far as there are that many.
 
     The content does not depend on a run's seed: splits stay the same from run to run.
     Raises ValueError when there are not so many sums.

@@ -25,7 +25,7 @@ UNUSED_S = 30 * 86400.0
 
 
 def load_cached(made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch]]) -> list[pa.RecordBatch]:
-    """The batches of ``read``, mapped from the cache where they are in it, and else put there on the way.
+    """Return the batches of ``read``, mapped from the cache where they are in it, and else put there on the way.
 
     Without a cache that can be written they are kept in memory. Raises what ``read`` raises; nothing stays then.
     """
@@ -59,7 +59,7 @@ def _folder() -> Path:
 
 
 def _open(path: Path) -> list[pa.RecordBatch] | None:
-    """The batches of a file, which stay on disk until they are looked at; None when it is not there or damaged."""
+    """Map the batches of a file, which stay on disk until they are looked at; None when it is not there or damaged."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]

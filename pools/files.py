@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from harness.errors import InputError
-from pools.rows import ROW_LIMIT, Row, too_long
+from pools.rows import ROW_LIMIT, Row, say, too_long
 
 BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 1024
@@ -36,7 +38,7 @@ def check_file(path: Path) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
-    """One object a line; blank lines are skipped but counted."""
+    """Yield one object a line; blank lines are skipped but counted."""
     with path.open("rb") as file:
         for number, line in _lines(file, path):
             where = f"pool.source: {path} row {number}"
@@ -51,18 +53,17 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 
 
 def read_json(path: Path) -> Iterator[Row]:
-    """One list of objects, decoded member by member, so that a million do not stand in memory as dicts."""
+    """Yield the objects of one list, decoded member by member, so that a million do not stand in memory as dicts."""
     text = _decode(path.read_bytes().removeprefix(BOM), f"pool.source: {path}")
     place = _skip_space(text, 0)
     if place == len(text):
         return
     if text[place] != "[":
         raise InputError(f"pool.source: {path} must hold a list of objects; one object a line is .jsonl")
-    place, number = _skip_space(text, place + 1), 0
-    separator = "]" if text[place : place + 1] == "]" else ","
-    place += separator == "]"
-    while separator == ",":
-        number += 1
+    for number in count(1):
+        place = _skip_space(text, place + 1)  # behind the bracket or a comma
+        if number == 1 and text[place : place + 1] == "]":
+            break
         where = f"pool.source: {path} row {number}"
         try:
             values, place = DECODER.raw_decode(text, place)
@@ -71,15 +72,16 @@ def read_json(path: Path) -> Iterator[Row]:
         yield Row(where, _object(values, where))
         place = _skip_space(text, place)
         separator = text[place : place + 1]
-        if separator not in (",", "]"):
+        if separator == "]":
+            break
+        if separator != ",":
             raise InputError(f"{where} is followed by {separator or 'the end of the file'!r} instead of , or ]")
-        place = _skip_space(text, place + 1)
-    if text[place:].strip():
+    if text[place + 1 :].strip():
         raise InputError(f"pool.source: {path} continues after the end of its list")
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """A header and records, separated by commas; every value is text."""
+    """Yield the records after a header, separated by commas; every value is text."""
     csv.field_size_limit(ROW_LIMIT)  # Python's own is 128 KiB, for all readers of the process
     with path.open("rb") as file:
         lines = (_decode(line, f"pool.source: {path} line {number}") for number, line in _lines(file, path, "line"))
@@ -90,9 +92,7 @@ def read_csv(path: Path) -> Iterator[Row]:
         for name in header:
             if not name.strip() or header.count(name) > 1:
                 raise InputError(f"pool.source: {path}: the header has {name!r} twice or without a name")
-        number = 0
-        while True:
-            number += 1
+        for number in count(1):
             where = f"pool.source: {path} row {number} (line {reader.line_num + 1})"
             record = _next_record(reader, where)
             if record is None:
@@ -104,7 +104,7 @@ def read_csv(path: Path) -> Iterator[Row]:
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
-    """Rows with the types that pyarrow gives them."""
+    """Yield rows with the types that pyarrow gives them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -114,10 +114,9 @@ def read_parquet(path: Path) -> Iterator[Row]:
             names = file.schema_arrow.names
             if len(set(names)) < len(names):
                 raise InputError(f"pool.source: {path} has two columns of the same name")
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(f"pool.source: {path} row {number}", values)
+            rows = (values for batch in file.iter_batches(batch_size=PARQUET_ROWS) for values in batch.to_pylist())
+            for number, values in enumerate(rows, 1):
+                yield Row(f"pool.source: {path} row {number}", values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         after = f" after row {number}" if number else ""
         raise InputError(f"pool.source: {path} cannot be read as Parquet{after}: {_say(error)}") from None
@@ -135,10 +134,8 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 
 
 def _lines(file: BinaryIO, path: Path, what: str = "row") -> Iterator[tuple[int, bytes]]:
-    """Lines with their number, none longer than ROW_LIMIT."""
-    number = 0
-    while line := file.readline(ROW_LIMIT + 1):
-        number += 1
+    """Yield lines with their number, none longer than ROW_LIMIT."""
+    for number, line in enumerate(iter(partial(file.readline, ROW_LIMIT + 1), b""), 1):
         if len(line) > ROW_LIMIT:
             raise too_long(f"pool.source: {path} {what} {number}")
         yield number, line.removeprefix(BOM) if number == 1 else line
@@ -185,4 +182,4 @@ def _say(error: BaseException) -> str:
         return "it is nested too deep"
     if "integer string conversion" in str(error):
         return "an integer of more than 4,300 digits; give it as text"
-    return " ".join(str(error).split())[:200]
+    return say(error, 200)

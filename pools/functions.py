@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from pools.rows import Row
+from pools.rows import Row, say
 
 
 def read_function(name: str, options: Mapping[str, Any]) -> Iterator[Row]:
-    """What the function yields when ``options`` are its keyword arguments.
+    """Yield what the function yields when ``options`` are its keyword arguments.
 
     Raises InputError, also for whatever the function raises.
     """
@@ -34,23 +34,24 @@ def read_function(name: str, options: Mapping[str, Any]) -> Iterator[Row]:
         raise
     except (Exception, SystemExit) as error:
         after = f" after row {number}" if number else ""
-        raise InputError(f"pool.source: {name} raised {type(error).__name__}{after}: {_say(error)}") from None
+        raise InputError(f"pool.source: {name} raised {type(error).__name__}{after}: {say(error)}") from None
 
 
 def _import(name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.rpartition(":")
     try:
-        is_file = module_name.endswith(".py")
-        module = _import_file(Path(module_name)) if is_file else importlib.import_module(module_name)
+        load = _import_file if module_name.endswith(".py") else importlib.import_module
+        module = load(module_name)
     except (Exception, SystemExit) as error:  # whatever the module does at import
-        raise InputError(f"pool.source: cannot import {name}: {type(error).__name__}: {_say(error)}") from None
+        raise InputError(f"pool.source: cannot import {name}: {type(error).__name__}: {say(error)}") from None
     function = getattr(module, attribute, None)
     if not callable(function):
         raise InputError(f"pool.source: {module_name} has no function named {attribute}")
     return function  # type: ignore[no-any-return]
 
 
-def _import_file(path: Path) -> Any:
+def _import_file(name: str) -> Any:
+    path = Path(name)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     spec = importlib.util.spec_from_file_location(f"user_source_{path.stem}", path)
@@ -60,7 +61,3 @@ def _import_file(path: Path) -> Any:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _say(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

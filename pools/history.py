@@ -1,16 +1,14 @@
 """What a run has seen of its prompts: Beta posteriors of correctness, with forgetting, since the model changes.
 
 A prompt's evidence fades with every step and with every new group of it (Qu et al. 2025, MoPPS, discount theirs
-too). What has faded, or was never there, is borrowed from similar prompts: those of the same label and about the
-same length, these in turn from their label, the label from the pool. What is borrowed is not only how often they
-are right but how much they differ: a label whose prompts are half always right and half never has the mean of a
-frontier and none of its signal.
+too). What has faded, or was never there, is borrowed from its kin, their label and the pool (docs/pools.md).
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,6 +41,7 @@ GROUPS, RATE, DIFFER, MEAN_REWARD = range(4)
 which one is correct and one is wrong, and of mean reward."""
 UNKNOWN = np.array([2.0, 1.0, 2 / 3, 0.0])
 """Two groups' worth of Beta(1, 1), whose completions differ in a third of the pairs, so a pool begins there."""
+NOTHING = [0.0] * 4
 ROW = np.dtype([("evidence", "<f4", 3), ("seen_at", "<i4")])
 
 
@@ -64,8 +63,6 @@ class History:
         kin = self.label_of.astype(np.int64) * LENGTHS + np.searchsorted(edges, lengths)
         self._kin, kin_of = np.unique(kin, return_inverse=True)
         self.kin_of = kin_of.astype(np.int32)
-        self._label_order: NDArray[np.int32] | None = None
-        self._label_ends: NDArray[np.int64] = np.empty(0, np.int64)
         self._by_kin = np.zeros((len(self._kin), 4))
         self._by_label = np.zeros((len(self.labels), 4))
         self._pool = np.zeros(4)
@@ -77,15 +74,14 @@ class History:
         """Places of the prompts seen so far, in the order of their first group."""
         return self._order[: self._seen]
 
-    def of_label(self, label: int) -> NDArray[np.int32]:
-        """Places of the prompts of one label, by its place in ``labels``."""
-        if self._label_order is None:
-            self._label_order = np.argsort(self.label_of, kind="stable").astype(np.int32)
-            self._label_ends = np.cumsum(np.bincount(self.label_of))
-        return self._label_order[self._label_ends[label - 1] if label else 0 : self._label_ends[label]]
+    @cached_property
+    def of_label(self) -> list[NDArray[np.int32]]:
+        """Places of the prompts of each of ``labels``."""
+        order = np.argsort(self.label_of, kind="stable").astype(np.int32)
+        return np.split(order, np.cumsum(np.bincount(self.label_of))[:-1])
 
     def posterior(self, places: Places) -> tuple[Floats, Floats]:
-        """Parameters a and b of the Beta posterior of correctness of each place."""
+        """Return parameters a and b of the Beta posterior of correctness of each place."""
         mean, strength, _ = self._prior(self._borrow(places))
         left = self._left(places)
         a = mean * strength + left * self.evidence[places, CORRECT]
@@ -93,14 +89,14 @@ class History:
         return np.maximum(a, SMALLEST), np.maximum(b, SMALLEST)
 
     def expected_rewards(self, places: Places) -> Floats:
-        """Posterior mean of the reward of each place; 0 while nothing was seen."""
+        """Return the posterior mean of the reward of each place; 0 while nothing was seen."""
         _, strength, prior = self._prior(self._borrow(places))
         correct, wrong, reward = (self._left(places) * self.evidence[places].T).astype(float)
         rewards: Floats = (prior * strength + reward) / (strength + correct + wrong)
         return rewards
 
     def label_rates(self) -> Floats:
-        """Mean pass rate of the prior of each of ``labels``."""
+        """Return the mean pass rate of the prior of each of ``labels``."""
         return self._prior(self._borrow_label(np.arange(len(self.labels))))[0]
 
     def _left(self, places: Places) -> Floats:
@@ -120,7 +116,7 @@ class History:
 
     @staticmethod
     def _prior(shared: Floats) -> tuple[Floats, Floats, Floats]:
-        """Mean, strength and mean reward of the Beta prior that shared evidence gives.
+        """Return mean, strength and mean reward of the Beta prior that shared evidence gives.
 
         By moments of the beta-binomial: two completions of a prompt whose pass rate is Beta with mean m and strength
         s = a + b differ with probability 2 E[p (1 - p)] = 2 m (1 - m) s / (s + 1).
@@ -132,7 +128,7 @@ class History:
     # ------------------------------------------------------------ what is learnt
 
     def record(self, groups: Sequence[tuple[int, Group]]) -> None:
-        """The groups of one step, each with the place of its prompt."""
+        """Add the groups of one step, each with the place of its prompt."""
         self.clock += 1
         for place, group in groups:
             scores = [c.score for c in group.completions if c.score.reward is not None]
@@ -160,7 +156,7 @@ class History:
     # ------------------------------------------------------------ into a checkpoint and back
 
     def state(self) -> dict[str, Any]:
-        """All of it but the ids of ``seen``, as plain JSON and exact to the last bit: 22 bytes a prompt seen."""
+        """Return all of it but the ids of ``seen``, as plain JSON and exact to the last bit: 22 bytes a prompt seen."""
         rows = np.zeros(self._seen, ROW)
         rows["evidence"], rows["seen_at"] = self.evidence[self.seen], self.seen_at[self.seen]
         return {
@@ -172,8 +168,8 @@ class History:
         }
 
     def load_state(self, state: Mapping[str, Any], seen: Sequence[int | None]) -> None:
-        """What ``state`` gave, in place of what is here. ``seen`` has the places of its rows, None for a prompt that
-        the pool no longer has."""
+        """Load what ``state`` gave, in place of what is here. ``seen`` has the places of its rows, None for a prompt
+        that the pool no longer has."""
         rows = np.frombuffer(base64.b64decode(state["rows"]), ROW)
         kept = [row for row, place in enumerate(seen) if place is not None]
         places = np.array([seen[row] for row in kept], np.int32)
@@ -182,13 +178,11 @@ class History:
         self._order[: len(kept)] = places
         self.evidence[places], self.seen_at[places] = rows["evidence"][kept], rows["seen_at"][kept]
         self._pool = np.array(state["pool"])
-        for i, label in enumerate(self.labels):
-            self._by_label[i] = state["labels"].get(label, 0.0)
-        for i in range(len(self._kin)):
-            self._by_kin[i] = state["kin"].get(self._kin_name(i), 0.0)
+        self._by_label[:] = [state["labels"].get(label, NOTHING) for label in self.labels]
+        self._by_kin[:] = [state["kin"].get(self._kin_name(i), NOTHING) for i in range(len(self._kin))]
 
     def load_first_state(self, rows: Sequence[Sequence[float]], seen: Sequence[int | None]) -> None:
-        """A state as this class once gave it: correct, wrong and summed reward of each prompt, and nothing shared."""
+        """Load a state as this class once gave it: correct, wrong and summed reward of each prompt, nothing shared."""
         self._forget()
         self.clock = 1
         for place, (correct, wrong, reward, _) in zip(seen, rows, strict=True):
@@ -211,5 +205,5 @@ class History:
 
 
 def _as_groups(shared: Floats, n: float) -> Floats:
-    """Shared evidence scaled to the weight of ``n`` groups."""
+    """Scale shared evidence to the weight of ``n`` groups."""
     return shared * (n / shared[..., GROUPS, None])

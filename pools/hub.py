@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from pools.rows import Row
+from pools.rows import Row, say
 
 OPTIONS = ("config", "split", "revision")
 ROWS = 1024
@@ -21,8 +21,8 @@ ROWS = 1024
 
 
 def read_hub(name: str, options: Mapping[str, str], *, hub_answers: Callable[[], bool]) -> Iterator[Row]:
-    """Rows in the order of the data set. ``hub_answers`` is asked only for what no folder holds; when the hub does
-    not answer, the cache is all there is. Raises InputError."""
+    """Yield rows in the order of the data set. ``hub_answers`` is asked only for what no folder holds; when the hub
+    does not answer, the cache is all there is. Raises InputError."""
     source = f"hub:{name}"
     for option in options:
         if option not in OPTIONS:
@@ -32,24 +32,19 @@ def read_hub(name: str, options: Mapping[str, str], *, hub_answers: Callable[[],
     folder = Path(name).expanduser()
     if not folder.is_dir() and (folder.is_file() or name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise InputError(f"pool.source: no folder {name}; give a data set's folder or its hub id, such as openai/gsm8k")
+    offline = not folder.is_dir() and not hub_answers()
     try:
-        if folder.is_dir():
-            data = _load_folder(folder, options)
-        elif hub_answers():
-            data = _load(name, options)
-        else:
-            with _offline():  # without this, minutes of retries come before the error
-                data = _load_cached(name, options)
-    except InputError:
-        raise
+        with _offline() if offline else nullcontext():  # else minutes of retries come before the error
+            data = _load_folder(folder, options) if folder.is_dir() else _load(name, options)
     except Exception as error:  # datasets raises many kinds; all of them mean that this name gives no rows
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"pool.source: cannot load {source}: {said}") from None
-    number = 0
-    for table in data.with_format("arrow").iter(batch_size=ROWS):
-        for values in table.to_pylist():
-            number += 1
-            yield Row(f"pool.source: {source} row {number}", values)
+        if offline and isinstance(error, ConnectionError):
+            raise InputError(
+                f"pool.source: the hub is out of reach and {name} is not in the local cache; give hub:FOLDER, or a file"
+            ) from None
+        raise InputError(f"pool.source: cannot load {source}: {say(error) or type(error).__name__}") from None
+    tables = data.with_format("arrow").iter(batch_size=ROWS)
+    for number, values in enumerate((values for table in tables for values in table.to_pylist()), 1):
+        yield Row(f"pool.source: {source} row {number}", values)
 
 
 def _load(name: str, options: Mapping[str, str]) -> Any:
@@ -59,15 +54,6 @@ def _load(name: str, options: Mapping[str, str]) -> Any:
         datasets.disable_progress_bars()  # they are written to a log file too
     split = options.get("split", "train")
     return datasets.load_dataset(name, options.get("config"), split=split, revision=options.get("revision"))
-
-
-def _load_cached(name: str, options: Mapping[str, str]) -> Any:
-    try:
-        return _load(name, options)
-    except ConnectionError:
-        raise InputError(
-            f"pool.source: the hub is out of reach and {name} is not in the local cache; give hub:FOLDER, or a file"
-        ) from None
 
 
 def _load_folder(folder: Path, options: Mapping[str, str]) -> Any:
@@ -84,7 +70,7 @@ def _load_folder(folder: Path, options: Mapping[str, str]) -> Any:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """What HF_HUB_OFFLINE=1 does, which both libraries read once, when they are imported."""
+    """Do what HF_HUB_OFFLINE=1 does, which both libraries read once, when they are imported."""
     import datasets
     import huggingface_hub
 

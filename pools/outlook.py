@@ -12,7 +12,7 @@ LOOKED_AT = 4096
 
 
 def compute_mixed_rate(a: Floats, b: Floats, group_size: int) -> Floats:
-    """Probability that a group of ``group_size`` has both right and wrong completions, for pass rates ~ Beta(a, b).
+    """Compute how likely a group of ``group_size`` has both right and wrong completions, for pass rates ~ Beta(a, b).
 
     1 - E[p^G] - E[(1 - p)^G]: both expectations are raw moments of the Beta distribution, or the two ends of the
     beta-binomial. E[p^G] = B(a + G, b) / B(a, b) = product over i < G of (a + i) / (a + b + i).
@@ -26,17 +26,11 @@ def compute_mixed_rate(a: Floats, b: Floats, group_size: int) -> Floats:
 
 
 def compute_outlook(history: History, drawn: Places, others: Places, group_size: int) -> dict[str, float]:
-    """Metrics of a step's prompts ``drawn``, before it, beside ``others`` that might have been drawn.
+    """Compute the metrics of a step's prompts ``drawn``, before it, beside ``others`` that might have been drawn.
 
     ``pool/unseen_rate``, ``frontier``, ``solved`` and ``hopeless``: shares of the pool. ``pool/mixed_expected``: share
     of mixed groups among those drawn; ``_larger``: of the same prompts at twice the group size; ``_others``: of the
-    others at this one.
-
-    Divided by the group size G, these are mixed groups per rollout. For given prompts and G from 2 on that never rises
-    with G: m(G) = 1 - p^G - q^G has m(2) / 2 = m(3) / 3 = p q, and from 3 on it grows by p q (p^(G-1) + q^(G-1)), less
-    with each G and never by more than m(G) / G. So only other prompts give more mixed groups per rollout. A larger
-    group puts more of the rollouts into mixed groups; doubling it costs next to no mixed groups per rollout where p is
-    near 0 or 1, and half of them where nearly every group is mixed already.
+    others at this one. docs/pools.md says what follows of larger groups and of other prompts.
     """
     seen = history.seen[:: max(1, -(-len(history.seen) // LOOKED_AT))]
     counts = compute_class_counts(history.evidence[seen, CORRECT], history.evidence[seen, WRONG])

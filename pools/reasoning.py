@@ -18,14 +18,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import InputError
-from pools.rows import Row
+from pools.rows import Row, say
 
 OWN_OPTIONS = ("size", "seed", "levels")
 ENTRY = "from pools.reasoning import serve; serve()"
 
 
 def read_reasoning(tasks: str, options: Mapping[str, Any]) -> Iterator[Row]:
-    """``size`` rows of each task, duplicates among them; other ``options`` go to the tasks. Raises InputError."""
+    """Yield ``size`` rows of each task, duplicates among them; other ``options`` go to the tasks. Raises InputError."""
     source = f"reasoning:{tasks}"
     # sys.path is this process's from the first line on, so every name means the same file as here.
     code = f"import sys; sys.path[:] = {[entry for entry in sys.path if isinstance(entry, str)]!a}; {ENTRY}"
@@ -51,7 +51,7 @@ def read_reasoning(tasks: str, options: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def version() -> str:
-    """What the rows depend on beside tasks and options."""
+    """Return what the rows depend on beside tasks and options."""
     from importlib import metadata
 
     try:
@@ -74,7 +74,7 @@ def serve() -> None:
         except BrokenPipeError:
             os._exit(0)
         except Exception as error:
-            out.write(json.dumps({"problem": " ".join(str(error).split())[:300] or type(error).__name__}) + "\n")
+            out.write(json.dumps({"problem": say(error) or type(error).__name__}) + "\n")
 
 
 def _make_rows(tasks: list[str], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -112,8 +112,7 @@ def _rows_of(task: str, level: int | None, settings: dict[str, Any]) -> Iterator
         curriculum.set_global_level(level)
         # Only what is new at a level: by default it holds all that are easier, and a label would say little.
         context = DefaultCurriculumContext(mode=RangeAttributeMode.UPPER_BOUND)
-        made = vars(curriculum.generate_configuration(settings, context))
-        settings = made | settings
+        settings = vars(curriculum.generate_configuration(settings, context)) | settings
         label = f"{task} level {level}"
     try:
         for entry in factory.create_dataset(task, **settings):
@@ -127,7 +126,7 @@ def _rows_of(task: str, level: int | None, settings: dict[str, Any]) -> Iterator
 
 
 def _levels(text: str) -> list[int | None]:
-    """``2`` or ``0-3``."""
+    """Read ``2`` or ``0-3``."""
     low, dash, high = text.partition("-")
     try:
         levels = list(range(int(low), int(high if dash else low) + 1))

@@ -19,6 +19,7 @@ from harness.types import PROMPT_COLUMNS, Prompt
 ROW_LIMIT = 4 * 2**20
 """Bytes of text that one row may hold: no model reads more, and one such row would fill every batch it is in."""
 ROLES = ("system", "user", "assistant")
+NOT_JSON = (TypeError, ValueError, RecursionError)
 NOT_FINITE = {"nan", "inf", "infinity"}
 
 
@@ -36,7 +37,7 @@ def name_columns(columns: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_prompt(row: Row, names: Mapping[str, str]) -> Prompt:
-    """The prompt of a row, still without id and template. ``names`` as from name_columns.
+    """Make the prompt of a row, still without id and template. ``names`` as from name_columns.
 
     A prompt is a text or a list of OpenAI messages (``messages`` is looked at too): system, user and perhaps
     assistant, which is the demonstration and, in a row without ground truth, the ground truth. Raises InputError.
@@ -68,7 +69,7 @@ def make_prompt(row: Row, names: Mapping[str, str]) -> Prompt:
 
 
 def encode_columns(row: Row, prompt: Prompt) -> str | None:
-    """The other columns of a row as JSON, None when there are none.
+    """Encode the other columns of a row as JSON, None when there are none.
 
     Raises InputError for what JSON cannot hold, and for a row that is too large altogether.
     """
@@ -77,7 +78,7 @@ def encode_columns(row: Row, prompt: Prompt) -> str | None:
         _refuse_nan_text(row, "difficulty", prompt.columns.get("difficulty"))
         try:
             encoded = encode(prompt.columns)
-        except (TypeError, ValueError, RecursionError):
+        except NOT_JSON:
             raise InputError(_name_the_fault(row, prompt.columns)) from None
     texts = (prompt.text, prompt.ground_truth, prompt.label, prompt.system, prompt.demonstration or "", encoded or "")
     try:
@@ -89,13 +90,13 @@ def encode_columns(row: Row, prompt: Prompt) -> str | None:
     return encoded
 
 
-def encode(value: Any) -> str:
-    """JSON without spaces; times as ISO text, decimals as text. Raises TypeError, or ValueError for NaN."""
-    return ENCODER.encode(value)
+def say(error: BaseException, most: int = 300) -> str:
+    """Put what an error says on one line of at most ``most`` characters."""
+    return " ".join(str(error).split())[:most]
 
 
 def too_long(where: str) -> InputError:
-    """For a reader that stops at ROW_LIMIT, whatever comes after."""
+    """Build the error of a reader that stops at ROW_LIMIT, whatever comes after."""
     return InputError(f"{where} holds more than {_mib(ROW_LIMIT)}; shorten or drop it")
 
 
@@ -103,7 +104,7 @@ def too_long(where: str) -> InputError:
 
 
 def _read_prompt(row: Row, column: str) -> tuple[str, str, str | None]:
-    """Text, system prompt and the assistant's answer."""
+    """Read text, system prompt and the assistant's answer."""
     value = _require(row, "prompt", column)
     if isinstance(value, list) and value:
         return _read_messages(row, column, value)
@@ -129,7 +130,7 @@ def _read_messages(row: Row, column: str, messages: list[Any]) -> tuple[str, str
 
 
 def _message_text(row: Row, column: str, content: Any) -> str:
-    """A message's content: a text, or parts that are all texts."""
+    """Read a message's content: a text, or parts that are all texts."""
     if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
         content = "".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str):
@@ -138,19 +139,16 @@ def _message_text(row: Row, column: str, content: Any) -> str:
 
 
 def _read_truth(row: Row, column: str, value: Any) -> str:
-    """Text as it is, numbers as Python writes them, anything else as canonical JSON."""
+    """Write text as it is, numbers as Python writes them, anything else as canonical JSON."""
     if value is None:
         _require(row, "ground_truth", column)
-    if isinstance(value, bool) or not isinstance(value, str | int | float | list | dict | None):
-        value = _plain_or_refuse(row, column, value)
+    value = _plain_or_refuse(row, column, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{row.where}: {column} is {value}, not a finite number")
     if isinstance(value, bool | list | dict):
         try:
-            return json.dumps(
-                value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain
-            )
-        except (TypeError, ValueError, RecursionError) as error:
+            return encode_canonical(value)
+        except NOT_JSON as error:
             raise InputError(f"{row.where}: {column} cannot be written as JSON: {error}") from None
     try:
         text = "" if value is None else str(value)
@@ -166,8 +164,7 @@ def _read_label(row: Row, column: str) -> str:
     if value is None:
         return ""
     _refuse_nan_text(row, column, value)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        value = _plain_or_refuse(row, column, value)
+    value = _plain_or_refuse(row, column, value)
     if isinstance(value, list | dict):
         raise InputError(f"{row.where}: {column} must be text or a number, not {_kind(value)}")
     return json.dumps(value) if isinstance(value, bool) else str(value)
@@ -183,7 +180,7 @@ def _require(row: Row, field: str, column: str) -> Any:
 
 
 def _refuse_nan_text(row: Row, column: str, value: Any) -> None:
-    """A difficulty that is no number, also where every value is text (CSV)."""
+    """Refuse a difficulty that is no number, also where every value is text (CSV)."""
     if isinstance(value, str | float) and str(value).strip().lower().lstrip("+-") in NOT_FINITE:
         raise InputError(f"{row.where}: {column} is {value}, not a finite number")
 
@@ -192,7 +189,7 @@ def _refuse_nan_text(row: Row, column: str, value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """The JSON form of what Parquet, data sets and functions also give. Raises TypeError."""
+    """Return the JSON form of what Parquet, data sets and functions also give. Raises TypeError."""
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):
@@ -204,24 +201,28 @@ def _plain(value: Any) -> Any:
 
 def _plain_or_refuse(row: Row, column: str, value: Any) -> Any:
     try:
-        return value if isinstance(value, bool) else _plain(value)
+        return value if isinstance(value, str | int | float | list | dict | None) else _plain(value)
     except TypeError as error:
         raise InputError(f"{row.where}: {column}: {error}") from None
 
 
 def _name_the_fault(row: Row, columns: Mapping[str, Any]) -> str:
-    """The column that JSON does not hold, and why."""
+    """Tell which column JSON does not hold, and why."""
     for name, value in columns.items():
         try:
             encode(value)
-        except (TypeError, ValueError, RecursionError) as error:
+        except NOT_JSON as error:
             if isinstance(value, float):
                 return f"{row.where}: {name} is {value}, not a finite number"
             return f"{row.where}: {name} cannot be written as JSON: {error}"
     return f"{row.where} cannot be written as JSON"
 
 
-ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain)
+encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain).encode
+"""JSON without spaces; times as ISO text, decimals as text. Raises TypeError, or ValueError for NaN."""
+encode_canonical = json.JSONEncoder(
+    separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False, default=_plain
+).encode
 
 
 def _kind(value: Any) -> str:

@@ -1,9 +1,5 @@
-"""Which prompts of a pool a step draws. Every choice is a pure function of the history and a random generator.
-
-    uniform     each prompt alike
-    frontier    those whose group is most likely mixed, or whose pass rate is nearest to the focus
-    curriculum  mostly one label, the easiest that is not mastered yet
-    dynamic     as frontier, and more prompts within the step until enough groups are mixed
+"""Which prompts of a pool a step draws, by the samplers of docs/pools.md. Every choice is a pure function of the
+history and a random generator.
 
 Frontier scores candidates with Thompson sampling (MoPPS, Qu et al. 2025) tempered by the expected signal: the best of
 many samples would be the luckiest of the prompts never seen, the best of many expectations always the same. Published
@@ -39,11 +35,6 @@ MOST_DRAWN = 4
 NONE = np.empty(0, np.int64)
 
 
-def draw_uniform(history: History, rng: np.random.Generator, n: int) -> Places:
-    """``n`` distinct places."""
-    return rng.choice(len(history.label_of), size=n, replace=False)
-
-
 def draw_frontier(
     history: History,
     rng: np.random.Generator,
@@ -53,9 +44,11 @@ def draw_frontier(
     group_size: int,
     excluded: Places = NONE,
 ) -> Places:
-    """``n`` distinct places, none ``excluded``: those with the best scores and, on average a share EXPLORED, others."""
+    """Draw ``n`` distinct places, none ``excluded``: those with the best scores and, on average a share EXPLORED,
+    others."""
     candidates = _find_candidates(history, rng, n, excluded)
-    scores = _score(history, rng, candidates, focus, group_size) * _compute_freshness(history, candidates)
+    freshness = 1 - 0.5 ** (_compute_ages(history, candidates) / FRESH_AGAIN)
+    scores = _score(history, rng, candidates, focus, group_size) * freshness
     best_first = np.argsort(-scores, kind="stable")  # a partition would be faster, and differ between processors
     best = n - int(rng.binomial(n, EXPLORED))
     others = rng.choice(best_first[best:], size=n - best, replace=False)
@@ -64,7 +57,7 @@ def draw_frontier(
 
 
 def draw_curriculum(history: History, rng: np.random.Generator, n: int, *, focus: float | None) -> Places:
-    """``n`` distinct places: a share CURRENT of the easiest label that is not mastered, the rest of any.
+    """Draw ``n`` distinct places: a share CURRENT of the easiest label that is not mastered, the rest of any.
 
     A label is mastered at a pass rate of (1 + focus) / 2, 0.75 without one. When all are, the hardest stays current.
     """
@@ -72,15 +65,15 @@ def draw_curriculum(history: History, rng: np.random.Generator, n: int, *, focus
     easiest_first = np.argsort(-rates, kind="stable")
     still_open = easiest_first[rates[easiest_first] < (1 + (0.5 if focus is None else focus)) / 2]
     current = int(still_open[0] if len(still_open) else easiest_first[-1])
-    of_label = _sample(rng, history.of_label(current), max(CANDIDATES, 4 * n))
-    rested = of_label[_has_rested(history, of_label)]
+    of_label = _sample(rng, history.of_label[current], max(CANDIDATES, 4 * n))
+    rested = of_label[_compute_ages(history, of_label) >= REST]
     chosen = rng.choice(rested, size=min(len(rested), math.ceil(CURRENT * n)), replace=False)
     others = _find_candidates(history, rng, n - len(chosen), chosen)
     return np.concatenate([chosen, rng.choice(others, size=n - len(chosen), replace=False)])
 
 
 def _measure_labels(history: History, rng: np.random.Generator) -> Floats:
-    """Pass rate of each label: of the prompts seen, and as if there were one more that its prior speaks for."""
+    """Return the pass rate of each label: of prompts seen, and as if there were one more that its prior speaks for."""
     places = _sample(rng, history.seen, CANDIDATES)
     a, b = history.posterior(places)
     label, size = history.label_of[places], len(history.labels)
@@ -90,7 +83,7 @@ def _measure_labels(history: History, rng: np.random.Generator) -> Floats:
 
 
 def _find_candidates(history: History, rng: np.random.Generator, n: int, excluded: Places) -> Places:
-    """Places that have rested: of the whole pool, or of so many of a large one that ``n`` are left."""
+    """Return places that have rested: of the whole pool, or of so many of a large one that ``n`` are left."""
     size, many = len(history.label_of), max(CANDIDATES, 4 * n) + len(excluded)
     if size <= many:
         places = np.arange(size)
@@ -98,22 +91,14 @@ def _find_candidates(history: History, rng: np.random.Generator, n: int, exclude
         seen = _sample(rng, history.seen, many // 2)
         places = np.union1d(seen, rng.choice(size, size=many - len(seen), replace=False, shuffle=False))
     places = places[~np.isin(places, excluded)]
-    rested = places[_has_rested(history, places)]
+    rested = places[_compute_ages(history, places) >= REST]
     return rested if len(rested) >= n else places
 
 
-def _has_rested(history: History, places: Places) -> NDArray[np.bool_]:
+def _compute_ages(history: History, places: Places) -> Floats:
+    """Return the steps since the last group of each prompt; infinite where there was none."""
     seen_at = history.seen_at[places]
-    rested: NDArray[np.bool_] = (seen_at == 0) | (history.clock + 1 - seen_at >= REST)
-    return rested
-
-
-def _compute_freshness(history: History, places: Places) -> Floats:
-    """1 for prompts never seen, near 0 after the last step, and half of the rest comes back every FRESH_AGAIN steps."""
-    seen_at = history.seen_at[places]
-    age = np.where(seen_at == 0, np.inf, history.clock + 1 - seen_at)
-    freshness: Floats = 1 - 0.5 ** (age / FRESH_AGAIN)
-    return freshness
+    return np.where(seen_at == 0, np.inf, history.clock + 1 - seen_at)
 
 
 def _sample(rng: np.random.Generator, places: NDArray[np.integer], most: int) -> Places:
@@ -123,7 +108,8 @@ def _sample(rng: np.random.Generator, places: NDArray[np.integer], most: int) ->
 
 
 def _score(history: History, rng: np.random.Generator, places: Places, focus: float | None, group_size: int) -> Floats:
-    """Signal at a pass rate sampled from the posterior, times the signal to expect of it: an order, not a rate."""
+    """Return the signal at a pass rate sampled from the posterior times the signal to expect of it: an order, not a
+    rate."""
     a, b = history.posterior(places)
     sampled = rng.beta(a, b)
     if focus is None:
@@ -138,12 +124,8 @@ def _score(history: History, rng: np.random.Generator, places: Places, focus: fl
 
 
 def compute_top_up(mixed: int, drawn: int, wanted: int) -> int:
-    """How many more prompts a dynamic step rolls out that has ``mixed`` of ``drawn`` groups and wants ``wanted``.
-
-    As many as the measured rate asks for, at most ``wanted`` at once (which fits into memory) and MOST_DRAWN times that
-    in all.
-    """
-    if mixed >= wanted:
-        return 0
+    """Return how many more prompts a dynamic step rolls out that has ``mixed`` of ``drawn`` groups and wants
+    ``wanted``: as many as the measured rate asks for, at most ``wanted`` at once (which fits into memory) and
+    MOST_DRAWN times that in all."""
     rate = (mixed + 1) / (drawn + 2)
     return max(0, min(math.ceil((wanted - mixed) / rate), wanted, MOST_DRAWN * wanted - drawn))

@@ -15,6 +15,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,7 +24,7 @@ import pyarrow as pa
 
 from harness.core.files import hash_file
 from harness.errors import InputError
-from harness.types import Prompt
+from harness.types import PROMPT_COLUMNS, Prompt
 from pools import arithmetic, reasoning, word_sums
 from pools.cache import load_cached
 from pools.files import READERS, check_file
@@ -31,7 +32,7 @@ from pools.functions import read_function
 from pools.hub import read_hub
 from pools.rows import Row, encode_columns, make_prompt, name_columns
 from pools.splits import compute_place
-from pools.table import BATCH, PromptTable, TableBuilder, parse_id
+from pools.table import PromptTable, make_batches, parse_id
 
 GENERATORS: dict[str, Callable[..., Iterator[Prompt]]] = {
     "arithmetic": arithmetic.generate,
@@ -49,26 +50,24 @@ def load_prompts(
     system: str,
     hub_answers: Callable[[], bool] = lambda: True,
 ) -> PromptTable:
-    """All distinct prompts of a source, in its own order; the first of several equal ones is kept.
+    """Load all distinct prompts of a source, in its own order; the first of several equal ones is kept.
 
     ``columns`` as in name_columns, ``template`` has ``{prompt}``, ``system`` is for rows without a system message.
     Raises InputError naming the source, and the row where one is wrong.
     """
 
     def read() -> Iterator[pa.RecordBatch]:
-        return _read_batches(source, columns=columns, template=template, hub_answers=hub_answers)
+        return make_batches(_read_distinct(source, name_columns(columns), template, hub_answers))
 
     content = _find_content(source)
-    if content is None:
-        batches = list(read())
-    else:
-        batches = load_cached([content, source, json.dumps(sorted(columns.items())), template], read)
+    made_from = [source, json.dumps(sorted(columns.items())), template]
+    batches = list(read()) if content is None else load_cached([content, *made_from], read)
     return PromptTable(batches, template=template, system=system)
 
 
 def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) -> Iterator[Row]:
-    """The rows of a source as they are. Raises InputError naming the source, and the row where one is wrong."""
-    name, query = _parse(source)
+    """Yield the rows of a source as they are. Raises InputError naming the source, and the row where one is wrong."""
+    name, _, query = source.partition("?")
     suffix = Path(name).suffix.lower()
     if name.startswith("hub:"):
         return read_hub(name.removeprefix("hub:"), _options(query), hub_answers=hub_answers)
@@ -92,11 +91,11 @@ def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) ->
 
 
 def identify_source(source: str, *, base: Path) -> str:
-    """A name for a source that stays when it grows, so without ``size`` and the part of a split that is taken.
+    """Name a source so that it stays when it grows, so without ``size`` and the part of a split that is taken.
 
     A path is written as seen from ``base``: it stays when both are moved together.
     """
-    name, query = _parse(source)
+    name, _, query = source.partition("?")
     options = {key: value for key, value in _options(query).items() if key != "size"}
     if "split" in options:
         options["split"] = re.sub(r"\[[^\]]*\]", "", options["split"])
@@ -108,7 +107,7 @@ def identify_source(source: str, *, base: Path) -> str:
 
 
 def compute_id(text: str) -> str:
-    """A name for a prompt that survives reordering; equal up to Unicode form, case and white space."""
+    """Name a prompt by a hash that survives reordering; equal up to Unicode form, case and white space."""
     normalised = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return hashlib.sha256(normalised.encode()).hexdigest()[:16]
 
@@ -116,13 +115,12 @@ def compute_id(text: str) -> str:
 # ---------------------------------------------------------------- rows to columns
 
 
-def _read_batches(
-    source: str, *, columns: Mapping[str, str], template: str, hub_answers: Callable[[], bool]
-) -> Iterator[pa.RecordBatch]:
+def _read_distinct(
+    source: str, names: Mapping[str, str], template: str, hub_answers: Callable[[], bool]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield rows of SCHEMA. Raises InputError, also when there is none."""
     seen: set[int] = set()
     named: dict[Any, str] = {}
-    names = name_columns(columns)
-    builder = TableBuilder()
     for row in read_rows(source, hub_answers=hub_answers):
         prompt = make_prompt(row, names)
         encoded = encode_columns(row, prompt)
@@ -133,22 +131,10 @@ def _read_batches(
         if number in seen:
             continue
         seen.add(number)
-        builder.append(
-            number,
-            compute_place(prompt_id),
-            prompt.text,
-            prompt.ground_truth,
-            prompt.label,
-            prompt.system,
-            prompt.demonstration,
-            encoded,
-        )
-        if len(builder) == BATCH:
-            yield builder.take()
+        place, demonstration = compute_place(prompt_id), prompt.demonstration
+        yield number, place, prompt.text, prompt.ground_truth, prompt.label, prompt.system, demonstration, encoded
     if not seen:
         raise InputError(f"pool.source: {source} has no prompts")
-    if len(builder):
-        yield builder.take()
 
 
 def _refuse_second(row: Row, named: dict[Any, str]) -> None:
@@ -164,32 +150,24 @@ def _refuse_second(row: Row, named: dict[Any, str]) -> None:
 # ---------------------------------------------------------------- names
 
 
-def _parse(source: str) -> tuple[str, str]:
-    name, _, query = source.partition("?")
-    return name, query
-
-
 def _options(query: str) -> dict[str, str]:
-    """``a=1&b=x``; unlike in a form, ``+`` is itself (``split=train+test``)."""
+    """Read ``a=1&b=x``; unlike in a form, ``+`` is itself (``split=train+test``)."""
     parts = [part.partition("=") for part in query.split("&") if part]
     return {unquote(key): unquote(value) for key, _, value in parts}
 
 
 def _typed(options: Mapping[str, str]) -> dict[str, Any]:
-    """Values as JSON where they can be read as such, else as text."""
-
-    def typed(text: str) -> Any:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-
-    return {key: typed(text) for key, text in options.items()}
+    """Read values as JSON where they can be read as such, else as text."""
+    typed: dict[str, Any] = dict(options)
+    for key, text in options.items():
+        with suppress(ValueError):
+            typed[key] = json.loads(text)
+    return typed
 
 
 def _find_content(source: str) -> str | None:
-    """What the prompts of a source are made from, where that is known without making them and worth a cache."""
-    name, _ = _parse(source)
+    """Tell what the prompts of a source are made from, where that is known without making them and worth a cache."""
+    name = source.partition("?")[0]
     if name.startswith("reasoning:"):
         return reasoning.version()
     path = Path(name)
@@ -211,10 +189,5 @@ def _generate(name: str, texts: Mapping[str, str]) -> Iterator[Row]:
     except (TypeError, ValueError) as error:
         raise InputError(f"pool.source: {name}: {error}") from None
     for number, prompt in enumerate(prompts, 1):
-        values = {
-            "prompt": prompt.text,
-            "ground_truth": prompt.ground_truth,
-            "label": prompt.label,
-            "demonstration": prompt.demonstration,
-        }
-        yield Row(f"pool.source: {name} row {number}", values)
+        values = (prompt.text, prompt.ground_truth, prompt.label, prompt.demonstration)
+        yield Row(f"pool.source: {name} row {number}", dict(zip(PROMPT_COLUMNS, values, strict=True)))

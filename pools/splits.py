@@ -36,7 +36,7 @@ Assigned = Mapping[str, Sequence[str]]
 def split_prompts(
     prompts: PromptTable, shares: Mapping[str, Share], assigned: Assigned | None = None
 ) -> dict[str, PromptTable]:
-    """``{split: prompts}`` for each of ``shares``; all the rest is train, unless train has a share too.
+    """Cut ``{split: prompts}`` for each of ``shares``; all the rest is train, unless train has a share too.
 
     Those ``assigned`` before stay, as many as the size still allows; a split asked for more, or which lost some, is
     filled up from the free ones. Raises InputError when there are not enough prompts.
@@ -79,12 +79,12 @@ def split_prompts(
 
 
 def compute_place(prompt_id: str) -> int:
-    """Where a prompt stands when splits are cut: 64 bits of SHA-256."""
+    """Compute where a prompt stands when splits are cut: 64 bits of SHA-256."""
     return int.from_bytes(hashlib.sha256(f"split:{prompt_id}".encode()).digest()[:8], "big")
 
 
 def load_assigned(path: Path) -> dict[str, list[str]]:
-    """What ``record_assigned`` kept; nothing when there is no such file. Raises InputError when it is damaged."""
+    """Load what ``record_assigned`` kept; nothing when there is no such file. Raises InputError when it is damaged."""
     try:
         kept: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))["splits"]
         return {name: [str(prompt_id) for prompt_id in ids] for name, ids in kept.items()}
@@ -114,7 +114,7 @@ def record_assigned(path: Path, source: str, splits: Mapping[str, PromptTable], 
 
 
 def _find(ids: Sequence[str], places: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows of those ``ids`` that are among the prompts, in the order of ``ids``."""
+    """Find the rows of those ``ids`` that are among the prompts, in the order of ``ids``."""
     wanted = np.array([compute_place(prompt_id) for prompt_id in ids], dtype=np.uint64)
     ordered = places[order]
     found = np.minimum(np.searchsorted(ordered, wanted), len(places) - 1)

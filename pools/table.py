@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
@@ -19,18 +20,8 @@ from harness.types import Prompt
 
 BATCH = 1 << 14
 """Rows of every batch but the last, so that a row's place needs no search."""
-SCHEMA = pa.schema(
-    [
-        ("id", pa.uint64()),
-        ("place", pa.uint64()),
-        ("text", pa.string()),
-        ("ground_truth", pa.string()),
-        ("label", pa.string()),
-        ("system", pa.string()),
-        ("demonstration", pa.string()),
-        ("columns", pa.string()),
-    ]
-)
+NUMBERS, TEXTS = ("id", "place"), ("text", "ground_truth", "label", "system", "demonstration", "columns")
+SCHEMA = pa.schema([(name, pa.uint64()) for name in NUMBERS] + [(name, pa.string()) for name in TEXTS])
 """``text`` is without the template, ``system`` empty where the spec's own holds, ``columns`` JSON."""
 
 
@@ -74,7 +65,7 @@ class PromptTable(Sequence[Prompt]):
                 yield self._make(*values)
 
     def select(self, places: NDArray[np.int64]) -> PromptTable:
-        """Those at ``places`` of this sequence, in that order, over the same columns."""
+        """Return those at ``places`` of this sequence, in that order, over the same columns."""
         rows = places if self._rows is None else self._rows[places]
         return PromptTable(self._batches, template=self._template, system=self._system, rows=rows)
 
@@ -85,14 +76,12 @@ class PromptTable(Sequence[Prompt]):
     @property
     def numbers(self) -> NDArray[np.uint64]:
         """The ids as the numbers they are."""
-        numbers: NDArray[np.uint64] = self.column("id").to_numpy()
-        return numbers
+        return np.asarray(self.column("id"))
 
     @property
     def places(self) -> NDArray[np.uint64]:
         """Where each stands when splits are cut (pools/splits.py)."""
-        places: NDArray[np.uint64] = self.column("place").to_numpy()
-        return places
+        return np.asarray(self.column("place"))
 
     @property
     def labels(self) -> list[str]:
@@ -102,26 +91,20 @@ class PromptTable(Sequence[Prompt]):
     @property
     def text_lengths(self) -> NDArray[np.int32]:
         """Characters of each text, without the template."""
-        lengths: NDArray[np.int32] = pc.utf8_length(self.column("text")).to_numpy()
-        return lengths
+        return np.asarray(pc.utf8_length(self.column("text")))
 
     def to_rows(self, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """The prompts as rows of a source again, without template; ``names`` as from pools.rows.name_columns."""
+        """Yield the prompts as rows of a source again, without template; ``names`` as from pools.rows.name_columns."""
         for row in self._take(slice(0, len(self))).to_pylist():
             prompt = row["text"]
             if row["system"]:
                 prompt = [{"role": "system", "content": row["system"]}, {"role": "user", "content": prompt}]
-            values = {
-                "prompt": prompt,
-                "ground_truth": row["ground_truth"],
-                "label": row["label"] or None,
-                "demonstration": row["demonstration"],
-            }
+            values = row | {"prompt": prompt, "label": row["label"] or None}
             kept = {} if row["columns"] is None else json.loads(row["columns"])
-            yield kept | {names[field]: value for field, value in values.items() if value is not None}
+            yield kept | {column: values[field] for field, column in names.items() if values[field] is not None}
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of SCHEMA, in the order of the prompts."""
+        """Return one column of SCHEMA, in the order of the prompts."""
         column = self._table.column(name)
         return column if self._rows is None else column.take(pa.array(self._rows))
 
@@ -143,28 +126,14 @@ class PromptTable(Sequence[Prompt]):
         )
 
 
-class TableBuilder:
-    """Rows of SCHEMA, gathered until they fill a batch."""
-
-    def __init__(self) -> None:
-        self._columns: list[list[Any]] = [[] for _ in SCHEMA]
-
-    def __len__(self) -> int:
-        return len(self._columns[0])
-
-    def append(self, *values: Any) -> None:
-        for column, value in zip(self._columns, values, strict=True):
-            column.append(value)
-
-    def take(self) -> pa.RecordBatch:
-        """What was gathered since the last call."""
-        batch = pa.record_batch(self._columns, schema=SCHEMA)
-        self._columns = [[] for _ in SCHEMA]
-        return batch
+def make_batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
+    """Gather rows of SCHEMA into batches."""
+    while part := list(islice(rows, BATCH)):
+        yield pa.record_batch(list(zip(*part, strict=True)), schema=SCHEMA)
 
 
 def format_id(number: int) -> str:
-    """The id of a prompt as 16 hexadecimal digits."""
+    """Write the id of a prompt as 16 hexadecimal digits."""
     return f"{number:016x}"
 
 

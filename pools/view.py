@@ -47,7 +47,7 @@ class Standing:
 
 
 def compute_class_counts(correct: ArrayLike, wrong: ArrayLike) -> dict[str, int]:
-    """``{frontier, solved, hopeless: prompts}`` from the own evidence of prompts seen, of any scale."""
+    """Count prompts, ``{frontier, solved, hopeless: prompts}``, from the own evidence of prompts seen, of any scale."""
     good, bad = np.asarray(correct, float), np.asarray(wrong, float)
     rate = good / np.maximum(good + bad, 1e-9)
     solved, hopeless = int((rate >= SOLVED).sum()), int((rate <= HOPELESS).sum())
@@ -55,7 +55,7 @@ def compute_class_counts(correct: ArrayLike, wrong: ArrayLike) -> dict[str, int]
 
 
 def compute_windows(groups: Iterable[SeenGroup], *, pool_size: int, count: int) -> list[Window]:
-    """The run in at most ``count`` windows of equally many steps. Groups without a judged completion are left out."""
+    """Cut the run into at most ``count`` windows of equally many steps, without groups that have nothing judged."""
     judged = [group for group in groups if group.judged]
     if not judged:
         return []
@@ -71,20 +71,14 @@ def compute_windows(groups: Iterable[SeenGroup], *, pool_size: int, count: int) 
             _add(evidence, group)
         rates = Counter(_rate_bin(group) for group in inside)
         counts = compute_class_counts(*np.array(list(evidence.values())).T)
-        windows.append(
-            Window(
-                start,
-                min(start + width - 1, last),
-                tuple(rates[i] for i in range(len(RATE_BINS))),
-                unseen=pool_size - len(evidence),
-                **counts,
-            )
-        )
+        bins = tuple(rates[i] for i in range(len(RATE_BINS)))
+        end = min(start + width - 1, last)
+        windows.append(Window(start, end, bins, unseen=pool_size - len(evidence), **counts))
     return windows
 
 
 def rank_prompts(groups: Iterable[SeenGroup]) -> list[Standing]:
-    """Every prompt with a judged group, the hardest first; of equally hard ones that which had more groups."""
+    """Rank every prompt with a judged group, the hardest first; of equally hard ones that which had more groups."""
     evidence: dict[str, tuple[float, float]] = {}
     ranked: dict[str, Standing] = {}
     for group in sorted((group for group in groups if group.judged), key=lambda group: group.step):
@@ -97,11 +91,9 @@ def rank_prompts(groups: Iterable[SeenGroup]) -> list[Standing]:
 
 def _add(evidence: dict[str, tuple[float, float]], group: SeenGroup) -> tuple[float, float]:
     correct, wrong = evidence.get(group.prompt_id, (0.0, 0.0))
-    evidence[group.prompt_id] = (
-        correct * GROUP_RETENTION + group.correct,
-        wrong * GROUP_RETENTION + group.judged - group.correct,
-    )
-    return evidence[group.prompt_id]
+    now = correct * GROUP_RETENTION + group.correct, wrong * GROUP_RETENTION + group.judged - group.correct
+    evidence[group.prompt_id] = now
+    return now
 
 
 def _rate_bin(group: SeenGroup) -> int:

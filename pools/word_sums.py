@@ -19,7 +19,7 @@ TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy",
 
 
 def spell(number: int) -> str:
-    """0 to 99 in words."""
+    """Write 0 to 99 in words."""
     if number < len(ONES):
         return ONES[number]
     tens, ones = divmod(number, 10)
@@ -27,7 +27,7 @@ def spell(number: int) -> str:
 
 
 def generate(size: int = 2000, highest: int = 99) -> Iterator[Prompt]:
-    """``size`` distinct sums of two numbers from 1 to ``highest`` (at most 99).
+    """Generate ``size`` distinct sums of two numbers from 1 to ``highest`` (at most 99).
 
     The content does not depend on a run's seed: splits stay the same from run to run.
     Raises ValueError when there are not so many sums.

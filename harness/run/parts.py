@@ -12,7 +12,6 @@ import numpy as np
 
 from harness.checks.inputs import Inputs, Splits, build_reward
 from harness.config.schema import RunSpec
-from harness.core.actions import check_action
 from harness.core.environment import collect_manifest
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
@@ -21,9 +20,8 @@ from harness.models.load import LoadedModel, load_model
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models.runtime import prepare_process
 from harness.types import DecisionPolicy, Knobs, Progress, Prompt, SampleRecord, Scorer
-from policies.detectors import detect
 from policies.fixed import FixedPolicy
-from policies.rules import RulesPolicy, propose
+from policies.rules import RulesPolicy
 from rewards.parallel import ParallelReward
 
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
@@ -135,13 +133,4 @@ def build_llm(
         attempts=llm.attempts,
         interrupted=interrupted,
     )
-    return LlmPolicy(
-        api,
-        every=llm.every,
-        prices=prices,
-        detect=detect,
-        propose=propose,
-        check=check_action,
-        samples=samples,
-        progress=progress,
-    )
+    return LlmPolicy(api, every=llm.every, prices=prices, samples=samples, progress=progress)

@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Table
 from sqlmodel import SQLModel
 
+from harness.core.paths import checkpoint_path
 from harness.store.reader import RunReader
-from harness.store.rows import checkpoint_row, dump_json, event_row, insert_into
-from harness.store.schema import driver
-from harness.store.writer import RunStore
+from harness.store.rows import dump_json
+from harness.store.writer import RunStore, add_rows
 from harness.types import CheckpointRecord
 
 Rows = Iterable[tuple[str, dict[str, Any]]]
@@ -43,7 +43,7 @@ def insert_rows(target: RunStore, rows: Rows) -> None:
 
     Raises StoreUnavailable, and then nothing was written.
     """
-    ids: dict[str, dict[int, int | None]] = defaultdict(dict)
+    ids: dict[str, dict[int, int]] = defaultdict(dict)
     tables = _tables()
     with target.write() as c:
         for name, row in rows:
@@ -52,7 +52,7 @@ def insert_rows(target: RunStore, rows: Rows) -> None:
                 referring = key.parent.name
                 if row.get(referring) is not None:
                     row[referring] = ids[key.column.table.name][row[referring]]
-            inserted = driver(c).execute(insert_into(name, row), row).lastrowid
+            inserted = add_rows(c, name, [row])
             if own is not None:
                 ids[name][own] = inserted
 
@@ -75,9 +75,11 @@ def rows_of_card(
     told = {"status": "stopped", "stop_reason": missing, "host": "", "forecast": {}, "eras": eras}
     place = {"id": 1, "name": name, "folder": folder, "era_start": eras[-1]["weights_step"] if eras else 0}
     yield "runs", _encode(run | OF_NO_PROCESS | told | place)
-    for checkpoint in checkpoints:
-        yield "checkpoints", checkpoint_row(1, checkpoint, now)
-    yield "events", event_row(1, state["last_step"], "warning", missing, now)
+    for c in checkpoints:
+        row = {"run_id": 1, "step": c.step, "at": now, "name": c.name, "path": checkpoint_path(c.step)}
+        yield "checkpoints", row | {"hashes": dump_json(dict(c.hashes))}
+    event = {"run_id": 1, "step": state["last_step"], "at": now, "level": "warning", "text": missing}
+    yield "events", event
 
 
 def _tables() -> dict[str, Table]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from harness.core.liveness import is_alive_run
-from harness.store.reader import RunReader, load_checkpoints
+from harness.store.reader import GROUPS, RunReader, load_checkpoints
 from harness.store.rows import (
     decision_record,
     evaluation_record,
+    event_record,
     load_json,
     load_knobs,
     load_metrics,
@@ -28,10 +29,13 @@ from harness.store.snapshot import (
     load_steps,
     tuples,
 )
-from harness.types import Asked, Course, EventRecord, History
+from harness.types import Asked, Course, History
 
-FIRST_LIVE_STEPS = """
-SELECT metrics FROM steps WHERE run_id = ? AND state = 'live' ORDER BY step LIMIT ?
+FIRST_METRICS = "SELECT metrics FROM steps WHERE run_id = :run AND state = 'live' ORDER BY step LIMIT :n"
+COUNTS = f"""
+(SELECT count(*) FROM steps WHERE run_id = :run AND state != 'superseded') AS taken,
+(SELECT count(*) FROM decisions WHERE run_id = :run) AS decided,
+(SELECT count(*) FROM decisions WHERE run_id = :run AND {ACTED}) AS acted
 """
 REWARDS = "SELECT step, reward FROM steps WHERE run_id = :run AND state = 'live'"
 FIRST_AND_LAST_LOOK = """
@@ -57,10 +61,7 @@ SECONDS = (
 )
 STEPS_OF_GROUPS = 2_000
 """Steps of which a plotted report reads the groups, at most."""
-GROUPS = """
-SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id
-WHERE run_id = :run AND state = 'live' AND (:last - step) % :every = 0 ORDER BY step, groups.id
-"""
+SOME_GROUPS = f"{GROUPS} AND state = 'live' AND (:last - step) % :every = 0 ORDER BY step, groups.id"
 
 
 def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> History:
@@ -68,13 +69,10 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
     rewards, the decisions that did something, the first and the last samples. Raises InputError for an unknown run.
     """
     run = store.find_run(name)
-    here = (run.id,)
+    here = {"run": run.id}
     with store.read() as c:
         columns = "manifest, forecast, knobs, pins, era_start, eras"
-        row = c.execute(f"SELECT {columns} FROM runs WHERE id = ?", here).fetchone()
-        (taken,) = c.execute("SELECT count(*) FROM steps WHERE run_id = ? AND state != 'superseded'", here).fetchone()
-        (decided,) = c.execute("SELECT count(*) FROM decisions WHERE run_id = ?", here).fetchone()
-        (acted,) = c.execute(f"SELECT count(*) FROM decisions WHERE run_id = ? AND {ACTED}", here).fetchone()
+        row = c.execute(f"SELECT {columns}, {COUNTS} FROM runs WHERE id = :run", here).fetchone()
         rewards = f"{REWARDS} ORDER BY step"
         decisions, samples = DECISIONS, f"{SAMPLES} AND kind = 'fixed'"
         if not whole_run:
@@ -89,24 +87,20 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
             forecast=load_json(row["forecast"]),
             knobs=load_knobs(row["knobs"]),
             pins=tuple(load_json(row["pins"])),
-            steps_taken=taken,
+            steps_taken=row["taken"],
             era_start=row["era_start"],
             eras=tuple(load_json(row["eras"])),
-            rewards={
-                step: math.nan if reward is None else reward for step, reward in tuples(c, rewards, {"run": run.id})
-            },
+            rewards={step: math.nan if reward is None else reward for step, reward in tuples(c, rewards, here)},
             buckets=load_buckets(c, run.id),
             newest=tuple(step.metrics for step in load_steps(c, run.id, NEWEST_STEPS)),
-            evaluations=tuple(
-                evaluation_record(r) for r in c.execute(f"{EVALUATIONS} ORDER BY step, id", {"run": run.id})
-            ),
-            answers={step: load_json(correct) for step, correct in c.execute(TEST_ANSWERS, {"run": run.id})},
-            decisions=tuple(decision_record(r) for r in c.execute(f"{decisions} ORDER BY step, id", {"run": run.id})),
-            continued=decided - acted,
-            events=tuple(EventRecord(*r) for r in c.execute(EVENTS, here)),
-            samples=tuple(sample_record(r) for r in c.execute(f"{samples} ORDER BY id", {"run": run.id})),
+            evaluations=tuple(map(evaluation_record, c.execute(f"{EVALUATIONS} ORDER BY step, id", here))),
+            answers={step: load_json(correct) for step, correct in c.execute(TEST_ANSWERS, here)},
+            decisions=tuple(map(decision_record, c.execute(f"{decisions} ORDER BY step, id", here))),
+            continued=row["decided"] - row["acted"],
+            events=tuple(map(event_record, c.execute(f"{EVENTS} ORDER BY id", here))),
+            samples=tuple(map(sample_record, c.execute(f"{samples} ORDER BY id", here))),
             checkpoints=tuple(load_checkpoints(c, run.id, store.path)),
-            asked=Asked(*c.execute(ASKED, here).fetchone()),
+            asked=Asked(*c.execute(ASKED, (run.id,)).fetchone()),
         )
 
 
@@ -116,12 +110,12 @@ def load_course(store: RunReader, run_id: int) -> Course:
     with store.read() as c:
         row = c.execute("SELECT spec, last_step FROM runs WHERE id = :run", here).fetchone()
         every = max(1, -(-row["last_step"] // STEPS_OF_GROUPS))
-        oldest = c.execute(FIRST_LIVE_STEPS, (run_id, NEWEST_STEPS)).fetchall()
+        oldest = tuples(c, FIRST_METRICS, here | {"n": NEWEST_STEPS})
         return Course(
             spec=load_json(row["spec"]),
-            oldest=tuple(load_metrics(step["metrics"]) for step in oldest),
+            oldest=tuple(load_metrics(metrics) for (metrics,) in oldest),
             knobs=tuple((step, load_knobs(knobs)) for step, knobs in tuples(c, KNOBS_IN_FORCE, here)),
             seconds=dict(zip(TIMES, c.execute(SECONDS, here).fetchone(), strict=True)),
-            groups=tuple(map(seen_group, tuples(c, GROUPS, here | {"last": row["last_step"], "every": every}))),
+            groups=tuple(map(seen_group, tuples(c, SOME_GROUPS, here | {"last": row["last_step"], "every": every}))),
             every=every,
         )

@@ -12,7 +12,7 @@ from harness.core.paths import check_url, database_path, existing_parent
 from harness.errors import InputError
 from harness.store.connection import connect
 from harness.store.rows import dump_json
-from harness.store.writer import RunStore
+from harness.store.writer import RunStore, refuse_name
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "lustre"})
 
@@ -44,7 +44,7 @@ def free_name(url: str, short_name: str) -> str:
 
 def refuse_taken(store: RunStore, name: str) -> None:
     if any(run.name == name for run in store.list_runs()):
-        raise InputError(f"name: a run named {name} exists already; choose another --name, or grpo resume {name}")
+        raise refuse_name(name)
 
 
 def open_store(url: str) -> RunStore:

@@ -25,6 +25,8 @@ from harness.store.rows import (
     checkpoint_record,
     command_record,
     decision_from_row,
+    dump_json,
+    event_record,
     load_json,
     run_details,
     run_record,
@@ -33,7 +35,6 @@ from harness.store.rows import (
 )
 from harness.types import (
     CheckpointRecord,
-    Command,
     CommandRecord,
     Decision,
     EventRecord,
@@ -51,6 +52,9 @@ RUNS_OFFERED = 200
 RUNS_NAMED = 5
 """Of those that a beginning of a name may mean, at most."""
 COMMANDS = "SELECT id, action, changes, argument, who, note, asked_at, state, step, applied_at, result FROM commands"
+GROUPS = """
+SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id WHERE run_id = :run
+"""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,9 +98,8 @@ class RunReader:
 
     def close(self) -> None:
         """Let go of the file, as far as this thread holds it."""
-        connection: sqlite3.Connection | None = self._own.__dict__.pop("connection", None)
-        if connection is not None:
-            connection.close()
+        while self._own.__dict__:
+            self._own.__dict__.popitem()[1].close()
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection; every statement outside ``read`` is its own transaction."""
@@ -144,9 +147,8 @@ class RunReader:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code not in PASSING:
             return error
-        why = f"cannot be {'read' if tried == 'read' else 'written'}"
-        if code == sqlite3.SQLITE_BUSY:
-            why = "is locked by another process"
+        undone = "cannot be read" if tried == "read" else "cannot be written"
+        why = "is locked by another process" if code == sqlite3.SQLITE_BUSY else undone
         return StoreUnavailable(f"the database {self.path} {why}: {error}", what="the database", cause=str(error))
 
     def explain_opening(self, error: Exception, tried: Literal["read", "write"]) -> Exception:
@@ -159,12 +161,11 @@ class RunReader:
 
     @reading
     def find_run(self, c: sqlite3.Connection, name: str) -> RunRecord:
-        if name == "latest":
-            row = c.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-        else:
-            row = c.execute("SELECT * FROM runs WHERE name = ?", (name,)).fetchone()
+        newest = name == "latest"
+        found = "ORDER BY id DESC LIMIT 1" if newest else "WHERE name = :name"
+        row = c.execute(f"SELECT * FROM runs {found}", {"name": name}).fetchone()
         if row is None:
-            raise InputError(f"no run named {name}" if name != "latest" else "no run yet")
+            raise InputError("no run yet" if newest else f"no run named {name}")
         return run_record(row, self.path)
 
     def match_run(self, name: str) -> RunRecord:
@@ -233,9 +234,9 @@ class RunReader:
         return {step for step in found if isinstance(step, int)}
 
     @reading
-    def load_waiting(self, c: sqlite3.Connection, run_id: int) -> list[Command]:
+    def load_waiting(self, c: sqlite3.Connection, run_id: int) -> list[CommandRecord]:
         rows = c.execute(f"{COMMANDS} WHERE run_id = ? AND state = 'waiting' ORDER BY id", (run_id,))
-        return [Command(found.id, found.action, found.note) for found in map(command_record, rows)]
+        return [command_record(row) for row in rows]
 
     @reading
     def load_command(self, c: sqlite3.Connection, command_id: int) -> CommandRecord:
@@ -245,7 +246,7 @@ class RunReader:
     def load_events(self, c: sqlite3.Connection, run_id: int, beginning: str) -> list[EventRecord]:
         """The events whose text begins so, oldest first."""
         found = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? AND substr(text, 1, ?) = ? ORDER BY id"
-        return [EventRecord(*row) for row in c.execute(found, (run_id, len(beginning), beginning))]
+        return [event_record(row) for row in c.execute(found, (run_id, len(beginning), beginning))]
 
     # ------------------------------------------------------------ prompts
 
@@ -253,8 +254,7 @@ class RunReader:
     def load_groups(self, c: sqlite3.Connection, run_id: int) -> list[SeenGroup]:
         """Every group of the present era, those of rolled-back steps too: they were seen."""
         found = (
-            "SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id "
-            "WHERE run_id = :run AND state != 'superseded' "
+            f"{GROUPS} AND state != 'superseded' "
             "AND step > coalesce((SELECT json_extract(eras, '$[#-1].last_step') FROM runs WHERE id = :run), 0) "
             "ORDER BY step, groups.id"
         )
@@ -265,24 +265,19 @@ class RunReader:
         self, c: sqlite3.Connection, run_id: int, prompts: Sequence[str]
     ) -> dict[str, list[SampleRecord]]:
         """Completions of these prompts that were kept for people, by prompt, the newest first."""
-        marks = ", ".join("?" * len(prompts))
         found = (
-            f"SELECT {SAMPLE_COLUMNS} FROM completions WHERE run_id = ? AND prompt IN ({marks}) "
-            "ORDER BY step DESC, id DESC"
+            f"SELECT {SAMPLE_COLUMNS} FROM completions WHERE run_id = ? "
+            "AND prompt IN (SELECT value FROM json_each(?)) ORDER BY step DESC, id DESC"
         )
         samples: dict[str, list[SampleRecord]] = {}
-        for row in c.execute(found, (run_id, *prompts)):
-            record = sample_record(row)
+        for record in map(sample_record, c.execute(found, (run_id, dump_json(list(prompts))))):
             samples.setdefault(record.prompt, []).append(record)
         return samples
 
     @reading
     def load_drawn(self, c: sqlite3.Connection, run_id: int, step: int) -> list[str]:
-        found = (
-            "SELECT prompt_id FROM steps JOIN groups ON groups.step_id = steps.id "
-            "WHERE run_id = ? AND step = ? AND state != 'superseded' ORDER BY groups.id"
-        )
-        return [prompt_id for (prompt_id,) in c.execute(found, (run_id, step))]
+        found = f"{GROUPS} AND step = :step AND state != 'superseded' ORDER BY groups.id"
+        return [row["prompt_id"] for row in c.execute(found, {"run": run_id, "step": step})]
 
     # ------------------------------------------------------------ looks, checkpoints, lineage
 
@@ -293,7 +288,7 @@ class RunReader:
 
     @reading
     def load_answers(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> dict[str, int]:
-        found = "SELECT correct FROM evaluations WHERE run_id = ? AND step = ? AND split = ? ORDER BY id DESC"
+        found = "SELECT correct FROM evaluations WHERE run_id = ? AND step = ? AND split = ?"
         row = c.execute(found, (run_id, step, split)).fetchone()
         return dict(load_json(row["correct"])) if row else {}
 

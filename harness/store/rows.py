@@ -46,11 +46,6 @@ SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
 """The fields of a Decision that are columns as they stand."""
 
 
-def insert_into(table: str, row: Mapping[str, Any]) -> str:
-    """Return the INSERT of a row like ``row`` (value by column), with a named parameter for each column."""
-    return f"INSERT INTO {table} ({', '.join(row)}) VALUES (:{', :'.join(row)})"
-
-
 # ---------------------------------------------------------------- values of a column
 
 
@@ -164,6 +159,11 @@ def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     return EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"])
 
 
+def event_record(row: sqlite3.Row) -> EventRecord:
+    """Of EVENT_COLUMNS."""
+    return EventRecord(*row)
+
+
 def sample_record(row: sqlite3.Row) -> SampleRecord:
     """Of SAMPLE_COLUMNS."""
     step, kind, prompt, ground_truth, completion, reward, correct, reason = row
@@ -233,33 +233,4 @@ def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float) ->
         "high": evaluation.ci95[1],
         "reward": evaluation.reward,
         "correct": dump_json({e.prompt.id: int(e.completion.score.correct) for e in judged}),
-    }
-
-
-def checkpoint_row(run_id: int, checkpoint: CheckpointRecord, at: float) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "step": checkpoint.step,
-        "at": at,
-        "name": checkpoint.name,
-        "path": checkpoint_path(checkpoint.step),
-        "hashes": dump_json(dict(checkpoint.hashes)),
-    }
-
-
-def event_row(run_id: int, step: int, level: str, text: str, at: float) -> dict[str, Any]:
-    return {"run_id": run_id, "step": step, "at": at, "level": level, "text": text}
-
-
-def command_row(run_id: int, action: Action, *, who: str, note: str, at: float) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "asked_at": at,
-        "who": who,
-        "note": note,
-        "action": action.kind,
-        "argument": dump_json(action.argument),
-        "changes": dump_json(dict(action.changes)),
-        "state": "waiting",
-        "result": "",
     }

@@ -9,22 +9,16 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, cast
 
-from sqlalchemy import JSON, Column, Connection, Index, UniqueConstraint, text
+from sqlalchemy import JSON, Connection, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 
-def _json() -> Any:
-    return Field(sa_column=Column(JSON, nullable=False))
-
-
 class RunRow(SQLModel, table=True):
-    """One run. ``knobs``, ``pins`` and ``weights_step`` are those in force now. Two counters tell a reader what
-    it must read again: ``lineage`` goes up when recorded steps stop being live (resume, rollback), ``version``
-    when decisions, evaluations or checkpoints change. Who drives it: ``pid`` on ``host``, and ``process``, which
-    tells that process from a later one of the same number; ``supervisor``
-    likewise tells the one that starts it again, if any. Last heard at ``heartbeat`` (epoch seconds), which is
-    ``heartbeat_boot`` on the clock of that boot (harness.core.paths). What is compared begins after ``era_start``, the
-    step at which the last of ``eras`` began (0 is the beginning); see harness.config.changes."""
+    """One run, as RunDetails says. Two counters tell a reader what it must read again: ``lineage`` goes up when
+    recorded steps stop being live (resume, rollback), ``version`` when decisions, evaluations or checkpoints change.
+    ``process`` tells the process ``pid`` from a later one of that number,
+    ``supervisor`` the process that starts it again; ``heartbeat_boot`` is ``heartbeat`` on the
+    clock of that boot. What is compared begins after ``era_start``, the step at which the last of ``eras`` began."""
 
     __tablename__ = "runs"
     id: int | None = Field(default=None, primary_key=True)
@@ -34,8 +28,8 @@ class RunRow(SQLModel, table=True):
     stop_reason: str = ""
     seed: int
     policy: str
-    spec: dict[str, Any] = _json()
-    manifest: dict[str, Any] = _json()
+    spec: dict[str, Any] = Field(sa_type=JSON)
+    manifest: dict[str, Any] = Field(sa_type=JSON)
     folder: str
     pid: int = 0
     host: str = ""
@@ -49,23 +43,25 @@ class RunRow(SQLModel, table=True):
     weights_step: int = 0
     lineage: int = 0
     version: int = 0
-    knobs: dict[str, Any] = _json()
-    pins: list[str] = _json()
-    bounds: dict[str, Any] = _json()
-    forecast: dict[str, Any] = _json()
+    knobs: dict[str, Any] = Field(sa_type=JSON)
+    pins: list[str] = Field(default_factory=list, sa_type=JSON)
+    bounds: dict[str, Any] = Field(sa_type=JSON)
+    forecast: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     process: str = ""
     heartbeat_boot: float = 0.0
     era_start: int = 0
-    eras: list[dict[str, Any]] = _json()
+    eras: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     supervisor: str = ""
 
 
-class _OfStep(SQLModel):
-    """What belongs to a step of a run."""
-
+class _OfRun(SQLModel):
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id")
+
+
+class _OfStep(_OfRun):
     step: int
+    at: float
 
 
 class StepRow(_OfStep, table=True):
@@ -78,9 +74,8 @@ class StepRow(_OfStep, table=True):
     __table_args__ = (Index("steps_by_run", "run_id", "step", "state", "reward"),)
     parent: int
     state: str = "live"
-    at: float
-    knobs: dict[str, Any] = _json()
-    metrics: dict[str, Any] = _json()
+    knobs: dict[str, Any] = Field(sa_type=JSON)
+    metrics: dict[str, Any] = Field(sa_type=JSON)
     reward: float | None = None
 
 
@@ -94,12 +89,12 @@ class GroupRow(SQLModel, table=True):
     prompt_id: str
     label: str
     kind: str
-    rewards: list[float | None] = _json()
-    correct: list[int] = _json()
-    tokens: list[int] = _json()
+    rewards: list[float | None] = Field(sa_type=JSON)
+    correct: list[int] = Field(sa_type=JSON)
+    tokens: list[int] = Field(sa_type=JSON)
 
 
-class CompletionRow(_OfStep, table=True):
+class CompletionRow(_OfRun, table=True):
     """A text kept for people: ``kind`` is best or worst (of a step's groups) or fixed (the sample prompts)."""
 
     __tablename__ = "completions"
@@ -107,6 +102,7 @@ class CompletionRow(_OfStep, table=True):
         Index("completions_by_run", "run_id", "step"),
         Index("completions_fixed", "run_id", "step", sqlite_where=text("kind = 'fixed'")),
     )
+    step: int
     kind: str
     prompt: str
     ground_truth: str
@@ -126,11 +122,10 @@ class DecisionRow(_OfStep, table=True):
         Index("decisions_acted", "run_id", "id", sqlite_where=text("action != 'continue'")),
         Index("decisions_asked", "run_id", "step", sqlite_where=text("tokens_in IS NOT NULL")),
     )
-    at: float
     source: str
     action: str
-    argument: str | int | None = Field(sa_column=Column(JSON, nullable=True))
-    changes: dict[str, Any] = _json()
+    argument: str | int | None = Field(sa_type=JSON)
+    changes: dict[str, Any] = Field(sa_type=JSON)
     evidence: str = ""
     hypothesis: str = ""
     expected: str = ""
@@ -144,20 +139,18 @@ class DecisionRow(_OfStep, table=True):
     cost_usd: float | None = None
 
 
-class CommandRow(SQLModel, table=True):
+class CommandRow(_OfRun, table=True):
     """A person's action. ``state`` is waiting, taken (commit 1), then applied or refused with its ``result``; expired
     when no boundary came for it (RunStore.end_run, adopt_run)."""
 
     __tablename__ = "commands"
     __table_args__ = (Index("commands_by_run", "run_id", "state"),)
-    id: int | None = Field(default=None, primary_key=True)
-    run_id: int = Field(foreign_key="runs.id")
     asked_at: float
     who: str
     note: str = ""
     action: str
-    argument: str | int | None = Field(sa_column=Column(JSON, nullable=True))
-    changes: dict[str, Any] = _json()
+    argument: str | int | None = Field(sa_type=JSON)
+    changes: dict[str, Any] = Field(sa_type=JSON)
     state: str = "waiting"
     step: int | None = None
     applied_at: float | None = None
@@ -174,13 +167,12 @@ class EvaluationRow(_OfStep, table=True):
         Index("evaluations_by_accuracy", "run_id", "split", text("accuracy DESC"), "step"),
     )
     split: str
-    at: float
     n: int
     accuracy: float
     low: float
     high: float
     reward: float
-    correct: dict[str, int] = _json()
+    correct: dict[str, int] = Field(sa_type=JSON)
 
 
 class CheckpointRow(_OfStep, table=True):
@@ -188,16 +180,14 @@ class CheckpointRow(_OfStep, table=True):
 
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("run_id", "step"),)
-    at: float
     name: str
     path: str
-    hashes: dict[str, str] = _json()
+    hashes: dict[str, str] = Field(sa_type=JSON)
 
 
 class EventRow(_OfStep, table=True):
     __tablename__ = "events"
     __table_args__ = (Index("events_by_run", "run_id"),)
-    at: float
     level: str
     text: str
 
@@ -215,10 +205,10 @@ class BucketRow(SQLModel, table=True):
     high: float
 
 
-_TABLES = SQLModel.metadata.tables
-RUN, STEP, COMPLETION = (_TABLES[name] for name in ("runs", "steps", "completions"))
-DECISION, COMMAND, EVALUATION = (_TABLES[name] for name in ("decisions", "commands", "evaluations"))
-CHECKPOINT = _TABLES["checkpoints"]
+RUN, STEP, COMPLETION, DECISION, COMMAND, EVALUATION, CHECKPOINT = (
+    SQLModel.metadata.tables[name]
+    for name in ("runs", "steps", "completions", "decisions", "commands", "evaluations", "checkpoints")
+)
 
 
 def driver(c: Connection) -> sqlite3.Connection:

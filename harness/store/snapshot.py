@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from harness.core.statistics import count_changes
 from harness.store.reader import COMMANDS, RunReader, load_checkpoints
@@ -20,6 +20,7 @@ from harness.store.rows import (
     command_record,
     decision_record,
     evaluation_record,
+    event_record,
     load_bounds,
     load_json,
     load_knobs,
@@ -31,7 +32,6 @@ from harness.types import (
     Asked,
     Bucket,
     CheckpointRecord,
-    CommandRecord,
     DecisionRecord,
     EvaluationRecord,
     EventRecord,
@@ -64,7 +64,7 @@ WHERE run_id = :run AND state = 'live' AND step > :after AND step <= :until ORDE
 DECISIONS = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE run_id = :run"
 ACTED = "action != 'continue'"
 # The + keeps SQLite to the index decisions_acted: with the other one it would sort every decision of the run.
-NEWEST_ACTED = f"{DECISIONS} AND {ACTED} AND +step <= :until ORDER BY id DESC LIMIT :n"
+NEWEST_ACTED = f"{DECISIONS} AND {ACTED} AND +step <= :until ORDER BY id DESC LIMIT {DECISIONS_SHOWN}"
 ASKED = """
 SELECT count(*), coalesce(max(step), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
     coalesce(sum(cost_usd), 0.0)
@@ -81,7 +81,6 @@ WAITING = "SELECT count(*) FROM commands WHERE run_id = ? AND state = 'waiting'"
 BEST_EVALUATION = f"{EVALUATIONS} AND split = 'dev' ORDER BY accuracy DESC, step LIMIT 1"
 ANSWERS = "SELECT correct FROM evaluations WHERE id = ?"
 FAULTS_SHOWN = 3
-FAULTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? AND level = 'error' ORDER BY id DESC LIMIT ?"
 SAMPLES = f"SELECT {SAMPLE_COLUMNS} FROM completions WHERE run_id = :run"
 NEWEST_SAMPLES = tuple(
     f"""
@@ -91,14 +90,19 @@ NEWEST_SAMPLES = tuple(
 """
     for kind in ("kind != 'fixed'", "kind = 'fixed'")
 )
-EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? ORDER BY id"
-NEWEST_EVENTS = f"{EVENTS} DESC LIMIT {EVENTS_SHOWN}"
+EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = :run"
+NEWEST_EVENTS = f"{EVENTS} ORDER BY id DESC LIMIT {EVENTS_SHOWN}"
+NEWEST_FAULTS = f"{EVENTS} AND level = 'error' ORDER BY id DESC LIMIT {FAULTS_SHOWN}"
+NEWEST_COMMANDS = f"{COMMANDS} WHERE run_id = :run ORDER BY id DESC LIMIT {COMMANDS_SHOWN}"
+BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
 FIRST_BUCKETS = "SELECT first FROM buckets WHERE run_id = :run AND metric = 'reward/mean' ORDER BY first LIMIT 2"
 NEXT_METRIC = "SELECT metric FROM buckets WHERE run_id = ? AND metric > ? ORDER BY metric LIMIT 1"
 GROWN_BUCKETS = """
 SELECT first, n, low, total / n, high FROM buckets
 WHERE run_id = :run AND metric = :metric AND first >= :first ORDER BY first
 """
+
+T = TypeVar("T")
 
 
 class SnapshotReader:
@@ -131,8 +135,7 @@ class SnapshotReader:
             if run["version"] != self._version:
                 self._decided = load_acted(c, self.run_id)
                 self._looks, self._paired = self._evaluations(c)
-                faults = c.execute(FAULTS, (self.run_id, FAULTS_SHOWN)).fetchall()
-                self._faults = tuple(EventRecord(*row) for row in reversed(faults))
+                self._faults = _load_newest(c, NEWEST_FAULTS, {"run": self.run_id}, event_record)
                 self._saved = tuple(load_checkpoints(c, self.run_id, self.store.path))
                 self._asked = Asked(*c.execute(ASKED, (self.run_id,)).fetchone())
                 self._version = run["version"]
@@ -151,9 +154,9 @@ class SnapshotReader:
                 faults=self._faults,
                 asked=self._asked,
                 samples=load_samples(c, self.run_id) if whole_run else (),
-                events=self._events(c) if whole_run else (),
+                events=_load_newest(c, NEWEST_EVENTS, {"run": self.run_id}, event_record) if whole_run else (),
                 buckets=self._read_buckets(c) if whole_run else {},
-                commands=self._commands(c) if whole_run else (),
+                commands=_load_newest(c, NEWEST_COMMANDS, {"run": self.run_id}, command_record) if whole_run else (),
                 commands_waiting=c.execute(WAITING, (self.run_id,)).fetchone()[0] if whole_run else 0,
             )
 
@@ -207,30 +210,27 @@ class SnapshotReader:
             known.extend(Bucket(*values) for values in tuples(c, GROWN_BUCKETS, grown))
         return {metric: tuple(parts) for metric, parts in self._buckets.items()}
 
-    def _events(self, c: sqlite3.Connection) -> tuple[EventRecord, ...]:
-        rows = c.execute(NEWEST_EVENTS, (self.run_id,)).fetchall()
-        return tuple(EventRecord(*row) for row in reversed(rows))
-
-    def _commands(self, c: sqlite3.Connection) -> tuple[CommandRecord, ...]:
-        rows = c.execute(f"{COMMANDS} WHERE run_id = ? ORDER BY id DESC LIMIT {COMMANDS_SHOWN}", (self.run_id,))
-        return tuple(command_record(row) for row in reversed(rows.fetchall()))
-
 
 # ---------------------------------------------------------------- within one view
+
+
+def _load_newest(
+    c: sqlite3.Connection, query: str, parameters: dict[str, Any], record: Callable[[sqlite3.Row], T]
+) -> tuple[T, ...]:
+    """Read the records of a ``query`` that has the newest first, the oldest first."""
+    return tuple(map(record, reversed(c.execute(query, parameters).fetchall())))
 
 
 def load_steps(
     c: sqlite3.Connection, run_id: int, n: int, *, after: int = 0, until: int = NOW
 ) -> tuple[StepRecord, ...]:
     """The newest ``n`` live steps of those from ``after`` (left out) to ``until``, oldest first."""
-    rows = c.execute(LIVE_STEPS, {"run": run_id, "after": after, "until": until, "n": n}).fetchall()
-    return tuple(step_record(row) for row in reversed(rows))
+    return _load_newest(c, LIVE_STEPS, {"run": run_id, "after": after, "until": until, "n": n}, step_record)
 
 
 def load_acted(c: sqlite3.Connection, run_id: int, *, until: int = NOW) -> tuple[DecisionRecord, ...]:
     """Those that did something: a rule must still see its last change after a hundred times continue."""
-    rows = c.execute(NEWEST_ACTED, {"run": run_id, "until": until, "n": DECISIONS_SHOWN}).fetchall()
-    return tuple(decision_record(row) for row in reversed(rows))
+    return _load_newest(c, NEWEST_ACTED, {"run": run_id, "until": until}, decision_record)
 
 
 def load_samples(c: sqlite3.Connection, run_id: int, *, until: int = NOW) -> tuple[SampleRecord, ...]:
@@ -259,6 +259,3 @@ def compute_paired_look(
     """How two looks differ, on the prompts that both have."""
     gained, lost, n = count_changes(before, after)
     return PairedLook(before_step, after_step, n, gained, lost)
-
-
-BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"

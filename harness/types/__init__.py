@@ -22,7 +22,6 @@ from harness.types.decisions import ONLY_NOW as ONLY_NOW
 from harness.types.decisions import Action as Action
 from harness.types.decisions import ActionKind as ActionKind
 from harness.types.decisions import CheckedDecision as CheckedDecision
-from harness.types.decisions import Command as Command
 from harness.types.decisions import Decision as Decision
 from harness.types.decisions import EffectVerdict as EffectVerdict
 from harness.types.decisions import Finding as Finding
@@ -34,6 +33,7 @@ from harness.types.protocols import Aim as Aim
 from harness.types.protocols import DecisionPolicy as DecisionPolicy
 from harness.types.protocols import EffectJudge as EffectJudge
 from harness.types.protocols import Evaluator as Evaluator
+from harness.types.protocols import NewRun as NewRun
 from harness.types.protocols import Pool as Pool
 from harness.types.protocols import R as R
 from harness.types.protocols import Scorer as Scorer

@@ -91,15 +91,6 @@ class CheckedDecision:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A person's action, waiting for the next boundary."""
-
-    id: int
-    action: Action
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """A fault that a detector sees in steps ``first`` to ``last``. ``confidence`` in [0, 1]; what had too few steps to
     be judged is a Finding of its own with severity ``unknown``."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from harness.types.data import Evaluation, Example, Group, Metrics, More, Progress, Prompt, Score, StepOutcome
-from harness.types.decisions import CheckedDecision, Command, Decision, Knobs, Verdict
+from harness.types.decisions import CheckedDecision, Decision, Knobs, Verdict
 from harness.types.records import (
     CheckpointRecord,
+    CommandRecord,
     InForce,
     RunDetails,
     RunRecord,
@@ -35,7 +36,6 @@ class DecisionPolicy(Protocol):
         It depends on ``snapshot`` alone (an LLM's answer aside): it reads no clock, draws no random number and changes
         nothing. It may raise anything; the controller then continues without a change and records that it failed.
         """
-        ...
 
 
 class EffectJudge(Protocol):
@@ -44,7 +44,6 @@ class EffectJudge(Protocol):
     def judge(self, snapshot: Snapshot) -> tuple[Verdict, ...]:
         """Return a verdict on each recorded change that can be judged by now and was not yet. Pure, and allowed to
         raise as ``DecisionPolicy.decide`` is."""
-        ...
 
 
 class Scorer(Protocol):
@@ -57,7 +56,6 @@ class Scorer(Protocol):
 
         Never raises: a failure of the verifier is a Score whose ``reward`` is None and whose ``error`` says why.
         """
-        ...
 
 
 class Aim(TypedDict):
@@ -74,38 +72,30 @@ class Pool(Protocol):
 
     def draw(self, n: int, *, seed: int, focus: float | None, group_size: int) -> list[Prompt]:
         """Draw at most ``n`` distinct prompts for an Aim of ``focus`` and ``group_size``; fewer from a small pool."""
-        ...
 
     def top_up(
         self, groups: Sequence[Group], n: int, *, seed: int, focus: float | None, group_size: int
     ) -> list[Prompt]:
         """Draw further prompts, none of those in ``groups``, for a step that is to have ``n`` mixed groups; an empty
         list ends the rollout."""
-        ...
 
     def find(self, prompt_ids: Sequence[str]) -> list[Prompt]:
         """Return the prompts with these ids, in their order; unknown ids are left out."""
-        ...
 
     def outlook(self, drawn: Sequence[Prompt], group_size: int) -> Metrics:
         """Compute the ``pool/`` metrics of the ``drawn`` prompts from the history before their step."""
-        ...
 
     def expected_rewards(self, prompts: Sequence[Prompt]) -> Mapping[str, float]:
         """Return the expected mean reward of each prompt by id; 0 for one that was never drawn."""
-        ...
 
     def record(self, groups: Sequence[Group]) -> None:
         """Add the groups of one step to the history; errored completions do not count."""
-        ...
 
     def state(self) -> dict[str, Any]:
         """Return the history as plain JSON, exact to the last bit."""
-        ...
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Replace the history by what ``state`` returned, in this version or an earlier one."""
-        ...
 
 
 class Trainer(Protocol):
@@ -113,7 +103,6 @@ class Trainer(Protocol):
 
     def schedule_factor(self, step: int) -> float:
         """Return the learning-rate schedule at ``step`` (1 is the first) as a factor of the hyperparameter."""
-        ...
 
     def step(
         self,
@@ -132,16 +121,13 @@ class Trainer(Protocol):
         order. An update that is not finite is discarded or reported as ``fault`` and ``lost``, not raised. Raises
         Diverged when the model cannot be sampled, RunFailed when memory does not suffice; then no step was taken.
         """
-        ...
 
     def save(self, folder: Path) -> None:
         """Write weights, tokenizer and optimizer into the existing ``folder``. A fault of the disk passes as raised."""
-        ...
 
     def load(self, folder: Path) -> None:
         """Replace weights and optimizer in memory by those that ``save`` wrote; the next step is the same, bit for bit.
         The caller has checked that the folder is intact."""
-        ...
 
 
 class Evaluator(Protocol):
@@ -150,11 +136,22 @@ class Evaluator(Protocol):
     def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
         """Generate and score one completion of each prompt of ``split``. Raises Diverged when the model's outputs are
         not finite, KeyError for an unknown split."""
-        ...
 
     def sample(self, *, seed: int, progress: Progress) -> list[Example]:
         """Generate and score one completion of each sample prompt, the same few of dev each time. Raises Diverged."""
-        ...
+
+
+class NewRun(TypedDict):
+    """Columns of a run that begins; ``spec`` and ``manifest`` are plain JSON."""
+
+    name: str
+    seed: int
+    policy: str
+    spec: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    folder: str
+    knobs: Knobs
+    bounds: Mapping[str, tuple[float, float]]
 
 
 class Store(Protocol):
@@ -178,25 +175,12 @@ class Store(Protocol):
     def patiently(self, attempt: Callable[[], R]) -> R:
         """Return what ``attempt`` returns, calling it again while it raises StoreUnavailable. It is no transaction: for
         several reads, or for a file beside the database. ``attempt`` must bear being repeated."""
-        ...
 
     # ------------------------------------------------------------ runs
 
-    def create_run(
-        self,
-        *,
-        name: str,
-        seed: int,
-        policy: str,
-        spec: Mapping[str, Any],
-        manifest: Mapping[str, Any],
-        folder: str,
-        knobs: Knobs,
-        bounds: Mapping[str, tuple[float, float]],
-    ) -> int:
+    def create_run(self, **run: Unpack[NewRun]) -> int:
         """Write a new run, status running, which this process drives from now on. Any process. Returns its id. Raises
         InputError when the name is taken."""
-        ...
 
     def adopt_run(
         self, /, run_id: int, *, era: Mapping[str, Any] | None = None, restarted: bool = False, **values: Any
@@ -209,32 +193,25 @@ class Store(Protocol):
         supervisor ``restarted`` the process. Raises InputError when a living process drives the run: of two that adopt
         at once exactly one succeeds.
         """
-        ...
 
     def find_run(self, name: str) -> RunRecord:
         """Read a run by name, or the newest by ``latest``. Raises InputError when there is none."""
-        ...
 
     def load_run(self, run_id: int) -> RunDetails:
         """Read a run with its documents, which ``find_run`` leaves out."""
-        ...
 
     def update_run(self, /, run_id: int, **values: Any) -> None:
         """Set columns of a run, e.g. ``knobs``, ``forecast`` or ``last_step``; documents are given as plain JSON."""
-        ...
 
     def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None:
         """Write a heartbeat: ``done`` of ``total`` in ``phase``, and ``wall_s`` seconds driven so far. Raises nothing:
         a heartbeat that cannot be written at once is dropped."""
-        ...
 
     def end_run(self, run_id: int, status: Status, reason: str, wall_s: float) -> None:
         """Write how and why the run ended. User actions that still wait expire, with an event for each."""
-        ...
 
     def record_event(self, run_id: int, step: int, level: str, text: str) -> None:
         """Add an event of ``level`` info, warning, error or critical. Snapshots show those of level error."""
-        ...
 
     # ------------------------------------------------------------ commit 1: decisions, before acting
 
@@ -252,23 +229,18 @@ class Store(Protocol):
 
         Without decisions only the settings are written: a resume applies again what is on record.
         """
-        ...
 
     def refuse_decision(self, run_id: int, step: int, decision: Decision, why: str) -> None:
         """Mark a recorded decision as refused after all: it turned out impossible, e.g. for a damaged checkpoint."""
-        ...
 
     def load_decisions_at(self, run_id: int, step: int) -> list[Decision]:
         """Read what was decided for ``step``, in order, refused decisions too."""
-        ...
 
-    def load_waiting(self, run_id: int) -> list[Command]:
+    def load_waiting(self, run_id: int) -> list[CommandRecord]:
         """Read the user actions that no boundary has taken yet, in the order asked."""
-        ...
 
     def finish_command(self, command_id: int, state: str, result: str) -> None:
         """Answer a user action that was taken: ``state`` is applied or refused, ``result`` what its user is told."""
-        ...
 
     # ------------------------------------------------------------ commit 2: what the step did
 
@@ -286,36 +258,29 @@ class Store(Protocol):
         """Write a live step with its groups, samples, share of the buckets and, if given, the checkpoint of its
         weights, whose folder is complete on disk already. It is the run's last step and its weights step from here on;
         the call is a heartbeat too. ``wall_s`` are seconds driven so far."""
-        ...
 
     def was_taken(self, run_id: int, step: int) -> bool:
         """Tell whether a step of that number was ever recorded, whether or not it is live."""
-        ...
 
     def load_drawn(self, run_id: int, step: int) -> list[str]:
         """Read the ids of the prompts that a step drew, in order; empty when there is no such step."""
-        ...
 
     # ------------------------------------------------------------ evaluations and samples
 
     def record_evaluation(self, run_id: int, step: int, evaluation: Evaluation) -> None:
         """Write an evaluation of the weights of ``step``, in place of an earlier one of the same split."""
-        ...
 
     def has_evaluation(self, run_id: int, step: int, split: str) -> bool: ...
 
     def load_answers(self, run_id: int, step: int, split: str) -> Mapping[str, int]:
         """Read 1 (correct) or 0 by prompt id of the evaluation of ``split`` at ``step``, errored completions left out;
         empty when there was none."""
-        ...
 
     def best_step(self, run_id: int) -> int | None:
         """Read the step with the highest dev accuracy of the era, the earliest of equal ones; None before the first."""
-        ...
 
     def record_samples(self, run_id: int, step: int, samples: Sequence[SampleRecord]) -> None:
         """Write the completions of the sample prompts by the weights of ``step``, in place of earlier ones."""
-        ...
 
     def has_samples(self, run_id: int, step: int) -> bool: ...
 
@@ -323,15 +288,12 @@ class Store(Protocol):
 
     def record_checkpoint(self, run_id: int, checkpoint: CheckpointRecord) -> None:
         """Write a checkpoint whose folder is complete on disk, in place of an earlier one of its step."""
-        ...
 
     def drop_checkpoint(self, run_id: int, step: int) -> None:
         """Delete the record of a checkpoint; its folder is deleted afterwards, so no record names a missing folder."""
-        ...
 
     def load_checkpoints(self, run_id: int) -> list[CheckpointRecord]:
         """Read the checkpoints, the lowest step first."""
-        ...
 
     # ------------------------------------------------------------ going back
 
@@ -339,21 +301,16 @@ class Store(Protocol):
         """Resume at ``step``: later steps are superseded, as they will be taken again, and their evaluations, samples
         and checkpoints deleted; their decisions stay, to be applied again. Of the other steps exactly ``live`` are
         live, and the weights are those of ``weights_step``. ``step`` -1 begins anew."""
-        ...
 
     def roll_back(self, run_id: int, step: int, *, live: Sequence[int]) -> None:
         """Write that the weights are those of ``step`` again: of the steps not superseded exactly ``live`` are live,
         the others rolled back. Nothing is deleted."""
-        ...
 
     def load_ancestors(self, run_id: int, step: int) -> list[int]:
         """Read ``step`` and the steps its weights came through, newest first; superseded ones do not count."""
-        ...
 
     def load_rollback_targets(self, run_id: int) -> set[int]:
         """Read the steps whose weights the run ever went back to."""
-        ...
 
     def has_closed_branch(self, run_id: int, began: int) -> bool:
         """Tell whether a branch that began after step ``began`` was brought to its end."""
-        ...

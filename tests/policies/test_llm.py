@@ -12,13 +12,12 @@ from threading import Event, Timer
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.core.actions import check_action
 from harness.llm.client import Fault, MessagesApi, Reply
 from harness.types import Action, Asked, Decision, Finding, Knobs, SampleRecord, Snapshot
-from policies.llm import LlmPolicy, Prices, Unusable, _check_form
+from policies.llm import LlmPolicy, Prices, Unusable, _check_form, _read
 from policies.question import ACTIONS, build_question, build_tool, quote
 from tests.support.builders import (
     make_change,
@@ -71,9 +70,20 @@ def ask(monkeypatch: pytest.MonkeyPatch, server: Server, api: MessagesApi) -> As
     monkeypatch.setenv("ANTHROPIC_API_KEY", "not this one: the policy was given its key")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
 
-    def ask(*script: Turn, snapshot: Snapshot | None = None, **options: Any) -> tuple[Decision, Server]:
+    def ask(
+        *script: Turn,
+        snapshot: Snapshot | None = None,
+        api: MessagesApi = api,
+        prices: Prices | None = None,
+        findings: Sequence[Finding] = (),
+        candidates: Sequence[Decision] = (BY_RULES,),
+        samples: Sequence[SampleRecord] = (),
+    ) -> tuple[Decision, Server]:
         server.script, server.requests = list(script), []
-        return make_policy(**{"api": api, **options}).decide(snapshot or make_night()), server
+        monkeypatch.setattr("policies.llm.detect", lambda snapshot: findings)
+        monkeypatch.setattr("policies.llm.propose", lambda snapshot, findings: candidates)
+        policy = LlmPolicy(api, every=20, prices=prices, samples=lambda: samples)
+        return policy.decide(snapshot or make_night()), server
 
     return ask
 
@@ -81,26 +91,6 @@ def ask(monkeypatch: pytest.MonkeyPatch, server: Server, api: MessagesApi) -> As
 def make_api(*, key: str = KEY, time_limit: float = 30.0, interrupted: Event | None = None) -> MessagesApi:
     return MessagesApi(
         key, model="m", max_tokens=500, time_limit=time_limit, attempts=3, interrupted=interrupted or Event()
-    )
-
-
-def make_policy(
-    *,
-    api: MessagesApi,
-    prices: Prices | None = None,
-    findings: Sequence[Finding] = (),
-    candidates: Sequence[Decision] = (BY_RULES,),
-    samples: Sequence[SampleRecord] = (),
-    every: int = 20,
-) -> LlmPolicy:
-    return LlmPolicy(
-        api,
-        every=every,
-        prices=prices,
-        detect=lambda snapshot: findings,
-        propose=lambda snapshot, findings: candidates,
-        check=check_action,
-        samples=lambda: samples,
     )
 
 
@@ -521,17 +511,18 @@ WILD = st.text(max_size=8) | st.sampled_from(["best", "harder", "0.4", "10", "1e
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, 1e308, 0.5, 64])
 
 
+@example(action="branch", changes={}, argument="", evidence="0")
 @given(
     action=st.sampled_from(list(ACTIONS)),
     changes=st.dictionaries(WILD | st.sampled_from(["temperature", "max_tokens", "focus", "beta"]), NUMBERS),
     argument=WILD | NUMBERS,
     evidence=st.text(min_size=1, max_size=20),
 )
-def test_an_answer_of_the_right_form_is_a_decision_within_bounds_or_unusable(api: MessagesApi, **answer: Any) -> None:
+def test_an_answer_of_the_right_form_is_a_decision_within_bounds_or_unusable(**answer: Any) -> None:
     snapshot = make_night()
-    policy, tool = make_policy(api=api), build_tool(snapshot)
+    tool = build_tool(snapshot)
     try:
-        decision = policy._read(Reply((("decide", GOOD | answer),), 1, 1), tool, snapshot, [BY_RULES], BY_RULES)
+        decision = _read(Reply((("decide", GOOD | answer),), 1, 1), tool, snapshot, [BY_RULES], BY_RULES)
     except Unusable:
         return
     assert decision.action.kind in ACTIONS

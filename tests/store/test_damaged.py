@@ -45,6 +45,7 @@ def test_a_damaged_database_is_told_in_a_line(
             assert done.stderr.startswith("grpo: "), words
     if shown:
         listed = program.here("runs").stdout
-        assert "first" in listed and "last" in listed
+        assert "first" in listed
+        assert "last" in listed
         for run in ("first", "last"):
             assert program.here("review", run).returncode == 0

@@ -32,7 +32,7 @@ from harness.types import (
 )
 from pools.sources import compute_id
 from pools.splits import compute_place
-from pools.table import BATCH, PromptTable, TableBuilder, parse_id
+from pools.table import PromptTable, make_batches, parse_id
 
 HEALTHY: dict[str, float] = {
     "reward/mean": 0.5,
@@ -67,16 +67,12 @@ def make_prompt(name: str = "p", *, label: str = "", ground_truth: str = "2", **
 
 def make_table(prompts: Sequence[Prompt]) -> PromptTable:
     """A source of these prompts, each with the id that its text has."""
-    builder, parts = TableBuilder(), []
-    for prompt in prompts:
-        if len(builder) == BATCH:
-            parts.append(builder.take())
-        prompt_id = compute_id(prompt.text)
-        builder.append(
-            parse_id(prompt_id), compute_place(prompt_id), prompt.text, prompt.ground_truth, prompt.label,
-            prompt.system, prompt.demonstration, None,
-        )  # fmt: skip
-    return PromptTable([*parts, builder.take()], template="{prompt}", system="")
+    ids = [compute_id(prompt.text) for prompt in prompts]
+    rows = (
+        (parse_id(i), compute_place(i), p.text, p.ground_truth, p.label, p.system, p.demonstration, None)
+        for i, p in zip(ids, prompts, strict=True)
+    )
+    return PromptTable(list(make_batches(rows)), template="{prompt}", system="")
 
 
 def make_score(reward: float | None, *, correct: bool | None = None, reason: str | None = None) -> Score:

@@ -2,8 +2,7 @@
 
 Texts that a model or a person wrote are data. Jinja2 escapes them in the page and ``_embed`` in the plots' JSON,
 control characters are made visible (harness.core.formatting), and a content security policy lets no script run but the
-two that
-belong to the page.
+two that belong to the page.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import base64
 import hashlib
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -249,11 +249,9 @@ def _scores(
 
 
 def _decided(acted: Sequence[DecisionRecord], history: History) -> str:
-    by: dict[str, int] = {}
-    for decision in acted:
-        by[decision.source] = by.get(decision.source, 0) + 1
+    by = Counter(decision.source for decision in acted)
     rollbacks = sum(d.action == "rollback" and d.refused is None for d in acted)
-    parts = [f"{count:,} by {source}" for source, count in sorted(by.items(), key=lambda item: -item[1])]
+    parts = [f"{count:,} by {source}" for source, count in by.most_common()]
     said = f"Decisions that did something: {', '.join(parts)}" if parts else "No decision did anything"
     refused = sum(d.refused is not None for d in acted)
     more = [f"{rollbacks} rollbacks"] * (rollbacks > 0) + [f"{refused} refused"] * (refused > 0)

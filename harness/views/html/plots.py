@@ -1,9 +1,8 @@
 """Plot the figures of the reports: pure functions from records to plotly figures.
 
 Curves come from the buckets (harness/store/buckets.py), so a plot has at most 512 points however long the run is.
-Colours
-have at least 3:1 contrast on white and on the dark page; axes and text take theirs from the page (templates/page.css).
-What a model or a person wrote is escaped here: plotly reads its texts as a little HTML.
+Colours have at least 3:1 contrast on white and on the dark page; axes and text take theirs from the page
+(templates/page.css). What a model or a person wrote is escaped here: plotly reads its texts as a little HTML.
 """
 
 from __future__ import annotations

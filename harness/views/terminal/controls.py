@@ -109,8 +109,6 @@ class Hands:
                 self._typing, self._text = "action", ASKS[key][0]
                 if key == "r" and len(s.pins) == 1:
                     self._text += next(iter(s.pins))
-            case _:
-                pass
 
     # ------------------------------------------------------------ keys that act
 
@@ -132,8 +130,6 @@ class Hands:
                 self._queue()
             case _ if len(key) == 1 and key.isprintable():
                 self._text += key
-            case _:
-                pass
 
     def _confirm(self, words: str, s: Snapshot) -> None:
         """What can be known to be wrong is said at once; the run checks again when it applies the action."""
