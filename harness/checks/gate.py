@@ -7,9 +7,9 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,6 @@ def pass_preflight(inputs: Inputs, *, force: bool) -> Passage:
     if report.verdict == "fail" and not force:
         raise RunFailed(f"preflight: {describe(report)}; fix the reward or the pool, or overrule it with --force")
     return Passage(report, sandbox, forced=report.verdict == "fail")
-
-
-def allow_unsafe_code(wanted: bool) -> None:
-    """``--unsafe-code``: an environment reaches every process in which rewards run."""
-    if wanted:
-        os.environ[UNSAFE] = "1"
 
 
 def check_sandbox(inputs: Inputs) -> dict[str, Any] | None:
@@ -147,19 +141,15 @@ def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
 # ---------------------------------------------------------------- grpo check
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Check:
-    """What ``grpo check`` found. ``reasons`` are the reason codes of the references that failed."""
+    """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
+    ``failures`` are the first of them."""
 
-    rows: int = 0
-    passed: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    failures: list[Outcome] = field(default_factory=list)
-
-    def fail(self, reason: str, outcome: Outcome) -> None:
-        self.reasons[reason] += 1
-        if len(self.failures) < SHOWN:
-            self.failures.append(outcome)
+    rows: int
+    passed: int
+    reasons: Mapping[str, int]
+    failures: tuple[Outcome, ...]
 
 
 def check_references(inputs: Inputs, progress: Progress) -> Check:
@@ -167,32 +157,34 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
     check_sandbox(inputs)
     spec, splits = inputs.spec, inputs.splits
     refuse = _hook(inputs.reward, "check_ground_truth")
-    found = Check()
+    rows = sum(map(len, splits.values()))
+    reasons: Counter[str] = Counter()
+    failures: list[Outcome] = []
     with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
         write = find_writer(_mix(splits)[:100], reward.score, _hook(inputs.reward, "write_reference"))
         for name, table in splits.items():
-            _check_split(name, table, found, judge_references(table, reward.score, write), refuse, progress)
-    return found
+            for fault in _find_faults(name, table, judge_references(table, reward.score, write), refuse, progress):
+                reasons[fault.check] += 1
+                if len(failures) < SHOWN:
+                    failures.append(fault)
+    return Check(rows, rows - reasons.total(), dict(reasons.most_common()), tuple(failures))
 
 
-def _check_split(
-    name: str, table: Sequence[Prompt], found: Check, references: Any, refuse: Any, progress: Progress
-) -> None:
+def _find_faults(
+    name: str, table: Sequence[Prompt], references: Any, refuse: Any, progress: Progress
+) -> Iterator[Outcome]:
     waiting = next(references, None)
     for done, prompt in enumerate(table):
         progress(f"checking {name}", done, len(table))
-        found.rows += 1
         reference, where = None, f"{name}: {prompt.text[:80]}"
         if waiting is not None and waiting.prompt.id == prompt.id:
             reference, waiting = waiting, next(references, None)
         if refuse is not None and (problem := refuse(prompt.ground_truth)):
-            found.fail("refused", Outcome("refused", "fail", problem, where))
+            yield Outcome("refused", "fail", problem, where)
         elif reference is None:
             said = "no reference answer: the ground truth is right in no form, and there is no demonstration"
-            found.fail("no_reference", Outcome("no_reference", "fail", said, where))
+            yield Outcome("no_reference", "fail", said, where)
         elif not reference.passed:
             score = reference.score
             reason = "errored" if score.errored else score.reason
-            found.fail(reason, Outcome(reason, "fail", score.error or reason, where, reference.text[:80], score.reward))
-        else:
-            found.passed += 1
+            yield Outcome(reason, "fail", score.error or reason, where, reference.text[:80], score.reward)

@@ -16,16 +16,15 @@ import typer
 from typer.exceptions import TyperException
 
 from harness import __version__
-from harness.cli.branch import branch
 from harness.cli.checks import alert_test, check, doctor, preflight
+from harness.cli.copies import adopt
 from harness.cli.drive import INTERRUPTED
 from harness.cli.live import act, watch
 from harness.cli.model import evaluate, export, probe, sample
 from harness.cli.options import complain
 from harness.cli.pool import app as pool
-from harness.cli.replay import replay
 from harness.cli.review import compare, review, runs
-from harness.cli.run import adopt, resume, run
+from harness.cli.run import branch, replay, resume, run
 from harness.core.processes import find_user_modules, keep_bytecode_home
 from harness.errors import HarnessError, InputError
 

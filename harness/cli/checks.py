@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import typer
-from rich.console import Console
 
 from harness import commands
 from harness.cli.options import (
@@ -16,8 +13,10 @@ from harness.cli.options import (
     SpecName,
     UnsafeFlag,
     print_json,
+    print_result,
     show_progress,
 )
+from harness.cli.tables import render_machine, render_preflight
 from harness.core.formatting import clean
 
 
@@ -43,7 +42,7 @@ def check(
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
             print(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
         if found.reasons:
-            print("reasons: " + ", ".join(f"{name} {count:,}" for name, count in Counter(found.reasons).most_common()))
+            print("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
         print(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 
@@ -62,13 +61,7 @@ def preflight(
       grpo preflight --set reward.function=my_reward.py:judge
     """
     report = commands.preflight(spec, overrides=set_ or ())
-    if as_json:
-        print_json(report)
-    else:
-        from harness.cli.tables import render_preflight
-
-        Console().print(render_preflight(report))
-        print(f"preflight: {report.verdict}")
+    print_result(report, as_json, render_preflight)
     raise typer.Exit(1 if report.verdict == "fail" else 0)
 
 
@@ -82,12 +75,7 @@ def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "run
       grpo doctor --json
     """
     found = commands.doctor(db=db, out=out)
-    if as_json:
-        print_json(found)
-    else:
-        from harness.cli.tables import render_machine
-
-        Console().print(render_machine(found))
+    print_result(found, as_json, render_machine)
     raise typer.Exit(0 if all(check.ok for check in found) else 1)
 
 

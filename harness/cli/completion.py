@@ -5,6 +5,7 @@ Each function takes the command line as far as it is typed, and returns words, e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -29,7 +30,7 @@ Offer = list[tuple[str, str]]
 
 
 def complete_run(ctx: typer.Context, incomplete: str) -> Offer:
-    """Names of runs, the newest first, in the database that ``--db`` or ``--out`` names so far."""
+    """Offer names of runs, the newest first, in the database that ``--db`` or ``--out`` names so far."""
     from harness.store.reader import list_runs_to_offer
 
     url = database_url(ctx.params.get("out") or "runs", ctx.params.get("db"))
@@ -42,18 +43,18 @@ def complete_run(ctx: typer.Context, incomplete: str) -> Offer:
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> Offer:
-    """Runs, models by name and folders."""
+    """Offer runs, models by name and folders."""
     return [*complete_run(ctx, incomplete), *_starting(KNOWN_MODELS, incomplete), *_files(incomplete, ())]
 
 
 def complete_spec(ctx: typer.Context, incomplete: str) -> Offer:
-    """Recipes, spec files and the folders on the way to them."""
+    """Offer recipes, spec files and the folders on the way to them."""
     del ctx
     return [*_starting(recipe_names(), incomplete), *_files(incomplete, SPEC_ENDINGS)]
 
 
 def complete_action(ctx: typer.Context, incomplete: str) -> Offer:
-    """The verb of an action, then what goes with it."""
+    """Offer the verb of an action, then what goes with it."""
     words = ctx.params.get("words") or ()
     if not words:
         return [(verb, usage) for verb, usage in USAGE.items() if verb.startswith(incomplete)]
@@ -61,21 +62,21 @@ def complete_action(ctx: typer.Context, incomplete: str) -> Offer:
 
 
 def complete_policy(ctx: typer.Context, incomplete: str) -> Offer:
-    """Kinds of decision policies, and the runs that one can repeat."""
+    """Offer kinds of decision policies, and the runs that one can repeat."""
     if incomplete.startswith(REPLAY):
         return [(f"{REPLAY}{name}", hint) for name, hint in complete_run(ctx, incomplete.removeprefix(REPLAY))]
     return _starting(POLICIES, incomplete)
 
 
-def _starting(words: tuple[str, ...] | list[str], incomplete: str) -> Offer:
+def _starting(words: Sequence[str], incomplete: str) -> Offer:
     return [(word, "") for word in words if word.startswith(incomplete)]
 
 
 def _files(incomplete: str, endings: tuple[str, ...]) -> Offer:
-    """Files with one of ``endings``, and folders."""
+    """Offer files with one of ``endings``, and folders."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
     try:
-        entries = sorted(folder.iterdir()) if incomplete else sorted(Path().iterdir())
+        entries = sorted(folder.iterdir())
     except OSError:
         return []
     found = [f"{path}/" if path.is_dir() else str(path) for path in entries if not path.name.startswith(".")]

@@ -22,12 +22,13 @@ INTERRUPTED = 130
 """Exit code."""
 
 
-def drive(run: Run, console: Console, *, plain: bool) -> tuple[Status, str]:
+def drive(run: Run, *, plain: bool, as_json: bool) -> tuple[Status, str]:
     """Take a run to its end with a view beside it. Returns how and why it ended."""
     from harness.views.terminal.companion import Beside
 
+    console = Console(stderr=as_json)
     console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
-    view = Beside(run.store, run.run_id, console, plain=plain)
+    view = Beside(run.store, run.run_id, console, plain=plain or as_json)
     _catch_signals(run.interrupted, view)
     with view:
         status, reason = run.drive()
@@ -37,7 +38,7 @@ def drive(run: Run, console: Console, *, plain: bool) -> tuple[Status, str]:
 
 
 def _catch_signals(interrupted: Event, view: Beside) -> None:
-    """The first one ends the run after the step in progress, the second one abandons that step."""
+    """Handle signals: the first one ends the run after the step in progress, the second one abandons that step."""
 
     def handle(_number: int, _frame: Any) -> None:
         if interrupted.is_set():

@@ -12,6 +12,7 @@ from rich.text import Text
 from harness import commands
 from harness.cli.completion import complete_spec
 from harness.cli.options import (
+    CheckpointOption,
     DbOption,
     JsonFlag,
     ModelName,
@@ -20,9 +21,11 @@ from harness.cli.options import (
     SetOption,
     SpecName,
     print_json,
+    print_result,
     say,
     show_progress,
 )
+from harness.cli.tables import render_probe
 from harness.core.formatting import clean
 from harness.errors import InputError
 
@@ -30,7 +33,7 @@ from harness.errors import InputError
 def evaluate(
     model: ModelName,
     split: Annotated[str, typer.Option(help="Split of the pool: test, dev, probe, train or one of its own.")] = "test",
-    checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
+    checkpoint: CheckpointOption = "final",
     spec: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +84,7 @@ def sample(
     n: Annotated[int, typer.Option("-n", min=1, help="Completions per prompt.")] = 1,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
+    checkpoint: CheckpointOption = "final",
     spec: Annotated[
         str | None,
         typer.Option(help="Of a model: recipe or file that gives pool and reward.", autocompletion=complete_spec),
@@ -138,12 +141,7 @@ def probe(
     """
     with show_progress("loading") as progress:
         found = commands.probe(spec, prompts=prompts, n=n, overrides=set_ or (), progress=progress)
-    if as_json:
-        print_json(found)
-    else:
-        from harness.cli.tables import render_probe
-
-        Console().print(render_probe(found))
+    print_result(found, as_json, render_probe)
 
 
 def export(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.console import Console, RenderableType
 
 from harness.cli.completion import complete_model, complete_run, complete_spec
 from harness.core.formatting import clean_lines
@@ -29,6 +31,7 @@ SpecName = Annotated[
     str | None,
     typer.Argument(metavar="SPEC", help="Recipe, .toml or .json; default arithmetic.", autocompletion=complete_spec),
 ]
+CheckpointOption = Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard.")]
 SetOption = Annotated[
@@ -47,9 +50,9 @@ OutOption = Annotated[str, typer.Option("--out", metavar="DIR", help="Where runs
 
 def _allow_unsafe_code(wanted: bool) -> bool:
     if wanted:
-        from harness.checks.gate import allow_unsafe_code
+        from rewards.isolation import UNSAFE
 
-        allow_unsafe_code(wanted)
+        os.environ[UNSAFE] = "1"  # an environment reaches every process in which rewards run
     return wanted
 
 
@@ -68,26 +71,39 @@ LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
 
 
 def complain(message: str, code: int) -> NoReturn:
-    """One line on stderr, and the end with exit code ``code``."""
+    """Print one line on stderr and end with exit code ``code``."""
     brief = LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}…{word[0][-KEPT:]}", clean_lines(message))
     print(f"grpo: {brief}", file=sys.stderr)
     raise SystemExit(code)
 
 
 def say(text: str, as_json: bool) -> None:
-    """To the person who waits; stdout stays clean for a JSON document."""
+    """Tell the person who waits; stdout stays clean for a JSON document."""
     print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 def print_json(result: Any) -> None:
     """Print the result of a command, or a tuple of them, as one JSON document."""
-    print(json.dumps(result, default=lambda r: r.to_json() if hasattr(r, "to_json") else asdict(r), allow_nan=False))
+
+    def encode(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        return value.to_json() if hasattr(value, "to_json") else asdict(value)
+
+    print(json.dumps(result, default=encode, allow_nan=False))
+
+
+def print_result(result: Any, as_json: bool, render: Callable[[Any], RenderableType]) -> None:
+    """Print the result of a command, as one JSON document or as ``render`` draws it for a person."""
+    if as_json:
+        print_json(result)
+    else:
+        Console().print(render(result))
 
 
 @contextmanager
 def show_progress(first: str) -> Iterator[Progress]:
     """Show on stderr how long work goes, with ``first`` until it says more; nothing in a pipe, nothing afterwards."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 

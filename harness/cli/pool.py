@@ -10,7 +10,18 @@ import typer
 
 from harness import commands
 from harness.cli.completion import complete_model, complete_spec
-from harness.cli.options import DbOption, JsonFlag, OutOption, RunName, SetOption, print_json, show_progress
+from harness.cli.options import (
+    CheckpointOption,
+    DbOption,
+    JsonFlag,
+    OutOption,
+    RunName,
+    SetOption,
+    print_json,
+    print_result,
+    show_progress,
+)
+from harness.cli.tables import render_pool
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -81,7 +92,7 @@ def build(
             autocompletion=complete_model,
         ),
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")] = "final",
+    checkpoint: CheckpointOption = "final",
     n: Annotated[int, typer.Option("-n", min=2, help="Completions per prompt.")] = 8,
     size: Annotated[int | None, typer.Option(min=1, help="Stop when so many prompts are found.")] = None,
     set_: SetOption = None,
@@ -99,7 +110,6 @@ def build(
 
       grpo pool build next.jsonl --spec my.toml --model night-1 --checkpoint best --size 2000
     """
-    part = Path(f"{out_file}.part")
     try:
         with show_progress("reading") as progress:
             found = commands.pool.build(
@@ -115,7 +125,7 @@ def build(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        if part.exists():
+        if (part := Path(f"{out_file}.part")).exists():
             print(f"grpo: stopped; the same command continues from {part}", file=sys.stderr)
         raise
     if as_json:
@@ -143,15 +153,7 @@ def show(
 
       grpo pool show night-1 -n 10
     """
-    view = commands.pool.show(run, n=n, db=db, out=out)
-    if as_json:
-        print_json(view)
-    else:
-        from rich.console import Console
-
-        from harness.cli.tables import render_pool
-
-        Console().print(render_pool(view))
+    print_result(commands.pool.show(run, n=n, db=db, out=out), as_json, render_pool)
 
 
 @app.command()

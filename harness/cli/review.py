@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from harness import commands
 from harness.cli.completion import complete_run
-from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, print_json
+from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, print_json, print_result
+from harness.cli.tables import render_comparison, render_review, render_runs
+from harness.commands.report import Document
 
 
 def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
@@ -28,8 +32,6 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
     if as_json:
         print_json(found)
     elif found:
-        from harness.cli.tables import render_runs
-
         # In a pipe no row is folded, however long its name.
         console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=10_000)
         console.print(render_runs(found, now=time.time()))
@@ -55,14 +57,7 @@ def review(
       grpo review night-1 --html night-1.html
     """
     found = commands.review(run, html=html, whole_run=as_json, db=db, out=out)
-    if as_json:
-        print_json(found)
-    elif html is not None:
-        print(html)
-    else:
-        from harness.cli.tables import render_review
-
-        Console().print(render_review(found.document))
+    _print(found, html, as_json, render_review)
 
 
 def compare(
@@ -88,11 +83,11 @@ def compare(
       grpo compare night-1 night-2 night-3 --html nights.html
     """
     found = commands.compare(runs, html=html, db=db, out=out)
-    if as_json:
-        print_json(found)
-    elif html is not None:
+    _print(found, html, as_json, render_comparison)
+
+
+def _print(found: Document, html: Path | None, as_json: bool, render: Callable[[Any], RenderableType]) -> None:
+    if html is not None and not as_json:
         print(html)
     else:
-        from harness.cli.tables import render_comparison
-
-        Console().print(render_comparison(found.document))
+        print_result(found.document, as_json, render)

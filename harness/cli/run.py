@@ -1,17 +1,14 @@
-"""``grpo run`` and ``grpo resume``: here, away from the terminal, or under supervision."""
+"""``grpo run``, ``resume``, ``replay`` and ``branch``: what drives a run, here or away from the terminal."""
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
-from harness import commands
 from harness.cli.completion import complete_policy
 from harness.cli.drive import INTERRUPTED, drive
 from harness.cli.options import (
@@ -28,11 +25,13 @@ from harness.cli.options import (
     UnsafeFlag,
     complain,
     print_json,
+    print_result,
     say,
 )
+from harness.cli.tables import render_review
 from harness.commands import launch
 from harness.core.paths import database_flag
-from harness.errors import RunFailed
+from harness.errors import HarnessError, RunFailed
 
 if TYPE_CHECKING:
     from harness.run.runner import Run
@@ -139,35 +138,83 @@ def resume(
     _drive(prepared.start(force=force, say=partial(say, as_json=as_json)), plain=plain, as_json=as_json)
 
 
-def adopt(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run's folder: it has checkpoints/.")],
-    name: Annotated[str | None, typer.Option(help="Its name here; default that of the folder.")] = None,
+def replay(
+    run: RunName,
+    name: Annotated[str | None, typer.Option(help="Name of the new run; default RUN-replay with a number.")] = None,
+    plain: PlainFlag = False,
     as_json: JsonFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Bring a run's folder (moved, copied, or without its database) into the database.
+    """Take a run again from its decision log: rollbacks, a person's commands and an LLM's decisions, without any API.
 
-    A folder from elsewhere is copied and keeps every byte. The record comes from the harness.db beside it; without one
-    the run continues from its newest checkpoint, and review says what is missing.
+    Exit code 0 when every step is the same to the last bit, 1 when one differs; it names the first.
 
     Examples:
 
-      grpo adopt /backup/runs/night-1
+      grpo replay latest
 
-      grpo adopt runs/night-1 --name night-1-again
+      grpo replay night-1 --name night-1-again
     """
-    found = commands.adopt(folder, name=name, db=db, out=out, progress=lambda text, *_: say(f"{text} ...", as_json))
+    found = launch.replay(run, name=name, drive=partial(drive, plain=plain, as_json=as_json), db=db, out=out)
+    difference = found.difference
     if as_json:
         print_json(found)
+    elif difference is None:
+        print(f"{found.run} is {found.replay_of} again: {found.steps} steps, the same to the last bit")
+    if difference is not None:
+        why = f" (changed since: {', '.join(found.environment)})" if found.environment else ""
+        raise HarnessError(
+            f"{found.run} differs from {found.replay_of} first at step {difference.step}: {difference.what} "
+            f"was {difference.then}, is {difference.now}{why}"
+        )
+
+
+def branch(
+    run: RunName,
+    settings: Annotated[list[str], typer.Argument(metavar="SETTING...", help="knob=value[,knob=value], one or more.")],
+    steps: Annotated[int, typer.Option(help="Steps of each arm.")] = 6,
+    at: Annotated[str | None, typer.Option(help="Checkpoint to start from: a step, a name or best.")] = None,
+    note: Annotated[str, typer.Option(help="Why, for the decision log.")] = "",
+    plain: PlainFlag = False,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Compare settings: the same weights, seeds and prompts under the present hyperparameters and each SETTING.
+
+    The best on dev, prompt by prompt, is kept. A live run does this at its next boundary, within its budget; a run
+    that has ended is resumed for it and ends with what was kept.
+
+    Examples:
+
+      grpo branch latest learning_rate=5e-5
+
+      grpo branch night-1 temperature=0.8 temperature=1.2 --steps 10 --at best
+
+      grpo branch night-1 learning_rate=5e-5,beta=0.01 --note "too fast?"
+    """
+    found = launch.branch(
+        run,
+        settings,
+        steps=steps,
+        at=at,
+        note=note,
+        drive=partial(drive, plain=plain, as_json=as_json),
+        db=db,
+        out=out,
+    )
+    if as_json:
+        print_json(found)
+    elif found.asked:
+        print(f"asked of {found.run}, which compares {len(settings) + 1} settings in {steps} steps each; "
+              f"grpo watch {found.run} shows it")  # fmt: skip
     else:
-        print(f"{found.name} in {found.folder} continues from step {found.step}: grpo resume {found.name}")
-        if found.missing:
-            print(found.missing)
+        print(f"{found.kept} ({found.verdict}): {found.evidence}")
 
 
 def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, supervise: bool) -> NoReturn:
-    """The same command in another process: away from this terminal, under supervision, or both."""
+    """Give the same command to another process: away from this terminal, under supervision, or both."""
     from harness.monitoring.supervisor import Supervisor, own_words, start_detached
 
     words = [*own_words(without=("--detach", "--supervise")), *more]
@@ -181,7 +228,7 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
     if code:
         complain(said.removeprefix("grpo: "), code)
     if "--json" in sys.argv:
-        print(json.dumps({"run": name, "pid": int(said)}))
+        print_json({"run": name, "pid": int(said)})
     else:
         where = database_flag(url)
         print(
@@ -192,18 +239,14 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
 
 
 def _drive(run: Run, *, plain: bool, as_json: bool) -> None:
-    """Run to the end with a view beside it, then tell what happened."""
-    from harness.cli.tables import render_review
+    """Take a run to its end with a view beside it, then tell what happened."""
     from harness.store.history import load_history
     from harness.views.review import build_review
 
-    console = Console(stderr=as_json)
-    status, reason = drive(run, console, plain=plain or as_json)
-    if as_json:
-        print(json.dumps(build_review(load_history(run.store, run.name)), allow_nan=False))
-    else:
-        console.print()
-        console.print(render_review(build_review(load_history(run.store, run.name))))
+    status, reason = drive(run, plain=plain, as_json=as_json)
+    if not as_json:
+        print()
+    print_result(build_review(load_history(run.store, run.name)), as_json, render_review)
     if status == "failed":
         raise RunFailed(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}")
     if reason.startswith("interrupted"):

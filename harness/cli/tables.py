@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
-from rich.console import Group as Rows
 from rich.table import Table
 from rich.text import Text
 
@@ -57,6 +56,7 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
+    text.append(f"{clean(review['missing'])}\n" if review["missing"] else "", style="yellow")
     for number, era in enumerate(review["eras"], 2):
         text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))
     held = review["heldout"]
@@ -200,7 +200,7 @@ def render_pool(view: PoolView) -> RenderableType:
     for title, shown in (("hardest", view.hardest), ("easiest", view.easiest)):
         if shown:
             parts += [Text(f"\n{title} prompts seen", style="bold"), *(_render_prompt(one) for one in shown)]
-    return Rows(*parts)
+    return Group(*parts)
 
 
 def _render_heat_map(windows: Sequence[Window]) -> RenderableType:
@@ -249,7 +249,7 @@ def render_probe(found: Probed) -> RenderableType:
     sizes.add_row(Text("group size", style="dim"), *(str(size) for size in probe.no_signal))
     sizes.add_row(Text("no signal", style="dim"), *(f"{rate:.0%}" for rate in probe.no_signal.values()))
     reasons = ", ".join(f"{name} {share:.0%}" for name, share in probe.reasons.items())
-    return Rows(
+    return Group(
         Text(
             f"{probe.prompts} prompts, {probe.completions // probe.prompts} completions each at temperature "
             f"{knobs.temperature:g} and at most {knobs.max_tokens} tokens: {probe.pass_rate:.1%} right, "
@@ -273,7 +273,7 @@ def render_preflight(report: Report) -> RenderableType:
     styles = {"pass": "green", "warn": "yellow", "fail": "red"}
     for row in to_rows(report):
         table.add_row(Text(row["level"], style=styles[row["level"]]), row["check"], Text(clean(row["said"])))
-    return table
+    return Group(table, Text(f"preflight: {report.verdict}"))
 
 
 def render_machine(found: Sequence[MachineCheck]) -> RenderableType:

@@ -8,23 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.commands.lookup import load_inputs
 from harness.errors import InputError
 from harness.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from harness.checks.doctor import MachineCheck
-    from harness.checks.preflight import Outcome, Report
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code; ``failures`` are the
-    first of them."""
-
-    rows: int
-    passed: int
-    reasons: Mapping[str, int]
-    failures: tuple[Outcome, ...]
+    from harness.checks.gate import Check
+    from harness.checks.preflight import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +28,21 @@ class AlertTest:
         return {name: fault or "sent" for name, fault in self.faults.items()}
 
 
-def check(spec: str | None = None, *, overrides: Sequence[str] = (), progress: Progress = no_progress) -> Checked:
+def check(spec: str | None = None, *, overrides: Sequence[str] = (), progress: Progress = no_progress) -> Check:
     """Judge the reference answer of every row under the spec's reward.
 
     ``spec`` is a recipe or a file, ``overrides`` are ``section.field=value``. Raises InputError.
     """
     from harness.checks.gate import check_references
-    from harness.checks.inputs import prepare_inputs
-    from harness.config.load import load_spec
 
-    checked, _ = load_spec(spec, overrides)
-    found = check_references(prepare_inputs(checked), progress)
-    return Checked(found.rows, found.passed, dict(found.reasons), tuple(found.failures))
+    return check_references(load_inputs(spec, overrides), progress)
 
 
 def preflight(spec: str | None = None, *, overrides: Sequence[str] = ()) -> Report:
     """Try a spec's reward on a sample of the pool: every check passes, warns or fails. Raises InputError."""
     from harness.checks.gate import check_sandbox, preflight_inputs
-    from harness.checks.inputs import prepare_inputs
-    from harness.config.load import load_spec
 
-    checked, _ = load_spec(spec, overrides)
-    inputs = prepare_inputs(checked)
+    inputs = load_inputs(spec, overrides)
     check_sandbox(inputs)
     return preflight_inputs(inputs)
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.lookup import open_store_of
 from harness.core.actions import parse_action
 from harness.core.liveness import is_alive_run
 from harness.core.paths import database_url
@@ -151,7 +152,6 @@ def prepare_resume(
 
     Raises InputError.
     """
-    from harness.commands.lookup import open_store_of
     from harness.config.changes import ACCEPTABLE
     from harness.monitoring.notifiers import build_hooks
     from harness.run.start import plan_resume
@@ -183,10 +183,7 @@ class Replayed:
     environment: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document of ``grpo replay --json``."""
-        difference = asdict(self.difference) if self.difference else None
-        found = {"run": self.run, "replay_of": self.replay_of, "steps": self.steps, "identical": difference is None}
-        return found | {"difference": difference, "environment": list(self.environment)}
+        return asdict(self) | {"identical": self.difference is None}
 
 
 def replay(
@@ -202,7 +199,6 @@ def replay(
     Raises InputError, and KeyboardInterrupt where the replay was interrupted.
     """
     from harness.checks.inputs import prepare_inputs
-    from harness.commands.lookup import open_store_of
     from harness.config.schema import AlertsSpec
     from harness.run.replay import find_changes, find_difference, plan_replay
 
@@ -247,10 +243,8 @@ class Branched:
     evidence: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document of ``grpo branch --json``."""
-        if self.asked:
-            return {"run": self.run, "asked": True}
-        return {"run": self.run, "kept": self.kept, "verdict": self.verdict, "evidence": self.evidence}
+        names = ("run", "asked") if self.asked else ("run", "kept", "verdict", "evidence")
+        return {name: getattr(self, name) for name in names}
 
 
 def branch(
@@ -269,8 +263,6 @@ def branch(
     A run that has ended is resumed for it. Raises InputError for what the run refuses, HarnessError when the branch
     did not come to its end, KeyboardInterrupt where it was interrupted.
     """
-    from harness.commands.lookup import open_store_of
-
     asked = [parse_action(["rollback", at])] if at is not None else []
     asked.append(parse_action(["branch", str(steps), *settings]))
     store, record = open_store_of(db, out, run)

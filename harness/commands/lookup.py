@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,11 +12,20 @@ from harness.errors import InputError
 from harness.models.hub import check_model_folder
 
 if TYPE_CHECKING:
+    from harness.checks.inputs import Inputs
     from harness.store.reader import RunReader
     from harness.store.writer import RunStore
     from harness.types import RunRecord
 
 S = TypeVar("S", bound="RunReader")
+
+
+def load_inputs(spec: str | None, overrides: Sequence[str]) -> Inputs:
+    """Load a spec with its pool and reward, all without torch. Raises InputError."""
+    from harness.checks.inputs import prepare_inputs
+    from harness.config.load import load_spec
+
+    return prepare_inputs(load_spec(spec, overrides)[0])
 
 
 def open_reader(db: str | None, out: str, run: str) -> tuple[RunReader, RunRecord]:
@@ -30,7 +40,9 @@ def open_reader(db: str | None, out: str, run: str) -> tuple[RunReader, RunRecor
 
 def open_store_of(db: str | None, out: str, run: str) -> tuple[RunStore, RunRecord]:
     """Do the same to write; a database is created by nothing but a run."""
-    return _match(open_store_if_any(db, out), db, out, run)
+    from harness.store.opening import find_store
+
+    return _match(find_store(database_url(out, db)), db, out, run)
 
 
 def _match(store: S | None, db: str | None, out: str, run: str) -> tuple[S, RunRecord]:
@@ -39,30 +51,27 @@ def _match(store: S | None, db: str | None, out: str, run: str) -> tuple[S, RunR
     return store, store.match_run(run)
 
 
-def open_store_if_any(db: str | None, out: str) -> RunStore | None:
-    """Open the database to write, if there is one. Raises InputError when it cannot be used."""
-    from harness.store.opening import find_store
-
-    return find_store(database_url(out, db))
-
-
 def match_model(name: str, db: str | None, out: str) -> tuple[str, RunStore | None]:
-    """Find the run or model that is meant, and the database if there is one.
+    """Find the run or model that is meant, and of a run its database.
 
     A run's whole name comes first, then models, then the beginning of a run's name. Raises InputError, before torch is
     loaded, when it is none of them.
     """
-    store = open_store_if_any(db, out)
+    from harness.store.opening import find_store
+
+    store = find_store(database_url(out, db))
     known = {run.name for run in store.list_runs()} if store else set()
-    if name in known or name in KNOWN_MODELS or name.endswith(".gguf"):
+    if name in known:
         return name, store
+    if name in KNOWN_MODELS or name.endswith(".gguf"):
+        return name, None
     if Path(name).is_dir():
         check_model_folder(Path(name))
-        return name, store
+        return name, None
     if store and ((name == "latest" and known) or any(run.startswith(name) for run in known)):
         return store.match_run(name).name, store
     if "/" not in name:
         raise InputError(
             f"no run named {name}, and no model folder of that name; models by name: {', '.join(KNOWN_MODELS)}"
         )
-    return name, store
+    return name, None

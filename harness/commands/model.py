@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.lookup import match_model, open_store_of
+from harness.commands.lookup import load_inputs, match_model, open_store_of
+from harness.core.paths import existing_parent
+from harness.core.seeds import derive_seed
 from harness.errors import InputError
 from harness.types import Knobs, Progress, no_progress
 
@@ -97,17 +99,17 @@ def probe(
 
     Raises InputError.
     """
-    from harness.checks.inputs import prepare_inputs
-    from harness.config.load import load_spec
-
-    checked, _ = load_spec(spec, overrides)
-    prepare_inputs(checked)  # before torch is loaded
+    checked = load_inputs(spec, overrides).spec
+    from harness.checks.inputs import build_reward, build_splits
     from harness.checks.probe import compute_probe, judge
-    from harness.commands.targets import load_start, probe_start
+    from harness.commands.targets import load_start, take_groups
 
     target = load_start(checked, progress)
     knobs, _ = checked.first_knobs(target.loaded.recommended_group_size)
-    groups = probe_start(target, prompts=prompts, n=max(n, knobs.group_size), progress=progress)
+    n, seed = max(n, knobs.group_size), derive_seed(checked.seed, "probe")
+    with build_reward(checked, chat=target.loaded.chat) as reward:
+        asked = list(build_splits(checked)["probe"][:prompts])
+        groups = take_groups(target, asked, n=n, reward=reward, seed=seed, progress=progress)
     found = compute_probe(groups, group_size=knobs.group_size)
     return Probed(found, knobs, *judge(found, knobs))
 
@@ -130,6 +132,8 @@ def export(
     folder = to or Path(f"{record.name}-{checkpoint}")
     if folder.exists():
         raise InputError(f"--to: {folder} exists already; choose another")
+    if not existing_parent(folder).is_dir():
+        raise InputError(f"--to: {existing_parent(folder)} is not a folder")
     from harness.commands.model_export import export_run
 
     progress(f"exporting {checkpoint} of {record.name}", 0, 0)

@@ -12,7 +12,6 @@ from peft import PeftModel
 
 from harness.commands.targets import SPEC_FILE, Target, load_checkpoint
 from harness.core.formatting import format_changes, format_duration, format_knob
-from harness.core.paths import existing_parent
 from harness.errors import InputError
 from harness.models.load import save_weights
 from harness.store.history import load_history
@@ -25,10 +24,6 @@ DECISIONS_TOLD = 40
 def export_run(store: RunStore, name: str, checkpoint: str, folder: Path, *, adapter: bool) -> Target:
     """Write a checkpoint (best, final, a step or a name) of a run into the new ``folder``, an adapter merged into its
     base unless ``adapter``. Raises InputError, and then nothing was written."""
-    if folder.exists():
-        raise InputError(f"--to: {folder} exists already; choose another")
-    if not existing_parent(folder).is_dir():
-        raise InputError(f"--to: {existing_parent(folder)} is not a folder")
     target = load_checkpoint(store, name, checkpoint)
     model = target.loaded.model
     if isinstance(model, PeftModel):
@@ -55,11 +50,11 @@ def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> 
     """Render the model card, in Markdown with the header that model hubs read; ``review`` as of ``build_review``."""
     spec, held = target.spec, review["heldout"]
     full = not isinstance(target.loaded.model, PeftModel)
-    scores = (
-        ("before", held["baseline"]),
-        (f"best on dev, step {held['best_step']}", held["best"]),
-        ("last", held["final"]),
-    )
+    scores = {
+        "before": held["baseline"],
+        f"best on dev, step {held['best_step']}": held["best"],
+        "last": held["final"],
+    }
     templates = Environment(
         loader=PackageLoader("harness.commands"),
         trim_blocks=True,
@@ -78,11 +73,11 @@ def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> 
         adapter=adapter,
         kind="full weights" if full else "adapter" if adapter else "adapter merged into it",
         hub_id=spec.model.name.count("/") == 1 and not Path(spec.model.name).exists(),
-        scores=[(weights, score) for weights, score in scores if score is not None],
+        scores=[(weights, score) for weights, score in scores.items() if score is not None],
         decisions=[d for d in review["decisions"] if d["action"] != "continue" and not d["refused"]][-DECISIONS_TOLD:],
     )
 
 
 def _cell(text: str) -> str:
-    """One line that cannot end a cell of a table."""
+    """Write a text as one line that cannot end a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.jsonl import check_place, write_lines
-from harness.commands.lookup import match_model, open_reader
+from harness.commands.files import check_place, write_lines
+from harness.commands.lookup import load_inputs, match_model, open_reader
 from harness.errors import InputError
 from harness.types import Progress, no_progress
 
@@ -68,12 +68,8 @@ def build(
     prompts. What was rolled out until an interruption is in ``FILE.part``; the same call takes that up. Raises
     InputError.
     """
-    from harness.checks.inputs import prepare_inputs
-    from harness.config.load import load_spec
-
     check_place(file)
-    checked, _ = load_spec(spec, overrides)
-    prepare_inputs(checked)
+    checked = load_inputs(spec, overrides).spec
     name, store = match_model(model, db, out) if model is not None else (None, None)
     from harness.commands.pool_build import build_pool_file
     from harness.commands.targets import load_start, load_target
@@ -82,8 +78,7 @@ def build(
         target = load_start(checked, progress)
     else:
         target = replace(load_target(name, checkpoint=checkpoint, spec=None, store=store), spec=checked)
-    which = {"name": target.title, "weights_step": target.step}
-    return build_pool_file(target, file, n=n, size=size, model=which, progress=progress)
+    return build_pool_file(target, file, n=n, size=size, progress=progress)
 
 
 def show(run: str = "latest", *, n: int = 5, db: str | None = None, out: str = "runs") -> PoolView:
@@ -103,14 +98,15 @@ def export(run: str, file: Path, *, failed: bool = False, db: str | None = None,
     With ``failed`` only those that are wrong more often than right. Raises InputError, when there are none too.
     """
     from harness.checks.inputs import build_splits
-    from harness.commands.pool_report import load_standings, select_seen
+    from harness.commands.pool_report import select_seen
     from harness.config.load import parse_spec
     from pools.rows import encode, name_columns
+    from pools.view import rank_prompts
 
     check_place(file)
     reader, record = open_reader(db, out, run)
     spec = parse_spec(reader.load_run(record.id).spec)
-    standings = load_standings(reader, record.id)
+    standings = rank_prompts(reader.load_groups(record.id))
     chosen, rates = select_seen(build_splits(spec)["train"], standings, below=0.5 if failed else None)
     if not rates:
         which = "is wrong more often than right" if failed else "was drawn"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.checks.inputs import build_reward, build_splits
-from harness.commands.jsonl import check_place, write_lines
+from harness.commands.files import write_lines
 from harness.commands.targets import Target, take_groups
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
@@ -38,19 +38,13 @@ class Built:
     always: int
     kept: int
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"out": str(self.out)}
 
-
-def build_pool_file(
-    target: Target, out: Path, *, n: int, size: int | None, model: Mapping[str, Any], progress: Progress
-) -> Built:
+def build_pool_file(target: Target, out: Path, *, n: int, size: int | None, progress: Progress) -> Built:
     """Write the train prompts with mixed outcomes to ``out``, each with its ``pass_rate``, until ``size`` are found.
 
-    The rows have the columns that the spec names, so the same spec reads the file. ``model`` says which model it is:
-    a build continues only with the same one. Raises InputError; what was rolled out until then stays for the next call.
+    The rows have the columns that the spec names, so the same spec reads the file. Raises InputError; what was rolled
+    out until then stays for the next call.
     """
-    check_place(out)
     spec = target.spec
     train = build_splits(spec)["train"]
     knobs, _ = spec.first_knobs(target.loaded.recommended_group_size)
@@ -58,7 +52,7 @@ def build_pool_file(
         out.with_name(out.name + ".part"),
         {
             "source": spec.pool.source,
-            "model": dict(model),
+            "model": {"name": target.title, "weights_step": target.step},
             "completions": n,
             "temperature": knobs.temperature,
             "max_tokens": knobs.max_tokens,
@@ -96,7 +90,8 @@ def build_pool_file(
 
 
 def _count_correct(group: Group) -> int:
-    """Raises InputError when the reward could judge none: a pool must not be chosen by a broken reward."""
+    """Count the correct completions. Raises InputError when the reward could judge none: a pool must not be chosen by a
+    broken reward."""
     scores = [completion.score for completion in group.completions]
     if all(score.errored for score in scores):
         raise InputError(f"reward: it failed on every completion of {group.prompt.text[:60]!r}: {scores[0].error}")

@@ -3,13 +3,14 @@ scores 1.0. A row that fails here would punish the model for being right."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.checks.inputs import build_reward
-from harness.commands.jsonl import check_place, write_lines
+from harness.commands.files import check_place, write_lines
 from harness.config.schema import RunSpec
 from harness.errors import InputError
 from harness.models.hub import hub_answers
@@ -40,19 +41,11 @@ class Conversion:
 
     def to_json(self) -> dict[str, Any]:
         dropped = [{"reason": reason} | asdict(drop) for reason, drop in self.dropped.items()]
-        return {"out": str(self.out), "read": self.read, "kept": self.kept, "dropped": dropped}
+        return asdict(self) | {"dropped": dropped}
 
 
-class _Tally:
-    """The rows read and dropped so far."""
-
-    def __init__(self) -> None:
-        self.read = 0
-        self.dropped: dict[str, Dropped] = {}
-
-    def drop(self, reason: str, where: str) -> None:
-        before = self.dropped.get(reason, Dropped(0, where))
-        self.dropped[reason] = replace(before, rows=before.rows + 1)
+Faults = dict[str, list[str]]
+"""Which rows are dropped, by reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +66,8 @@ def convert_source(
     the source cannot be read, nothing is kept or ``out`` exists; then nothing is written.
     """
     check_place(out)
-    found = _Tally()
-    candidates = list(_find_candidates(source, spec, reference, found, progress))
+    faults: Faults = defaultdict(list)
+    candidates = list(_find_candidates(source, spec, reference, faults, progress))
     kept: list[str] = []
     with build_reward(spec, chat=chat) as reward:
         for start in range(0, len(candidates), BATCH):
@@ -84,41 +77,41 @@ def convert_source(
             for candidate, score in zip(part, scores, strict=True):
                 reason = _find_fault(score, spec.reward.range[1])
                 if reason:
-                    found.drop(reason, candidate.where)
+                    faults[reason].append(candidate.where)
                 else:
                     kept.append(candidate.encoded)
     progress("judging", len(candidates), len(candidates))
+    dropped = {reason: Dropped(len(where), where[0]) for reason, where in faults.items()}
     if not kept:
-        reasons = "; ".join(f"{reason}: {drop.rows} ({drop.first})" for reason, drop in found.dropped.items())
+        reasons = "; ".join(f"{reason}: {drop.rows} ({drop.first})" for reason, drop in dropped.items())
         raise InputError(f"no row of {source} is kept, so nothing was written: {reasons or 'it has no rows'}")
     write_lines(out, kept)
-    return Conversion(out, found.read, len(kept), found.dropped)
+    return Conversion(out, len(kept) + sum(drop.rows for drop in dropped.values()), len(kept), dropped)
 
 
 def _find_candidates(
-    source: str, spec: RunSpec, reference: str, found: _Tally, progress: Progress
+    source: str, spec: RunSpec, reference: str, faults: Faults, progress: Progress
 ) -> Iterator[_Candidate]:
-    """Rows that make a prompt of their own and have a reference; the others are counted in ``found``."""
+    """Read the rows that make a prompt of their own and have a reference; the others go to ``faults``."""
     names = name_columns(spec.pool.columns)
     seen: set[str] = set()
-    for row in read_rows(source, hub_answers=hub_answers):
-        found.read += 1
-        if found.read % 1000 == 0:
-            progress("reading", found.read, 0)
+    for count, row in enumerate(read_rows(source, hub_answers=hub_answers), 1):
+        if count % 1000 == 0:
+            progress("reading", count, 0)
         where = row.where.removeprefix("pool.source: ")
         try:
             prompt = make_prompt(row, names)
             encode_columns(row, prompt)
         except InputError as error:
-            found.drop("not a prompt", str(error).removeprefix("pool.source: "))
+            faults["not a prompt"].append(str(error).removeprefix("pool.source: "))
             continue
         text = spec.pool.template.replace("{prompt}", prompt.text)
         prompt = replace(prompt, id=compute_id(text), text=text, system=prompt.system or spec.pool.system_prompt)
         solution = _read_reference(row, reference, prompt)
         if prompt.id in seen:
-            found.drop("the same prompt again", where)
+            faults["the same prompt again"].append(where)
         elif not solution:
-            found.drop(f"no text in {reference}", where)
+            faults[f"no text in {reference}"].append(where)
         else:
             seen.add(prompt.id)
             yield _Candidate(where, encode(row.values), prompt, solution)

@@ -15,6 +15,8 @@ from pools.table import PromptTable, parse_id
 from pools.view import RATE_BINS, Standing, Window, compute_windows, rank_prompts
 
 WINDOWS = 24
+"""Columns of the pool's heat map, at most."""
+SAMPLE_FIELDS = ("step", "completion", "reward", "reason")
 CLASSES = ("unseen", "frontier", "solved", "hopeless")
 
 
@@ -35,10 +37,7 @@ class Shown:
             "pass_rate": standing.rate,
             "groups": standing.groups,
             "last_step": standing.last_step,
-            "samples": [
-                {"step": s.step, "completion": s.completion, "reward": s.reward, "reason": s.reason}
-                for s in self.samples
-            ],
+            "samples": [{name: getattr(sample, name) for name in SAMPLE_FIELDS} for sample in self.samples],
         }
 
 
@@ -69,13 +68,8 @@ class PoolView:
         }
 
 
-def load_standings(reader: RunReader, run_id: int) -> list[Standing]:
-    """Every prompt that the run has seen in its present era, the hardest first."""
-    return rank_prompts(reader.load_groups(run_id))
-
-
 def load_pool_view(reader: RunReader, run: RunRecord, train: PromptTable, *, n: int) -> PoolView:
-    """``n`` of the hardest and of the easiest prompts."""
+    """Load the view of a pool, with ``n`` of the hardest and of the easiest prompts."""
     groups = reader.load_groups(run.id)
     ranked = rank_prompts(groups)
     hardest = ranked[:n]

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.files import write_text
 from harness.commands.lookup import open_reader
-from harness.core.files import write_whole
 from harness.core.liveness import is_alive_run
 from harness.core.paths import database_flag, database_url
 from harness.errors import InputError
@@ -16,9 +16,6 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from harness.store.reader import RunReader
     from harness.types import Status
-
-WINDOWS = 24
-"""Columns of the pool's heat map, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +36,8 @@ class RunSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
-    """``document`` as of harness.views.review.build_review."""
-
-    document: Mapping[str, Any]
-
-    def to_json(self) -> Mapping[str, Any]:
-        return self.document
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """``document`` as of harness.views.comparison.build_comparison."""
+class Document:
+    """``document`` as of harness.views.review.build_review, or of harness.views.comparison.build_comparison."""
 
     document: Mapping[str, Any]
 
@@ -90,7 +77,7 @@ def review(
     whole_run: bool = True,
     db: str | None = None,
     out: str = "runs",
-) -> Review:
+) -> Document:
     """Review what a run did and why, and write the page with plots to ``html`` if given.
 
     Without ``whole_run`` the document has what a terminal has room for, which comes sooner. Raises InputError.
@@ -101,10 +88,10 @@ def review(
     reader, record = open_reader(db, out, run)
     if html is not None:
         write_report(reader, record.name, html)
-    return Review(build_review(load_history(reader, record.name, whole_run=whole_run)))
+    return Document(build_review(load_history(reader, record.name, whole_run=whole_run)))
 
 
-def compare(runs: Sequence[str], *, html: Path | None = None, db: str | None = None, out: str = "runs") -> Comparison:
+def compare(runs: Sequence[str], *, html: Path | None = None, db: str | None = None, out: str = "runs") -> Document:
     """Compare two or more runs with the first of them, and write the page to ``html`` if given. Raises InputError."""
     reader, first = open_reader(db, out, runs[0] if runs else "latest")
     records = [first, *(reader.match_run(name) for name in runs[1:])]
@@ -118,6 +105,7 @@ def compare(runs: Sequence[str], *, html: Path | None = None, db: str | None = N
 
 def write_report(store: RunReader, name: str, file: Path) -> None:
     """Write the morning report of a run. Raises InputError."""
+    from harness.commands.pool_report import WINDOWS
     from harness.store.history import load_course, load_history
     from pools.view import RATE_BINS, compute_windows
 
@@ -129,10 +117,11 @@ def write_report(store: RunReader, name: str, file: Path) -> None:
     from harness.views.html.page import render_report
 
     where = database_flag(store.url)
-    _write(file, render_report(history, course, [asdict(window) for window in windows], RATE_BINS, where=where))
+    page = render_report(history, course, [asdict(window) for window in windows], RATE_BINS, where=where)
+    write_text(file, [page], option="--html")
 
 
-def write_comparison(store: RunReader, names: Sequence[str], file: Path | None) -> Comparison:
+def write_comparison(store: RunReader, names: Sequence[str], file: Path | None) -> Document:
     """Compare runs by their whole names, and write the page of that if ``file`` is given. Raises InputError."""
     from harness.store.history import load_history
     from harness.views.comparison import build_comparison
@@ -145,8 +134,8 @@ def write_comparison(store: RunReader, names: Sequence[str], file: Path | None) 
     if file is not None:
         from harness.views.html.page import render_comparison_page
 
-        _write(file, render_comparison_page(document, histories))
-    return Comparison(document)
+        write_text(file, [render_comparison_page(document, histories)], option="--html")
+    return Document(document)
 
 
 def check_file(file: Path) -> None:
@@ -155,12 +144,3 @@ def check_file(file: Path) -> None:
         raise InputError(f"--html: {file} is a folder; name a file")
     if not file.absolute().parent.is_dir():
         raise InputError(f"--html: there is no folder {file.absolute().parent}")
-
-
-def _write(file: Path, page: str) -> None:
-    """Whole or not at all: who has it open sees the old one or the new one."""
-    try:
-        with write_whole(file) as part:
-            part.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--html: cannot write {file}: {error.strerror}") from error

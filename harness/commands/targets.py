@@ -71,9 +71,8 @@ class Sample:
 
 
 def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore | None) -> Target:
-    """Load a run's checkpoint, else a model by folder or hub id. Raises InputError."""
-    known = {run.name for run in store.list_runs()} if store else set()
-    if store is not None and (name in known or (name == "latest" and known)):
+    """Load a checkpoint of a run of ``store``, else a model by folder or hub id. Raises InputError."""
+    if store is not None:
         return load_checkpoint(store, name, checkpoint)
     exported = Path(name) / SPEC_FILE
     checked, _ = load_spec(str(exported) if spec is None and exported.is_file() else spec)
@@ -142,7 +141,7 @@ def measure(target: Target, split: str, progress: Progress) -> Measured:
 def take_groups(
     target: Target, prompts: Sequence[Prompt], *, n: int, reward: Scorer, seed: int, progress: Progress = no_progress
 ) -> list[Group]:
-    """Groups of ``n`` completions of each prompt, sampled as the first step would."""
+    """Sample ``n`` completions of each prompt as the first step would, and score them."""
     spec, loaded = target.spec, target.loaded
     knobs, _ = spec.first_knobs(loaded.recommended_group_size)
     rows = [prompt for prompt in prompts for _ in range(n)]
@@ -160,14 +159,6 @@ def take_groups(
     )
     completions = score_texts(reward, rows, texts)
     return [Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(prompts)]
-
-
-def probe_start(target: Target, *, prompts: int, n: int, progress: Progress) -> list[Group]:
-    """Groups of the first prompts of the probe split."""
-    asked = list(build_splits(target.spec)["probe"][:prompts])
-    with build_reward(target.spec, chat=target.loaded.chat) as reward:
-        seed = derive_seed(target.spec.seed, "probe")
-        return take_groups(target, asked, n=n, reward=reward, seed=seed, progress=progress)
 
 
 def take_samples(
@@ -193,7 +184,7 @@ def take_samples(
         progress=progress,
         phase="sampling",
     )
-    scores: list[Score] = []
+    scores: Sequence[Score | None] = [None] * len(repeated)
     if not own:
         with build_reward(spec, chat=loaded.chat) as reward:
             scores = reward.score(repeated, [g.text for g in generated])
@@ -202,9 +193,9 @@ def take_samples(
             prompt=prompt.text,
             completion=text.text,
             truncated=text.truncated,
-            correct=None if own else scores[i].correct,
-            reward=None if own else scores[i].reward,
-            reason="" if own else reason_of(scores[i].reason, text.truncated),
+            correct=score.correct if score else None,
+            reward=score.reward if score else None,
+            reason=reason_of(score.reason, text.truncated) if score else "",
         )
-        for i, (prompt, text) in enumerate(zip(repeated, generated, strict=True))
+        for prompt, text, score in zip(repeated, generated, scores, strict=True)
     )

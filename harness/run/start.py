@@ -134,6 +134,7 @@ def resume_run(
     newest = checkpoints.find_newest_behind(row.weights_step)
     era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
     made = {
+        "missing": row.manifest.get("missing", ""),
         "uid": row.manifest.get("uid") or uuid4().hex,
         SIGNATURE: sign(spec, store.path.absolute().parent),
     }

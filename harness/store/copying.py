@@ -73,6 +73,7 @@ def rows_of_card(
     run |= {**card} | {column: state[column] for column in ("policy", "last_step", "weights_step", "knobs", "pins")}
     eras = card["eras"][: state["era"]]
     told = {"status": "stopped", "stop_reason": missing, "host": "", "forecast": {}, "eras": eras}
+    told["manifest"] = card["manifest"] | {"missing": missing}
     place = {"id": 1, "name": name, "folder": folder, "era_start": eras[-1]["weights_step"] if eras else 0}
     yield "runs", _encode(run | OF_NO_PROCESS | told | place)
     for c in checkpoints:

@@ -1,4 +1,4 @@
-"""Writing a new .jsonl file: all of it or nothing, and never over another."""
+"""Write a file that a person names: all of it or nothing, and a .jsonl file never over another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.errors import InputError
 
 
 def check_place(out: Path) -> None:
-    """Raise InputError where no new file can be written."""
+    """Raise InputError where no new .jsonl file can be written."""
     if out.suffix != ".jsonl":
         raise InputError(f"OUT: {out} must end in .jsonl")
     if out.exists():
@@ -24,8 +24,16 @@ def check_place(out: Path) -> None:
 
 def write_lines(out: Path, lines: Iterable[str]) -> None:
     """Write the lines, all or none. Raises InputError when the file cannot be written."""
+    write_text(out, (line + "\n" for line in lines), option="OUT")
+
+
+def write_text(file: Path, parts: Iterable[str], *, option: str) -> None:
+    """Write all of a file or nothing: who has an older one open goes on seeing that. ``option`` named it.
+
+    Raises InputError when it cannot be written.
+    """
     try:
-        with write_whole(out) as part, part.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in lines)
+        with write_whole(file) as unfinished, unfinished.open("w", encoding="utf-8") as stream:
+            stream.writelines(parts)
     except OSError as error:
-        raise InputError(f"OUT: cannot write {out}: {error.strerror}") from None
+        raise InputError(f"{option}: cannot write {file}: {error.strerror}") from None
