@@ -198,7 +198,7 @@ class RunReader:
             )
         if not folder.is_dir():
             raise InputError(
-                f"{run.name}: its folder {folder} is gone; put it back, or grpo adopt FOLDER with where it is now"
+                f"{run.name}: its folder {folder} is not there; put it back, or grpo adopt FOLDER with where it is now"
             )
         return folder
 

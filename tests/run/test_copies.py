@@ -95,7 +95,7 @@ def test_a_moved_run_is_told_and_adopted(original: Program, ended: dict[str, Any
     runs = program.folder / "runs"
     shutil.copytree(original.folder / "runs", runs)
     (runs / "orig").rename(runs / "other")
-    assert "is gone" in program.here("resume", "orig", "--steps", "6", code=2).stderr
+    assert "is not there" in program.here("resume", "orig", "--steps", "6", code=2).stderr
     program.here("adopt", "runs/other")
     program.here("resume", "orig", "--steps", "6")
     assert not differences(fingerprint(program.folder, "orig"), ended)
