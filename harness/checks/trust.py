@@ -11,13 +11,14 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from harness.config.load import parse_spec
 from harness.config.schema import RunSpec
-from harness.core.files import write_whole
 from harness.errors import InputError
+from harness.store.reader import RunReader
+from harness.types import RunRecord
 
 TRUST = "GRPO_TRUST"
 """The environment variable behind ``--trust``, which reaches every process that this one starts."""
@@ -44,24 +45,25 @@ def sign(spec: RunSpec, place: Path) -> str:
     return _sign(key, spec, place) if key else ""
 
 
-def check_trust(run: str, spec: RunSpec, manifest: Mapping[str, Any], place: Path) -> None:
-    """Raise InputError when the record of ``run`` names code and this user did not make it in the folder ``place``."""
+def load_trusted(reader: RunReader, run: RunRecord) -> RunSpec:
+    """Load the spec of a run whose code may run here. Raises InputError for another."""
+    details = reader.load_run(run.id)
+    spec = parse_spec(details.spec)
+    check_trust(run.name, spec, str(details.manifest.get(SIGNATURE, "")), reader.path.absolute().parent)
+    return spec
+
+
+def check_trust(name: str, spec: RunSpec, signature: str, place: Path) -> None:
+    """Raise InputError when a recorded spec names code and this user did not sign it for the folder ``place``."""
     code = find_code(spec)
     if not code or os.environ.get(TRUST) == "1":
         return
     key = _read_key(create=False)
-    if key and hmac.compare_digest(str(manifest.get(SIGNATURE, "")), _sign(key, spec, place)):
-        return
-    raise InputError(
-        f"{run} was not made by you in {place}, and its record names code to run: {', '.join(code)}; "
-        "look at that code, and add --trust to run it"
-    )
-
-
-def trust(wanted: bool) -> None:
-    """``--trust``: run whatever a record names."""
-    if wanted:
-        os.environ[TRUST] = "1"
+    if not key or not hmac.compare_digest(signature, _sign(key, spec, place)):
+        raise InputError(
+            f"{name} was not made by you in {place}, and its record names what would be run here: {', '.join(code)}; "
+            "look at that first, then add --trust"
+        )
 
 
 def _sign(key: bytes, spec: RunSpec, place: Path) -> str:
@@ -76,9 +78,12 @@ def _read_key(*, create: bool) -> bytes:
     try:
         if create and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with write_whole(path) as part:
-                part.touch(mode=0o600)
-                part.write_bytes(secrets.token_bytes(32))
+            mine = path.with_name(f"key.{os.getpid()}")
+            mine.touch(mode=0o600)
+            mine.write_bytes(secrets.token_bytes(32))
+            with suppress(FileExistsError):  # another process was faster
+                path.hardlink_to(mine)
+            mine.unlink()
         return path.read_bytes()
     except (OSError, RuntimeError):  # RuntimeError: no home
         return b""

@@ -20,6 +20,7 @@ from harness.cli.options import (
     RunName,
     SetOption,
     SpecName,
+    TrustFlag,
     print_json,
     print_result,
     say,
@@ -43,6 +44,7 @@ def evaluate(
     ] = None,
     output_file: Annotated[Path | None, typer.Option(help="CSV with one row per example.")] = None,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -90,6 +92,7 @@ def sample(
         typer.Option(help="Of a model: recipe or file that gives pool and reward.", autocompletion=complete_spec),
     ] = None,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -156,6 +159,7 @@ def export(
         Literal["model", "run"],
         typer.Option("--as", help="A model, or the run itself: a runs folder with its record and checkpoints."),
     ] = "model",
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:

@@ -64,6 +64,20 @@ UnsafeFlag = Annotated[
         help="Run programs although this machine cannot confine them (no Landlock); recorded.",
     ),
 ]
+
+
+def _trust(wanted: bool) -> bool:
+    if wanted:
+        from harness.checks.trust import TRUST
+
+        os.environ[TRUST] = "1"
+    return wanted
+
+
+TrustFlag = Annotated[
+    bool,
+    typer.Option("--trust", callback=_trust, help="Run the code that the record names, although you did not make it."),
+]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Run although preflight fails; recorded.")]
 
 LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60

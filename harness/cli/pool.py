@@ -17,6 +17,7 @@ from harness.cli.options import (
     OutOption,
     RunName,
     SetOption,
+    TrustFlag,
     print_json,
     print_result,
     show_progress,
@@ -97,6 +98,7 @@ def build(
     size: Annotated[int | None, typer.Option(min=1, help="Stop when so many prompts are found.")] = None,
     set_: SetOption = None,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -142,6 +144,7 @@ def show(
     run: RunName = "latest",
     n: Annotated[int, typer.Option("-n", min=0, help="Prompts of the hardest and of the easiest.")] = 5,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -163,6 +166,7 @@ def export(
     failed: Annotated[
         bool, typer.Option("--failed", help="Only prompts that are wrong more often than right by now.")
     ] = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:

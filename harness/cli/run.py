@@ -22,6 +22,7 @@ from harness.cli.options import (
     SetOption,
     SpecName,
     SuperviseFlag,
+    TrustFlag,
     UnsafeFlag,
     complain,
     print_json,
@@ -110,6 +111,7 @@ def resume(
     supervise: SuperviseFlag = False,
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -143,6 +145,7 @@ def replay(
     name: Annotated[str | None, typer.Option(help="Name of the new run; default RUN-replay with a number.")] = None,
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -178,6 +181,7 @@ def branch(
     note: Annotated[str, typer.Option(help="Why, for the decision log.")] = "",
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.commands.lookup import open_store_of
 from harness.core.actions import parse_action
 from harness.core.liveness import is_alive_run
-from harness.core.paths import database_url
+from harness.core.paths import database_path, database_url
 from harness.errors import HarnessError, InputError
 from harness.types import Progress, no_progress
 
@@ -106,7 +106,10 @@ def prepare_run(
 
     check_model_name(checked.model.name)
     url = database_url(checked.output.dir, checked.output.db)
-    check_place(url, checked.name)
+    if checked.output.db and checked.output.dir == "runs":  # the default: beside the database, wherever that is
+        place = checked.output.model_copy(update={"dir": str(database_path(url).parent)})
+        checked = checked.model_copy(update={"output": place})
+    check_place(url, checked.name, Path(checked.output.dir))
     kind = check_policy(checked.policy.kind, find_store(url))
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))

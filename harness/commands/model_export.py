@@ -10,7 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from peft import PeftModel
 
-from harness.commands.targets import SPEC_FILE, Target, load_checkpoint
+from harness.checks.trust import sign
+from harness.commands.targets import SIGNATURE_FILE, SPEC_FILE, Target, load_checkpoint
 from harness.core.formatting import format_changes, format_duration, format_knob
 from harness.errors import InputError
 from harness.models.load import save_weights
@@ -41,6 +42,7 @@ def export_run(store: RunStore, name: str, checkpoint: str, folder: Path, *, ada
         save_weights(model, whole)
         target.loaded.tokenizer.save_pretrained(whole)
         (whole / SPEC_FILE).write_text(target.spec.model_dump_json(indent=2), encoding="utf-8")
+        (whole / SIGNATURE_FILE).write_text(sign(target.spec, folder), encoding="utf-8")
         (whole / "README.md").write_text(render_card(review, target, adapter=adapter), encoding="utf-8")
         whole.rename(folder)
     return target

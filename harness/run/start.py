@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from harness.checks.gate import Passage
 from harness.checks.inputs import Inputs, check_policy, keep_splits
-from harness.checks.trust import SIGNATURE, check_trust, sign
+from harness.checks.trust import SIGNATURE, load_trusted, sign
 from harness.config.changes import Changes, check_changes, check_silent, compute_changes, find_measured
 from harness.config.load import apply_overrides, parse_spec
 from harness.config.schema import OutputSpec, RunSpec
@@ -94,10 +94,8 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
     folder = store.folder_of(record)
-    details = store.load_run(record.id)
-    tree = details.spec
-    check_trust(record.name, parse_spec(tree), details.manifest, store.path.absolute().parent)
-    before = parse_spec(tree).model_dump(mode="json")
+    before = load_trusted(store, record).model_dump(mode="json")
+    tree = store.load_run(record.id).spec
     spec = parse_spec(apply_overrides(tree, overrides))
     changes = compute_changes(before, spec.model_dump(mode="json"))
     check_changes(record.name, changes)
