@@ -269,7 +269,7 @@ def branch(
     asked = [parse_action(["rollback", at])] if at is not None else []
     asked.append(parse_action(["branch", str(steps), *settings]))
     store, record = open_store_of(db, out, run)
-    if is_alive_run(record):
+    if not record.ended and is_alive_run(record):
         for action in asked:
             store.add_command(record.id, action, note=note)
         return Branched(record.name, asked=True)

@@ -27,7 +27,7 @@ def check_place(url: str, name: str, folder: Path) -> None:
     nothing."""
     if not is_inside(folder / (name or "run"), database_path(url)):
         raise InputError(
-            f"output.dir: {folder} is not the folder of the database {database_path(url)}, nor below it, as runs must be "
+            f"output.dir: {folder} is not the folder of the database {database_path(url)}, nor below it, as runs are "
             "so that both can be moved and copied; leave out --out, or --db"
         )
     store = find_store(url)
