@@ -143,12 +143,10 @@ def fifth_schema(c: sqlite3.Connection) -> None:
     _run(c, "ALTER TABLE runs ADD COLUMN supervisor VARCHAR NOT NULL DEFAULT ''")
     place = Path(c.execute("PRAGMA database_list").fetchone()[2]).parent
     for run, folder in c.execute("SELECT id, folder FROM runs").fetchall():
-        if (place / Path(folder).name).is_dir():
-            named = Path(folder).name
-        else:
-            absolute = Path(folder).absolute()
-            named = str(absolute.relative_to(place) if absolute.is_relative_to(place) else absolute)
-        c.execute("UPDATE runs SET folder = ? WHERE id = ?", (named, run))
+        path = Path(folder)
+        beside = (place / path.name).is_dir()
+        named = path.name if beside else path.relative_to(place) if path.is_relative_to(place) else path
+        c.execute("UPDATE runs SET folder = ? WHERE id = ?", (str(named), run))
 
 
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [

@@ -95,6 +95,25 @@ class RunReader:
         self.patience: Patience | None = None
         """Set in the process that drives a run: it outlasts a lock or a full disk, where others fail at once."""
         self._own = threading.local()
+        self._file: tuple[int, int] | None = None
+
+    def check_file(self) -> None:
+        """Let go of the database when another file has taken its place, or none has. Raises StoreUnavailable in the
+        process that drives a run: what it wrote would be in a file that nobody finds."""
+        try:
+            found = self.path.stat()
+            here = (found.st_dev, found.st_ino)
+        except FileNotFoundError:
+            here = None
+        if here == self._file:
+            return
+        self.close()
+        if self._file is None or self.patience is None:
+            self._file = here
+        else:
+            what = "replaced by another file" if here else "moved away or deleted"
+            fault = f"the database {self.path} was {what} while the run writes to it: put it back"
+            raise StoreUnavailable(fault, what="the database", cause=what)
 
     def close(self) -> None:
         """Let go of the file, as far as this thread holds it."""
@@ -122,6 +141,7 @@ class RunReader:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """One consistent view, whatever is written meanwhile. Raises StoreUnavailable."""
+        self.check_file()
         try:
             connection = self.connection()
             connection.execute("BEGIN")

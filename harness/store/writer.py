@@ -20,9 +20,16 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, ins
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from harness.core.knobs import describe
-from harness.core.liveness import boot_clock, identify, is_alive, refuse_running
+from harness.core.liveness import (
+    boot_clock,
+    identify,
+    identify_supervisor,
+    is_alive,
+    is_supervised,
+    refuse_running,
+)
 from harness.core.paths import checkpoint_path
-from harness.errors import InputError
+from harness.errors import InputError, StoreUnavailable
 from harness.store.buckets import fold, rebuild
 from harness.store.connection import LOCK_WAIT_S, begin_writing
 from harness.store.reader import RunReader, within
@@ -67,6 +74,10 @@ UPDATE steps SET state = CASE state WHEN 'live' THEN 'rolled_back' ELSE 'live' E
 WHERE run_id = :run AND state != 'superseded' AND (state = 'live') != (step IN (SELECT value FROM json_each(:live)))
 """
 BEAT_WAIT_MS = 50
+INTO_FILE = "into file"
+"""Set on a connection within a transaction: once through, the database file itself has the record, which else is in its
+-wal alone for the first megabytes. A copy of the file, or one that has lost its -wal, then knows the run and the
+checkpoints that lie beside it."""
 LET_IN_S = 0.005
 """After each action that was queued: a program that queues many would take the lock again before anybody else, the
 run among them, sees it free."""
@@ -92,6 +103,7 @@ class RunStore(RunReader):
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction. Raises StoreUnavailable."""
+        self.check_file()
         try:
             # Kept by the thread: a step writes twice, and a new connection costs as much as what it writes.
             connection: Connection | None = getattr(self._own, "writing", None)
@@ -102,6 +114,8 @@ class RunStore(RunReader):
             try:
                 yield connection
                 sqlite.execute("COMMIT")
+                if connection.info.pop(INTO_FILE, False):
+                    sqlite.execute("PRAGMA wal_checkpoint(PASSIVE)")  # which waits for nobody
             finally:
                 sqlite.rollback()  # after a commit there is nothing left to undo
         except (sqlite3.OperationalError, OperationalError) as error:
@@ -113,6 +127,7 @@ class RunStore(RunReader):
     def create_run(self, c: Connection, **run: Unpack[NewRun]) -> int:
         row = {**run, "created": time.time(), "knobs": asdict(run["knobs"]), **_driven_here()}
         try:
+            c.info[INTO_FILE] = True
             return c.execute(insert(RUN).values(row)).lastrowid
         except IntegrityError:
             raise refuse_name(run["name"]) from None
@@ -135,20 +150,28 @@ class RunStore(RunReader):
         run = c.execute(select(RUN).filter_by(id=run_id)).one()
         refuse_running(run.name, run.status, run.pid, run.host, run.process, run.heartbeat)
         _update_run(c, run_id, **_driven_here() | values)
-        overruled = ONLY_NOW - {"stop"} if restarted else ONLY_NOW
-        old = COMMAND.c.state.in_(("waiting", "taken")) & COMMAND.c.action.in_(overruled)
+        # Who asks while the supervisor starts the run again is heard by the next process.
+        states, overruled = (("taken",), ONLY_NOW - {"stop"}) if restarted else (("waiting", "taken"), ONLY_NOW)
+        old = COMMAND.c.state.in_(states) & COMMAND.c.action.in_(overruled)
         _expire(c, run_id, old, "the run was resumed after it was asked")
         if era is not None:
             _begin_era(c, run_id, era)
 
     @transaction
     def end_run(self, c: Connection, run_id: int, status: Status, reason: str, wall_s: float) -> None:
+        c.info[INTO_FILE] = True
         _update_run(c, run_id, status=status, stop_reason=reason, phase="", wall_s=wall_s)
         _expire(c, run_id, COMMAND.c.state == "waiting", "the run ended before its next step")
 
     def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None:
         """Waits BEAT_WAIT_MS for a lock, not LOCK_WAIT_S: a sign of life must not hold up the life."""
         values = {"run": run_id, "phase": phase, "done": done, "total": total, "wall_s": wall_s}
+        try:
+            self.check_file()
+        except StoreUnavailable as fault:
+            assert self.patience is not None
+            self.patience.warn(str(fault))
+            return
         with suppress(sqlite3.Error):
             connection = self.connection()
             connection.execute(f"PRAGMA busy_timeout = {BEAT_WAIT_MS}")
@@ -289,7 +312,8 @@ def refuse_name(name: str) -> InputError:
 
 def _refuse_idle(run: Row[Any], action: Action, later: bool) -> None:
     name, ended = run.name, run.status in ENDED
-    if not ended and is_alive(run.pid, run.host, run.process, run.heartbeat):
+    driven = is_alive(run.pid, run.host, run.process, run.heartbeat) or is_supervised(run.supervisor, run.host)
+    if driven and not ended:
         return
     gone = f"{name} has ended ({run.stop_reason or run.status})" if ended else f"the process of {name} died"
     if action.kind in ONLY_NOW:
@@ -319,7 +343,7 @@ def _update_run(c: Connection, run_id: int, /, **values: Any) -> None:
 
 def _driven_here() -> dict[str, Any]:
     process = {"pid": os.getpid(), "host": socket.gethostname(), "process": identify(os.getpid())}
-    return {"status": "running", "stop_reason": ""} | process | _heartbeat()
+    return {"status": "running", "stop_reason": "", "supervisor": identify_supervisor()} | process | _heartbeat()
 
 
 def _heartbeat() -> dict[str, float]:
@@ -331,6 +355,7 @@ def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord) ->
     del row["best"]  # which evaluations tell
     c.execute(delete(CHECKPOINT).filter_by(run_id=run_id, step=checkpoint.step))
     c.execute(insert(CHECKPOINT).values(row))
+    c.info[INTO_FILE] = True
     _bump(c, run_id)
 
 

@@ -156,3 +156,35 @@ def test_what_is_no_run_is_refused(program: Program) -> None:
     (program.folder / "empty" / "checkpoints").mkdir()
     assert "run.json" in program.here("adopt", "empty", code=2).stderr
     assert "is not the folder of a run" in program.here("adopt", "nowhere", code=2).stderr
+
+
+def test_a_database_without_its_log_knows_the_checkpoints(program: Program) -> None:
+    """For its first megabytes SQLite keeps a record in the -wal alone."""
+    process = program.start("run", *COLD, "--name", "live", "--steps", "500", "--plain")
+    program.wait_for(lambda: program.last_step("live") >= 5)
+    copy = program.folder / "copy"
+    copy.mkdir()
+    shutil.copy(program.folder / "runs" / "harness.db", copy)
+    shutil.copytree(program.folder / "runs" / "live", copy / "live")
+    program.kill(process)
+    execute(copy, "UPDATE runs SET pid = 0, process = ''")
+    (found,) = json.loads(program.here("runs", "--json", "--out", "copy").stdout)
+    assert found["step"] >= 4
+    program.here("resume", "live", "--out", "copy", "--steps", "8")
+
+
+def test_a_database_that_is_moved_away_or_replaced_is_told_and_waited_for(program: Program) -> None:
+    runs = program.folder / "runs"
+    process = program.start("run", *COLD, "--name", "live", "--steps", "12", "--plain")
+    program.wait_for(lambda: program.last_step("live") >= 2)
+    (runs / "harness.db").rename(runs / "kept.db")
+    program.wait_for(lambda: "moved away or deleted" in (runs / "live" / "log.txt").read_text())
+    shutil.copy(runs / "kept.db", runs / "harness.db")
+    assert process.poll() is None
+    (runs / "kept.db").rename(runs / "harness.db")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "put it back" in said
+    review = program.review("live")
+    assert review["steps"] == 12
+    assert any("waited" in event["text"] and "moved away" in event["text"] for event in review["events"])
