@@ -24,7 +24,7 @@ LEAST_MEMORY = 4 * 2**30
 
 @dataclass(frozen=True)
 class MachineCheck:
-    """One thing looked at; ``mend`` is empty where there is nothing to mend."""
+    """One thing looked at; ``mend`` is said only where it is not ``ok``."""
 
     what: str
     found: str
@@ -36,21 +36,19 @@ def examine(db: str | None, out: str) -> list[MachineCheck]:
     """Run every check of this machine; none raises."""
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    python_ok = sys.version_info >= (3, 11)
     versions = {name: installed_version(name) for name in PACKAGES}
     missing = [name for name, found in versions.items() if found is None]
-    gpu = gpu_name()
     findings = [
-        MachineCheck("python", platform.python_version(), python_ok, "" if python_ok else "use Python 3.11 or newer"),
+        MachineCheck("python", platform.python_version(), sys.version_info >= (3, 11), "use Python 3.11 or newer"),
         MachineCheck(
             "packages",
             ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items()),
             not missing,
-            f"pip install {' '.join(missing)}" if missing else "",
+            f"pip install {' '.join(missing)}",
         ),
         MachineCheck("cores", f"{cores}; a run uses {default_threads()} threads (OMP_NUM_THREADS, model.threads)"),
         MachineCheck("memory", format_bytes(memory), memory >= LEAST_MEMORY, "take a small model and micro_batch"),
-        MachineCheck("gpu", gpu or "none: the run uses the processor"),
+        MachineCheck("gpu", gpu_name() or "none: the run uses the processor"),
         _disk(out),
         _database(db, out),
         _sandbox(),
@@ -61,7 +59,7 @@ def examine(db: str | None, out: str) -> list[MachineCheck]:
 
 
 def _sandbox() -> MachineCheck:
-    """What would confine the programs that rewards.code runs."""
+    """Check what would confine the programs that rewards.code runs."""
     found = probe_sandbox()
     if found.refusal:
         return MachineCheck("code sandbox", "none: rewards.code runs no program here", False, found.refusal)
@@ -88,14 +86,12 @@ def _disk(out: str) -> MachineCheck:
 def _database(db: str | None, out: str) -> MachineCheck:
     url = database_url(out, db)
     path = database_path(url)
-    if path.exists():
-        try:
-            store = open_store(url)
-            return MachineCheck("database", f"{path} with {len(store.list_runs())} runs")
-        except InputError as error:
-            return MachineCheck("database", str(path), False, str(error))
-    place = existing_parent(path)
-    writable = os.access(place, os.W_OK)
-    return MachineCheck(
-        "database", f"none yet, will be {path}", writable, "" if writable else f"{place} is not writable"
-    )
+    if not path.exists():
+        place = existing_parent(path)
+        return MachineCheck(
+            "database", f"none yet, will be {path}", os.access(place, os.W_OK), f"{place} is not writable"
+        )
+    try:
+        return MachineCheck("database", f"{path} with {len(open_store(url).list_runs())} runs")
+    except InputError as error:
+        return MachineCheck("database", str(path), False, str(error))

@@ -138,13 +138,14 @@ def run_preflight(rows: Sequence[Prompt], reward: RewardProbe) -> Report:
     asked = _choose_probes(rows, right, seconds=fmean(times) if times else 0.0)
     scores = reward.judge([prompt for _, _, prompt, _ in asked], [text for *_, text in asked])
     probes = [Probe(*one, score) for one, score in zip(asked, scores, strict=True)]
+    judged: list[Probe | Reference] = [*probes, *references]
     if all(probe.score.errored for probe in probes):  # each further question may take its whole time limit
-        return Report((_check_truths(rows, reward), _check_errors(probes, references), _check_network(reward)))
+        return Report((_check_truths(rows, reward), _check_errors(judged), _check_network(reward)))
     return Report(
         (
             _check_truths(rows, reward),
-            _check_errors(probes, references),
-            _check_constant(probes, references),
+            _check_errors(judged),
+            _check_constant(judged),
             _check_gold(references, len(rows)),
             _check_silence(probes, reward),
             _check_echo(probes, reward),
@@ -259,8 +260,7 @@ def _check_gold(references: Sequence[Reference], rows: int) -> Outcome:
     return Outcome("gold", "pass", f"the reference answers of {seen} score 1.0")
 
 
-def _check_errors(probes: Sequence[Probe], references: Sequence[Reference]) -> Outcome:
-    judged: list[Probe | Reference] = [*probes, *references]
+def _check_errors(judged: Sequence[Probe | Reference]) -> Outcome:
     errored = [one for one in judged if one.score.errored]
     if errored:
         said = f"the reward failed on {len(errored)} of {len(judged):,} texts: {errored[0].score.error}"
@@ -268,22 +268,18 @@ def _check_errors(probes: Sequence[Probe], references: Sequence[Reference]) -> O
     return Outcome("errors", "pass", f"a finite number within the range for {len(judged):,} texts")
 
 
-def _check_constant(probes: Sequence[Probe], references: Sequence[Reference]) -> Outcome:
-    judged: list[Probe | Reference] = [*probes, *references]
+def _check_constant(judged: Sequence[Probe | Reference]) -> Outcome:
     rewards = Counter(one.score.reward for one in judged)
     if len(rewards) == 1:
-        only = next(iter(rewards))
+        [only] = rewards
         said = f"every one of {rewards.total():,} texts has the reward {only}, right, wrong and empty ones alike"
-        return Outcome("constant", "fail", said, *_where(probes[0]))
+        return Outcome("constant", "fail", said, *_where(judged[0]))
     return Outcome("constant", "pass", f"{len(rewards)} different rewards")
 
 
 def _check_silence(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
-    paid = [p for p in _of(probes, "silence") if _reward_of(p) > reward.nothing]
-    if paid:
-        worst = max(paid, key=_reward_of)
-        names = ", ".join(sorted({probe.name for probe in paid}))
-        return Outcome("silence", "fail", f"paid for {names}", *_where(worst))
+    if paid := [probe for probe in _of(probes, "silence") if _reward_of(probe) > reward.nothing]:
+        return _paid_for("silence", paid)
     return Outcome("silence", "pass", f"nothing for {', '.join(list(SILENT)[:3])} and empty tags")
 
 
@@ -303,8 +299,7 @@ def _check_tricks(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
         return Outcome("tricks", "pass", "none can be made: no two rows have different reference answers")
     paid = [probe for probe in tricks if probe.score.correct or reward.share(probe.score) > PARTIAL]
     if paid:
-        names = ", ".join(sorted({probe.name for probe in paid}))
-        return Outcome("tricks", "fail", f"paid for {names}", *_where(max(paid, key=_reward_of)))
+        return _paid_for("tricks", paid)
     return Outcome("tricks", "pass", f"{len({probe.name for probe in tricks})} kinds, none paid as if it were right")
 
 
@@ -389,6 +384,11 @@ def _check_in_prompt(rows: Sequence[Prompt]) -> Outcome:
 
 
 # ---------------------------------------------------------------- small things
+
+
+def _paid_for(check: str, paid: Sequence[Probe]) -> Outcome:
+    names = ", ".join(sorted({probe.name for probe in paid}))
+    return Outcome(check, "fail", f"paid for {names}", *_where(max(paid, key=_reward_of)))
 
 
 def _of(probes: Sequence[Probe], kind: str) -> list[Probe]:

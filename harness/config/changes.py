@@ -26,7 +26,7 @@ Changes = dict[str, dict[str, Any]]
 
 
 def compute_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
-    """``{"section.field": {"from": ..., "to": ...}}`` of two specs as plain trees."""
+    """Compute ``{"section.field": {"from": ..., "to": ...}}`` of two specs as plain trees."""
     old, new = flatten(before, depth=2), flatten(after, depth=2)
     return {
         name: {"from": old.get(name), "to": new.get(name)}
@@ -36,28 +36,27 @@ def compute_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Chan
 
 
 def check_changes(run: str, changes: Changes) -> None:
-    """Raises InputError for a change that would make it another run."""
-    for name in changes:
-        section = name.partition(".")[0]
+    """Raise InputError for a change that would make it another run."""
+    for name, change in changes.items():
+        section, _, field = name.partition(".")
         if section in FIXED and name != "model.threads":
             raise InputError(
                 f"{name}: cannot change on a resume, it makes the run what it is; start a new run with grpo run"
             )
         if name == "policy.kind":
-            kind = changes[name]["to"]
+            kind = change["to"]
             raise InputError(f"{name}: switched between steps: grpo act {run} policy {kind} --no-wait, then resume")
         if section == "knobs":
-            knob = name.partition(".")[2]
             raise InputError(
-                f"{name}: hyperparameters change between steps: grpo act {run} set {knob}=... --no-wait, then resume"
+                f"{name}: hyperparameters change between steps: grpo act {run} set {field}=... --no-wait, then resume"
             )
 
 
 def check_silent(
     run: str, old: Mapping[str, Any], new: Mapping[str, Any], changes: Changes, accepted: Collection[str]
 ) -> Changes:
-    """What differs between two manifests though the spec does not say so, as changes. Raises InputError unless each
-    is in ``accepted``."""
+    """Find what differs between two manifests though the spec does not say so, as changes. Raises InputError unless
+    each is in ``accepted``."""
     found: Changes = {}
     for what, key in ACCEPTABLE.items():
         said = any(name.startswith(SECTION_OF[what]) for name in changes)
@@ -73,7 +72,7 @@ def check_silent(
 
 
 def find_measured(changes: Changes) -> Changes:
-    """Those that begin an era: what was measured before them cannot be compared with what comes after."""
+    """Find those that begin an era: what was measured before them cannot be compared with what comes after."""
     return {
         name: change
         for name, change in changes.items()

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from harness.config.names import recipe_folder, recipe_names
-from harness.config.schema import RunSpec, Section, _nearest
+from harness.config.schema import RunSpec, Section, nearest
 from harness.errors import InputError
 
 DEFAULT_RECIPE = "arithmetic"
 
 
 def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpec, str]:
-    """A checked spec from a file or recipe name, and a short name for it.
+    """Load a checked spec from a file or recipe name, and a short name for it.
 
     ``overrides`` are ``section.field=value`` with TOML values (a bare word is a string). A file that ``pool.source``
     names lies in the working directory, or else beside the spec. Raises InputError, one line.
@@ -33,14 +33,27 @@ def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpe
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """``tree`` itself, changed by each ``section.field=value``. Raises InputError."""
+    """Change ``tree`` itself by each ``section.field=value`` and return it. Raises InputError."""
     for override in overrides:
-        _override(tree, override)
+        key, equals, text = override.partition("=")
+        if not equals or not all(part.strip() for part in key.split(".")):
+            raise InputError(f"--set takes section.field=value, not {override!r}")
+        try:
+            value: Any = tomllib.loads(f"value = {text}")["value"]
+        except (ValueError, RecursionError):  # not TOML, a number of thousands of digits, or nested too deeply
+            value = text  # a bare word
+        *sections, field = key.strip().split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise InputError(f"--set {key}: {section} is a value, not a section")
+        place[field] = value
     return tree
 
 
 def parse_spec(tree: Mapping[str, Any]) -> RunSpec:
-    """A RunSpec from a plain tree. Raises InputError, one line, for the first thing that is wrong."""
+    """Check a plain tree as a RunSpec. Raises InputError, one line, for the first thing that is wrong."""
     _refuse_unknown(tree)
     try:
         return RunSpec.model_validate(tree)
@@ -95,37 +108,15 @@ def _find_source(tree: dict[str, Any], folder: Path) -> None:
         pool["source"] = str((folder / name).absolute())
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
-        raise InputError(f"--set takes section.field=value, not {override!r}")
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # not TOML, a number of thousands of digits, or nested too deeply
-        value = text  # a bare word
-    *sections, field = key.strip().split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise InputError(f"--set {key}: {section} is a value, not a section")
-    tree[field] = value
-
-
 def _refuse_unknown(tree: Mapping[str, Any]) -> None:
-    """Misspelled names first and with the nearest right one, which pydantic does not offer."""
-    for where, allowed, given in _levels(tree):
-        for name in given:
-            if name not in allowed:
-                place = f"in [{where}]" if where else "at the top level"
-                raise InputError(
-                    f"{where + '.' if where else ''}{name}: no such field {place}{_nearest(name, allowed)}"
-                )
-
-
-def _levels(tree: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Mapping[str, Any]]]:
-    yield "", list(RunSpec.model_fields), tree
-    for name, field in RunSpec.model_fields.items():
-        section = field.annotation
-        given = tree.get(name)
-        if isinstance(section, type) and issubclass(section, Section) and isinstance(given, Mapping):
-            yield name, list(section.model_fields), given
+    """Refuse misspelled names first and with the nearest right one, which pydantic does not offer."""
+    for name in tree:
+        if name not in RunSpec.model_fields:
+            raise InputError(f"{name}: no such field at the top level{nearest(name, RunSpec.model_fields)}")
+    for section, default in RunSpec():
+        given = tree.get(section)
+        if isinstance(default, Section) and isinstance(given, Mapping):
+            allowed = type(default).model_fields
+            for name in given:
+                if name not in allowed:
+                    raise InputError(f"{section}.{name}: no such field in [{section}]{nearest(name, allowed)}")

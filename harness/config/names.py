@@ -25,7 +25,7 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def recipe_folder() -> Path:
-    """Where the recipes lie: beside the packages in a checkout, inside ``harness`` in a wheel."""
+    """Find the recipes: beside the packages in a checkout, inside ``harness`` in a wheel."""
     inside = Path(str(resources.files("harness"))) / "recipes"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "runs" / "recipes"
 

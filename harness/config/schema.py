@@ -9,19 +9,12 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.config.names import (
-    ALERT_KINDS,
-    POLICY_KINDS,
-    REPLAY,
-    TINY,
-    VARIABLE,
-    AlertKind,
-)
+from harness.config.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
 
@@ -39,8 +32,6 @@ def _not_empty(text: str) -> str:
 
 
 Given = Annotated[str, AfterValidator(_not_empty)]
-Scheduler = Literal["constant", "linear", "cosine", "constant_with_warmup"]
-LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 DEFAULT_SPLITS: dict[str, int | float] = {"probe": 100, "dev": 200, "test": 300}
 
 
@@ -116,7 +107,7 @@ class PoolSpec(Section):
     def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
         for name in columns:
             if name not in PROMPT_COLUMNS:
-                raise ValueError(f"no column named {name}{_nearest(name, PROMPT_COLUMNS)}")
+                raise ValueError(f"no column named {name}{nearest(name, PROMPT_COLUMNS)}")
         return columns
 
     @field_validator("splits")
@@ -184,10 +175,10 @@ class TrainerSpec(Section):
     same). ``micro_batch`` is how many go through the model at once: a matter of memory, not of the result.
     """
 
-    lr_scheduler: Scheduler = "constant"
+    lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
     scheduler_total_steps: PositiveInt | None = None
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    loss_type: LossType = "dapo"
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
     epsilon: PositiveFloat = 0.2
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -363,7 +354,7 @@ class RunSpec(Section):
     def _bounds_are_of_knobs(cls, bounds: Any) -> Any:
         for name in bounds if isinstance(bounds, dict) else ():
             if name not in KNOB_NAMES:
-                raise ValueError(f"no hyperparameter named {name}{_nearest(name, KNOB_NAMES)}")
+                raise ValueError(f"no hyperparameter named {name}{nearest(name, KNOB_NAMES)}")
         return bounds
 
     @field_validator("bounds")
@@ -397,7 +388,7 @@ class RunSpec(Section):
         return DEFAULT_BOUNDS | self.bounds
 
     def first_knobs(self, recommended_group_size: int | None) -> tuple[Knobs, str]:
-        """The knobs of step 1, and where group_size came from: spec, model or default."""
+        """Return the knobs of step 1, and where group_size came from: spec, model or default."""
         values = self.knobs.model_dump()
         if values["group_size"] is not None:
             return Knobs(**values), "spec"
@@ -411,13 +402,13 @@ class RunSpec(Section):
 def check_policy_kind(kind: str) -> None:
     """Raise ValueError for an unknown decision policy; harness.checks.inputs says whether it can be asked here."""
     if kind not in POLICY_KINDS and not kind.startswith(REPLAY):
-        raise ValueError(f"no decision policy named {kind}{_nearest(kind, (*POLICY_KINDS, f'{REPLAY}RUN'))}")
+        raise ValueError(f"no decision policy named {kind}{nearest(kind, (*POLICY_KINDS, f'{REPLAY}RUN'))}")
     if kind == REPLAY:
         raise ValueError(f"{REPLAY} needs the name of a run, e.g. {REPLAY}night-1")
 
 
 def _check_split_name(name: str) -> None:
-    """Raises ValueError. Any name will do, but a slip of the pen must not become a split of its own."""
+    """Raise ValueError. Any name will do, but a slip of the pen must not become a split of its own."""
     known = ("train", "probe", "dev", "test")
     near = [other for other in difflib.get_close_matches(name.lower(), known, 1, 0.6) if len(other) == len(name)]
     if name not in known and near:
@@ -426,6 +417,7 @@ def _check_split_name(name: str) -> None:
         raise ValueError(f"a split's name is of small letters, digits, '-' and '_', not {name!r}")
 
 
-def _nearest(name: str, allowed: Sequence[str]) -> str:
+def nearest(name: str, allowed: Collection[str]) -> str:
+    """Return the end of a message that refuses ``name``: the nearest right one, or all."""
     near = difflib.get_close_matches(name, list(allowed), 1, 0.5)
     return f", did you mean {near[0]}?" if near else f": {', '.join(allowed)}"

@@ -79,9 +79,7 @@ def check_action(words: Sequence[str], snapshot: Snapshot) -> Action:
         check_branch(action, snapshot.knobs, snapshot.bounds, snapshot.pins, steps_left=left)
     elif action.kind == "rollback":
         steps = [checkpoint.step for checkpoint in snapshot.checkpoints]
-        names = {c.name for c in snapshot.checkpoints} | (
-            {"best"} if any(c.best for c in snapshot.checkpoints) else set()
-        )
+        names = {c.name for c in snapshot.checkpoints} | {"best" for c in snapshot.checkpoints if c.best}
         if action.argument not in steps and action.argument not in names:
             raise Refused(f"no checkpoint {action.argument}; there are: {', '.join(map(str, steps)) or 'none'}")
     return action

@@ -73,7 +73,7 @@ class Branch:
         return self.arm > 0 and not self.arms[self.arm].keys() & {"focus", "prompts_per_step"}
 
     def target(self, action: Action) -> tuple[int, int]:
-        """Of a move once the present arm is finished: the step it goes back to, and the arm whose knobs hold then.
+        """Return the step that a move goes back to once the present arm is finished, and the arm whose knobs hold then.
         Raises Refused for what is none."""
         verb, _, rest = str(action.argument).partition(" ")
         which = rest.partition(":")[0]
@@ -89,15 +89,12 @@ class Branch:
         return {**self.knobs, **self.arms[arm]}
 
     def name(self, arm: int) -> str:
-        return _describe(self.arms[arm])
+        changes = self.arms[arm].items()
+        return ", ".join(f"{knob} {format_knob(value)}" for knob, value in changes) or AS_IT_IS
 
     def targets(self) -> set[int]:
         """Return the steps to whose checkpoints the branch will go back."""
         return {self.start, *(end for end in self.ends if end is not None)}
-
-
-def _describe(changes: Mapping[str, KnobValue]) -> str:
-    return ", ".join(f"{name} {format_knob(value)}" for name, value in changes.items()) or AS_IT_IS
 
 
 # ---------------------------------------------------------------- opening one
@@ -126,8 +123,7 @@ def check_branch(
     settings = [knobs, *(apply_action(knobs, Action("set", arm), bounds, pins)[0] for arm in others)]
     if any(setting in settings[:i] for i, setting in enumerate(settings)):
         raise Refused("branch compares different settings, and two of these are the same")
-    needed = length * len(settings)
-    if needed > steps_left:
+    if (needed := length * len(settings)) > steps_left:
         raise Refused(f"{len(settings)} arms of {length} steps are {needed}, and the budget has {steps_left} left")
 
 
@@ -163,17 +159,17 @@ def next_move(
     load_answers: Callable[[int], Answers],
     decisions: Sequence[DecisionRecord],
 ) -> Move:
-    """A step of the present arm, the next arm, or the end: the best arm is kept. ``load_answers`` gives the answers at
-    dev of a step that was looked at; ``decisions`` are the newest on record."""
+    """Choose a step of the present arm, the next arm, or the end: the best arm is kept. ``load_answers`` gives the
+    answers at dev of a step that was looked at; ``decisions`` are the newest on record."""
     place = f"branch from step {branch.start}, arm {branch.arm + 1} of {len(branch.arms)} ({branch.name(branch.arm)})"
     if not branch.is_over(last_step):
         evidence = f"{place}: step {last_step - branch.arm_began + 1} of {branch.length}"
         return Move(Decision(Action("continue"), "experiment", evidence))
     following = branch.arm + 1
     if following < len(branch.arms):
-        evidence = f"{place} is over; the next arm: {branch.name(following)}"
-        action = Action("branch", argument=f"arm {following}: {branch.name(following)}")
-        return Move(Decision(action, "experiment", evidence))
+        name = branch.name(following)
+        action = Action("branch", argument=f"arm {following}: {name}")
+        return Move(Decision(action, "experiment", f"{place} is over; the next arm: {name}"))
     return _close(branch.finish(weights_step, last_step), load_answers, decisions)
 
 
@@ -189,25 +185,21 @@ def _close(branch: Branch, load_answers: Callable[[int], Answers], decisions: Se
     for d in decisions:
         if d.action == "branch" and d.step > branch.began and d.refused is None:
             opened = str(d.argument).removeprefix("arm ").partition(":")[0]
-            verdict, text = (
-                compared[int(opened)] if opened.isdecimal() else (compared[best][0] if best else "unclear", kept)
-            )
-            verdicts.append(Verdict(d.id, verdict, text))
+            of_all = compared[best][0] if best else "unclear", kept
+            verdicts.append(Verdict(d.id, *(compared[int(opened)] if opened.isdecimal() else of_all)))
     keep = Action("branch", argument="keep none" if best is None else f"keep {best}: {branch.name(best)}")
     return Move(Decision(keep, "experiment", evidence, f"{kept}: the best on dev"), tuple(verdicts))
 
 
 def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdict, str]:
-    """An arm against the setting as it was, prompt by prompt."""
+    """Compare an arm with the setting as it was, prompt by prompt."""
     if other is None:
         return "hurt", "its weights were lost"
     accuracy = f"{_accuracy(other):.3f} of {len(other)}"
     if first is None:
         return "helped", accuracy
-    if first is other:
-        return "unclear", accuracy
     gained, lost, n = count_changes(first, other)
-    if not n:  # nothing could be judged
+    if first is other or not n:  # the setting itself, or nothing could be judged
         return "unclear", accuracy
     found = compute_paired(gained, lost, n)
     interval = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

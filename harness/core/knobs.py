@@ -86,8 +86,7 @@ def apply_action(
     wanted = dict(action.changes)
     if action.kind == "focus" and not wanted:
         wanted["focus"] = compute_focus(str(action.argument), knobs.focus, bounds)
-    untouchable = sorted(set(wanted) & set(pinned))
-    if untouchable:
+    if untouchable := sorted(wanted.keys() & set(pinned)):
         raise Refused(f"{', '.join(untouchable)} is pinned by a person until released")
     return apply_changes(knobs, wanted, bounds)
 
@@ -121,6 +120,5 @@ def describe(action: Action) -> str:
     changes = " ".join(f"{name}={format_knob(value)}" for name, value in action.changes.items())
     if action.kind == "set" or (action.kind == "focus" and changes):
         return changes
-    return " ".join(
-        part for part in (action.kind, str("" if action.argument is None else action.argument), changes) if part
-    )
+    argument = "" if action.argument is None else str(action.argument)
+    return " ".join(filter(None, (action.kind, argument, changes)))

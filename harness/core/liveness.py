@@ -13,12 +13,8 @@ from harness.types import RunRecord, Status
 
 SUPERVISOR = "GRPO_SUPERVISOR"
 """The environment variable with the number of the process that starts a run again when it dies."""
-
-
 SILENT_S = 1800.0
 """A process that has said nothing for so long is taken for hung, or on another machine for dead."""
-
-
 RESTARTED = "GRPO_RESTARTED"
 """The environment variable that says that this process takes the place of one that died."""
 
@@ -80,8 +76,7 @@ def identify(pid: int) -> str:
         return ""
     # Fields 3, 4, ... come after the name in brackets, which may itself hold spaces and brackets.
     state, *fields = stat.rpartition(")")[2].split()
-    started = fields[18]
-    return "" if state in "ZX" else f"{boot_id()}:{started}"
+    return "" if state in "ZX" else f"{boot_id()}:{fields[18]}"
 
 
 @cache
@@ -101,5 +96,5 @@ def boot_clock() -> float:
 def age_of(run: RunRecord) -> float:
     """Return the seconds since the last update. Between machines and boots only the wall clock compares, which may have
     jumped."""
-    same_boot = run.process != "" and run.process.startswith(f"{boot_id()}:")
+    same_boot = run.process.startswith(f"{boot_id()}:")
     return max(0.0, boot_clock() - run.heartbeat_boot if same_boot else time.time() - run.heartbeat)

@@ -50,7 +50,7 @@ def existing_parent(path: Path) -> Path:
 
 
 def database_flag(url: str) -> str:
-    """The flag that finds a database again, when it is not where grpo looks first."""
+    """Return the flag that finds a database again, when it is not where grpo looks first."""
     return "" if url == f"{PREFIX}runs/harness.db" else f" --db {url}"
 
 

@@ -74,8 +74,7 @@ def compute_signal(
     }
     for reason, count in Counter(reason_of(c.score.reason, c.truncated) for c in completions).items():
         metrics[f"reason/{reason}"] = count / len(completions)
-    names = sorted({name for c in completions for name in c.score.components})
-    for name in names:
+    for name in sorted({name for c in completions for name in c.score.components}):
         metrics[f"component/{name}"] = fmean(c.score.components.get(name, 0.0) for c in completions)
     return metrics
 
