@@ -169,7 +169,7 @@ def test_a_database_without_its_log_knows_the_checkpoints(program: Program) -> N
     program.kill(process)
     execute(copy, "UPDATE runs SET pid = 0, process = ''")
     (found,) = json.loads(program.here("runs", "--json", "--out", "copy").stdout)
-    assert found["step"] >= 4
+    assert found["steps"] >= 4
     program.here("resume", "live", "--out", "copy", "--steps", "8")
 
 
