@@ -61,10 +61,10 @@ def copy_runs(reader: RunReader, records: Sequence[RunRecord], to: Path, progres
         raise InputError(f"--to: {to} exists already; choose another")
     if not existing_parent(to).is_dir():
         raise InputError(f"--to: {existing_parent(to)} is not a folder")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as temporary:
-        whole = Path(temporary) / to.name
-        whole.mkdir()
+    whole = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(whole, ignore_errors=True)  # of one that was killed
+    whole.mkdir(parents=True)
+    try:
         splits = reader.path.parent / SPLITS
         if splits.is_dir():
             shutil.copytree(splits, whole / SPLITS)
@@ -73,6 +73,8 @@ def copy_runs(reader: RunReader, records: Sequence[RunRecord], to: Path, progres
                 progress(f"copying {one.name}", done, len(records))
                 _copy_run(reader, one, reader.folder_of(one), store, whole / Path(one.folder).name, one.name)
         whole.rename(to)
+    finally:
+        shutil.rmtree(whole, ignore_errors=True)
     return Copied(to, tuple(one.name for one in records))
 
 
@@ -95,10 +97,10 @@ def adopt_folder(folder: Path, url: str, name: str, progress: Progress = no_prog
             return _tell(store, moved.name)
         refuse_taken(store, name)
         target = folder if inside else store.path.absolute().parent / name
-        if target.exists() and not inside:
-            raise InputError(
-                f"name: {target} exists already, though no run of it does; remove it or choose another --name"
-            )
+        if (
+            target.exists() and not inside and (card is None or read_card(target) != card)
+        ):  # else a copy that was killed
+            raise InputError(f"name: {target} exists already, though no run of it does; choose another --name")
         with _open_beside(folder) as beside:
             for reader in filter(None, (beside, store)):
                 record = _find_run(reader, folder, card)
@@ -118,7 +120,7 @@ def _adopt_without_record(folder: Path, card: dict[str, Any], store: RunStore, t
     found = find_checkpoints(folder)
     if not found or found[0].step != 0:
         raise InputError(f"FOLDER: {folder} cannot be continued: the checkpoint of step 0, which KL needs, is missing")
-    if target != folder:
+    if not target.exists():
         _copy_folder(folder, target, found)
     missing = f"adopted without its record: what was before step {found[-1].step + 1} is missing"
     state = read_state(Path(found[-1].path))
@@ -175,7 +177,7 @@ def _copy_run(source: RunReader, record: RunRecord, folder: Path, store: RunStor
     """Copy a run into ``store`` as ``name``, its ``folder`` to ``target`` unless it is that: first the files, which
     appear whole, then all rows at once."""
     saved = source.load_checkpoints(record.id)
-    kept = _find_intact(folder, saved) if target == folder else _copy_folder(folder, target, saved)
+    kept = _find_intact(target, saved) if target.exists() else _copy_folder(folder, target, saved)
     if not kept:
         raise InputError(f"{record.name} has no intact checkpoint in {folder}")
     manifest = source.load_run(record.id).manifest | {"uid": uuid4().hex}
