@@ -97,9 +97,8 @@ def adopt_folder(folder: Path, url: str, name: str, progress: Progress = no_prog
             return _tell(store, moved.name)
         refuse_taken(store, name)
         target = folder if inside else store.path.absolute().parent / name
-        if (
-            target.exists() and not inside and (card is None or read_card(target) != card)
-        ):  # else a copy that was killed
+        unfinished = card is not None and read_card(target) == card  # an earlier call was killed before its rows
+        if target.exists() and not inside and not unfinished:
             raise InputError(f"name: {target} exists already, though no run of it does; choose another --name")
         with _open_beside(folder) as beside:
             for reader in filter(None, (beside, store)):

@@ -94,7 +94,7 @@ class Storm:
         folder = self.folder / f"adopt-{number}"
         folder.mkdir()
         source = str(self.original / "runs" / "night")
-        self.kill("adopt", folder, "adopt", source, within_s=1.5)
+        self.kill("adopt", folder, "adopt", source, within_s=0.9)
         self.finish(folder, "adopt", source, codes=(0, 2))  # 2: it had come to its end
         self.finish(folder, "resume", "night", "--steps", str(MORE))
         self.check(folder, same=True)
@@ -103,7 +103,7 @@ class Storm:
         folder = self.folder / f"copying-{number}"
         folder.mkdir()
         words = ("export", "all", "--as", "run", "--to", str(folder / "runs"), "--out", str(self.original / "runs"))
-        self.kill("copying", folder, *words, within_s=1.5)
+        self.kill("copying", folder, *words, within_s=0.9)
         self.finish(folder, *words, codes=(0, 2))
         assert [path.name for path in folder.iterdir()] == ["runs"]
         self.finish(folder, "resume", "night", "--steps", str(MORE))
