@@ -181,7 +181,7 @@ def check_limits() -> None:
         if allowed != resource.RLIM_INFINITY and allowed < needed:
             raise Unfit(
                 f"ulimit -{letter} allows {allowed // unit:,} {what} and a program is given {needed // unit:,}: "
-                f"raise it (ulimit -{letter} unlimited, or the limits of the job or container)"
+                f"raise it to that or more, in the shell, job or container"
             )
 
 

@@ -23,6 +23,7 @@ from rewards import worker as module
 from rewards.contract import RewardDescription, load_reward
 from rewards.worker import RewardWorker
 from tests.support.builders import make_prompt
+from tests.support.hostile import LIES
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 0.3
@@ -531,3 +532,18 @@ def test_a_parent_killed_while_an_item_loops_leaves_no_worker(
         assert is_alive(process)
         parent.kill()
     wait_for(lambda: not is_alive(process))
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_is_no_score_is_a_crash_of_the_verifier(build: Build, lie: str) -> None:
+    scores = ask(build("lies", time_limit=10.0), lie, "1")
+    assert scores[0].error == "the reward's process sent something else than scores"
+    assert scores[1] == RIGHT
+
+
+def test_a_lone_surrogate_reaches_the_harness(build: Build) -> None:
+    (score,) = ask(build("quotes_a_surrogate"), "1")
+    assert score.reason == "\ud800\x1b[31m red"
+    (score,) = ask(build("raises_a_surrogate"), "1")
+    assert score.errored
+    assert "\ud800" in score.error
