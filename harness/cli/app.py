@@ -27,6 +27,7 @@ from harness.cli.review import compare, review, runs
 from harness.cli.run import branch, replay, resume, run
 from harness.core.processes import find_user_modules, keep_bytecode_home
 from harness.errors import HarnessError, InputError
+from harness.views.console import say
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run,
@@ -89,7 +90,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"grpo {__version__}")
+        say(f"grpo {__version__}")
         raise typer.Exit
 
 
@@ -114,4 +115,4 @@ def _options(
     """
     del version
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())

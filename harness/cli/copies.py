@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from harness import commands
-from harness.cli.options import DbOption, JsonFlag, OutOption, print_json, say
+from harness.cli.options import DbOption, JsonFlag, OutOption, print_json
+from harness.views.console import say
 
 
 def adopt(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from harness import commands
@@ -23,12 +22,12 @@ from harness.cli.options import (
     TrustFlag,
     print_json,
     print_result,
-    say,
     show_progress,
 )
 from harness.cli.tables import render_probe
 from harness.core.formatting import clean
 from harness.errors import InputError
+from harness.views.console import Console, say
 
 
 def evaluate(
@@ -73,9 +72,9 @@ def evaluate(
         print_json(found)
         return
     low, high = found.ci95
-    print(f"{found.model} on {split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}] on {found.n} prompts")
-    print(f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}")
-    print("reasons: " + ", ".join(f"{name} {count}" for name, count in found.reasons.items()))
+    say(f"{found.model} on {split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}] on {found.n} prompts")
+    say(f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}")
+    say("reasons: " + ", ".join(f"{name} {count}" for name, count in found.reasons.items()))
 
 
 def sample(
@@ -182,7 +181,7 @@ def export(
         if best or adapter or checkpoint != "best":
             raise InputError("--as run: it copies all checkpoints; leave out --best, --checkpoint and --adapter")
         copied = commands.copy_runs(run, to or Path(f"{run}-copy"), db=db, out=out, progress=_say_phase)
-        print(f"{', '.join(copied.runs)} in {copied.folder}; to see it: grpo runs --out {copied.folder}")
+        say(f"{', '.join(copied.runs)} in {copied.folder}; to see it: grpo runs --out {copied.folder}")
         return
     if best and checkpoint != "best":
         raise InputError("--best and --checkpoint: give one of them")
@@ -196,8 +195,8 @@ def export(
         progress=_say_phase,
     )
     place = found.folder if found.folder.is_absolute() else f"./{found.folder}"
-    print(f"{found.title} is in {found.folder}; to score it: grpo eval {place}")
+    say(f"{found.title} is in {found.folder}; to score it: grpo eval {place}")
 
 
 def _say_phase(phase: str, done: int, total: int) -> None:
-    say(f"{phase} ...", as_json=False)
+    say(f"{phase} ...", to_stderr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,15 +17,30 @@ def format_kind(kind: str) -> str:
     return SHOWN.get(kind, kind.replace("_", "-"))
 
 
+JOINERS = frozenset("\u200c\u200d\u200e\u200f\u061c")
+"""Join letters and emoji, or mark the direction of their neighbours alone: words of many languages need them."""
+
+
 def clean(text: str) -> str:
-    """Put a model's text on one line, without control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else ("⏎" if c == "\n" else "�") for c in text)
+    """Put a text of others on one line, without what a terminal or a page would obey: control characters, lone
+    surrogates, and those that turn the direction of all that follows."""
+    return text if text.isprintable() else "".join(map(_clean_character, text))
+
+
+def _clean_character(c: str) -> str:
+    if c.isprintable() or c in JOINERS:
+        return c
+    if c in "\n\u2028\u2029":
+        return "⏎"
+    return " " if c == "\t" or unicodedata.category(c) == "Zs" else "�"
 
 
 def clean_lines(text: str, limit: int | None = None) -> str:
     """Clean a text whose lines may stay lines, as on a page; at most ``limit`` characters, then how many more there
     are."""
     shown = text if limit is None else text[:limit]
+    if shown is text and text.isprintable():
+        return text
     lines = "\n".join(clean(line) for line in shown.expandtabs(4).split("\n"))
     return lines if len(shown) == len(text) else f"{lines}\n… {len(text) - len(shown):,} more characters"
 

@@ -30,7 +30,7 @@ def follow(reader: SnapshotReader, console: Console, *, done: Event | None = Non
         with suppress(StoreUnavailable):
             snapshot = reader.read(whole_run=True)
         for line in lines.update(snapshot) if snapshot else ():
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         if last_look or (done is None and snapshot is not None and snapshot.run.ended):
             return
         if done is None:
