@@ -34,6 +34,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from harness.core.formatting import clean
 from harness.types import Prompt, Score
 from rewards.contract import Reward, RewardDescription, errored, errored_by, load_reward
 from rewards.offline import deny_network
@@ -43,6 +44,8 @@ START_LIMIT_S = 120.0
 """For a worker to import its rewards and take a batch; a reward may well import torch."""
 GRACE_S = 2.0
 """For an idle worker to end by itself, so that what a reward does at exit is done."""
+REASON, ERROR = 200, 2_000
+"""Characters of what a reward says, at most: reasons are counted by name, and both are printed."""
 NO_ANSWER = "the reward's process sent something else than scores"
 CRASHES = 3
 """In a row, after which a call gives up."""
@@ -363,7 +366,7 @@ def _to_score(values: Any) -> Score:
     match values:
         case [None | float() as reward, bool(correct), str(reason), dict(components), str(error)]:
             if all(isinstance(value, float) for value in components.values()):
-                return Score(reward, correct, reason, components, error)
+                return Score(reward, correct, clean(reason[:REASON]), components, clean(error[:ERROR]))
     raise _Crash(NO_ANSWER)
 
 

@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from harness.checks.trust import sign
 from harness.commands.targets import SIGNATURE_FILE, SPEC_FILE, Target, load_checkpoint
-from harness.core.formatting import format_changes, format_duration, format_knob
+from harness.core.formatting import finalize, format_changes, format_duration, format_knob
 from harness.errors import InputError
 from harness.models.load import save_weights
 from harness.store.history import load_history
@@ -59,6 +59,7 @@ def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> 
     }
     templates = Environment(
         loader=PackageLoader("harness.commands"),
+        finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -266,7 +266,7 @@ def _say(text: str) -> None:
 
 def open_log(folder: Path) -> None:
     """Open the run's text log, with levels, steps and tracebacks."""
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not be what people see
     log.setLevel(logging.INFO)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from harness.core.formatting import escape_surrogates
 from harness.core.paths import checkpoint_path, find_folder
 from harness.core.step_metrics import compute_kind
 from harness.types import (
@@ -49,7 +50,13 @@ SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
 # ---------------------------------------------------------------- values of a column
 
 
-dump_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+
+
+def dump_json(value: Any) -> str:
+    """Return a value as JSON that SQLite can hold. Raises ValueError for a number that is none."""
+    text = _encode(value)
+    return text if text.isascii() else escape_surrogates(text)
 
 
 def load_json(stored: Any) -> Any:

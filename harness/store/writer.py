@@ -42,7 +42,7 @@ from harness.store.rows import (
     sample_row,
     step_row,
 )
-from harness.store.schema import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, RUN, STEP, driver
+from harness.store.schema import BINDERS, CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, RUN, STEP, driver
 from harness.types import (
     ENDED,
     ONLY_NOW,
@@ -327,8 +327,9 @@ def _refuse_idle(run: Row[Any], action: Action, later: bool) -> None:
 
 def add_rows(c: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert rows, each a value by column. Returns the id of the last one, 0 without any."""
-    cursor = driver(c).cursor()
-    for row in rows:
+    cursor, binders = driver(c).cursor(), BINDERS[table].items()
+    for given in rows:
+        row = {**given, **{name: bind(given[name], None) for name, bind in binders if name in given}}
         cursor.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES (:{', :'.join(row)})", row)
     return cursor.lastrowid or 0
 

@@ -7,12 +7,11 @@ import time
 from contextlib import suppress
 from threading import Event
 
-from rich.console import Console
-
 from harness.core.formatting import clean
 from harness.errors import StoreUnavailable
 from harness.store.snapshot import SnapshotReader
 from harness.types import Snapshot, StepRecord
+from harness.views.console import Console
 from harness.views.summary import format_decision
 
 REFRESH_S = 0.5
