@@ -34,23 +34,10 @@ READS = (
     ("review", "nobody\x1b[31m"),
     ("replay", "night"),
 )
-COUNTED = [
-    "name",
-    "folder",
-    "path",
-    "status",
-    "state",
-    "kind",
-    "split",
-    "policy",
-    "source",
-    "action",
-    "metric",
-    "host",
-    "process",
-    "supervisor",
-    "prompt_id",
-]
+COUNTED = {
+    *("name", "folder", "path", "status", "state", "kind", "split", "policy", "source", "action", "metric", "host"),
+    *("process", "supervisor", "prompt_id"),
+}
 """Columns by which rows are found, or whose values are ours alone: other text in them is damage, not a text."""
 
 
