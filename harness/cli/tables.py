@@ -82,11 +82,12 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
     if dev:
         table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
     kl = review["kl"]
-    if kl["last"] is not None:
+    if None not in kl.values():
         table.add_row("KL to the initial model", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
     signal = review["signal"]
-    shares = ", ".join(f"{format_kind(part)} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
-    table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
+    if None not in signal.values():
+        shares = ", ".join(f"{format_kind(part)} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
+        table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
     if review["reasons"]:
         ranked = sorted(review["reasons"].items(), key=lambda item: -item[1])
         table.add_row("reasons", "", ", ".join(f"{name} {share:.0%}" for name, share in ranked))

@@ -94,6 +94,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
     folder = store.folder_of(record)
+    store.check_run(record)
     before = load_trusted(store, record).model_dump(mode="json")
     tree = store.load_run(record.id).spec
     spec = parse_spec(apply_overrides(tree, overrides))

@@ -10,9 +10,11 @@ from harness.store.rows import (
     decision_record,
     evaluation_record,
     event_record,
+    load_eras,
     load_json,
     load_knobs,
     load_metrics,
+    load_object,
     sample_record,
     seen_group,
 )
@@ -68,6 +70,10 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
     """The record of a run, for reviews. Without ``whole_run`` what a terminal has room for: the first and the newest
     rewards, the decisions that did something, the first and the last samples. Raises InputError for an unknown run.
     """
+    return store.look(lambda: _load_history(store, name, whole_run=whole_run))
+
+
+def _load_history(store: RunReader, name: str, *, whole_run: bool) -> History:
     run = store.find_run(name)
     here = {"run": run.id}
     with store.read() as c:
@@ -83,18 +89,18 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
         return History(
             run=run,
             alive=run.status in ("running", "paused") and is_alive_run(run),
-            manifest=load_json(row["manifest"]),
-            forecast=load_json(row["forecast"]),
+            manifest=load_object(row["manifest"]),
+            forecast=load_object(row["forecast"]),
             knobs=load_knobs(row["knobs"]),
             pins=tuple(load_json(row["pins"])),
             steps_taken=row["taken"],
             era_start=row["era_start"],
-            eras=tuple(load_json(row["eras"])),
+            eras=load_eras(row["eras"]),
             rewards={step: math.nan if reward is None else reward for step, reward in tuples(c, rewards, here)},
             buckets=load_buckets(c, run.id),
             newest=tuple(step.metrics for step in load_steps(c, run.id, NEWEST_STEPS)),
             evaluations=tuple(map(evaluation_record, c.execute(f"{EVALUATIONS} ORDER BY step, id", here))),
-            answers={step: load_json(correct) for step, correct in c.execute(TEST_ANSWERS, here)},
+            answers={step: load_object(correct) for step, correct in c.execute(TEST_ANSWERS, here)},
             decisions=tuple(map(decision_record, c.execute(f"{decisions} ORDER BY step, id", here))),
             continued=row["decided"] - row["acted"],
             events=tuple(map(event_record, c.execute(f"{EVENTS} ORDER BY id", here))),
@@ -106,13 +112,17 @@ def load_history(store: RunReader, name: str, *, whole_run: bool = True) -> Hist
 
 def load_course(store: RunReader, run_id: int) -> Course:
     """What the plotted report needs beside ``load_history``."""
+    return store.look(lambda: _load_course(store, run_id))
+
+
+def _load_course(store: RunReader, run_id: int) -> Course:
     here = {"run": run_id}
     with store.read() as c:
         row = c.execute("SELECT spec, last_step FROM runs WHERE id = :run", here).fetchone()
         every = max(1, -(-row["last_step"] // STEPS_OF_GROUPS))
         oldest = tuples(c, FIRST_METRICS, here | {"n": NEWEST_STEPS})
         return Course(
-            spec=load_json(row["spec"]),
+            spec=load_object(row["spec"]),
             oldest=tuple(load_metrics(metrics) for (metrics,) in oldest),
             knobs=tuple((step, load_knobs(knobs)) for step, knobs in tuples(c, KNOBS_IN_FORCE, here)),
             seconds=dict(zip(TIMES, c.execute(SECONDS, here).fetchone(), strict=True)),

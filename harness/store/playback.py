@@ -13,6 +13,10 @@ from harness.types import Snapshot
 def read_back(store: RunReader, now: Snapshot, step: int) -> Snapshot:
     """``now`` without what came after ``step``. Of the live steps only: those a rollback left are not played. Verdicts
     on changes are those known today. Raises StoreUnavailable."""
+    return store.look(lambda: _read_back(store, now, step))
+
+
+def _read_back(store: RunReader, now: Snapshot, step: int) -> Snapshot:
     run = now.run.id
     with store.read() as c:
         steps = load_steps(c, run, STEPS_SHOWN, until=step)

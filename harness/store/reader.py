@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from harness.core.paths import database_path, is_inside
-from harness.errors import InputError, StoreUnavailable
+from harness.errors import HarnessError, InputError, StoreUnavailable
 from harness.store.connection import PASSING, connect
+from harness.store.damage import Damage, find_damage, hide_damage
 from harness.store.migrations import MIGRATIONS, check_version, migrate
 from harness.store.rows import (
     EVENT_COLUMNS,
@@ -48,6 +50,10 @@ from harness.types import (
 if TYPE_CHECKING:
     from harness.store.retry import Patience
 
+log = logging.getLogger("grpo.store")
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, sqlite3.DatabaseError)
+"""What reading a row raises that is not as it was written."""
+DAMAGES_NAMED = 8
 RUNS_OFFERED = 200
 RUNS_NAMED = 5
 """Of those that a beginning of a name may mean, at most."""
@@ -73,7 +79,7 @@ def within(
             with enter(self) as c:
                 return method(self, c, *args, **kwargs)
 
-        return self.patiently(attempt)
+        return self.patiently(lambda: self.look(attempt))
 
     return attempted
 
@@ -94,6 +100,9 @@ class RunReader:
         self.path = database_path(url)
         self.patience: Patience | None = None
         """Set in the process that drives a run: it outlasts a lock or a full disk, where others fail at once."""
+        self.damages: set[Damage] = set()
+        """Rows that were left out."""
+        self.leaves_out = False
         self._own = threading.local()
         self._file: tuple[int, int] | None = None
 
@@ -126,6 +135,8 @@ class RunReader:
         if found is None:
             found = self._own.connection = connect(self.path)
             found.row_factory = sqlite3.Row
+            if self.leaves_out:
+                hide_damage(found, self.damages.add)
         return found
 
     def bring_up_to_date(self, tried: Literal["read", "write"]) -> None:
@@ -151,6 +162,50 @@ class RunReader:
                 connection.rollback()
         except sqlite3.OperationalError as error:
             raise self.explain(error, "read") from error
+
+    def look(self, attempt: Callable[[], R]) -> R:
+        """Attempt to read, and where a damaged row is in the way once more without such rows. Raises InputError when
+        the database is damaged in another way; the process that drives a run leaves out nothing."""
+        try:
+            return attempt()
+        except HarnessError:
+            raise
+        except DAMAGED as error:
+            if self.patience is not None:
+                raise
+            if self.leaves_out:
+                raise self.explain_damage(error) from error
+        self.leaves_out = True
+        self.close()
+        try:
+            return self.look(attempt)
+        finally:
+            if self.damages:
+                log.warning("%s is damaged; left out: %s", self.path, self.name_damages())
+
+    def name_damages(self) -> str:
+        """Name the damaged rows that were met, the first few."""
+        named = [str(damage) for damage in sorted(self.damages)]
+        return ", ".join(named[:DAMAGES_NAMED]) + (
+            f" and {len(named) - DAMAGES_NAMED} more" * (len(named) > DAMAGES_NAMED)
+        )
+
+    def explain_damage(self, error: Exception) -> InputError:
+        """Say in a line that the database cannot be read, and what helps."""
+        found = self.name_damages() or " ".join(f"{error}".split())[:200]
+        return InputError(
+            f"db: {self.path} is damaged: {found}; put back a copy, or grpo adopt the folders of its runs"
+        )
+
+    def check_run(self, run: RunRecord) -> None:
+        """Raise InputError for a run of which any row is damaged: it would not continue as itself."""
+        with self.read() as c:
+            self.damages |= {*find_damage(c, run.id)}
+        if self.damages:
+            raise InputError(
+                f"the record of {run.name} is damaged: {self.name_damages()}; grpo adopt takes its folder "
+                "into another database, where it continues from its newest checkpoint"
+            )
 
     def patiently(self, attempt: Callable[[], R]) -> R:
         try:
@@ -185,7 +240,8 @@ class RunReader:
         found = "ORDER BY id DESC LIMIT 1" if newest else "WHERE name = :name"
         row = c.execute(f"SELECT * FROM runs {found}", {"name": name}).fetchone()
         if row is None:
-            raise InputError("no run yet" if newest else f"no run named {name}")
+            damaged = f"; damaged: {self.name_damages()}" if self.damages else ""
+            raise InputError(("no run yet" if newest else f"no run named {name}") + damaged)
         return run_record(row, self.path)
 
     def match_run(self, name: str) -> RunRecord:
@@ -198,7 +254,8 @@ class RunReader:
             return self.find_run(found[0])
         if not found:
             near = difflib.get_close_matches(name, names, 1)
-            raise InputError(f"no run named {name}" + (f", did you mean {near[0]}?" if near else ""))
+            damaged = f"; damaged: {self.name_damages()}" if self.damages else ""
+            raise InputError(f"no run named {name}" + (f", did you mean {near[0]}?" if near else "") + damaged)
         shown = ", ".join(found[-RUNS_NAMED:]) + (", ..." if len(found) > RUNS_NAMED else "")
         raise InputError(f"{len(found)} runs begin with {name}: {shown}; type more of the name")
 
