@@ -7,6 +7,7 @@ the result. What needs torch is imported where it is used, so help comes at once
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -68,6 +69,7 @@ def main() -> None:
     """Entry point: errors of ours are one line on stderr, with their exit code."""
     find_user_modules()
     keep_bytecode_home()
+    _tell_of_damage()
     try:
         raise SystemExit(app(prog_name="grpo", standalone_mode=False))
     except TyperException as error:  # a wrong flag or command
@@ -86,6 +88,14 @@ def main() -> None:
         if error.errno != errno.ENAMETOOLONG:
             raise
         complain(f"{str(error.filename)[:40]}... is too long for the name of a file", 2)
+
+
+def _tell_of_damage() -> None:
+    """Print what the store says of damaged rows, which comes in the middle of whatever is read."""
+    handler = logging.StreamHandler()
+    handler.emit = lambda record: say(f"grpo: {record.getMessage()}", to_stderr=True)  # type: ignore[method-assign]
+    told = logging.getLogger("grpo.store")
+    told.handlers, told.propagate = [handler], False
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.store.migrations import MIGRATIONS
 from tests.support.chaos import differences, fingerprint
 from tests.support.program import Program
 
@@ -188,3 +189,32 @@ def test_a_database_that_is_moved_away_or_replaced_is_told_and_waited_for(progra
     review = program.review("live")
     assert review["steps"] == 12
     assert any("waited" in event["text"] and "moved away" in event["text"] for event in review["events"])
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_a_database_of_an_older_schema_opens_and_resumes(
+    original: Program, ended: dict[str, Any], program: Program, version: int
+) -> None:
+    """Its columns are those of then, and its folders the absolute paths that were written then."""
+    runs = program.folder / "runs"
+    shutil.copytree(original.folder / "runs", runs)
+    newer = runs / "newer.db"
+    (runs / "harness.db").rename(newer)
+    with closing(sqlite3.connect(runs / "harness.db", isolation_level=None)) as c:
+        for migration in MIGRATIONS[:version]:
+            migration(c)
+        c.execute(f"PRAGMA user_version = {version}")
+        c.execute("ATTACH ? AS newer", (str(newer),))
+        for (table,) in c.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+            columns = ", ".join(row[1] for row in c.execute(f"PRAGMA main.table_info({table})"))
+            c.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}")
+        if version == 1:  # the second makes these
+            c.execute("DELETE FROM buckets WHERE metric IN ('group/solved_rate', 'group/unsolved_rate')")
+        c.execute("UPDATE runs SET folder = ?", (str(original.folder / "runs" / "orig"),))
+    newer.unlink()
+    before = hash_tree(original.folder / "runs")
+    assert program.review("orig")["steps"] == 4
+    if version in (1, 4):
+        program.here("resume", "orig", "--steps", "6")
+        assert not differences(fingerprint(program.folder, "orig"), ended)
+        assert hash_tree(original.folder / "runs") == before

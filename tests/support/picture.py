@@ -10,8 +10,8 @@ import io
 from pathlib import Path
 
 from harness.core.paths import database_url
+from harness.store.history import read_back
 from harness.store.opening import open_store
-from harness.store.playback import read_back
 from harness.store.snapshot import SnapshotReader
 from harness.views.console import Console
 from harness.views.terminal.frame import Look, render

@@ -23,7 +23,7 @@ from rich.live import Live
 
 from harness.core.liveness import age_of, is_alive_run
 from harness.errors import InputError, StoreUnavailable
-from harness.store.playback import read_back
+from harness.store.history import read_back
 from harness.store.reader import RunReader
 from harness.store.snapshot import SnapshotReader
 from harness.types import Action, RunRecord, Snapshot
