@@ -96,7 +96,7 @@ def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
     """Load the weights of a run: best, final, a step or a name. Raises InputError."""
     run = store.find_run(name)
     spec = load_trusted(store, run)
-    checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
+    checkpoints = Checkpoints(store, run.id, store.folder_of(run) / "checkpoints", keep=spec.checkpoint.keep)
     try:
         if checkpoint == "final":
             found = checkpoints.find_newest_behind(store.load_run(run.id).weights_step)
