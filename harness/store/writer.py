@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from harness.core.knobs import describe
 from harness.core.liveness import (
@@ -118,7 +118,7 @@ class RunStore(RunReader):
                     sqlite.execute("PRAGMA wal_checkpoint(PASSIVE)")  # which waits for nobody
             finally:
                 sqlite.rollback()  # after a commit there is nothing left to undo
-        except (sqlite3.OperationalError, OperationalError) as error:
+        except (sqlite3.DatabaseError, DatabaseError) as error:
             raise self.explain(getattr(error, "orig", error), "write") from error
 
     # ------------------------------------------------------------ runs
