@@ -296,7 +296,7 @@ class _Process:
             case [bool(whole), ""]:
                 return whole
             case [bool(), str(problem)]:
-                raise _Unusable(problem)
+                raise _Unusable(clean(problem[:ERROR]))
         raise _Crash(NO_ANSWER)
 
     def receive(self, n: int, seconds: float) -> list[Score]:
@@ -328,7 +328,7 @@ class _Process:
                     del received[: LENGTH.size + size]
                     try:
                         return json.loads(data)
-                    except (ValueError, RecursionError):
+                    except (ValueError, RecursionError, MemoryError):
                         raise _Crash(NO_ANSWER) from None
             late = time.monotonic() >= until
             try:
@@ -366,7 +366,8 @@ def _to_score(values: Any) -> Score:
     match values:
         case [None | float() as reward, bool(correct), str(reason), dict(components), str(error)]:
             if all(isinstance(value, float) for value in components.values()):
-                return Score(reward, correct, clean(reason[:REASON]), components, clean(error[:ERROR]))
+                names = {clean(name[:REASON]): value for name, value in components.items()}
+                return Score(reward, correct, clean(reason[:REASON]), names, clean(error[:ERROR]))
     raise _Crash(NO_ANSWER)
 
 
@@ -438,9 +439,9 @@ def _plain(score: Score) -> tuple[Any, ...]:
     return (
         None if score.reward is None else float(score.reward),
         bool(score.correct),
-        str(score.reason),
-        {str(name): float(value) for name, value in score.components.items()},
-        str(score.error),
+        str(score.reason)[:REASON],  # here too, so that a batch of long ones stays below MESSAGE_LIMIT
+        {str(name)[:REASON]: float(value) for name, value in score.components.items()},
+        str(score.error)[:ERROR],
     )
 
 

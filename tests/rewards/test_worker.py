@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import random
 import signal
@@ -552,3 +553,23 @@ def test_a_lone_surrogate_reaches_the_harness(build: Build) -> None:
     (score,) = ask(build("raises_a_surrogate"), "1")
     assert score.errored
     assert score.error.endswith("�")
+
+
+def test_long_reasons_of_a_batch_are_cut_before_they_are_sent(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MESSAGE_LIMIT", 1 << 17)
+    scores = ask(build("says_much", time_limit=10.0), *["x" * 1_000_000] * 4)
+    assert [(len(score.reason), len(score.error)) for score in scores] == [(module.REASON, module.ERROR)] * 4
+    assert all("\ud800" not in name for score in scores for name in score.components)
+    assert all(math.isnan(value) for score in scores for value in score.components.values())
+
+
+def test_a_message_without_end_is_a_crash(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MESSAGE_LIMIT", 100)
+    assert ask(build("says_much", time_limit=10.0), "x" * 200)[0].error == module.NO_ANSWER
+
+
+def test_an_import_that_raises_a_surrogate_is_told(build: Build, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("raise ValueError('\\ud800 \\x1b[31m')\n")
+    (score,) = ask(build(f"{path}:judge"), "x")
+    assert score.error.endswith("ValueError: � �[31m")

@@ -196,6 +196,11 @@ def raises_a_surrogate(completion: str, ground_truth: str) -> float:
     raise ValueError(json.loads('"\\ud800"'))
 
 
+def says_much(completion: str, ground_truth: str) -> Score:
+    """A reward that quotes what it was given, at length, and has a component of a name that no encoding takes."""
+    return Score(0.0, False, "\ud800" * len(completion), {"\ud800part": float("nan")}, "\ud800" * len(completion))
+
+
 LIES: dict[str, bytes] = {
     "pickle": pickle.dumps([(1.0, True, "right", {}, "")]),
     "no json": b"{",
@@ -203,6 +208,9 @@ LIES: dict[str, bytes] = {
     "wrong fields": b'[[1.0, "yes", "right", {}, ""]]',
     "too many": b'[[1.0, true, "right", {}, ""], [1.0, true, "right", {}, ""]]',
     "deep": b"[" * 100_000,
+    "whole number": b'[[1, true, "right", {}, ""]]',
+    "long number": b"9" * 10_000,
+    "no text": b"\xff\xfe\x00",
 }
 
 
