@@ -38,7 +38,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.types import Score
-from rewards.contract import errored
+from rewards.contract import errored, errored_by
 from rewards.isolation import SANDBOXES, Refused
 from rewards.sandbox import CPU_LIMIT_S, FILE_LIMIT, PATIENCE, WALL_LIMIT_S, Lost, Sandbox
 
@@ -290,6 +290,8 @@ def score(completion: str, ground_truth: str) -> Score:
         return errored(f"ground_truth: {error}")
     except (Refused, Lost) as error:
         return errored(str(error))
+    except (OSError, MemoryError) as error:  # of this process
+        return errored_by(error)
 
 
 def compute_reward(completion: str, ground_truth: str) -> float:

@@ -22,18 +22,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rewards.sandbox import Lost, Sandbox, Tier, Unfit
+from rewards.sandbox import NO_SECCOMP, Lost, Sandbox, Tier, Unfit
 
 UNSAFE = "GRPO_UNSAFE_CODE"
 GOT_OUT = "got out"
-MEND = (
+FIX = (
     "use Linux 5.13 or newer with Landlock on x86-64 or aarch64 (in a container: a seccomp profile that allows it), "
     f"or run the programs all the same with --unsafe-code ({UNSAFE}=1) where nothing can be lost"
 )
+"""For a machine on which a sandbox comes up that confines too little."""
 
 
 class Refused(Exception):
-    """This machine cannot confine a program well enough. The text says what is missing and the mend."""
+    """This machine cannot confine a program well enough. The text says what is missing and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ def probe_sandbox(*, unsafe: bool | None = None) -> Isolation:
             isolation = _examine(options)
         except Unfit as error:
             return Isolation("none", refusal=f"no program can be run: {error}")
-        except Lost as error:
-            problems.append(str(error))
+        except (Lost, OSError, MemoryError) as error:
+            problems.append(str(error) or "no memory left")
             continue
         if isolation.escapes:
             problems.append(f"an attempt to {isolation.escapes[0]} got out")
@@ -85,7 +86,11 @@ def probe_sandbox(*, unsafe: bool | None = None) -> Isolation:
         found.append(isolation)
     if unsafe and found:
         return found[0]
-    return replace(found[0] if found else Isolation("none"), refusal=f"no safe sandbox: {'; '.join(problems)}; {MEND}")
+    if found or (NO_SECCOMP in problems and not unsafe):
+        refusal = f"no safe sandbox: {'; '.join(problems)}; {FIX}"
+    else:
+        refusal = f"no sandbox works here: {'; '.join(problems)}; try again, with processes, files and memory to spare"
+    return replace(found[0] if found else Isolation("none"), refusal=refusal)
 
 
 def _examine(options: Mapping[str, Any]) -> Isolation:
@@ -95,11 +100,16 @@ def _examine(options: Mapping[str, Any]) -> Isolation:
         stack.callback(sandbox.end)
         if sandbox.tier == "none":
             return Isolation("none", sandbox.landlock, options=options)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sandbox-probe-")))
-        folder.chmod(0o777)
-        kept, attack = folder / "kept", folder / "attack"
-        kept.touch()
-        kept.chmod(0o666)
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sandbox-probe-")))
+            folder.chmod(0o777)
+            kept, attack = folder / "kept", folder / "attack"
+            kept.touch()
+            kept.chmod(0o666)
+        except OSError as error:
+            raise Unfit(
+                f"the sandbox cannot be tried: {error}; set TMPDIR to a folder that takes files, or raise `ulimit -f`"
+            ) from None
         name = f"sandbox-probe-{secrets.token_hex(8)}"
         try:
             port = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]

@@ -16,6 +16,7 @@ rewards/isolation.py finds the best tier and makes it prove itself.
 
 from __future__ import annotations
 
+import errno
 import marshal
 import math
 import os
@@ -55,16 +56,23 @@ Tier = Literal["A", "B", "C", "none"]
 HELLO, START, REPORT = struct.Struct("=i"), struct.Struct("=IIQ"), struct.Struct("=i?dQ")
 """As in rewards/zygote.py, which says what they hold."""
 TEXT = 200
-"""Bytes behind a message, at most, which name what is missing."""
-
+"""Bytes behind a message, at most, which name what failed."""
 
 LIMITS = (
-    (resource.RLIMIT_AS, "v", 1024, MEMORY_LIMIT, "of address space (kB)"),
-    (resource.RLIMIT_FSIZE, "f", 1024, FILE_LIMIT, "of a file (kB)"),
-    (resource.RLIMIT_NOFILE, "n", 1, 64, "open files"),
-    (resource.RLIMIT_CPU, "t", 1, CPU_LIMIT_S + 1, "seconds on the processor"),
+    (resource.RLIMIT_AS, "v", 1024, MEMORY_LIMIT, "kB of address space", "unlimited"),
+    (resource.RLIMIT_FSIZE, "f", 1024, FILE_LIMIT, "kB of a file", "unlimited"),
+    (resource.RLIMIT_NOFILE, "n", 1, 64, "open files", "1024"),
+    (resource.RLIMIT_CPU, "t", 1, CPU_LIMIT_S + 1, "seconds on the processor", "unlimited"),
 )
-"""Of this process: the letter of ``ulimit``, its unit, and what a program is given of it. As in rewards/zygote.py."""
+"""Of this process: the letter of ``ulimit``, its unit, what a program is given of it (as in rewards/zygote.py), its
+name, and what to raise it to."""
+NO_SECCOMP = "the kernel offers no seccomp"
+FIXES = {
+    errno.EMFILE: "raise `ulimit -n`, too many files are open",
+    errno.EFBIG: "raise `ulimit -f`",
+    errno.EAGAIN: "raise `ulimit -u`, or the limit of processes of the container",
+}
+"""By the number of an error, whichever call it comes from."""
 
 
 class Lost(Exception):
@@ -72,7 +80,7 @@ class Lost(Exception):
 
 
 class Unfit(Lost):
-    """This machine, as this process is allowed to use it, can run no program, however confined. Says the fix."""
+    """No program can be run here, however little it is confined. The text says why and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +103,11 @@ class Sandbox:
 
     def __init__(self, *, bwrap: str | None = None, filtered: bool = True) -> None:
         """Start it, with bwrap from that path. Raises Lost when it does not come up."""
-        check_limits()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        _check_limits()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise _explain("socketpair", _number(error)) from None
         # -S and -P: nothing but the standard library. A fixed hash seed: sets have the same order in every sandbox.
         command = [sys.executable, "-s", "-S", "-P", "-B", str(Path(__file__).with_name("zygote.py"))]
         environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "MALLOC_ARENA_MAX": "1"}
@@ -114,9 +125,9 @@ class Sandbox:
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl-C is for the harness
                 )
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             ours.close()
-            raise Lost(f"the sandbox cannot be started: {error}") from None
+            raise _explain("the start of a process", _number(error)) from None
         self.process_id = process.pid
         self._control = ours
         self._end = weakref.finalize(self, _end, process, ours)
@@ -129,9 +140,9 @@ class Sandbox:
         except (OSError, struct.error):
             self.end()
             raise Lost("the sandbox did not come up") from None
-        if missing := hello[HELLO.size :]:
+        if failure := hello[HELLO.size :]:
             self.end()
-            raise _explain(missing)
+            raise _explain(*_split(failure))
         self.tier: Tier = "none" if not code else "C" if not self.landlock else "A" if bwrap else "B"
 
     def end(self) -> None:
@@ -158,8 +169,8 @@ class Sandbox:
             try:
                 files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
                 _write(files[0], marshal.dumps(job))
-            except OSError as error:
-                raise Lost(f"a program cannot be handed to the sandbox: {error}") from None
+            except (OSError, MemoryError) as error:
+                raise _explain("a file in memory", _number(error)) from None
             limits = START.pack(cpu_s, wall_s, MEMORY_LIMIT)
             try:
                 socket.send_fds(self._control, [limits], files)
@@ -167,33 +178,50 @@ class Sandbox:
                 status, overran, spent, memory = REPORT.unpack(report[: REPORT.size])
             except (OSError, struct.error):
                 raise Lost("the sandbox was killed") from None
-            if missing := report[REPORT.size :]:
-                raise _explain(missing)
+            if failure := report[REPORT.size :]:
+                raise _explain(*_split(failure))
             reason = _reason(status, overran=overran or spent >= cpu_s, large=memory > MEMORY_LIMIT // 8)
             idle = max(0.0, time.monotonic() - started - PATIENCE * spent)
-            return Outcome(reason, _read(files[1]), _read(files[2]) if script else b"", spent, idle)
+            try:
+                return Outcome(reason, _read(files[1]), _read(files[2]) if script else b"", spent, idle)
+            except MemoryError:
+                raise _explain("the answers of a program", errno.ENOMEM) from None
 
 
-def check_limits() -> None:
+def _check_limits() -> None:
     """Raise Unfit when this process may not give a program what it is given."""
-    for limit, letter, unit, needed, what in LIMITS:
-        allowed = resource.getrlimit(limit)[letter != "n"]  # files are opened here too, within the soft limit
+    for limit, letter, unit, needed, what, enough in LIMITS:
+        allowed = resource.getrlimit(limit)[1]  # a soft limit can be raised to the hard one
         if allowed != resource.RLIM_INFINITY and allowed < needed:
             raise Unfit(
-                f"ulimit -{letter} allows {allowed // unit:,} {what} and a program is given {needed // unit:,}: "
-                f"raise it to that or more, in the shell, job or container"
+                f"ulimit -{letter} is {allowed // unit:,} {what} and a program is given {needed // unit:,}: "
+                f"raise it with `ulimit -{letter} {enough}`, or in the job or container"
             )
 
 
-def _explain(missing: bytes) -> Lost:
-    """Say what the zygote named, ``name errno``, with its fix."""
-    name, _, number = missing.decode(errors="replace").rpartition(" ")
-    why = os.strerror(int(number)) if number.isdecimal() and number != "0" else "refused"
-    if name == "seccomp":
-        return Lost("the kernel offers no seccomp")
-    if name == "fork":
-        return Unfit(f"no process can be started for a program: {why}; raise ulimit -u, or the limit of the container")
-    return Unfit(f"{name} is missing here ({why}): use Linux 5.13 or newer, and a seccomp profile that allows it")
+def _explain(what: str, number: int) -> Lost:
+    """Say that ``what`` failed with the error of that number, and the fix where one is known."""
+    if what == "seccomp":
+        return Lost(NO_SECCOMP)
+    why = os.strerror(number) if number else "unknown error"
+    if number in FIXES:
+        return Unfit(f"{what} failed ({why}): {FIXES[number]}")
+    if number in (errno.ENOSYS, errno.EPERM):
+        return Unfit(
+            f"{what} is missing here ({why}): use Linux 5.13 or newer, in a container with a seccomp profile that "
+            "allows it"
+        )
+    return Lost(f"{what} failed in the sandbox ({why})")
+
+
+def _split(failure: bytes) -> tuple[str, int]:
+    """The name and the number of an error, as the zygote tells them."""
+    what, _, number = failure.decode(errors="replace").rpartition(" ")
+    return what, int(number) if number.isdecimal() else 0
+
+
+def _number(error: OSError | MemoryError) -> int:
+    return errno.ENOMEM if isinstance(error, MemoryError) else error.errno or 0
 
 
 def _reason(status: int, *, overran: bool, large: bool) -> str:

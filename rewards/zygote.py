@@ -2,8 +2,8 @@
 
 Started by rewards/sandbox.py as a script in a fresh interpreter, never imported; uses only the standard library. Over
 its control socket it gets a seccomp filter, says hello (HELLO), and then for each program gets limits (START) and open
-files, forks, and reports how the child ended (REPORT). What this machine does not offer stands behind either as text,
-``name errno``, which a program cannot write. It never looks into the files:
+files, forks, and reports how the child ended (REPORT). What failed before the program ran stands behind either as text,
+``CALL NUMBER``, which a program cannot write. It never looks into the files:
 
     job       what to run, in the format of marshal; the child reads it and closes it
     answers   empty, for the child to write to: a line for each case, or one with a reason code
@@ -19,6 +19,7 @@ import atexit
 import builtins
 import collections
 import ctypes
+import errno
 import gc
 import importlib
 import io
@@ -71,9 +72,9 @@ ANSWERS, TELLS = 3, OPEN_FILES - 1
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)  # a child that wraps each one itself copies 90 pages more
-fork = ctypes.PyDLL(None).fork
+fork = ctypes.PyDLL(None, use_errno=True).fork
 """os.fork mends locks and seeds after threads; here is one thread, so an exact copy is right, and half as dear."""
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+OPTIONS = {"PR_SET_PDEATHSIG": 1, "PR_SET_DUMPABLE": 4, "PR_SET_SECCOMP": 22, "PR_SET_NO_NEW_PRIVS": 38}
 SECCOMP_MODE_FILTER = 2
 
 
@@ -100,17 +101,18 @@ def serve(control: socket.socket, size: int) -> None:
     with suppress(OSError):  # a program, not the harness, is what the kernel kills for memory
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     code = control.recv(1 << 16)  # the seccomp filter, empty for none
-    missing = _find_missing()
-    if missing:
-        control.send(HELLO.pack(0) + missing)
-        return
     program = SockFilterProgram(len(code) // 8, code)
-    os.chdir("/")
-    alone = _take_a_user()
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(PR_SET_DUMPABLE, 0)  # no tracing among processes of one user
-    landlock = _deny_files_and_network()
-    _limit(alone=alone)
+    try:
+        _try_calls()
+        os.chdir("/")
+        alone = _take_a_user()
+        _prctl("PR_SET_NO_NEW_PRIVS", 1)
+        _prctl("PR_SET_DUMPABLE", 0)  # no tracing among processes of one user
+        landlock = _deny_files_and_network()
+        _limit(alone=alone)
+    except Exception as error:
+        control.send(HELLO.pack(0) + _describe(error))
+        return
     sys.path.clear()  # nothing can be opened any more, so nothing need be looked for
     sys.path_importer_cache.clear()
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # site makes these, and is not loaded
@@ -136,8 +138,10 @@ def serve(control: socket.socket, size: int) -> None:
             try:
                 job = _confine(files, cpu, memory, size, program, tells)
             except BaseException as error:  # not the program's doing: end in a way that a program cannot
-                os.write(TELLS, _name(error))
-                os.kill(os.getpid(), signal.SIGKILL)
+                try:
+                    os.write(TELLS, _describe(error))
+                finally:
+                    os.kill(os.getpid(), signal.SIGKILL)
             try:
                 run(job, wall)
             finally:
@@ -207,36 +211,41 @@ def _deny_files_and_network() -> int:
 
 def _limit(*, alone: bool) -> None:
     """The limits that are the same for every child, which inherits them."""
-    processes = min(PROCESSES, resource.getrlimit(resource.RLIMIT_NPROC)[1] % (1 << 64))
+    for limit in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):  # a soft one would end us, or cut standard input
+        hard = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (hard, hard))
+    if alone and 0 <= resource.getrlimit(resource.RLIMIT_NPROC)[1] < PROCESSES:
+        raise OSError(errno.EAGAIN, "setrlimit", f"a program of {PROCESSES} threads")
     for limit, value in (
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
-        *([(resource.RLIMIT_NPROC, processes)] if alone else []),
+        *([(resource.RLIMIT_NPROC, PROCESSES)] if alone else []),
     ):
         resource.setrlimit(limit, (value, value))
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_STACK, (STACK, STACK))
 
 
-def _find_missing() -> bytes:
-    """Name a system call that is missing here, with the number of its error; empty for none."""
+def _try_calls() -> None:
+    """Make the system calls that a kernel or a container may lack. Raises OSError with the name of the call."""
     for name, argument in (("memfd_create", "probe"), ("pidfd_open", os.getpid())):
         try:
             os.close(getattr(os, name)(argument))
+        except AttributeError:  # Python itself was built without it
+            raise OSError(errno.ENOSYS, "missing", name) from None
         except OSError as error:
-            return f"{name} {error.errno}".encode()
-    return b""
+            raise OSError(error.errno, "missing", name) from None
 
 
-def _name(error: BaseException) -> bytes:
-    """Name what went wrong in _confine: the call and the number of its error."""
+def _describe(error: BaseException) -> bytes:
+    """The call that failed, or the kind of error, and the number of the error."""
     number = getattr(error, "errno", None) or 0
     return f"{getattr(error, 'filename', None) or type(error).__name__} {number}".encode()[:TEXT]
 
 
-def _prctl(option: int, value: int, address: int = 0) -> None:
-    if libc.prctl(option, value, address, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl", "seccomp" if option == PR_SET_SECCOMP else f"prctl-{option}")
+def _prctl(option: str, value: int, address: int = 0) -> None:
+    if libc.prctl(OPTIONS[option], value, address, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl", "seccomp" if option == "PR_SET_SECCOMP" else f"prctl({option})")
 
 
 # ---------------------------------------------------------------- a child
@@ -246,7 +255,7 @@ def _confine(files: list[int], cpu: int, memory: int, size: int, program: SockFi
     """Read the job, close everything else and give up every right, last ``tells``. Returns the job."""
     os.dup2(tells, TELLS)
     zygote = os.getppid()
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl("PR_SET_PDEATHSIG", signal.SIGKILL)
     if os.getppid() != zygote:
         raise ProcessLookupError
     job = marshal.loads(os.pread(files[0], os.fstat(files[0]).st_size, 0))
@@ -260,7 +269,7 @@ def _confine(files: list[int], cpu: int, memory: int, size: int, program: SockFi
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # not before the standard input is in its file
     if program.length:
-        _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
+        _prctl("PR_SET_SECCOMP", SECCOMP_MODE_FILTER, ctypes.addressof(program))
     os.close(TELLS)
     return job
 

@@ -70,7 +70,8 @@ def _gpu() -> MachineCheck:
         return MachineCheck("gpu", gpu_name() or "none: the run uses the processor")
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return MachineCheck("gpu", f"torch cannot be loaded: {said}", False, "raise ulimit -v, or install torch again")
+        mend = "do what it says" if isinstance(error, OSError) else "raise ulimit -v, or install torch again"
+        return MachineCheck("gpu", f"torch cannot be loaded: {said}", False, mend)
 
 
 def _sandbox() -> MachineCheck:
