@@ -166,6 +166,7 @@ class RunReader:
     def look(self, attempt: Callable[[], R]) -> R:
         """Attempt to read, and where a damaged row is in the way once more without such rows. Raises InputError when
         the database is damaged in another way; the process that drives a run leaves out nothing."""
+        known = len(self.damages)
         try:
             return attempt()
         except HarnessError:
@@ -175,13 +176,12 @@ class RunReader:
                 raise
             if self.leaves_out:
                 raise self.explain_damage(error) from error
+        finally:
+            if len(self.damages) > known:
+                log.warning("%s is damaged; left out: %s", self.path, self.name_damages())
         self.leaves_out = True
         self.close()
-        try:
-            return self.look(attempt)
-        finally:
-            if self.damages:
-                log.warning("%s is damaged; left out: %s", self.path, self.name_damages())
+        return self.look(attempt)
 
     def name_damages(self) -> str:
         """Name the damaged rows that were met, the first few."""
@@ -200,7 +200,7 @@ class RunReader:
     def check_run(self, run: RunRecord) -> None:
         """Raise InputError for a run of which any row is damaged: it would not continue as itself."""
         with self.read() as c:
-            self.damages |= {*find_damage(c, run.id)}
+            self.damages = {*find_damage(c, run.id)}
         if self.damages:
             raise InputError(
                 f"the record of {run.name} is damaged: {self.name_damages()}; grpo adopt takes its folder "

@@ -92,11 +92,13 @@ def load_object(stored: Any) -> dict[str, Any]:
 
 def load_eras(stored: Any) -> tuple[Mapping[str, Any], ...]:
     """Load the eras of a run. Raises KeyError or TypeError for what are none."""
-    eras = tuple(load_json(stored))
+    eras = load_json(stored)
+    if not isinstance(eras, list):
+        raise TypeError("not a list")
     for era in eras:
         check_numbers(era["weights_step"], era["last_step"])
         era["changes"].items()
-    return eras
+    return tuple(eras)
 
 
 @lru_cache(maxsize=4096)
