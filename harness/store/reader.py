@@ -179,8 +179,7 @@ class RunReader:
         finally:
             if len(self.damages) > known:
                 log.warning("%s is damaged; left out: %s", self.path, self.name_damages())
-        self.leaves_out = True
-        self.close()
+        self.leave_out_damage()
         return self.look(attempt)
 
     def name_damages(self) -> str:
@@ -197,15 +196,24 @@ class RunReader:
             f"db: {self.path} is damaged: {found}; put back a copy, or grpo adopt the folders of its runs"
         )
 
-    def check_run(self, run: RunRecord) -> None:
-        """Raise InputError for a run of which any row is damaged: it would not continue as itself."""
+    def find_damage(self, run: RunRecord) -> str:
+        """Name the damaged rows of a run, "" for none."""
         with self.read() as c:
             self.damages = {*find_damage(c, run.id)}
-        if self.damages:
+        return self.name_damages()
+
+    def check_run(self, run: RunRecord) -> None:
+        """Raise InputError for a run of which any row is damaged: it would not continue as itself."""
+        if damaged := self.find_damage(run):
             raise InputError(
-                f"the record of {run.name} is damaged: {self.name_damages()}; grpo adopt takes its folder "
-                "into another database, where it continues from its newest checkpoint"
+                f"the record of {run.name} is damaged: {damaged}; grpo adopt takes what is intact of it into another "
+                "database (--out), where it continues"
             )
+
+    def leave_out_damage(self) -> None:
+        """Read from here on without damaged rows."""
+        self.leaves_out = True
+        self.close()
 
     def patiently(self, attempt: Callable[[], R]) -> R:
         try:
