@@ -1,7 +1,7 @@
 # make run     fresh clone to a tuned model: sets up .venv, runs the default recipe with a live view
 # make test    the same set-up, then lint, types and the whole test suite
 # make bench   a step against TRL's own, and what the harness itself costs (about half an hour, JSON)
-# make chaos   kill -9 at random moments, resume, compare bit for bit (about ten minutes)
+# make chaos   kill -9 at random moments of runs and commands, resume, compare bit for bit (about a quarter of an hour)
 # make docs    docs/cli.md and docs/spec.md from the program
 # make clean   removes .venv and caches, keeps runs
 
@@ -39,6 +39,7 @@ bench: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python -m tests.support.chaos
+	$(BIN)/python -m tests.support.storm
 
 docs: $(READY)
 	$(BIN)/python -m tests.support.cli_doc

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rewards.sandbox import Lost, Sandbox, Tier
+from rewards.sandbox import Lost, Sandbox, Tier, Unfit
 
 UNSAFE = "GRPO_UNSAFE_CODE"
 GOT_OUT = "got out"
@@ -71,6 +71,8 @@ def probe_sandbox(*, unsafe: bool | None = None) -> Isolation:
     for options in ways:
         try:
             isolation = _examine(options)
+        except Unfit as error:
+            return Isolation("none", refusal=f"no program can be run: {error}")
         except Lost as error:
             problems.append(str(error))
             continue

@@ -19,6 +19,7 @@ from __future__ import annotations
 import marshal
 import math
 import os
+import resource
 import signal
 import socket
 import struct
@@ -53,10 +54,25 @@ GRACE_S = 5.0
 Tier = Literal["A", "B", "C", "none"]
 HELLO, START, REPORT = struct.Struct("=i"), struct.Struct("=IIQ"), struct.Struct("=i?dQ")
 """As in rewards/zygote.py, which says what they hold."""
+TEXT = 200
+"""Bytes behind a message, at most, which name what is missing."""
+
+
+LIMITS = (
+    (resource.RLIMIT_AS, "v", 1024, MEMORY_LIMIT, "of address space (kB)"),
+    (resource.RLIMIT_FSIZE, "f", 1024, FILE_LIMIT, "of a file (kB)"),
+    (resource.RLIMIT_NOFILE, "n", 1, 64, "open files"),
+    (resource.RLIMIT_CPU, "t", 1, CPU_LIMIT_S + 1, "seconds on the processor"),
+)
+"""Of this process: the letter of ``ulimit``, its unit, and what a program is given of it. As in rewards/zygote.py."""
 
 
 class Lost(Exception):
     """The sandbox broke: somebody killed it, or the machine is out of something. Another one may do better."""
+
+
+class Unfit(Lost):
+    """This machine, as this process is allowed to use it, can run no program, however confined. Says the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +95,7 @@ class Sandbox:
 
     def __init__(self, *, bwrap: str | None = None, filtered: bool = True) -> None:
         """Start it, with bwrap from that path. Raises Lost when it does not come up."""
+        check_limits()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # -S and -P: nothing but the standard library. A fixed hash seed: sets have the same order in every sandbox.
         command = [sys.executable, "-s", "-S", "-P", "-B", str(Path(__file__).with_name("zygote.py"))]
@@ -107,10 +124,14 @@ class Sandbox:
         try:
             ours.settimeout(ANSWER_LIMIT_S)
             ours.send(code or b"\0")
-            (self.landlock,) = HELLO.unpack(ours.recv(HELLO.size))
+            hello = ours.recv(HELLO.size + TEXT)
+            (self.landlock,) = HELLO.unpack(hello[: HELLO.size])
         except (OSError, struct.error):
             self.end()
             raise Lost("the sandbox did not come up") from None
+        if missing := hello[HELLO.size :]:
+            self.end()
+            raise _explain(missing)
         self.tier: Tier = "none" if not code else "C" if not self.landlock else "A" if bwrap else "B"
 
     def end(self) -> None:
@@ -134,17 +155,45 @@ class Sandbox:
         wall_s = math.ceil(max(min(LEAST_WALL_S, WALL_LIMIT_S), WALL_LIMIT_S - idled_s))
         started = time.monotonic()
         with ExitStack() as stack:
-            files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
-            _write(files[0], marshal.dumps(job))
+            try:
+                files = [stack.enter_context(_memory_file(name)) for name in ("job", "answers", "output")[: 2 + script]]
+                _write(files[0], marshal.dumps(job))
+            except OSError as error:
+                raise Lost(f"a program cannot be handed to the sandbox: {error}") from None
             limits = START.pack(cpu_s, wall_s, MEMORY_LIMIT)
             try:
                 socket.send_fds(self._control, [limits], files)
-                status, overran, spent, memory = REPORT.unpack(self._control.recv(REPORT.size))
+                report = self._control.recv(REPORT.size + TEXT)
+                status, overran, spent, memory = REPORT.unpack(report[: REPORT.size])
             except (OSError, struct.error):
                 raise Lost("the sandbox was killed") from None
+            if missing := report[REPORT.size :]:
+                raise _explain(missing)
             reason = _reason(status, overran=overran or spent >= cpu_s, large=memory > MEMORY_LIMIT // 8)
             idle = max(0.0, time.monotonic() - started - PATIENCE * spent)
             return Outcome(reason, _read(files[1]), _read(files[2]) if script else b"", spent, idle)
+
+
+def check_limits() -> None:
+    """Raise Unfit when this process may not give a program what it is given."""
+    for limit, letter, unit, needed, what in LIMITS:
+        allowed = resource.getrlimit(limit)[letter != "n"]  # files are opened here too, within the soft limit
+        if allowed != resource.RLIM_INFINITY and allowed < needed:
+            raise Unfit(
+                f"ulimit -{letter} allows {allowed // unit:,} {what} and a program is given {needed // unit:,}: "
+                f"raise it to that or more, in the shell, job or container"
+            )
+
+
+def _explain(missing: bytes) -> Lost:
+    """Say what the zygote named, ``name errno``, with its fix."""
+    name, _, number = missing.decode(errors="replace").rpartition(" ")
+    why = os.strerror(int(number)) if number.isdecimal() and number != "0" else "refused"
+    if name == "seccomp":
+        return Lost("the kernel offers no seccomp")
+    if name == "fork":
+        return Unfit(f"no process can be started for a program: {why}; raise ulimit -u, or the limit of the container")
+    return Unfit(f"{name} is missing here ({why}): use Linux 5.13 or newer, and a seccomp profile that allows it")
 
 
 def _reason(status: int, *, overran: bool, large: bool) -> str:

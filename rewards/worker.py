@@ -7,8 +7,9 @@
                           second worker gets the empty completion. A batch that does not end is asked row by row.
     a crash               is the verifier's: errored with the signal or exit code; a fresh worker goes on.
 
-Two processes talk over a socket in pickles with their length before them. The harness sends a batch, the worker
-says that it has it (from then on time counts), then sends the scores, each as soon as it is known.
+Two processes talk over a socket in messages with their length before them. The harness sends a batch, the worker
+says that it has it (from then on time counts), then sends the scores, each as soon as it is known. The harness sends
+pickles; what comes back is JSON and is checked, since the worker has run code that nobody vouches for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import io
+import json
 import os
 import pickle
 import random
@@ -32,6 +34,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from harness.core.formatting import clean
 from harness.types import Prompt, Score
 from rewards.contract import Reward, RewardDescription, errored, errored_by, load_reward
 from rewards.offline import deny_network
@@ -41,10 +44,15 @@ START_LIMIT_S = 120.0
 """For a worker to import its rewards and take a batch; a reward may well import torch."""
 GRACE_S = 2.0
 """For an idle worker to end by itself, so that what a reward does at exit is done."""
+REASON, ERROR = 200, 2_000
+"""Characters of what a reward says, at most: reasons are counted by name, and both are printed."""
+NO_ANSWER = "the reward's process sent something else than scores"
 CRASHES = 3
 """In a row, after which a call gives up."""
 
 LENGTH = struct.Struct("!Q")
+MESSAGE_LIMIT = 1 << 28
+"""Bytes of a message from the worker, at most."""
 Item = tuple[Prompt, str]
 
 
@@ -157,7 +165,7 @@ class RewardWorker:
                     continue
                 at_item = True
                 for _ in left:
-                    call.settle(process.receive(self.time_limit))
+                    call.settle(process.receive(1, self.time_limit))
                     crashes = 0
             except _Silence:
                 self._stop()
@@ -181,14 +189,15 @@ class RewardWorker:
         """Settle the whole call, or what is stuck, or nothing. Raises _Crash."""
         started = time.monotonic()
         until = started + self.time_limit * len(call.left)
+        n = len(call.left)
         with suppress(_Silence):
-            call.settle(process.receive(min(self._patience, until - started)))
+            call.settle(process.receive(n, min(self._patience, until - started)))
             return
         spare: _Process | None = process
         self._process = None  # another one is asked meanwhile
         try:
             if not self._err_stuck(call) and not self._overrun:
-                call.settle(process.receive(until - time.monotonic()))
+                call.settle(process.receive(n, until - time.monotonic()))
                 self._patience = 2 * (time.monotonic() - started)  # slow, not stuck: no second worker for the next
                 spare, self._process = self._process, process
         except _Silence:
@@ -215,7 +224,7 @@ class RewardWorker:
         try:
             process = self._start()
             process.begin([(prompt, "")], seed=0, by_row=True)
-            process.receive(self.time_limit)
+            process.receive(1, self.time_limit)
         except (_Silence, _Crash, _Unusable) as failure:
             self._stop()
             return isinstance(failure, _Silence)
@@ -280,16 +289,22 @@ class _Process:
             raise _Unusable(f"the prompts cannot be handed to the reward's process: {error}") from None
         self._send(data)
         try:
-            whole, problem = self._read(START_LIMIT_S)
+            message = self._read(START_LIMIT_S)
         except _Silence:
             raise _Crash(f"the reward's process took no prompts for {START_LIMIT_S:g} s") from None
-        if problem:
-            raise _Unusable(problem)
-        return bool(whole)
+        match message:
+            case [bool(whole), ""]:
+                return whole
+            case [bool(), str(problem)]:
+                raise _Unusable(problem)
+        raise _Crash(NO_ANSWER)
 
-    def receive(self, seconds: float) -> list[Score]:
-        """The next scores. Raises _Silence or _Crash."""
-        return [Score(*values) for values in self._read(seconds)]
+    def receive(self, n: int, seconds: float) -> list[Score]:
+        """The next ``n`` scores. Raises _Silence or _Crash."""
+        message = self._read(seconds)
+        if not isinstance(message, list) or len(message) != n:
+            raise _Crash(NO_ANSWER)
+        return [_to_score(values) for values in message]
 
     def _send(self, data: bytes) -> None:
         try:
@@ -305,11 +320,16 @@ class _Process:
         while True:
             received = self._received
             if len(received) >= LENGTH.size:
-                end = LENGTH.size + LENGTH.unpack_from(received)[0]
-                if len(received) >= end:
-                    message = pickle.loads(received[LENGTH.size : end])
-                    del received[:end]
-                    return message
+                size = LENGTH.unpack_from(received)[0]
+                if size > MESSAGE_LIMIT:
+                    raise _Crash(NO_ANSWER)
+                if len(received) >= LENGTH.size + size:
+                    data = bytes(received[LENGTH.size : LENGTH.size + size])
+                    del received[: LENGTH.size + size]
+                    try:
+                        return json.loads(data)
+                    except (ValueError, RecursionError):
+                        raise _Crash(NO_ANSWER) from None
             late = time.monotonic() >= until
             try:
                 self._socket.settimeout(0.001 if late else min(until - time.monotonic() + 0.001, 0.1))
@@ -339,6 +359,15 @@ class _Process:
             name = ""
         perhaps = ", perhaps out of memory" if -code == signal.SIGKILL else ""
         return _Crash(f"the verifier crashed: signal {-code}{name}{perhaps}")
+
+
+def _to_score(values: Any) -> Score:
+    """Turn what _plain made into a Score. Raises _Crash."""
+    match values:
+        case [None | float() as reward, bool(correct), str(reason), dict(components), str(error)]:
+            if all(isinstance(value, float) for value in components.values()):
+                return Score(reward, correct, clean(reason[:REASON]), components, clean(error[:ERROR]))
+    raise _Crash(NO_ANSWER)
 
 
 def _end(process: subprocess.Popen[bytes], link: socket.socket, grace: float) -> None:
@@ -422,7 +451,7 @@ def _receive(inbox: BinaryIO) -> bytes:
 
 
 def _send(link: socket.socket, message: Any) -> None:
-    data = pickle.dumps(message)
+    data = json.dumps(message).encode()  # in ASCII, which lone surrogates pass
     link.sendall(LENGTH.pack(len(data)) + data)
 
 

@@ -2,7 +2,8 @@
 
 Started by rewards/sandbox.py as a script in a fresh interpreter, never imported; uses only the standard library. Over
 its control socket it gets a seccomp filter, says hello (HELLO), and then for each program gets limits (START) and open
-files, forks, and reports how the child ended (REPORT). It never looks into the files:
+files, forks, and reports how the child ended (REPORT). What this machine does not offer stands behind either as text,
+``name errno``, which a program cannot write. It never looks into the files:
 
     job       what to run, in the format of marshal; the child reads it and closes it
     answers   empty, for the child to write to: a line for each case, or one with a reason code
@@ -56,6 +57,8 @@ REPORT = struct.Struct("=i?dQ")
 PATIENCE = 60
 """Seconds of wall-clock time that a second on the processor gives back, up to the limit of wall-clock time: a program
 that has to wait for a busy machine is not one that sleeps, and one that has worked may not sleep longer for it."""
+TEXT = 200
+"""Bytes of text behind a message, at most."""
 LOOK_S = 0.5
 """Between two looks at how much a program has worked."""
 
@@ -63,8 +66,8 @@ PROCESSES = 64
 OPEN_FILES = 64
 STACK = 1 << 26
 """For recursion in C; CPython's own frames are on the heap."""
-ANSWERS = 3
-"""File descriptor of the answers in a child."""
+ANSWERS, TELLS = 3, OPEN_FILES - 1
+"""File descriptors in a child: of the answers, and of what kept it from running the program."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)  # a child that wraps each one itself copies 90 pages more
@@ -97,6 +100,10 @@ def serve(control: socket.socket, size: int) -> None:
     with suppress(OSError):  # a program, not the harness, is what the kernel kills for memory
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     code = control.recv(1 << 16)  # the seccomp filter, empty for none
+    missing = _find_missing()
+    if missing:
+        control.send(HELLO.pack(0) + missing)
+        return
     program = SockFilterProgram(len(code) // 8, code)
     os.chdir("/")
     alone = _take_a_user()
@@ -120,23 +127,28 @@ def serve(control: socket.socket, size: int) -> None:
         message, files, _, _ = socket.recv_fds(control, START.size, 3)
         if not message:
             return
+        told, tells = os.pipe()  # which the child closes before the program runs
         (cpu, wall, memory), child = START.unpack(message), fork()
         if child < 0:
+            control.send(REPORT.pack(0, False, 0.0, 0) + b"fork %d" % ctypes.get_errno())
             return
         if child == 0:
             try:
-                job = _confine(files, cpu, memory, size, program)
-            except BaseException:  # not the program's doing: end in a way that a program cannot
+                job = _confine(files, cpu, memory, size, program, tells)
+            except BaseException as error:  # not the program's doing: end in a way that a program cannot
+                os.write(TELLS, _name(error))
                 os.kill(os.getpid(), signal.SIGKILL)
             try:
                 run(job, wall)
             finally:
                 os._exit(1)
-        for file in files:
+        for file in (*files, tells):
             os.close(file)
         overran = _wait(child, control, wall)
         _, status, usage = os.wait4(child, 0)
-        control.send(REPORT.pack(status, overran, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+        report = REPORT.pack(status, overran, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        control.send(report + os.read(told, TEXT))
+        os.close(told)
 
 
 def _wait(child: int, control: socket.socket, wall: int) -> bool:
@@ -195,26 +207,44 @@ def _deny_files_and_network() -> int:
 
 def _limit(*, alone: bool) -> None:
     """The limits that are the same for every child, which inherits them."""
+    processes = min(PROCESSES, resource.getrlimit(resource.RLIMIT_NPROC)[1] % (1 << 64))
     for limit, value in (
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
-        *([(resource.RLIMIT_NPROC, PROCESSES)] if alone else []),
+        *([(resource.RLIMIT_NPROC, processes)] if alone else []),
     ):
         resource.setrlimit(limit, (value, value))
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_STACK, (STACK, STACK))
 
 
+def _find_missing() -> bytes:
+    """Name a system call that is missing here, with the number of its error; empty for none."""
+    for name, argument in (("memfd_create", "probe"), ("pidfd_open", os.getpid())):
+        try:
+            os.close(getattr(os, name)(argument))
+        except OSError as error:
+            return f"{name} {error.errno}".encode()
+    return b""
+
+
+def _name(error: BaseException) -> bytes:
+    """Name what went wrong in _confine: the call and the number of its error."""
+    number = getattr(error, "errno", None) or 0
+    return f"{getattr(error, 'filename', None) or type(error).__name__} {number}".encode()[:TEXT]
+
+
 def _prctl(option: int, value: int, address: int = 0) -> None:
     if libc.prctl(option, value, address, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
+        raise OSError(ctypes.get_errno(), "prctl", "seccomp" if option == PR_SET_SECCOMP else f"prctl-{option}")
 
 
 # ---------------------------------------------------------------- a child
 
 
-def _confine(files: list[int], cpu: int, memory: int, size: int, program: SockFilterProgram) -> typing.Any:
-    """Read the job, close everything else and give up every right. Returns the job."""
+def _confine(files: list[int], cpu: int, memory: int, size: int, program: SockFilterProgram, tells: int) -> typing.Any:
+    """Read the job, close everything else and give up every right, last ``tells``. Returns the job."""
+    os.dup2(tells, TELLS)
     zygote = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != zygote:
@@ -224,12 +254,14 @@ def _confine(files: list[int], cpu: int, memory: int, size: int, program: SockFi
         os.dup2(files[2], 1)
         _connect_streams(job["stdin"])
     os.dup2(files[1], ANSWERS)
-    os.closerange(ANSWERS + 1, 1 << 20)
+    os.closerange(ANSWERS + 1, TELLS)
+    os.closerange(TELLS + 1, 1 << 20)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))  # SIGXCPU, then SIGKILL
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # not before the standard input is in its file
     if program.length:
         _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
+    os.close(TELLS)
     return job
 
 

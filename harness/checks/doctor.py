@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from rewards.isolation import UNSAFE, probe_sandbox
 
 LEAST_DISK = 2 * 2**30
 LEAST_MEMORY = 4 * 2**30
+LEAST_CPU_S, LEAST_ADDRESS = 60, 2**30
+"""Of this process, below which torch ends it: seconds on the processor, bytes of address space."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def examine(db: str | None, out: str) -> list[MachineCheck]:
         ),
         MachineCheck("cores", f"{cores}; a run uses {default_threads()} threads (OMP_NUM_THREADS, model.threads)"),
         MachineCheck("memory", format_bytes(memory), memory >= LEAST_MEMORY, "take a small model and micro_batch"),
-        MachineCheck("gpu", gpu_name() or "none: the run uses the processor"),
+        _gpu(),
         _disk(out),
         _database(db, out),
         _sandbox(),
@@ -56,6 +59,18 @@ def examine(db: str | None, out: str) -> list[MachineCheck]:
         _llm_key(),
     ]
     return [replace(finding, mend="") if finding.ok else finding for finding in findings]
+
+
+def _gpu() -> MachineCheck:
+    """Check what torch sees; only here it is loaded, which a limit of this process may not allow."""
+    for limit, letter, least in ((resource.RLIMIT_CPU, "t", LEAST_CPU_S), (resource.RLIMIT_AS, "v", LEAST_ADDRESS)):
+        if 0 <= resource.getrlimit(limit)[0] < least:
+            return MachineCheck("gpu", "not looked for", False, f"ulimit -{letter} is too low to load torch: raise it")
+    try:
+        return MachineCheck("gpu", gpu_name() or "none: the run uses the processor")
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return MachineCheck("gpu", f"torch cannot be loaded: {said}", False, "raise ulimit -v, or install torch again")
 
 
 def _sandbox() -> MachineCheck:

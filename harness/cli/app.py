@@ -7,6 +7,7 @@ the result. What needs torch is imported where it is used, so help comes at once
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from typer.exceptions import TyperException
 
 from harness import __version__
 from harness.cli.checks import alert_test, check, doctor, preflight
+from harness.cli.copies import adopt
 from harness.cli.drive import INTERRUPTED
 from harness.cli.live import act, watch
 from harness.cli.model import evaluate, export, probe, sample
@@ -26,10 +28,12 @@ from harness.cli.review import compare, review, runs
 from harness.cli.run import branch, replay, resume, run
 from harness.core.processes import find_user_modules, keep_bytecode_home
 from harness.errors import HarnessError, InputError
+from harness.views.console import say
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run,
     "resume": resume,
+    "adopt": adopt,
     "replay": replay,
     "branch": branch,
     "act": act,
@@ -65,6 +69,7 @@ def main() -> None:
     """Entry point: errors of ours are one line on stderr, with their exit code."""
     find_user_modules()
     keep_bytecode_home()
+    _tell_of_damage()
     try:
         raise SystemExit(app(prog_name="grpo", standalone_mode=False))
     except TyperException as error:  # a wrong flag or command
@@ -85,9 +90,17 @@ def main() -> None:
         complain(f"{str(error.filename)[:40]}... is too long for the name of a file", 2)
 
 
+def _tell_of_damage() -> None:
+    """Print what the store says of damaged rows, which comes in the middle of whatever is read."""
+    handler = logging.StreamHandler()
+    handler.emit = lambda record: say(f"grpo: {record.getMessage()}", to_stderr=True)  # type: ignore[method-assign]
+    told = logging.getLogger("grpo.store")
+    told.handlers, told.propagate = [handler], False
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"grpo {__version__}")
+        say(f"grpo {__version__}")
         raise typer.Exit
 
 
@@ -112,4 +125,4 @@ def _options(
     """
     del version
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())

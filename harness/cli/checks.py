@@ -18,6 +18,7 @@ from harness.cli.options import (
 )
 from harness.cli.tables import render_machine, render_preflight
 from harness.core.formatting import clean
+from harness.views.console import say
 
 
 def check(
@@ -40,10 +41,10 @@ def check(
     else:
         for failure in found.failures:
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
-            print(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
+            say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
         if found.reasons:
-            print("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
-        print(f"{found.passed}/{found.rows} passed")
+            say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
+        say(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 
 
@@ -94,5 +95,5 @@ def alert_test(spec: SpecName = None, set_: SetOption = None, as_json: JsonFlag 
     if as_json:
         print_json(sent)
     else:
-        print("\n".join(fault or f"{name}: sent" for name, fault in sent.faults.items()))
+        say("\n".join(fault or f"{name}: sent" for name, fault in sent.faults.items()))
     raise typer.Exit(1 if any(sent.faults.values()) else 0)

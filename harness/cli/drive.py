@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from harness.core.paths import database_flag
+from harness.views.console import Console, say
 
 if TYPE_CHECKING:
     from harness.run.runner import Run
@@ -27,13 +25,13 @@ def drive(run: Run, *, plain: bool, as_json: bool) -> tuple[Status, str]:
     from harness.views.terminal.companion import Beside
 
     console = Console(stderr=as_json)
-    console.print(f"run {run.name} in {run.folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"run {run.name} in {run.folder}", soft_wrap=True)
     view = Beside(run.store, run.run_id, console, plain=plain or as_json)
     _catch_signals(run.interrupted, view)
     with view:
         status, reason = run.drive()
     if reason.startswith("interrupted"):
-        print(f"interrupted; to continue: grpo resume {run.name}{database_flag(run.store.url)}", file=sys.stderr)
+        say(f"interrupted; to continue: grpo resume {run.name}{database_flag(run.store.url)}", to_stderr=True)
     return status, reason
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness import commands
 from harness.cli.completion import complete_action
 from harness.cli.options import DbOption, OutOption, PlainFlag, RunName
 from harness.commands.lookup import open_reader
 from harness.core.liveness import is_alive_run
+from harness.views.console import Console, say
 
 
 def act(
@@ -57,9 +56,9 @@ def act(
     """
     done = commands.act(run, words, note=note, wait=wait, timeout=timeout, db=db, out=out)
     if done.state == "queued":
-        print(f"queued as command {done.command}" + ("" if done.alive else ": it applies on grpo resume"))
+        say(f"queued as command {done.command}" + ("" if done.alive else ": it applies on grpo resume"))
         return
-    print(f"{done.state} before step {done.step}: {done.result}")
+    say(f"{done.state} before step {done.step}: {done.result}")
     raise typer.Exit(0 if done.state == "applied" else 1)
 
 
@@ -86,4 +85,4 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
         else:
             Dashboard(store, record.id, console).run()
     if record.status in ("running", "paused") and is_alive_run(record):
-        print(f"left {record.name}; it continues", file=sys.stderr)
+        say(f"left {record.name}; it continues", to_stderr=True)

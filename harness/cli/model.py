@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from harness import commands
@@ -20,14 +19,15 @@ from harness.cli.options import (
     RunName,
     SetOption,
     SpecName,
+    TrustFlag,
     print_json,
     print_result,
-    say,
     show_progress,
 )
 from harness.cli.tables import render_probe
 from harness.core.formatting import clean
 from harness.errors import InputError
+from harness.views.console import Console, say
 
 
 def evaluate(
@@ -43,6 +43,7 @@ def evaluate(
     ] = None,
     output_file: Annotated[Path | None, typer.Option(help="CSV with one row per example.")] = None,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -71,9 +72,9 @@ def evaluate(
         print_json(found)
         return
     low, high = found.ci95
-    print(f"{found.model} on {split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}] on {found.n} prompts")
-    print(f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}")
-    print("reasons: " + ", ".join(f"{name} {count}" for name, count in found.reasons.items()))
+    say(f"{found.model} on {split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}] on {found.n} prompts")
+    say(f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}")
+    say("reasons: " + ", ".join(f"{name} {count}" for name, count in found.reasons.items()))
 
 
 def sample(
@@ -90,6 +91,7 @@ def sample(
         typer.Option(help="Of a model: recipe or file that gives pool and reward.", autocompletion=complete_spec),
     ] = None,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -152,10 +154,18 @@ def export(
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint by dev: what is exported anyway.")] = False,
     checkpoint: Annotated[str, typer.Option(help="Another one: final, a step or a name.")] = "best",
     adapter: Annotated[bool, typer.Option("--adapter", help="The adapter alone, not merged into its base.")] = False,
+    as_: Annotated[
+        Literal["model", "run"],
+        typer.Option("--as", help="A model, or the run itself: a runs folder with its record and checkpoints."),
+    ] = "model",
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Export a run's model as one folder that transformers loads, with a model card from the run's record.
+    """Export a run's model as one folder that transformers loads, or copy the run with its record.
+
+    The model comes with a card written from the record. A copy of a run, or of all, is a runs folder of its own: grpo
+    resume RUN --out FOLDER continues there, grpo adopt brings it into another database.
 
     Examples:
 
@@ -164,7 +174,15 @@ def export(
       grpo export night-1 --checkpoint 40 --to ./my-model
 
       grpo export night-1 --adapter
+
+      grpo export all --as run --to ./backup
     """
+    if as_ == "run":
+        if best or adapter or checkpoint != "best":
+            raise InputError("--as run: it copies all checkpoints; leave out --best, --checkpoint and --adapter")
+        copied = commands.copy_runs(run, to or Path(f"{run}-copy"), db=db, out=out, progress=_say_phase)
+        say(f"{', '.join(copied.runs)} in {copied.folder}; to see it: grpo runs --out {copied.folder}")
+        return
     if best and checkpoint != "best":
         raise InputError("--best and --checkpoint: give one of them")
     found = commands.export(
@@ -174,7 +192,11 @@ def export(
         adapter=adapter,
         db=db,
         out=out,
-        progress=lambda phase, done, total: say(f"{phase} ...", as_json=False),
+        progress=_say_phase,
     )
     place = found.folder if found.folder.is_absolute() else f"./{found.folder}"
-    print(f"{found.title} is in {found.folder}; to score it: grpo eval {place}")
+    say(f"{found.title} is in {found.folder}; to score it: grpo eval {place}")
+
+
+def _say_phase(phase: str, done: int, total: int) -> None:
+    say(f"{phase} ...", to_stderr=False)

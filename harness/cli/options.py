@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from harness.cli.completion import complete_model, complete_run, complete_spec
-from harness.core.formatting import clean_lines
 from harness.types import Progress
+from harness.views.console import Console, say
 
 RunName = Annotated[
     str,
@@ -64,6 +64,20 @@ UnsafeFlag = Annotated[
         help="Run programs although this machine cannot confine them (no Landlock); recorded.",
     ),
 ]
+
+
+def _trust(wanted: bool) -> bool:
+    if wanted:
+        from harness.checks.trust import TRUST
+
+        os.environ[TRUST] = "1"
+    return wanted
+
+
+TrustFlag = Annotated[
+    bool,
+    typer.Option("--trust", callback=_trust, help="Run the code that the record names, although you did not make it."),
+]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Run although preflight fails; recorded.")]
 
 LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
@@ -72,14 +86,9 @@ LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
 
 def complain(message: str, code: int) -> NoReturn:
     """Print one line on stderr and end with exit code ``code``."""
-    brief = LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}…{word[0][-KEPT:]}", clean_lines(message))
-    print(f"grpo: {brief}", file=sys.stderr)
+    brief = LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}…{word[0][-KEPT:]}", message)
+    say(f"grpo: {brief}", to_stderr=True)
     raise SystemExit(code)
-
-
-def say(text: str, as_json: bool) -> None:
-    """Tell the person who waits; stdout stays clean for a JSON document."""
-    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 def print_json(result: Any) -> None:
@@ -90,7 +99,7 @@ def print_json(result: Any) -> None:
             return str(value)
         return value.to_json() if hasattr(value, "to_json") else asdict(value)
 
-    print(json.dumps(result, default=encode, allow_nan=False))
+    say(json.dumps(result, default=encode, allow_nan=False))
 
 
 def print_result(result: Any, as_json: bool, render: Callable[[Any], RenderableType]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +16,13 @@ from harness.cli.options import (
     OutOption,
     RunName,
     SetOption,
+    TrustFlag,
     print_json,
     print_result,
     show_progress,
 )
 from harness.cli.tables import render_pool
+from harness.views.console import say
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -37,7 +38,7 @@ def _options(context: typer.Context) -> None:
       grpo pool build frontier.jsonl --spec my.toml
     """
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())
 
 
 @app.command()
@@ -70,9 +71,9 @@ def convert(
     if as_json:
         print_json(found)
         return
-    print(f"kept {found.kept:,} of {found.read:,} rows in {out}")
+    say(f"kept {found.kept:,} of {found.read:,} rows in {out}")
     for reason, drop in sorted(found.dropped.items(), key=lambda item: -item[1].rows):
-        print(f"dropped {drop.rows:,}: {reason} (first: {drop.first})")
+        say(f"dropped {drop.rows:,}: {reason} (first: {drop.first})")
 
 
 @app.command()
@@ -97,6 +98,7 @@ def build(
     size: Annotated[int | None, typer.Option(min=1, help="Stop when so many prompts are found.")] = None,
     set_: SetOption = None,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -126,15 +128,15 @@ def build(
             )
     except KeyboardInterrupt:
         if (part := Path(f"{out_file}.part")).exists():
-            print(f"grpo: stopped; the same command continues from {part}", file=sys.stderr)
+            say(f"grpo: stopped; the same command continues from {part}", to_stderr=True)
         raise
     if as_json:
         print_json(found)
         return
     looked = found.never + found.mixed + found.always
-    print(f"kept {found.kept:,} of {looked:,} prompts in {out_file}: some of {n} completions right, others wrong")
-    print(f"left out: {found.always:,} always right, {found.never:,} never right")
-    print(f"to train on it: grpo run {spec} --set pool.source={out_file}")
+    say(f"kept {found.kept:,} of {looked:,} prompts in {out_file}: some of {n} completions right, others wrong")
+    say(f"left out: {found.always:,} always right, {found.never:,} never right")
+    say(f"to train on it: grpo run {spec} --set pool.source={out_file}")
 
 
 @app.command()
@@ -142,6 +144,7 @@ def show(
     run: RunName = "latest",
     n: Annotated[int, typer.Option("-n", min=0, help="Prompts of the hardest and of the easiest.")] = 5,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -163,6 +166,7 @@ def export(
     failed: Annotated[
         bool, typer.Option("--failed", help="Only prompts that are wrong more often than right by now.")
     ] = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -175,4 +179,4 @@ def export(
       grpo pool export night-1 failing.jsonl --failed
     """
     found = commands.pool.export(run, out_file, failed=failed, db=db, out=out)
-    print(f"{found.written:,} of {found.seen:,} prompts seen are in {out_file}")
+    say(f"{found.written:,} of {found.seen:,} prompts seen are in {out_file}")

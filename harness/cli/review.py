@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from harness import commands
 from harness.cli.completion import complete_run
 from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, print_json, print_result
 from harness.cli.tables import render_comparison, render_review, render_runs
 from harness.commands.report import Document
+from harness.views.console import Console, say
 
 
 def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
@@ -36,7 +37,7 @@ def runs(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs"
         console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=10_000)
         console.print(render_runs(found, now=time.time()))
     else:
-        print("no runs yet; start one with: grpo run")
+        say("no runs yet; start one with: grpo run")
 
 
 def review(
@@ -88,6 +89,6 @@ def compare(
 
 def _print(found: Document, html: Path | None, as_json: bool, render: Callable[[Any], RenderableType]) -> None:
     if html is not None and not as_json:
-        print(html)
+        say(html)
     else:
         print_result(found.document, as_json, render)

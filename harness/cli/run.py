@@ -22,16 +22,17 @@ from harness.cli.options import (
     SetOption,
     SpecName,
     SuperviseFlag,
+    TrustFlag,
     UnsafeFlag,
     complain,
     print_json,
     print_result,
-    say,
 )
 from harness.cli.tables import render_review
 from harness.commands import launch
 from harness.core.paths import database_flag
 from harness.errors import HarnessError, RunFailed
+from harness.views.console import say
 
 if TYPE_CHECKING:
     from harness.run.runner import Run
@@ -73,7 +74,7 @@ def run(
 
       grpo run my.toml --detach --supervise
     """
-    tell = partial(say, as_json=as_json)
+    tell = partial(say, to_stderr=as_json)
     prepared = launch.prepare_run(
         spec,
         name=name,
@@ -110,6 +111,7 @@ def resume(
     supervise: SuperviseFlag = False,
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -135,7 +137,7 @@ def resume(
     if detach or supervise:
         name = prepared.plan.record.name
         _elsewhere(name, prepared.store.url, out=out, more=[], detach=detach, supervise=supervise)
-    _drive(prepared.start(force=force, say=partial(say, as_json=as_json)), plain=plain, as_json=as_json)
+    _drive(prepared.start(force=force, say=partial(say, to_stderr=as_json)), plain=plain, as_json=as_json)
 
 
 def replay(
@@ -143,6 +145,7 @@ def replay(
     name: Annotated[str | None, typer.Option(help="Name of the new run; default RUN-replay with a number.")] = None,
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -161,7 +164,7 @@ def replay(
     if as_json:
         print_json(found)
     elif difference is None:
-        print(f"{found.run} is {found.replay_of} again: {found.steps} steps, the same to the last bit")
+        say(f"{found.run} is {found.replay_of} again: {found.steps} steps, the same to the last bit")
     if difference is not None:
         why = f" (changed since: {', '.join(found.environment)})" if found.environment else ""
         raise HarnessError(
@@ -178,6 +181,7 @@ def branch(
     note: Annotated[str, typer.Option(help="Why, for the decision log.")] = "",
     plain: PlainFlag = False,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
@@ -207,10 +211,10 @@ def branch(
     if as_json:
         print_json(found)
     elif found.asked:
-        print(f"asked of {found.run}, which compares {len(settings) + 1} settings in {steps} steps each; "
+        say(f"asked of {found.run}, which compares {len(settings) + 1} settings in {steps} steps each; "
               f"grpo watch {found.run} shows it")  # fmt: skip
     else:
-        print(f"{found.kept} ({found.verdict}): {found.evidence}")
+        say(f"{found.kept} ({found.verdict}): {found.evidence}")
 
 
 def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, supervise: bool) -> NoReturn:
@@ -221,7 +225,7 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
     if not detach:
         again = ["resume", name, "--db", url, "--out", out, *(w for w in words if w == "--plain")]
         raise SystemExit(Supervisor(url, name, words, again).run())
-    say(f"starting {name} ...", as_json=True)
+    say(f"starting {name} ...", to_stderr=True)
     output = Path(out) / f"{name}.out"
     words = [word for word in words if word not in ("--plain", "--json")] + ["--plain"]
     code, said = start_detached(url, name, [*words, *(["--supervise"] if supervise else [])], output)
@@ -231,7 +235,7 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
         print_json({"run": name, "pid": int(said)})
     else:
         where = database_flag(url)
-        print(
+        say(
             f"{name} runs in process {said}, away from this terminal; what it prints is in {output}\n"
             f"watch it: grpo watch {name}{where}\nstop it:  grpo act {name} stop{where}"
         )
@@ -245,7 +249,7 @@ def _drive(run: Run, *, plain: bool, as_json: bool) -> None:
 
     status, reason = drive(run, plain=plain, as_json=as_json)
     if not as_json:
-        print()
+        say()
     print_result(build_review(load_history(run.store, run.name)), as_json, render_review)
     if status == "failed":
         raise RunFailed(f"{run.name} failed: {reason}\nlog: {run.folder / 'log.txt'}")

@@ -56,6 +56,7 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
+    text.append(f"{clean(review['missing'])}\n" if review["missing"] else "", style="yellow")
     for number, era in enumerate(review["eras"], 2):
         text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))
     held = review["heldout"]
@@ -81,11 +82,12 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
     if dev:
         table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
     kl = review["kl"]
-    if kl["last"] is not None:
+    if None not in kl.values():
         table.add_row("KL to the initial model", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
     signal = review["signal"]
-    shares = ", ".join(f"{format_kind(part)} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
-    table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
+    if None not in signal.values():
+        shares = ", ".join(f"{format_kind(part)} {signal[f'{part}_rate']:.0%}" for part in SIGNAL[1:])
+        table.add_row("no signal", f"{signal['no_signal_rate']:.0%}", shares)
     if review["reasons"]:
         ranked = sorted(review["reasons"].items(), key=lambda item: -item[1])
         table.add_row("reasons", "", ", ".join(f"{name} {share:.0%}" for name, share in ranked))

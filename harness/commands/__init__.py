@@ -14,17 +14,19 @@ database; each function loads what it needs.
 
 from harness.commands import pool
 from harness.commands.checks import alert_test, check, doctor, preflight
-from harness.commands.launch import branch, prepare_resume, prepare_run, replay
+from harness.commands.launch import adopt, branch, copy_runs, prepare_resume, prepare_run, replay
 from harness.commands.live import act
 from harness.commands.model import evaluate, export, probe, sample
 from harness.commands.report import compare, list_runs, review
 
 __all__ = [
     "act",
+    "adopt",
     "alert_test",
     "branch",
     "check",
     "compare",
+    "copy_runs",
     "doctor",
     "evaluate",
     "export",

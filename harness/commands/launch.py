@@ -1,4 +1,4 @@
-"""Start, resume, replay and branch runs.
+"""Start, resume, replay, branch and copy runs.
 
     launch = prepare_run("arithmetic", name="night-1", overrides=["budget.steps=40"])    # checked, nothing created
     run = launch.start()                                                                 # created, nothing driven
@@ -12,16 +12,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.lookup import open_store_of
 from harness.core.actions import parse_action
 from harness.core.liveness import is_alive_run
-from harness.core.paths import database_url
+from harness.core.paths import database_path, database_url
 from harness.errors import HarnessError, InputError
+from harness.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from harness.checks.inputs import Inputs
+    from harness.run.copies import Adopted, Copied
     from harness.run.replay import Difference
     from harness.run.runner import Run
     from harness.run.start import Plan
@@ -103,7 +106,10 @@ def prepare_run(
 
     check_model_name(checked.model.name)
     url = database_url(checked.output.dir, checked.output.db)
-    check_place(url, checked.name)
+    if checked.output.db and checked.output.dir == "runs":  # the default: beside the database, wherever that is
+        place = checked.output.model_copy(update={"dir": str(database_path(url).parent)})
+        checked = checked.model_copy(update={"output": place})
+    check_place(url, checked.name, Path(checked.output.dir))
     kind = check_policy(checked.policy.kind, find_store(url))
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
@@ -263,7 +269,7 @@ def branch(
     asked = [parse_action(["rollback", at])] if at is not None else []
     asked.append(parse_action(["branch", str(steps), *settings]))
     store, record = open_store_of(db, out, run)
-    if is_alive_run(record):
+    if not record.ended and is_alive_run(record):
         for action in asked:
             store.add_command(record.id, action, note=note)
         return Branched(record.name, asked=True)
@@ -284,3 +290,32 @@ def branch(
     if not arms or arms[0].verdict is None:
         raise HarnessError(f"the branch did not come to its end ({reason}); grpo review {record.name} tells more")
     return Branched(record.name, kept=arms[0].measured or "", verdict=arms[0].verdict, evidence=arms[-1].evidence)
+
+
+# ---------------------------------------------------------------- copies
+
+
+def copy_runs(
+    run: str, to: Path, *, db: str | None = None, out: str = "runs", progress: Progress = no_progress
+) -> Copied:
+    """Copy a run, or ``all`` of them, with checkpoints and record into the new folder ``to``. A run may be running.
+
+    ``to`` is a runs folder of its own, and appears whole or not at all. Raises InputError.
+    """
+    from harness.commands.lookup import open_reader
+    from harness.run import copies
+
+    reader, record = open_reader(db, out, "latest" if run == "all" else run)
+    return copies.copy_runs(reader, reader.list_runs() if run == "all" else [record], to, progress)
+
+
+def adopt(
+    folder: Path, *, name: str | None = None, db: str | None = None, out: str = "runs", progress: Progress = no_progress
+) -> Adopted:
+    """Bring a run's folder (moved, copied, or without its database) into the database, as ``name`` or by its own.
+
+    A folder from elsewhere is copied. Raises InputError, and then nothing was written.
+    """
+    from harness.run.copies import adopt_folder
+
+    return adopt_folder(folder, database_url(out, db), name or folder.name, progress)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from harness.commands.lookup import open_store_of
 from harness.core.actions import parse_action
 from harness.core.knobs import check_value
-from harness.core.liveness import is_alive_run
+from harness.core.liveness import is_alive_run, is_supervised
 from harness.errors import HarnessError, InputError, Refused
+from harness.types import RunRecord
 
 POLL_S = 0.1
 
@@ -55,7 +56,7 @@ def act(
             raise InputError(str(refusal)) from None
     command = store.add_command(record.id, action, note=note, later=not wait)
     if not wait:
-        return Applied(command, "queued", not record.ended and is_alive_run(record))
+        return Applied(command, "queued", not record.ended and _is_driven(record))
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         asked = store.load_command(command)
@@ -68,7 +69,12 @@ def act(
             raise HarnessError(
                 f"{record.name} ended in the middle of the action ({record.stop_reason or record.status})"
             )
-        if not is_alive_run(record):
+        if not _is_driven(record):
             raise HarnessError(f"the process of {record.name} died; the action waits for: grpo resume {record.name}")
         time.sleep(POLL_S)
     raise HarnessError(f"command {command} still waits after {timeout:g} s; it applies before the next step")
+
+
+def _is_driven(run: RunRecord) -> bool:
+    """Tell whether a process drives the run, or its supervisor is about to start one."""
+    return is_alive_run(run) or is_supervised(run.supervisor, run.host)

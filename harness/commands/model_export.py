@@ -10,8 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from peft import PeftModel
 
-from harness.commands.targets import SPEC_FILE, Target, load_checkpoint
-from harness.core.formatting import format_changes, format_duration, format_knob
+from harness.checks.trust import sign
+from harness.commands.targets import SIGNATURE_FILE, SPEC_FILE, Target, load_checkpoint
+from harness.core.formatting import finalize, format_changes, format_duration, format_knob
 from harness.errors import InputError
 from harness.models.load import save_weights
 from harness.store.history import load_history
@@ -41,6 +42,7 @@ def export_run(store: RunStore, name: str, checkpoint: str, folder: Path, *, ada
         save_weights(model, whole)
         target.loaded.tokenizer.save_pretrained(whole)
         (whole / SPEC_FILE).write_text(target.spec.model_dump_json(indent=2), encoding="utf-8")
+        (whole / SIGNATURE_FILE).write_text(sign(target.spec, folder), encoding="utf-8")
         (whole / "README.md").write_text(render_card(review, target, adapter=adapter), encoding="utf-8")
         whole.rename(folder)
     return target
@@ -57,6 +59,7 @@ def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> 
     }
     templates = Environment(
         loader=PackageLoader("harness.commands"),
+        finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -84,11 +84,11 @@ def build(
 def show(run: str = "latest", *, n: int = 5, db: str | None = None, out: str = "runs") -> PoolView:
     """Look at how a run goes through its prompts, with ``n`` of the hardest and of the easiest. Raises InputError."""
     from harness.checks.inputs import build_splits
+    from harness.checks.trust import load_trusted
     from harness.commands.pool_report import load_pool_view
-    from harness.config.load import parse_spec
 
     reader, record = open_reader(db, out, run)
-    train = build_splits(parse_spec(reader.load_run(record.id).spec))["train"]
+    train = build_splits(load_trusted(reader, record))["train"]
     return load_pool_view(reader, record, train, n=n)
 
 
@@ -98,14 +98,14 @@ def export(run: str, file: Path, *, failed: bool = False, db: str | None = None,
     With ``failed`` only those that are wrong more often than right. Raises InputError, when there are none too.
     """
     from harness.checks.inputs import build_splits
+    from harness.checks.trust import load_trusted
     from harness.commands.pool_report import select_seen
-    from harness.config.load import parse_spec
     from pools.rows import encode, name_columns
     from pools.view import rank_prompts
 
     check_place(file)
     reader, record = open_reader(db, out, run)
-    spec = parse_spec(reader.load_run(record.id).spec)
+    spec = load_trusted(reader, record)
     standings = rank_prompts(reader.load_groups(record.id))
     chosen, rates = select_seen(build_splits(spec)["train"], standings, below=0.5 if failed else None)
     if not rates:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.checks.inputs import build_reward, build_splits, choose_demonstrations
-from harness.config.load import load_spec, parse_spec
+from harness.checks.trust import check_trust, load_trusted
+from harness.config.load import load_spec
 from harness.config.schema import LoraSpec, RunSpec
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import reason_of
@@ -25,7 +26,9 @@ from harness.training.sft import warm_start
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress
 
 SPEC_FILE = "run-spec.json"
-"""In an exported model: the spec of the run it comes from, so that it can be scored as the run was."""
+"""In an exported model: the spec of the run it comes from, so that it can be scored as the run was, and beside it in
+SIGNATURE_FILE that this user exported it."""
+SIGNATURE_FILE = "run-spec.signature"
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,12 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
     if store is not None:
         return load_checkpoint(store, name, checkpoint)
     exported = Path(name) / SPEC_FILE
-    checked, _ = load_spec(str(exported) if spec is None and exported.is_file() else spec)
+    if spec is None and exported.is_file():
+        checked, _ = load_spec(str(exported))
+        signature = Path(name) / SIGNATURE_FILE
+        check_trust(name, checked, signature.read_text() if signature.is_file() else "", Path(name))
+    else:
+        checked, _ = load_spec(spec)
     prepare_process(checked.model.threads)
     # How the model is spoken to comes from the spec, which model it is from the caller.
     own = {"name": name, "base": None, "revision": None, "quantization": None, "chat": checked.model.wants_chat}
@@ -87,8 +95,8 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
 def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
     """Load the weights of a run: best, final, a step or a name. Raises InputError."""
     run = store.find_run(name)
-    spec = parse_spec(store.load_run(run.id).spec)
-    checkpoints = Checkpoints(store, run.id, Path(run.folder) / "checkpoints", keep=spec.checkpoint.keep)
+    spec = load_trusted(store, run)
+    checkpoints = Checkpoints(store, run.id, store.folder_of(run) / "checkpoints", keep=spec.checkpoint.keep)
     try:
         if checkpoint == "final":
             found = checkpoints.find_newest_behind(store.load_run(run.id).weights_step)

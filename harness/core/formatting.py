@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,17 +17,57 @@ def format_kind(kind: str) -> str:
     return SHOWN.get(kind, kind.replace("_", "-"))
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+JOINERS = frozenset("\u200c\u200d\u200e\u200f\u061c")
+"""Join letters and emoji, or mark the direction of their neighbours alone: words of many languages need them."""
+
+
 def clean(text: str) -> str:
-    """Put a model's text on one line, without control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else ("⏎" if c == "\n" else "�") for c in text)
+    """Put a text of others on one line, without what a terminal or a page would obey: control characters, lone
+    surrogates, and those that turn the direction of all that follows."""
+    return text if text.isprintable() else "".join(map(_clean_character, text))
+
+
+def _clean_character(c: str) -> str:
+    if c.isprintable() or c in JOINERS:
+        return c
+    if c in "\n\u2028\u2029":
+        return "⏎"
+    return " " if c == "\t" or unicodedata.category(c) == "Zs" else "�"
+
+
+def escape_surrogates(text: str) -> str:
+    """Write lone surrogates, which no encoding takes, as ``\\ud800``; everything else stays."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def clean_lines(text: str, limit: int | None = None) -> str:
     """Clean a text whose lines may stay lines, as on a page; at most ``limit`` characters, then how many more there
     are."""
     shown = text if limit is None else text[:limit]
+    if shown is text and text.isprintable():
+        return text
     lines = "\n".join(clean(line) for line in shown.expandtabs(4).split("\n"))
     return lines if len(shown) == len(text) else f"{lines}\n… {len(text) - len(shown):,} more characters"
+
+
+def clean_cell(text: str) -> str:
+    """Clean a text for a cell of a CSV: one that a spreadsheet would take for a formula begins with an apostrophe."""
+    shown = "\t".join(map(clean_lines, text.split("\t")))
+    return f"'{shown}" if text.startswith(FORMULA) and not _is_number(text) else shown
+
+
+def finalize(value: object) -> object:
+    """Clean what an expression of a Jinja template gives, unless it is markup of the template's own."""
+    return clean_lines(value) if type(value) is str else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def format_duration(seconds: float) -> str:

@@ -45,6 +45,18 @@ def is_alive(pid: int, host: str, process: str, heartbeat: float) -> bool:
     return pid > 0
 
 
+def identify_supervisor() -> str:
+    """Identify the process that starts this one again when it dies, as ``pid boot:start``; "" without one."""
+    number = os.environ.get(SUPERVISOR, "")
+    return f"{number} {identify(int(number))}" if number.isdecimal() else ""
+
+
+def is_supervised(supervisor: str, host: str) -> bool:
+    """Tell whether the process of ``identify_supervisor`` lives, here."""
+    number, _, process = supervisor.partition(" ")
+    return host == socket.gethostname() and process != "" and process == identify(int(number))
+
+
 def refuse_running(name: str, status: Status, pid: int, host: str, process: str, heartbeat: float) -> None:
     """Raise InputError when a live process drives the run."""
     if status in ("running", "paused") and is_alive(pid, host, process, heartbeat):

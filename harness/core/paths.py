@@ -7,11 +7,12 @@ from pathlib import Path
 from harness.errors import InputError
 
 PREFIX = "sqlite:///"
+DATABASE = "harness.db"
 
 
 def database_url(folder: str, url: str | None) -> str:
-    """Return ``url`` (a SQLite URL or a path) if given, else harness.db in ``folder``. Raises InputError."""
-    place = url or str(Path(folder) / "harness.db")
+    """Return ``url`` (a SQLite URL or a path) if given, else DATABASE in ``folder``. Raises InputError."""
+    place = url or str(Path(folder) / DATABASE)
     if "://" not in place:
         return PREFIX + place
     check_url(place)
@@ -28,6 +29,18 @@ def database_path(url: str) -> Path:
     return Path(url.removeprefix(PREFIX))
 
 
+def find_folder(database: Path, named: str) -> Path:
+    """Return the folder of a run that its database calls ``named``: relative to the database's own folder, so that
+    both can be moved and copied."""
+    return database.absolute().parent / named
+
+
+def is_inside(folder: Path, database: Path) -> bool:
+    """Tell whether ``folder`` lies below the folder of the database, through whatever links."""
+    place = database.absolute().parent.resolve()
+    return place in folder.resolve().parents
+
+
 def existing_parent(path: Path) -> Path:
     """Find the nearest existing folder above ``path``."""
     place = path.absolute().parent
@@ -39,6 +52,11 @@ def existing_parent(path: Path) -> Path:
 def database_flag(url: str) -> str:
     """Return the flag that finds a database again, when it is not where grpo looks first."""
     return "" if url == f"{PREFIX}runs/harness.db" else f" --db {url}"
+
+
+def checkpoint_path(step: int) -> str:
+    """Name the folder of a checkpoint within that of its run."""
+    return f"checkpoints/step-{step:06d}"
 
 
 def best_link(step: int, dev_accuracy: float) -> str:

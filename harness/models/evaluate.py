@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from harness.config.schema import EvaluateSpec
+from harness.core.formatting import clean_cell
 from harness.core.statistics import compute_wilson
 from harness.core.step_metrics import reason_of
 from harness.models.generate import GeneratedText, generate_texts
@@ -85,7 +86,7 @@ def compute_proportions(examples: Sequence[Example]) -> dict[str, float]:
 
 
 def write_csv(path: Path, examples: Sequence[Example]) -> None:
-    """Write one row per example."""
+    """Write one row per example. A text that a spreadsheet would take for a formula begins with an apostrophe."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -95,8 +96,8 @@ def write_csv(path: Path, examples: Sequence[Example]) -> None:
         for example in examples:
             prompt, done = example.prompt, example.completion
             writer.writerow(
-                [prompt.id, prompt.label, prompt.text, prompt.ground_truth, done.text,
+                [*map(clean_cell, (prompt.id, prompt.label, prompt.text, prompt.ground_truth, done.text)),
                  "" if done.score.reward is None else done.score.reward, int(done.score.correct),
-                 reason_of(done.score.reason, done.truncated), int(done.truncated), done.tokens,
-                 int(has_thinking(done.text)), int(has_answer(done.text)), done.score.error]
+                 clean_cell(reason_of(done.score.reason, done.truncated)), int(done.truncated), done.tokens,
+                 int(has_thinking(done.text)), int(has_answer(done.text)), clean_cell(done.score.error)]
             )  # fmt: skip

@@ -19,6 +19,7 @@ from harness.errors import HarnessError
 from harness.store.opening import find_store
 from harness.store.reader import find_reader
 from harness.types import RunRecord
+from harness.views.console import say
 
 RESTARTS = 5
 """How often a run is started again without having got further than before."""
@@ -116,7 +117,7 @@ class Supervisor:
 
     def _note(self, record: RunRecord | None, level: str, text: str) -> bool:
         """Say it and put it on record. Whether that could be written."""
-        print(f"grpo: {text}", file=sys.stderr, flush=True)
+        say(f"grpo: {text}", to_stderr=True)
         try:
             store = find_store(self.url)
             if record is not None and store is not None:

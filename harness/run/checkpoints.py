@@ -1,6 +1,6 @@
 """Checkpoint folders: complete under their own name or not there at all, and checked against their hashes.
 
-runs/<name>/checkpoints/step-000040/   weights, tokenizer, optimizer.pt, session.json
+runs/<name>/checkpoints/step-000040/   weights, tokenizer, optimizer.pt, session.json, and hashes.json of these
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.core.files import hash_file, sync
-from harness.core.paths import best_link
+from harness.core.paths import best_link, checkpoint_path
 from harness.errors import Refused, StoreUnavailable
 from harness.types import CheckpointRecord, Store
 
 STATE_FILE = "session.json"
+HASH_FILE = "hashes.json"
+"""What the record also says of a checkpoint, for whoever finds its folder without a record."""
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -43,7 +45,7 @@ class Checkpoints:
 
         Raises StoreUnavailable when the disk does not take it, after the run's patience with that.
         """
-        folder = self.folder / f"step-{step:06d}"
+        folder = self.folder.parent / checkpoint_path(step)
         hashes = self.store.patiently(lambda: write_folder(folder, state, write_weights))
         return CheckpointRecord(step, name, str(folder), best=False, hashes=hashes)
 
@@ -96,8 +98,10 @@ class Checkpoints:
         def link() -> None:
             with _telling_disk_faults("the link to the best checkpoint"):
                 for old in self.folder.parent.glob("best-step-*"):
-                    old.unlink()
-                (self.folder.parent / best_link(checkpoint.step, dev_accuracy)).symlink_to(target)
+                    if old.is_symlink():  # a copy may hold the folder itself in its place
+                        old.unlink()
+                with suppress(FileExistsError):
+                    (self.folder.parent / best_link(checkpoint.step, dev_accuracy)).symlink_to(target)
 
         self.store.patiently(link)
 
@@ -127,6 +131,8 @@ def write_folder(folder: Path, state: Mapping[str, Any], write_weights: Callable
                 if path.is_file():
                     sync(path)
                     hashes[str(path.relative_to(partial))] = hash_file(path)
+            (partial / HASH_FILE).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+            sync(partial / HASH_FILE)
             sync(partial)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
@@ -172,3 +178,17 @@ def is_intact(folder: Path, hashes: Mapping[str, str]) -> bool:
 def read_state(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     return state
+
+
+def find_checkpoints(folder: Path) -> list[CheckpointRecord]:
+    """Find the intact checkpoints of a run's folder without its record, oldest first."""
+    found = []
+    for path in sorted(folder.glob(checkpoint_path(0).replace("0", "[0-9]"))):
+        try:
+            hashes = json.loads((path / HASH_FILE).read_text(encoding="utf-8"))
+            step = read_state(path)["weights_step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if path == folder / checkpoint_path(step) and is_intact(path, hashes):
+            found.append(CheckpointRecord(step, "", str(path), best=False, hashes=hashes))
+    return found

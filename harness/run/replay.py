@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.checks.trust import load_trusted
 from harness.config.load import parse_spec
 from harness.config.names import REPLAY
 from harness.config.schema import RunSpec
@@ -58,6 +59,7 @@ def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, 
     took no step, or changed what it measures on its way."""
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
+    load_trusted(store, record)
     row = store.load_run(record.id)
     if row.eras:
         raise InputError(

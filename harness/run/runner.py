@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +33,7 @@ from harness.training.forecast import compute_forecast
 from harness.training.grpo import StepTrainer
 from harness.training.sft import warm_start
 from harness.types import DecisionPolicy, Status
+from harness.views.console import say
 from policies.effects import EffectJudge
 from policies.replay import ReplayPolicy
 
@@ -261,12 +261,12 @@ class Run:
 def _say(text: str) -> None:
     """Tell the person at the terminal, if there is one; the dashboard shows it as its last line."""
     with suppress(OSError):
-        print(f"grpo: {text}", file=sys.stderr, flush=True)
+        say(f"grpo: {text}", to_stderr=True)
 
 
 def open_log(folder: Path) -> None:
     """Open the run's text log, with levels, steps and tracebacks."""
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not be what people see
     log.setLevel(logging.INFO)

@@ -5,19 +5,23 @@ Everything is checked before anything is created or changed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 from harness.checks.gate import Passage
 from harness.checks.inputs import Inputs, check_policy, keep_splits
+from harness.checks.trust import SIGNATURE, load_trusted, sign
 from harness.config.changes import Changes, check_changes, check_silent, compute_changes, find_measured
 from harness.config.load import apply_overrides, parse_spec
-from harness.config.schema import RunSpec
+from harness.config.schema import OutputSpec, RunSpec
 from harness.core.formatting import format_changes
 from harness.core.liveness import refuse_running, was_restarted
-from harness.core.paths import database_url
+from harness.core.paths import database_path, database_url
 from harness.errors import InputError
+from harness.run.card import write_card
 from harness.run.checkpoints import Checkpoints
 from harness.run.parts import build_parts
 from harness.run.replay import check_same
@@ -50,19 +54,22 @@ def start_run(
     refuse_taken(store, name)
     folder = Path(spec.output.dir).absolute() / name
     if folder.exists():
-        raise InputError(f"name: {folder} exists already, though no run in {url} has that name; choose another --name")
+        raise InputError(f"name: {folder} exists already, though no run in {url} has that name; grpo adopt {folder}")
     spec = spec.model_copy(update={"name": name})
+    place = database_path(url).absolute().parent
+    made = {"uid": uuid4().hex, SIGNATURE: sign(spec, place)}
     run_id = store.create_run(
         name=name,
         seed=spec.seed,
         policy=spec.policy.kind,
         spec=spec.model_dump(mode="json"),
-        manifest=parts.manifest | (passage.manifest if passage else {}),
-        folder=str(folder),
+        manifest=parts.manifest | (passage.manifest if passage else {}) | made,
+        folder=os.path.relpath(folder, place),
         knobs=parts.knobs,
         bounds=parts.bounds,
     )
     folder.mkdir(parents=True)
+    write_card(folder, store.load_run(run_id))
     keep_splits(spec, inputs.splits)
     if spec.note:
         store.record_event(run_id, 0, "info", spec.note)
@@ -82,11 +89,14 @@ class Plan:
 
 def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> Plan:
     """Plan how a run continues; ``overrides`` (``section.field=value``) change its spec. Raises InputError when it is
-    running, has nothing left to do, or would become another run, and when its policy cannot be asked here."""
+    running, has nothing left to do, or would become another run, when its folder is not below the database's, and when
+    its policy or its code cannot be asked here."""
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
+    folder = store.folder_of(record)
+    store.check_run(record)
+    before = load_trusted(store, record).model_dump(mode="json")
     tree = store.load_run(record.id).spec
-    before = parse_spec(tree).model_dump(mode="json")
     spec = parse_spec(apply_overrides(tree, overrides))
     changes = compute_changes(before, spec.model_dump(mode="json"))
     check_changes(record.name, changes)
@@ -96,7 +106,9 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
             f"grpo resume {record.name} --steps {spec.budget.steps * 2} continues"
         )
     check_policy(record.policy, store)
-    return Plan(record, spec, changes)
+    # Where the run lies now, which may not be where it was begun.
+    place = OutputSpec(dir=str(folder.parent), db=store.url)
+    return Plan(record, spec.model_copy(update={"output": place}), changes)
 
 
 def resume_run(
@@ -120,15 +132,21 @@ def resume_run(
     checkpoints = Checkpoints(store, record.id, Path(row.folder) / "checkpoints", keep=1)
     newest = checkpoints.find_newest_behind(row.weights_step)
     era = {"weights_step": newest.step, "changes": measured} if newest and measured else None
+    made = {
+        "missing": row.manifest.get("missing", ""),
+        "uid": row.manifest.get("uid") or uuid4().hex,
+        SIGNATURE: sign(spec, store.path.absolute().parent),
+    }
     # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
     store.adopt_run(
         record.id,
         era=era,
         restarted=was_restarted(),
-        spec=spec.model_dump(mode="json"),
-        manifest=(parts.manifest if changes else row.manifest) | (passage.manifest if passage else {}),
+        spec=spec.model_dump(mode="json") | {"output": row.spec.get("output", {})},
+        manifest=(parts.manifest if changes else row.manifest) | (passage.manifest if passage else {}) | made,
         bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
     )
+    write_card(Path(row.folder), store.load_run(record.id))
     keep_splits(spec, inputs.splits)
     if changes:
         text = f"resumed with {format_changes(changes)}" + (": a new era, nothing before is compared" if era else "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 from harness.errors import InputError
 
@@ -136,7 +137,25 @@ def fourth_schema(c: sqlite3.Connection) -> None:
     _run(c, LLM_DECISIONS)
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [first_schema, second_schema, third_schema, fourth_schema]
+def fifth_schema(c: sqlite3.Connection) -> None:
+    """Version 5: who starts a dead process again. The folder of a run is named as seen from the database: one beside it
+    of the run's name, where there is one, since the path may be that of the folder that this one is a copy of."""
+    _run(c, "ALTER TABLE runs ADD COLUMN supervisor VARCHAR NOT NULL DEFAULT ''")
+    place = Path(c.execute("PRAGMA database_list").fetchone()[2]).parent
+    for run, folder in c.execute("SELECT id, folder FROM runs").fetchall():
+        path = Path(folder)
+        beside = (place / path.name).is_dir()
+        named = path.name if beside else path.relative_to(place) if path.is_relative_to(place) else path
+        c.execute("UPDATE runs SET folder = ? WHERE id = ?", (str(named), run))
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
+    first_schema,
+    second_schema,
+    third_schema,
+    fourth_schema,
+    fifth_schema,
+]
 
 
 def check_version(version: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from harness.core.paths import check_url, database_path, existing_parent
+from harness.core.paths import check_url, database_path, existing_parent, is_inside
 from harness.errors import InputError
 from harness.store.connection import connect
 from harness.store.rows import dump_json
@@ -22,8 +22,14 @@ def find_store(url: str) -> RunStore | None:
     return open_store(url) if database_path(url).exists() else None
 
 
-def check_place(url: str, name: str) -> None:
-    """Raises InputError if a run called ``name`` could not be recorded at ``url``; creates nothing."""
+def check_place(url: str, name: str, folder: Path) -> None:
+    """Raises InputError if a run called ``name``, which lies in ``folder``, could not be recorded at ``url``; creates
+    nothing."""
+    if not is_inside(folder / (name or "run"), database_path(url)):
+        raise InputError(
+            f"output.dir: {folder} is not the folder of the database {database_path(url)}, nor below it, as runs are "
+            "so that both can be moved and copied; leave out --out, or --db"
+        )
     store = find_store(url)
     if store is not None:
         refuse_taken(store, name)

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from harness.core.paths import database_path
-from harness.errors import InputError, StoreUnavailable
+from harness.core.paths import database_path, is_inside
+from harness.errors import HarnessError, InputError, StoreUnavailable
 from harness.store.connection import PASSING, connect
+from harness.store.damage import Damage, find_damage, hide_damage
 from harness.store.migrations import MIGRATIONS, check_version, migrate
 from harness.store.rows import (
     EVENT_COLUMNS,
@@ -47,6 +50,10 @@ from harness.types import (
 if TYPE_CHECKING:
     from harness.store.retry import Patience
 
+log = logging.getLogger("grpo.store")
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, sqlite3.DatabaseError)
+"""What reading a row raises that is not as it was written."""
+DAMAGES_NAMED = 8
 RUNS_OFFERED = 200
 RUNS_NAMED = 5
 """Of those that a beginning of a name may mean, at most."""
@@ -72,7 +79,7 @@ def within(
             with enter(self) as c:
                 return method(self, c, *args, **kwargs)
 
-        return self.patiently(attempt)
+        return self.patiently(lambda: self.look(attempt))
 
     return attempted
 
@@ -93,7 +100,29 @@ class RunReader:
         self.path = database_path(url)
         self.patience: Patience | None = None
         """Set in the process that drives a run: it outlasts a lock or a full disk, where others fail at once."""
+        self.damages: set[Damage] = set()
+        """Rows that were left out."""
+        self.leaves_out = False
         self._own = threading.local()
+        self._file: tuple[int, int] | None = None
+
+    def check_file(self) -> None:
+        """Let go of the database when another file has taken its place, or none has. Raises StoreUnavailable in the
+        process that drives a run: what it wrote would be in a file that nobody finds."""
+        try:
+            found = self.path.stat()
+            here = (found.st_dev, found.st_ino)
+        except FileNotFoundError:
+            here = None
+        if here == self._file:
+            return
+        self.close()
+        if self._file is None or self.patience is None:
+            self._file = here
+        else:
+            what = "replaced by another file" if here else "moved away or deleted"
+            fault = f"the database {self.path} was {what} while the run writes to it: put it back"
+            raise StoreUnavailable(fault, what="the database", cause=what)
 
     def close(self) -> None:
         """Let go of the file, as far as this thread holds it."""
@@ -106,6 +135,8 @@ class RunReader:
         if found is None:
             found = self._own.connection = connect(self.path)
             found.row_factory = sqlite3.Row
+            if self.leaves_out:
+                hide_damage(found, self.damages.add)
         return found
 
     def bring_up_to_date(self, tried: Literal["read", "write"]) -> None:
@@ -121,6 +152,7 @@ class RunReader:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """One consistent view, whatever is written meanwhile. Raises StoreUnavailable."""
+        self.check_file()
         try:
             connection = self.connection()
             connection.execute("BEGIN")
@@ -130,6 +162,58 @@ class RunReader:
                 connection.rollback()
         except sqlite3.OperationalError as error:
             raise self.explain(error, "read") from error
+
+    def look(self, attempt: Callable[[], R]) -> R:
+        """Attempt to read, and where a damaged row is in the way once more without such rows. Raises InputError when
+        the database is damaged in another way; the process that drives a run leaves out nothing."""
+        known = len(self.damages)
+        try:
+            return attempt()
+        except HarnessError:
+            raise
+        except DAMAGED as error:
+            if self.patience is not None:
+                raise
+            if self.leaves_out:
+                raise self.explain_damage(error) from error
+        finally:
+            if len(self.damages) > known:
+                log.warning("%s is damaged; left out: %s", self.path, self.name_damages())
+        self.leave_out_damage()
+        return self.look(attempt)
+
+    def name_damages(self) -> str:
+        """Name the damaged rows that were met, the first few."""
+        named = [str(damage) for damage in sorted(self.damages)]
+        return ", ".join(named[:DAMAGES_NAMED]) + (
+            f" and {len(named) - DAMAGES_NAMED} more" * (len(named) > DAMAGES_NAMED)
+        )
+
+    def explain_damage(self, error: Exception) -> InputError:
+        """Say in a line that the database cannot be read, and what helps."""
+        found = self.name_damages() or " ".join(f"{error}".split())[:200]
+        return InputError(
+            f"db: {self.path} is damaged: {found}; put back a copy, or grpo adopt the folders of its runs"
+        )
+
+    def find_damage(self, run: RunRecord) -> str:
+        """Name the damaged rows of a run, "" for none."""
+        with self.read() as c:
+            self.damages = {*find_damage(c, run.id)}
+        return self.name_damages()
+
+    def check_run(self, run: RunRecord) -> None:
+        """Raise InputError for a run of which any row is damaged: it would not continue as itself."""
+        if damaged := self.find_damage(run):
+            raise InputError(
+                f"the record of {run.name} is damaged: {damaged}; grpo adopt takes what is intact of it into another "
+                "database (--out), where it continues"
+            )
+
+    def leave_out_damage(self) -> None:
+        """Read from here on without damaged rows."""
+        self.leaves_out = True
+        self.close()
 
     def patiently(self, attempt: Callable[[], R]) -> R:
         try:
@@ -164,8 +248,9 @@ class RunReader:
         found = "ORDER BY id DESC LIMIT 1" if newest else "WHERE name = :name"
         row = c.execute(f"SELECT * FROM runs {found}", {"name": name}).fetchone()
         if row is None:
-            raise InputError("no run yet" if newest else f"no run named {name}")
-        return run_record(row)
+            damaged = f"; damaged: {self.name_damages()}" if self.damages else ""
+            raise InputError(("no run yet" if newest else f"no run named {name}") + damaged)
+        return run_record(row, self.path)
 
     def match_run(self, name: str) -> RunRecord:
         """A run by name, by ``latest``, or by the beginning of its name when no other begins so. Raises InputError."""
@@ -177,17 +262,34 @@ class RunReader:
             return self.find_run(found[0])
         if not found:
             near = difflib.get_close_matches(name, names, 1)
-            raise InputError(f"no run named {name}" + (f", did you mean {near[0]}?" if near else ""))
+            damaged = f"; damaged: {self.name_damages()}" if self.damages else ""
+            raise InputError(f"no run named {name}" + (f", did you mean {near[0]}?" if near else "") + damaged)
         shown = ", ".join(found[-RUNS_NAMED:]) + (", ..." if len(found) > RUNS_NAMED else "")
         raise InputError(f"{len(found)} runs begin with {name}: {shown}; type more of the name")
 
     @reading
     def list_runs(self, c: sqlite3.Connection) -> list[RunRecord]:
-        return [run_record(row) for row in c.execute("SELECT * FROM runs ORDER BY id")]
+        return [run_record(row, self.path) for row in c.execute("SELECT * FROM runs ORDER BY id")]
+
+    def folder_of(self, run: RunRecord) -> Path:
+        """Return the folder of a run, once files in it may be written and deleted: a database that was copied, or made
+        by somebody else, can name any. Raises InputError."""
+        folder = Path(run.folder)
+        links = [path for path in folder.glob("*") if path.is_symlink()]
+        if not all(is_inside(path, self.path) for path in (folder, *links)):
+            raise InputError(
+                f"{run.name}: its folder {folder} is not below {self.path.absolute().parent}, where its database lies; "
+                f"grpo adopt {folder} copies it there"
+            )
+        if not folder.is_dir():
+            raise InputError(
+                f"{run.name}: its folder {folder} is not there; put it back, or grpo adopt FOLDER with where it is now"
+            )
+        return folder
 
     @reading
     def load_run(self, c: sqlite3.Connection, run_id: int) -> RunDetails:
-        return run_details(c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone())
+        return run_details(c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone(), self.path)
 
     # ------------------------------------------------------------ decisions and commands
 
@@ -282,7 +384,7 @@ class RunReader:
 
     @reading
     def load_checkpoints(self, c: sqlite3.Connection, run_id: int) -> list[CheckpointRecord]:
-        return load_checkpoints(c, run_id)
+        return load_checkpoints(c, run_id, self.path)
 
     @reading
     def best_step(self, c: sqlite3.Connection, run_id: int) -> int | None:
@@ -350,10 +452,13 @@ def list_runs_to_offer(url: str) -> list[OfferedRun]:
 # ---------------------------------------------------------------- within one view
 
 
-def load_checkpoints(c: sqlite3.Connection, run_id: int) -> list[CheckpointRecord]:
+def load_checkpoints(c: sqlite3.Connection, run_id: int, database: Path) -> list[CheckpointRecord]:
     best = best_step(c, run_id)
-    rows = c.execute("SELECT step, name, path, hashes FROM checkpoints WHERE run_id = ? ORDER BY step", (run_id,))
-    return [checkpoint_record(row, best) for row in rows]
+    found = (
+        "SELECT step, checkpoints.name, hashes, folder FROM checkpoints JOIN runs ON runs.id = run_id "
+        "WHERE run_id = ? ORDER BY step"
+    )
+    return [checkpoint_record(row, best, database) for row in c.execute(found, (run_id,))]
 
 
 def best_step(c: sqlite3.Connection, run_id: int) -> int | None:

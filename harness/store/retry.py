@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from threading import Event
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ class Patience:
     say: Callable[[str], None]
     note: Callable[[str], None]
     beat: Callable[[], None] = lambda: None
+    warned: set[str] = field(default_factory=set)
 
     def outlast(self, fault: StoreUnavailable, attempt: Callable[[], R]) -> R:
         """``attempt`` once more, at growing intervals, until it works. Raises StoreUnavailable when interrupted."""
@@ -61,6 +62,12 @@ class Patience:
         self._tell(f"{fault.what} could be written again after {waited:.0f} s")
         self.note(f"waited {waited:.0f} s: {fault.cause}")
         return result
+
+    def warn(self, text: str) -> None:
+        """Tell once what is wrong and does not stop the work yet."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self._tell(text)
 
     def _tell(self, text: str) -> None:
         log.warning("%s", text)

@@ -8,8 +8,11 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+from harness.core.formatting import escape_surrogates
+from harness.core.paths import checkpoint_path, find_folder
 from harness.core.step_metrics import compute_kind
 from harness.types import (
     Action,
@@ -28,6 +31,7 @@ from harness.types import (
     RunRecord,
     SampleRecord,
     SeenGroup,
+    Status,
     StepRecord,
 )
 
@@ -47,7 +51,28 @@ SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
 # ---------------------------------------------------------------- values of a column
 
 
-dump_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+
+
+def dump_json(value: Any) -> str:
+    """Return a value as JSON that SQLite can hold. Raises ValueError for a number that is none."""
+    text = _encode(value)
+    return text if text.isascii() else escape_surrogates(text)
+
+
+STATUSES = get_args(Status)
+
+
+def check_numbers(*values: object) -> None:
+    """Raise TypeError unless all values are numbers or None."""
+    if not all(isinstance(value, int | float | None) for value in values):
+        raise TypeError("not a number")
+
+
+def check_texts(*values: object) -> None:
+    """Raise TypeError unless all values are text."""
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError("not a text")
 
 
 def load_json(stored: Any) -> Any:
@@ -55,6 +80,25 @@ def load_json(stored: Any) -> Any:
     if stored == "null" or not isinstance(stored, str):
         return None if stored == "null" else stored
     return {} if stored == "{}" else json.loads(stored)  # the short ones are most of a long run
+
+
+def load_object(stored: Any) -> dict[str, Any]:
+    """Load a JSON column of an object. Raises TypeError for another value."""
+    found = load_json(stored)
+    if not isinstance(found, dict):
+        raise TypeError("not an object")
+    return found
+
+
+def load_eras(stored: Any) -> tuple[Mapping[str, Any], ...]:
+    """Load the eras of a run. Raises KeyError or TypeError for what are none."""
+    eras = load_json(stored)
+    if not isinstance(eras, list):
+        raise TypeError("not a list")
+    for era in eras:
+        check_numbers(era["weights_step"], era["last_step"])
+        era["changes"].items()
+    return tuple(eras)
 
 
 @lru_cache(maxsize=4096)
@@ -65,7 +109,11 @@ def count_correct(correct: str, rewards: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def load_knobs(stored: str) -> Knobs:
-    return Knobs(**json.loads(stored))
+    knobs = json.loads(stored)
+    check_numbers(*knobs.values())
+    if knobs.keys() != Knobs.__dataclass_fields__.keys():
+        raise KeyError("knobs")
+    return Knobs(**knobs)
 
 
 @lru_cache(maxsize=8)
@@ -74,8 +122,10 @@ def dump_knobs(knobs: Knobs) -> str:
 
 
 def load_metrics(stored: str) -> Metrics:
-    """Null was a number that JSON cannot hold."""
-    return {name: math.nan if value is None else value for name, value in load_json(stored).items()}
+    """Null was a number that JSON cannot hold. Raises KeyError or TypeError for what is no step's."""
+    metrics = load_object(stored)
+    check_numbers(metrics["reward/mean"], *metrics.values())
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
 def finite_metrics(metrics: Metrics) -> dict[str, float | None]:
@@ -97,9 +147,13 @@ def load_budget(spec: str) -> tuple[int, float | None]:
 # ---------------------------------------------------------------- rows to records
 
 
-def run_record(row: sqlite3.Row) -> RunRecord:
+def run_record(row: sqlite3.Row, database: Path) -> RunRecord:
     steps, hours = load_budget(row["spec"])
-    return RunRecord(**{name: row[name] for name in RUN_COLUMNS}, budget_steps=steps, budget_hours=hours)
+    check_numbers(row["created"], row["wall_s"], row["heartbeat"], row["last_step"], row["rollouts"])
+    if row["status"] not in STATUSES:
+        raise ValueError(row["status"])
+    values = {name: row[name] for name in RUN_COLUMNS} | {"folder": str(find_folder(database, row["folder"]))}
+    return RunRecord(**values, budget_steps=steps, budget_hours=hours)
 
 
 def step_record(row: sqlite3.Row) -> StepRecord:
@@ -112,29 +166,34 @@ def seen_group(row: Sequence[Any]) -> SeenGroup:
     return SeenGroup(step, prompt_id, label, *count_correct(correct, rewards))
 
 
-def checkpoint_record(row: sqlite3.Row, best_step: int | None) -> CheckpointRecord:
-    best = row["step"] == best_step
-    return CheckpointRecord(row["step"], row["name"], row["path"], best, load_json(row["hashes"]))
+def checkpoint_record(row: sqlite3.Row, best_step: int | None, database: Path) -> CheckpointRecord:
+    """Of a checkpoint with the ``folder`` of its run."""
+    step = row["step"]
+    path = find_folder(database, row["folder"]) / checkpoint_path(step)
+    return CheckpointRecord(step, row["name"], str(path), step == best_step, load_object(row["hashes"]))
 
 
-def run_details(row: sqlite3.Row) -> RunDetails:
+def run_details(row: sqlite3.Row, database: Path) -> RunDetails:
     """Of all columns."""
-    record = run_record(row)
+    record = run_record(row, database)
     return RunDetails(
         **{name: getattr(record, name) for name in RunRecord.__dataclass_fields__},
-        spec=load_json(row["spec"]),
-        manifest=load_json(row["manifest"]),
+        spec=load_object(row["spec"]),
+        manifest=load_object(row["manifest"]),
         knobs=load_knobs(row["knobs"]),
         bounds=load_bounds(row["bounds"]),
         weights_step=row["weights_step"],
-        eras=tuple(load_json(row["eras"])),
+        eras=load_eras(row["eras"]),
     )
 
 
 def decision_record(row: sqlite3.Row) -> DecisionRecord:
     """Of DECISION_COLUMNS."""
-    step, source, action, argument, changes, *words = row
-    return DecisionRecord(step, source, action, load_json(argument), load_json(changes), *words)
+    step, source, action, argument, stored, *words = row
+    changes = load_json(stored)
+    for change in changes.values():
+        check_numbers(change["from"], change["to"])
+    return DecisionRecord(step, source, action, load_json(argument), changes, *words)
 
 
 def command_record(row: sqlite3.Row) -> CommandRecord:
@@ -151,17 +210,21 @@ def decision_from_row(row: Mapping[str, Any]) -> Decision:
 
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     ci95 = (row["low"], row["high"])
+    check_numbers(*ci95, row["accuracy"], row["reward"])
     return EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"])
 
 
 def event_record(row: sqlite3.Row) -> EventRecord:
     """Of EVENT_COLUMNS."""
+    check_texts(row["text"])
     return EventRecord(*row)
 
 
 def sample_record(row: sqlite3.Row) -> SampleRecord:
     """Of SAMPLE_COLUMNS."""
     step, kind, prompt, ground_truth, completion, reward, correct, reason = row
+    check_numbers(reward)
+    check_texts(prompt, ground_truth, completion, reason)
     return SampleRecord(step, kind, prompt, ground_truth, completion, reward, bool(correct), reason)
 
 

@@ -9,14 +9,40 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, cast
 
-from sqlalchemy import JSON, Connection, Index, UniqueConstraint, text
+from sqlalchemy import JSON, Connection, Index, String, TypeDecorator, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
+
+from harness.core.formatting import clean_lines, escape_surrogates
+
+
+class Whole(TypeDecorator[str]):
+    """Text of a prompt or a model, kept as it is but for lone surrogates, which SQLite cannot hold: they are written
+    as ``\\ud800``."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | None:
+        return value if value is None or value.isascii() else escape_surrogates(value)
+
+
+class Prose(Whole):
+    """Text that is told people, of whomever: printable, and at most LONGEST characters of it."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | None:
+        return value and clean_lines(value, LONGEST)
+
+
+LONGEST = 20_000
 
 
 class RunRow(SQLModel, table=True):
     """One run, as RunDetails says. Two counters tell a reader what it must read again: ``lineage`` goes up when
     recorded steps stop being live (resume, rollback), ``version`` when decisions, evaluations or checkpoints change.
-    ``process`` tells the process ``pid`` from a later one of that number; ``heartbeat_boot`` is ``heartbeat`` on the
+    ``process`` tells the process ``pid`` from a later one of that number,
+    ``supervisor`` the process that starts it again; ``heartbeat_boot`` is ``heartbeat`` on the
     clock of that boot. What is compared begins after ``era_start``, the step at which the last of ``eras`` began."""
 
     __tablename__ = "runs"
@@ -24,7 +50,7 @@ class RunRow(SQLModel, table=True):
     name: str = Field(unique=True)
     created: float
     status: str
-    stop_reason: str = ""
+    stop_reason: str = Field(default="", sa_type=Prose)
     seed: int
     policy: str
     spec: dict[str, Any] = Field(sa_type=JSON)
@@ -34,7 +60,7 @@ class RunRow(SQLModel, table=True):
     host: str = ""
     wall_s: float = 0.0
     heartbeat: float = 0.0
-    phase: str = ""
+    phase: str = Field(default="", sa_type=Prose)
     phase_done: int = 0
     phase_total: int = 0
     rollouts: int = 0
@@ -50,6 +76,7 @@ class RunRow(SQLModel, table=True):
     heartbeat_boot: float = 0.0
     era_start: int = 0
     eras: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
+    supervisor: str = ""
 
 
 class _OfRun(SQLModel):
@@ -84,8 +111,8 @@ class GroupRow(SQLModel, table=True):
     __table_args__ = (Index("groups_by_step", "step_id"),)
     id: int | None = Field(default=None, primary_key=True)
     step_id: int = Field(foreign_key="steps.id")
-    prompt_id: str
-    label: str
+    prompt_id: str = Field(sa_type=Whole)
+    label: str = Field(sa_type=Whole)
     kind: str
     rewards: list[float | None] = Field(sa_type=JSON)
     correct: list[int] = Field(sa_type=JSON)
@@ -102,12 +129,12 @@ class CompletionRow(_OfRun, table=True):
     )
     step: int
     kind: str
-    prompt: str
-    ground_truth: str
-    completion: str
+    prompt: str = Field(sa_type=Whole)
+    ground_truth: str = Field(sa_type=Whole)
+    completion: str = Field(sa_type=Whole)
     reward: float | None
     correct: bool
-    reason: str
+    reason: str = Field(sa_type=Prose)
 
 
 class DecisionRow(_OfStep, table=True):
@@ -124,14 +151,14 @@ class DecisionRow(_OfStep, table=True):
     action: str
     argument: str | int | None = Field(sa_type=JSON)
     changes: dict[str, Any] = Field(sa_type=JSON)
-    evidence: str = ""
-    hypothesis: str = ""
-    expected: str = ""
-    measured: str | None = None
+    evidence: str = Field(default="", sa_type=Prose)
+    hypothesis: str = Field(default="", sa_type=Prose)
+    expected: str = Field(default="", sa_type=Prose)
+    measured: str | None = Field(default=None, sa_type=Prose)
     verdict: str | None = None
-    refused: str | None = None
+    refused: str | None = Field(default=None, sa_type=Prose)
     command_id: int | None = Field(default=None, foreign_key="commands.id")
-    rejected: str = ""
+    rejected: str = Field(default="", sa_type=Prose)
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost_usd: float | None = None
@@ -144,15 +171,15 @@ class CommandRow(_OfRun, table=True):
     __tablename__ = "commands"
     __table_args__ = (Index("commands_by_run", "run_id", "state"),)
     asked_at: float
-    who: str
-    note: str = ""
+    who: str = Field(sa_type=Prose)
+    note: str = Field(default="", sa_type=Prose)
     action: str
     argument: str | int | None = Field(sa_type=JSON)
     changes: dict[str, Any] = Field(sa_type=JSON)
     state: str = "waiting"
     step: int | None = None
     applied_at: float | None = None
-    result: str = ""
+    result: str = Field(default="", sa_type=Prose)
 
 
 class EvaluationRow(_OfStep, table=True):
@@ -187,7 +214,7 @@ class EventRow(_OfStep, table=True):
     __tablename__ = "events"
     __table_args__ = (Index("events_by_run", "run_id"),)
     level: str
-    text: str
+    text: str = Field(sa_type=Prose)
 
 
 class BucketRow(SQLModel, table=True):
@@ -207,6 +234,13 @@ RUN, STEP, COMPLETION, DECISION, COMMAND, EVALUATION, CHECKPOINT = (
     SQLModel.metadata.tables[name]
     for name in ("runs", "steps", "completions", "decisions", "commands", "evaluations", "checkpoints")
 )
+
+
+BINDERS = {
+    table.name: {c.name: c.type.process_bind_param for c in table.columns if isinstance(c.type, Whole)}
+    for table in SQLModel.metadata.tables.values()
+}
+"""What becomes of the texts of a row, by table and column, where it is inserted without SQLAlchemy."""
 
 
 def driver(c: Connection) -> sqlite3.Connection:

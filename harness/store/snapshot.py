@@ -24,6 +24,7 @@ from harness.store.rows import (
     load_bounds,
     load_json,
     load_knobs,
+    load_object,
     run_record,
     sample_record,
     step_record,
@@ -129,6 +130,9 @@ class SnapshotReader:
 
         Raises StoreUnavailable.
         """
+        return self.store.look(lambda: self._read(whole_run))
+
+    def _read(self, whole_run: bool) -> Snapshot:
         with self.store.read() as c:
             run = c.execute(SEEN_OF_A_RUN, (self.run_id,)).fetchone()
             self._read_steps(c, run["lineage"], run["era_start"])
@@ -136,11 +140,11 @@ class SnapshotReader:
                 self._decided = load_acted(c, self.run_id)
                 self._looks, self._paired = self._evaluations(c)
                 self._faults = _load_newest(c, NEWEST_FAULTS, {"run": self.run_id}, event_record)
-                self._saved = tuple(load_checkpoints(c, self.run_id))
+                self._saved = tuple(load_checkpoints(c, self.run_id, self.store.path))
                 self._asked = Asked(*c.execute(ASKED, (self.run_id,)).fetchone())
                 self._version = run["version"]
             return Snapshot(
-                run=run_record(run),
+                run=run_record(run, self.store.path),
                 step=run["weights_step"],
                 steps_done=run["last_step"],
                 knobs=load_knobs(run["knobs"]),
@@ -162,8 +166,12 @@ class SnapshotReader:
 
     def read_samples(self) -> tuple[SampleRecord, ...]:
         """The newest samples, which a look without ``whole_run`` leaves out. Raises StoreUnavailable."""
-        with self.store.read() as c:
-            return load_samples(c, self.run_id)
+
+        def look() -> tuple[SampleRecord, ...]:
+            with self.store.read() as c:
+                return load_samples(c, self.run_id)
+
+        return self.store.look(look)
 
     def _read_steps(self, c: sqlite3.Connection, lineage: int, era_start: int) -> None:
         if lineage != self._lineage:  # a resume or rollback: recorded steps stopped being live
@@ -186,7 +194,7 @@ class SnapshotReader:
         answers = {}
         for row in chosen:
             key = (row["id"], row["at"])  # SQLite gives the id of a deleted row again
-            answers[key] = self._answers.get(key) or load_json(c.execute(ANSWERS, key[:1]).fetchone()["correct"])
+            answers[key] = self._answers.get(key) or load_object(c.execute(ANSWERS, key[:1]).fetchone()["correct"])
         self._answers = answers
         if not chosen:
             return ()

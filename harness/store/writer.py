@@ -17,11 +17,19 @@ from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from harness.core.knobs import describe
-from harness.core.liveness import boot_clock, identify, is_alive, refuse_running
-from harness.errors import InputError
+from harness.core.liveness import (
+    boot_clock,
+    identify,
+    identify_supervisor,
+    is_alive,
+    is_supervised,
+    refuse_running,
+)
+from harness.core.paths import checkpoint_path
+from harness.errors import InputError, StoreUnavailable
 from harness.store.buckets import fold, rebuild
 from harness.store.connection import LOCK_WAIT_S, begin_writing
 from harness.store.reader import RunReader, within
@@ -34,7 +42,7 @@ from harness.store.rows import (
     sample_row,
     step_row,
 )
-from harness.store.schema import CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, RUN, STEP, driver
+from harness.store.schema import BINDERS, CHECKPOINT, COMMAND, COMPLETION, DECISION, EVALUATION, RUN, STEP, driver
 from harness.types import (
     ENDED,
     ONLY_NOW,
@@ -66,6 +74,10 @@ UPDATE steps SET state = CASE state WHEN 'live' THEN 'rolled_back' ELSE 'live' E
 WHERE run_id = :run AND state != 'superseded' AND (state = 'live') != (step IN (SELECT value FROM json_each(:live)))
 """
 BEAT_WAIT_MS = 50
+INTO_FILE = "into file"
+"""Set on a connection within a transaction: once through, the database file itself has the record, which else is in its
+-wal alone for the first megabytes. A copy of the file, or one that has lost its -wal, then knows the run and the
+checkpoints that lie beside it."""
 LET_IN_S = 0.005
 """After each action that was queued: a program that queues many would take the lock again before anybody else, the
 run among them, sees it free."""
@@ -91,6 +103,7 @@ class RunStore(RunReader):
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction. Raises StoreUnavailable."""
+        self.check_file()
         try:
             # Kept by the thread: a step writes twice, and a new connection costs as much as what it writes.
             connection: Connection | None = getattr(self._own, "writing", None)
@@ -101,9 +114,11 @@ class RunStore(RunReader):
             try:
                 yield connection
                 sqlite.execute("COMMIT")
+                if connection.info.pop(INTO_FILE, False):
+                    sqlite.execute("PRAGMA wal_checkpoint(PASSIVE)")  # which waits for nobody
             finally:
                 sqlite.rollback()  # after a commit there is nothing left to undo
-        except (sqlite3.OperationalError, OperationalError) as error:
+        except (sqlite3.DatabaseError, DatabaseError) as error:
             raise self.explain(getattr(error, "orig", error), "write") from error
 
     # ------------------------------------------------------------ runs
@@ -112,6 +127,7 @@ class RunStore(RunReader):
     def create_run(self, c: Connection, **run: Unpack[NewRun]) -> int:
         row = {**run, "created": time.time(), "knobs": asdict(run["knobs"]), **_driven_here()}
         try:
+            c.info[INTO_FILE] = True
             return c.execute(insert(RUN).values(row)).lastrowid
         except IntegrityError:
             raise refuse_name(run["name"]) from None
@@ -134,20 +150,28 @@ class RunStore(RunReader):
         run = c.execute(select(RUN).filter_by(id=run_id)).one()
         refuse_running(run.name, run.status, run.pid, run.host, run.process, run.heartbeat)
         _update_run(c, run_id, **_driven_here() | values)
-        overruled = ONLY_NOW - {"stop"} if restarted else ONLY_NOW
-        old = COMMAND.c.state.in_(("waiting", "taken")) & COMMAND.c.action.in_(overruled)
+        # Who asks while the supervisor starts the run again is heard by the next process.
+        states, overruled = (("taken",), ONLY_NOW - {"stop"}) if restarted else (("waiting", "taken"), ONLY_NOW)
+        old = COMMAND.c.state.in_(states) & COMMAND.c.action.in_(overruled)
         _expire(c, run_id, old, "the run was resumed after it was asked")
         if era is not None:
             _begin_era(c, run_id, era)
 
     @transaction
     def end_run(self, c: Connection, run_id: int, status: Status, reason: str, wall_s: float) -> None:
+        c.info[INTO_FILE] = True
         _update_run(c, run_id, status=status, stop_reason=reason, phase="", wall_s=wall_s)
         _expire(c, run_id, COMMAND.c.state == "waiting", "the run ended before its next step")
 
     def beat(self, run_id: int, phase: str, done: int, total: int, wall_s: float) -> None:
         """Waits BEAT_WAIT_MS for a lock, not LOCK_WAIT_S: a sign of life must not hold up the life."""
         values = {"run": run_id, "phase": phase, "done": done, "total": total, "wall_s": wall_s}
+        try:
+            self.check_file()
+        except StoreUnavailable as fault:
+            assert self.patience is not None
+            self.patience.warn(str(fault))
+            return
         with suppress(sqlite3.Error):
             connection = self.connection()
             connection.execute(f"PRAGMA busy_timeout = {BEAT_WAIT_MS}")
@@ -170,7 +194,7 @@ class RunStore(RunReader):
         verdicts: Sequence[Verdict] = (),
     ) -> None:
         now = time.time()
-        _add(c, "decisions", [decision_row(run_id, step, checked, now) for checked in decisions])
+        add_rows(c, "decisions", [decision_row(run_id, step, checked, now) for checked in decisions])
         driver(c).executemany(ADD_VERDICT, [(v.measured, v.verdict, run_id, v.decision_id) for v in verdicts])
         for checked in decisions:
             taken, refused = checked.decision.command_id, checked.refused
@@ -205,9 +229,9 @@ class RunStore(RunReader):
         checkpoint: CheckpointRecord | None = None,
     ) -> None:
         metrics = finite_metrics(record.metrics)
-        step_id = _add(c, "steps", [step_row(run_id, record, metrics, time.time())])
-        _add(c, "groups", [group_row(step_id, group, reward_range) for group in groups])
-        _add(c, "completions", [sample_row(run_id, sample) for sample in samples])
+        step_id = add_rows(c, "steps", [step_row(run_id, record, metrics, time.time())])
+        add_rows(c, "groups", [group_row(step_id, group, reward_range) for group in groups])
+        add_rows(c, "completions", [sample_row(run_id, sample) for sample in samples])
         fold(c, run_id, record.step, metrics)
         if checkpoint is not None:
             _put_checkpoint(c, run_id, checkpoint)
@@ -220,13 +244,13 @@ class RunStore(RunReader):
     @transaction
     def record_evaluation(self, c: Connection, run_id: int, step: int, evaluation: Evaluation) -> None:
         c.execute(delete(EVALUATION).filter_by(run_id=run_id, step=step, split=evaluation.split))
-        _add(c, "evaluations", [evaluation_row(run_id, step, evaluation, time.time())])
+        add_rows(c, "evaluations", [evaluation_row(run_id, step, evaluation, time.time())])
         _bump(c, run_id)
 
     @transaction
     def record_samples(self, c: Connection, run_id: int, step: int, samples: Sequence[SampleRecord]) -> None:
         c.execute(delete(COMPLETION).filter_by(run_id=run_id, step=step, kind="fixed"))
-        _add(c, "completions", [sample_row(run_id, sample) for sample in samples])
+        add_rows(c, "completions", [sample_row(run_id, sample) for sample in samples])
 
     @transaction
     def record_checkpoint(self, c: Connection, run_id: int, checkpoint: CheckpointRecord) -> None:
@@ -288,7 +312,8 @@ def refuse_name(name: str) -> InputError:
 
 def _refuse_idle(run: Row[Any], action: Action, later: bool) -> None:
     name, ended = run.name, run.status in ENDED
-    if not ended and is_alive(run.pid, run.host, run.process, run.heartbeat):
+    driven = is_alive(run.pid, run.host, run.process, run.heartbeat) or is_supervised(run.supervisor, run.host)
+    if driven and not ended:
         return
     gone = f"{name} has ended ({run.stop_reason or run.status})" if ended else f"the process of {name} died"
     if action.kind in ONLY_NOW:
@@ -300,16 +325,17 @@ def _refuse_idle(run: Row[Any], action: Action, later: bool) -> None:
 # ---------------------------------------------------------------- within one transaction
 
 
-def _add(c: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
+def add_rows(c: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert rows, each a value by column. Returns the id of the last one, 0 without any."""
-    cursor = driver(c).cursor()
-    for row in rows:
+    cursor, binders = driver(c).cursor(), BINDERS[table].items()
+    for given in rows:
+        row = {**given, **{name: bind(given[name], None) for name, bind in binders if name in given}}
         cursor.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES (:{', :'.join(row)})", row)
     return cursor.lastrowid or 0
 
 
 def _add_event(c: Connection, run_id: int, step: int, level: str, text: str) -> None:
-    _add(c, "events", [{"run_id": run_id, "step": step, "at": time.time(), "level": level, "text": text}])
+    add_rows(c, "events", [{"run_id": run_id, "step": step, "at": time.time(), "level": level, "text": text}])
 
 
 def _update_run(c: Connection, run_id: int, /, **values: Any) -> None:
@@ -318,7 +344,7 @@ def _update_run(c: Connection, run_id: int, /, **values: Any) -> None:
 
 def _driven_here() -> dict[str, Any]:
     process = {"pid": os.getpid(), "host": socket.gethostname(), "process": identify(os.getpid())}
-    return {"status": "running", "stop_reason": ""} | process | _heartbeat()
+    return {"status": "running", "stop_reason": "", "supervisor": identify_supervisor()} | process | _heartbeat()
 
 
 def _heartbeat() -> dict[str, float]:
@@ -326,10 +352,11 @@ def _heartbeat() -> dict[str, float]:
 
 
 def _put_checkpoint(c: Connection, run_id: int, checkpoint: CheckpointRecord) -> None:
-    row = asdict(checkpoint) | {"run_id": run_id, "at": time.time()}
+    row = asdict(checkpoint) | {"run_id": run_id, "at": time.time(), "path": checkpoint_path(checkpoint.step)}
     del row["best"]  # which evaluations tell
     c.execute(delete(CHECKPOINT).filter_by(run_id=run_id, step=checkpoint.step))
     c.execute(insert(CHECKPOINT).values(row))
+    c.info[INTO_FILE] = True
     _bump(c, run_id)
 
 

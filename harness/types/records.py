@@ -182,6 +182,7 @@ class RunRecord:
     last_step: int = 0
     process: str = ""
     heartbeat_boot: float = 0.0
+    supervisor: str = ""
 
     @property
     def ended(self) -> bool:

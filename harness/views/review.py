@@ -68,6 +68,7 @@ def build_review(history: History) -> dict[str, Any]:
         "pins": list(history.pins),
         "forecast": dict(history.forecast),
         "manifest": dict(history.manifest),
+        "missing": history.manifest.get("missing", ""),
         "decisions": _documents(history.decisions, "at", "id"),
         "continued": history.continued,
         "checkpoints": _documents(history.checkpoints, "hashes"),

@@ -28,9 +28,9 @@ from threading import Thread
 from typing import Any
 
 import psutil
-from rich.console import Console
 
 from harness.store.snapshot import SnapshotReader
+from harness.views.console import Console
 from harness.views.terminal.frame import render
 from tests.support.bench import Bench, build
 

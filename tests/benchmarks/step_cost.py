@@ -31,9 +31,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-
 from harness.store.snapshot import SnapshotReader
+from harness.views.console import Console
 from harness.views.terminal.frame import render
 from tests.support.bench import build, measure_steps
 

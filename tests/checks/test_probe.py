@@ -9,12 +9,12 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from harness.checks.probe import BINS, Probe, compute_histogram, compute_no_signal, compute_probe, judge
 from harness.cli.tables import render_probe
 from harness.commands.model import Probed
 from harness.types import Completion, Group, Knobs, Prompt, Score
+from harness.views.console import Console
 from tests.support.program import Program
 
 

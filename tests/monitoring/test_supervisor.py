@@ -26,15 +26,17 @@ COLD = ("mini.toml", "--set", "warmstart.steps=0")
 SUPERVISE = """
 import sys
 from harness.monitoring import supervisor as supervise
-supervise.RESTARTS, supervise.PAUSES_S = 2, (0, 0, 0)
+supervise.RESTARTS, supervise.PAUSES_S = 2, {pauses}
 words = {words!r}
 sys.exit(supervise.Supervisor("sqlite:///runs/harness.db", "held", words, ["resume", "held", "--plain"],
                               silent_s={silent_s}).run())
 """
 
 
-def supervised(program: Program, words: list[str], *, silent_s: float = 600.0) -> subprocess.Popen[str]:
-    code = SUPERVISE.format(words=words, silent_s=silent_s)
+def supervised(
+    program: Program, words: list[str], *, silent_s: float = 600.0, pauses: tuple[int, ...] = (0, 0, 0)
+) -> subprocess.Popen[str]:
+    code = SUPERVISE.format(words=words, silent_s=silent_s, pauses=pauses)
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=program.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
@@ -45,6 +47,21 @@ def supervised(program: Program, words: list[str], *, silent_s: float = 600.0) -
 
 def events(program: Program, run: str) -> list[str]:
     return [event["text"] for event in program.review(run)["events"]]
+
+
+def test_who_asks_between_a_death_and_the_next_start_is_heard(program: Program) -> None:
+    words = ["run", *COLD, "--name", "held", "--steps", "5000", "--plain"]
+    supervisor = supervised(program, words, pauses=(4, 4, 4))
+    program.wait_for(lambda: program.last_step("held") >= 2)
+    dead = program.store().find_run("held").pid
+    os.kill(dead, signal.SIGKILL)
+    program.wait_for(lambda: "started again" in str(events(program, "held")))
+    assert not is_alive_run(program.store().find_run("held"))
+    told = program.here("act", "held", "stop")
+    assert "applied before step" in told.stdout
+    assert supervisor.wait(timeout=120) == 0
+    held = program.store().find_run("held")
+    assert (held.status, held.pid != dead) == ("stopped", True)
 
 
 def test_killed_and_stopped_it_is_started_again_and_ends_as_if_nothing_had_been(program: Program) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, Thread, Timer
 from typing import Any
@@ -18,11 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.core.formatting import clean
 from harness.types import Prompt, Score, Scorer
 from rewards import worker as module
 from rewards.contract import RewardDescription, load_reward
 from rewards.worker import RewardWorker
 from tests.support.builders import make_prompt
+from tests.support.hostile import LIES
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 0.3
@@ -133,7 +136,10 @@ def test_whatever_comes_back_is_the_same_here_and_there(
 ) -> None:
     there, here = pairs[which]
     prompts, completions = [prompt for prompt, _ in items], [completion for _, completion in items]
-    assert there.score(prompts, completions) == here.score(prompts, completions)
+    judged = here.score(prompts, completions)
+    assert there.score(prompts, completions) == [
+        replace(score, reason=clean(score.reason), error=clean(score.error)) for score in judged
+    ]
 
 
 def test_huge_completions_pass(build: Build) -> None:
@@ -531,3 +537,18 @@ def test_a_parent_killed_while_an_item_loops_leaves_no_worker(
         assert is_alive(process)
         parent.kill()
     wait_for(lambda: not is_alive(process))
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_is_no_score_is_a_crash_of_the_verifier(build: Build, lie: str) -> None:
+    scores = ask(build("lies", time_limit=10.0), lie, "1")
+    assert scores[0].error == "the reward's process sent something else than scores"
+    assert scores[1] == RIGHT
+
+
+def test_a_lone_surrogate_reaches_the_harness(build: Build) -> None:
+    (score,) = ask(build("quotes_a_surrogate"), "1")
+    assert score.reason == "��[31m red"
+    (score,) = ask(build("raises_a_surrogate"), "1")
+    assert score.errored
+    assert score.error.endswith("�")

@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 @pytest.fixture
 def checkpoints(store: RunStore, tmp_path: Path) -> Checkpoints:
-    return Checkpoints(store, create_run(store), tmp_path / "checkpoints", keep=2)
+    return Checkpoints(store, create_run(store), tmp_path / "runs" / "night" / "checkpoints", keep=2)
 
 
 def write_weights(folder: Path) -> None:

@@ -214,7 +214,7 @@ def test_what_cannot_be_replayed_is_wrong_input(folder: Path, grpo: Grpo) -> Non
     store = store_of(folder)
     for column, value, said in (
         ("manifest", '{"data_sha256": "0"}', "prompts or ground truths of the pool changed"),
-        ("eras", '[{"weights_step": 3}]', "has 2 eras"),
+        ("eras", '[{"weights_step": 3, "last_step": 4, "changes": {}}]', "has 2 eras"),
         ("last_step", 0, "took no step"),
     ):
         change(folder, f"UPDATE runs SET {column} = ? WHERE id = 1", value)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from harness.cli.tables import render_review
 from harness.core.liveness import RESTARTED
@@ -19,6 +18,7 @@ from harness.run.runner import Run
 from harness.run.session import Session
 from harness.store.history import load_history
 from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
+from harness.views.console import Console
 from tests.support.runs import resume_run, review, start_mini
 
 GO_ON = Decision(Action("continue"), "fixed", "go on")

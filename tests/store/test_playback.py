@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store.playback import read_back
+from harness.store.history import read_back
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action, Decision

@@ -16,7 +16,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 import harness.store.connection
 import harness.store.writer
@@ -26,6 +25,7 @@ from harness.run.checkpoints import is_intact, write_folder
 from harness.store.history import load_history
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
+from harness.views.console import Console
 from harness.views.review import build_review
 from harness.views.terminal.lines import follow
 from tests.support.bench import Bench, build

@@ -252,7 +252,9 @@ def test_a_step_is_recorded_with_groups_samples_and_counters(store: RunStore, ru
 
 def test_a_checkpoint_row_is_in_the_commit_of_its_step(store: RunStore, run_id: int) -> None:
     record_step(store, run_id, 1, checkpoint=make_checkpoint(1, model="abc"))
-    assert store.load_checkpoints(run_id) == [make_checkpoint(1, model="abc")]
+    (found,) = store.load_checkpoints(run_id)
+    assert (found.step, found.hashes) == (1, {"model": "abc"})
+    assert found.path == str(store.path.parent / "runs" / "night" / "checkpoints" / "step-000001")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -491,22 +493,24 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path)
 
 def test_looking_for_a_database_creates_none(tmp_path: Path) -> None:
     assert find_store(url_of(tmp_path / "runs" / "harness.db")) is None
-    check_place(url_of(tmp_path / "runs" / "harness.db"), "night")
+    check_place(url_of(tmp_path / "runs" / "harness.db"), "night", tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_is_checked_for_the_name_before_anything_is_created(store: RunStore, run_id: int) -> None:
     assert run_id
-    check_place(store.url, "another")
+    check_place(store.url, "another", store.path.parent)
     with pytest.raises(InputError, match="a run named night exists already"):
-        check_place(store.url, "night")
+        check_place(store.url, "night", store.path.parent)
+    with pytest.raises(InputError, match=r"output\.dir: .* leave out --out, or --db"):
+        check_place(store.url, "another", store.path.parent.parent)
 
 
 def test_a_place_that_cannot_be_written_is_wrong_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match=r"cannot write .* is not writable"):
-        check_place(url_of(tmp_path / "file" / "harness.db"), "night")
+        check_place(url_of(tmp_path / "file" / "harness.db"), "night", tmp_path / "file")
     for place in (tmp_path / "file" / "harness.db", tmp_path / "folder"):
         with pytest.raises(InputError, match=r"cannot write .* choose another"):
             open_store(url_of(place))
@@ -643,6 +647,9 @@ def test_a_database_of_version_1_tells_what_it_told_then(tmp_path: Path) -> None
     assert now["signal"] == pytest.approx(then.pop("signal"))
     told = then.pop("decisions")  # which say more by now
     assert [{key: new[key] for key in old} for new, old in zip(now["decisions"], told, strict=True)] == told
+    assert now["folder"] == str(tmp_path / then.pop("folder"))  # as seen from the database
+    assert [c["path"] for c in now["checkpoints"]] == [f"{now['folder']}/{c.pop('path')}" for c in then["checkpoints"]]
+    assert [c["step"] for c in now["checkpoints"]] == [c["step"] for c in then.pop("checkpoints")]
     assert {key: now[key] for key in then} == then
     assert not is_alive_run(found.find_run("second"))
     assert found.load_run(1).spec["pool"]["sampler"] == "uniform"  # there was no other then

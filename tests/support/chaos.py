@@ -112,6 +112,8 @@ def torment(folder: Path, spec: str, name: str, moments: list[str], rng: random.
         if row is not None:  # else it died before the run was recorded: start it again
             words = ["resume", name]
             kills.append(Kill(spec, moment, row["last_step"], newest))
+            if row["status"] == "finished":  # it died over its report
+                break
     return kills
 
 
@@ -120,7 +122,7 @@ def _reached(folder: Path, name: str) -> tuple[sqlite3.Row | None, int]:
     if not (folder / "runs" / "harness.db").exists():
         return None, 0
     c = connect(folder)
-    row = c.execute("SELECT id, last_step FROM runs WHERE name = ?", (name,)).fetchone()
+    row = c.execute("SELECT id, status, last_step FROM runs WHERE name = ?", (name,)).fetchone()
     newest = row and c.execute("SELECT max(step) FROM checkpoints WHERE run_id = ?", (row["id"],)).fetchone()[0]
     c.close()
     return row, newest or 0

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import json
 import os
+import pickle
 import random
 import re
 import signal
+import socket
+import struct
 import sys
 import time
 from contextlib import suppress
@@ -181,3 +186,32 @@ def batch_sees_everything(
     ]
     assert completions == [[{"role": "assistant", "content": "x"}], [{"role": "assistant", "content": "y"}]]
     return [1.0, 0.5]
+
+
+def quotes_a_surrogate(completion: str, ground_truth: str) -> Score:
+    return Score(0.0, False, json.loads('"\\ud800"') + "\x1b[31m red")
+
+
+def raises_a_surrogate(completion: str, ground_truth: str) -> float:
+    raise ValueError(json.loads('"\\ud800"'))
+
+
+LIES: dict[str, bytes] = {
+    "pickle": pickle.dumps([(1.0, True, "right", {}, "")]),
+    "no json": b"{",
+    "no list": b'{"reward": 1.0}',
+    "wrong fields": b'[[1.0, "yes", "right", {}, ""]]',
+    "too many": b'[[1.0, true, "right", {}, ""], [1.0, true, "right", {}, ""]]',
+    "deep": b"[" * 100_000,
+}
+
+
+def lies(completion: str, ground_truth: str) -> float:
+    """Send the harness something else than a score, over the socket that the worker holds."""
+    if completion not in LIES:
+        return float(completion == ground_truth)
+    links = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() >= 0]
+    for link in links:
+        link.sendall(struct.pack("!Q", len(LIES[completion])) + LIES[completion])
+    time.sleep(600)
+    return 0.0

@@ -9,12 +9,11 @@ import argparse
 import io
 from pathlib import Path
 
-from rich.console import Console
-
 from harness.core.paths import database_url
+from harness.store.history import read_back
 from harness.store.opening import open_store
-from harness.store.playback import read_back
 from harness.store.snapshot import SnapshotReader
+from harness.views.console import Console
 from harness.views.terminal.frame import Look, render
 
 

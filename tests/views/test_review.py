@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from harness.cli.tables import render_review
 from harness.errors import InputError
 from harness.store.history import load_history
 from harness.store.writer import RunStore
 from harness.types import Action, CheckedDecision, Decision, Knobs
+from harness.views.console import Console
 from harness.views.review import build_review, find_bottleneck
 from tests.support.builders import (
     HEALTHY,

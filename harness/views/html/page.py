@@ -24,7 +24,7 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from harness import __version__
-from harness.core.formatting import clean, clean_lines, format_duration, format_kind, format_knob
+from harness.core.formatting import clean, clean_lines, finalize, format_duration, format_kind, format_knob
 from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
 from harness.views.comparison import MOVES_TOLD, format_value
@@ -171,6 +171,7 @@ def _templates() -> Environment:
     templates = Environment(
         loader=PackageLoader("harness.views.html"),
         autoescape=True,
+        finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
@@ -198,8 +199,16 @@ def _hash(script: str) -> str:
 
 def _embed(document: Any) -> str:
     """Write JSON that cannot end the element it stands in. Raises ValueError for NaN, which no browser would parse."""
-    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_printable(document), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _printable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(part) for part in value]
+    return clean_lines(value) if isinstance(value, str) else value
 
 
 # ---------------------------------------------------------------- what the report says

@@ -15,11 +15,11 @@ from contextlib import suppress
 from threading import Event, Thread
 from typing import Self
 
-from rich.console import Console
-
+from harness.core.formatting import clean_lines
 from harness.core.processes import python_words
 from harness.store.reader import RunReader, find_reader
 from harness.store.snapshot import SnapshotReader
+from harness.views.console import Console, say
 from harness.views.terminal.lines import follow
 
 POLL_S = 0.5
@@ -75,9 +75,9 @@ class Beside:
                 if before is not None:
                     with suppress(termios.error):
                         termios.tcsetattr(0, termios.TCSADRAIN, before)
-            print(told.getvalue(), end="", file=sys.stderr)
+            streams[1].write(clean_lines(told.getvalue()))
         if not self._done.is_set():
-            self.console.print("the dashboard ended; the run continues, and grpo watch shows it again", markup=False)
+            self.console.print("the dashboard ended; the run continues, and grpo watch shows it again")
             self._tell()
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     Thread(target=listen, daemon=True).start()
     dashboard.run()
     if dashboard.orphaned:
-        print(f"the process of the run died; to continue: grpo resume {store.load_run(int(run_id)).name}")
+        say(f"the process of the run died; to continue: grpo resume {store.load_run(int(run_id)).name}")
 
 
 if __name__ == "__main__":

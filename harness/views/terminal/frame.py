@@ -7,7 +7,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
+import rich.console
+from rich.console import ConsoleOptions, RenderResult
 from rich.text import Text
 
 from harness.types import Snapshot
@@ -77,7 +78,7 @@ class Frame:
     def plain(self) -> str:
         return "\n".join(line.plain for line in self.lines)
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: rich.console.Console, options: ConsoleOptions) -> RenderResult:
         for i, line in enumerate(self.lines):
             yield from line.render(console, end="\n" if i + 1 < len(self.lines) else "")
 

@@ -7,12 +7,11 @@ import time
 from contextlib import suppress
 from threading import Event
 
-from rich.console import Console
-
 from harness.core.formatting import clean
 from harness.errors import StoreUnavailable
 from harness.store.snapshot import SnapshotReader
 from harness.types import Snapshot, StepRecord
+from harness.views.console import Console
 from harness.views.summary import format_decision
 
 REFRESH_S = 0.5
@@ -30,7 +29,7 @@ def follow(reader: SnapshotReader, console: Console, *, done: Event | None = Non
         with suppress(StoreUnavailable):
             snapshot = reader.read(whole_run=True)
         for line in lines.update(snapshot) if snapshot else ():
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         if last_look or (done is None and snapshot is not None and snapshot.run.ended):
             return
         if done is None:

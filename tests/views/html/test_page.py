@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.commands.report import write_comparison, write_report
+from harness.core.formatting import clean
 from harness.errors import InputError
 from harness.store.history import load_course, load_history
 from harness.store.writer import RunStore
@@ -237,7 +238,10 @@ def test_a_comparison_tells_what_differs(store: RunStore, tmp_path: Path) -> Non
     comparison = build_comparison(histories, specs)
     assert [row["field"] for row in comparison["knobs"]] == ["max_tokens", "learning_rate", "beta", "focus"]
     assert comparison["decisions"] == [
-        {"step": 41, "runs": {"first": [], "second": [{"source": "manual", "action": "pause", "evidence": HOSTILE}]}}
+        {
+            "step": 41,
+            "runs": {"first": [], "second": [{"source": "manual", "action": "pause", "evidence": clean(HOSTILE)}]},
+        }
     ]
     page = render_comparison_page(comparison, histories)
     seen = Words(page)

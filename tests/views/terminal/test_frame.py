@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from harness.core.formatting import clean
 from harness.types import Action, Bucket, CommandRecord, EventRecord, Knobs, Metrics, Snapshot, StepRecord
+from harness.views.console import Console
 from harness.views.terminal.frame import HELP, SCREENS, Look, render
 from tests.support.builders import (
     HEALTHY,

@@ -7,11 +7,11 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from rich.console import Console
 
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
 from harness.types import Action, Decision, EventRecord, Knobs
+from harness.views.console import Console
 from harness.views.terminal.lines import PlainLines, follow
 from tests.support.builders import (
     create_run,

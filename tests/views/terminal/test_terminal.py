@@ -62,7 +62,7 @@ def act(watch: Terminal, key: str, words: str = "", note: str = "") -> None:
 
 
 def test_two_people_watch_a_run_and_act_and_the_terminals_are_given_back(program: Program, terminal: Open) -> None:
-    run = terminal("run", "mini.toml", "--name", "live", "--steps", "5000", USER="ann")
+    run = terminal("run", "mini.toml", "--name", "live", "--steps", "5000", "--policy", "fixed", USER="ann")
     run.wait_for("learning?")
     run.wait_for("warm start")
     watch = terminal("watch", "live", width=80, height=24, USER="bob")
