@@ -130,7 +130,7 @@ def knobs(s: Snapshot, width: int) -> Lines:
 
 
 def _effect(s: Snapshot, d: DecisionRecord, width: int) -> Text:
-    """The verdict, else whether it goes as the change expected."""
+    """Draw the verdict, else whether it goes as the change expected."""
     if d.verdict:
         mark = {"helped": "✓", "hurt": "✗"}.get(d.verdict, "~")
         return Text().append(f" {d.verdict if width >= 40 else mark}", VERDICT_STYLE.get(d.verdict, ""))
