@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, lru_cache
 from operator import attrgetter
@@ -75,7 +75,7 @@ def check_numbers(*values: object) -> None:
 def intact(record: R) -> R:
     """Return a record whose fields hold what they declare. Raises TypeError for another: SQLite keeps any value in any
     column."""
-    kind: Hashable = type(record)
+    kind: Any = type(record)
     values, kinds = _fields_of(kind)
     if not all(map(isinstance, values(record), kinds)):
         raise TypeError(f"not a {type(record).__name__}")
