@@ -103,7 +103,7 @@ class Branch:
 def parse_branch(text: str) -> tuple[int, tuple[dict[str, KnobValue], ...]]:
     """Parse ``6 learning_rate=5e-5,beta=0.1 temperature=0.9``: the steps of an arm, and the settings beside the present
     one. Raises Refused."""
-    steps, *settings = text.split()
+    steps, *settings = text.split() or [""]
     if not steps.isdecimal() or not 1 <= int(steps) <= LONGEST:
         raise Refused(f"branch takes the steps of an arm first, 1 to {LONGEST}, not {steps!r:.40}")
     arms = tuple(parse_assignments(setting.split(",")) for setting in settings)

@@ -109,7 +109,7 @@ def adopt_folder(folder: Path, url: str, name: str, progress: Progress = no_prog
                     )
                     progress(f"copying {record.name}", 0, 1)
                     _copy_run(reader, record, folder, store, target, name)
-                    return _tell(store, name)
+                    return _tell(store, name, store.load_run(store.find_run(name).id).manifest.get("missing", ""))
         if card is None:
             raise InputError(f"FOLDER: {folder} has no {CARD}, and no {DATABASE} beside it knows it: put that back")
         return _adopt_without_record(folder, card, store, target, name)
@@ -181,6 +181,9 @@ def _copy_run(source: RunReader, record: RunRecord, folder: Path, store: RunStor
         raise InputError(f"{record.name} has no intact checkpoint in {folder}")
     manifest = source.load_run(record.id).manifest | {"uid": uuid4().hex}
     run = {"name": name, "folder": _name_in(store, target), "manifest": manifest}
+    if damaged := source.find_damage(record):
+        source.leave_out_damage()
+        manifest["missing"] = f"copied without what was damaged: {damaged}"
     if not record.ended:
         run |= {"status": "stopped", "stop_reason": "copied before its end"}
     insert_rows(store, read_rows(source, record.id, run, {checkpoint.step for checkpoint in kept}))

@@ -36,9 +36,12 @@ class Damage:
     table: str
     row: int
     column: str
+    run: str = ""
 
     def __str__(self) -> str:
-        return f"{self.table} row {self.row} ({self.column})" if self.row else f"the table {self.table} is missing"
+        if not self.row:
+            return f"the table {self.table} is missing"
+        return f"the run {self.run} ({self.column})" if self.run else f"{self.table} row {self.row} ({self.column})"
 
 
 def hide_damage(c: sqlite3.Connection, found: Callable[[Damage], None]) -> None:
@@ -72,12 +75,13 @@ def find_damage(c: sqlite3.Connection, run_id: int) -> list[Damage]:
     """Find the damaged rows of one run."""
     damages = []
     for table in ("runs", "steps", "completions", "decisions", "commands", "evaluations", "checkpoints", "events"):
-        columns = c.execute(f"PRAGMA table_info({table})").fetchall()
+        columns = c.execute(f"PRAGMA main.table_info({table})").fetchall()
         key = "id" if table == "runs" else "run_id"
-        for row in c.execute(f"SELECT * FROM {table} WHERE {key} = ?", (run_id,)):
+        for row in c.execute(f"SELECT * FROM main.{table} WHERE {key} = ?", (run_id,)):
             damages.append(check_row(table, columns, tuple(row)))
-    groups = c.execute("PRAGMA table_info(groups)").fetchall()
-    for row in c.execute("SELECT * FROM groups WHERE step_id IN (SELECT id FROM steps WHERE run_id = ?)", (run_id,)):
+    groups = c.execute("PRAGMA main.table_info(groups)").fetchall()
+    of_run = "SELECT * FROM main.groups WHERE step_id IN (SELECT id FROM main.steps WHERE run_id = ?)"
+    for row in c.execute(of_run, (run_id,)):
         damages.append(check_row("groups", groups, tuple(row)))
     return [damage for damage in damages if damage is not None]
 
@@ -87,22 +91,24 @@ def check_row(table: str, columns: Sequence[sqlite3.Row], values: Sequence[Any])
     row: dict[str, Any] = {}
     for column, value in zip(columns, values, strict=True):
         name, kind = column["name"], column["type"]
-        damage = Damage(table, row.get("id") or 1, name)
+        damage = Damage(table, row.get("id") or 1, name, str(row.get("name", "")) if table == "runs" else "")
         if value is None and not column["notnull"]:
             continue
         if not isinstance(value, TYPES.get(kind, (object,))):
             return damage
         row[name] = value
-        if kind == "JSON" and name not in ANY:
+        if kind == "JSON":
             try:
                 row[name] = json.loads(str(value))
             except (ValueError, TypeError):
                 return damage
+            if name in ANY:
+                continue
             wanted = list if name in LISTS or f"{name} of {table}" in LISTS else dict
             if not isinstance(row[name], wanted) or not SHAPES.get(f"{table}.{name}", lambda _: True)(row[name]):
                 return damage
     if table == "runs" and row["status"] not in get_args(Status):
-        return Damage(table, row["id"], "status")
+        return Damage(table, row["id"], "status", row["name"])
     return None
 
 

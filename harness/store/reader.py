@@ -166,6 +166,7 @@ class RunReader:
     def look(self, attempt: Callable[[], R]) -> R:
         """Attempt to read, and where a damaged row is in the way once more without such rows. Raises InputError when
         the database is damaged in another way; the process that drives a run leaves out nothing."""
+        known = len(self.damages)
         try:
             return attempt()
         except HarnessError:
@@ -175,13 +176,11 @@ class RunReader:
                 raise
             if self.leaves_out:
                 raise self.explain_damage(error) from error
-        self.leaves_out = True
-        self.close()
-        try:
-            return self.look(attempt)
         finally:
-            if self.damages:
+            if len(self.damages) > known:
                 log.warning("%s is damaged; left out: %s", self.path, self.name_damages())
+        self.leave_out_damage()
+        return self.look(attempt)
 
     def name_damages(self) -> str:
         """Name the damaged rows that were met, the first few."""
@@ -197,15 +196,24 @@ class RunReader:
             f"db: {self.path} is damaged: {found}; put back a copy, or grpo adopt the folders of its runs"
         )
 
+    def find_damage(self, run: RunRecord) -> str:
+        """Name the damaged rows of a run, "" for none."""
+        with self.read() as c:
+            self.damages = {*find_damage(c, run.id)}
+        return self.name_damages()
+
     def check_run(self, run: RunRecord) -> None:
         """Raise InputError for a run of which any row is damaged: it would not continue as itself."""
-        with self.read() as c:
-            self.damages |= {*find_damage(c, run.id)}
-        if self.damages:
+        if damaged := self.find_damage(run):
             raise InputError(
-                f"the record of {run.name} is damaged: {self.name_damages()}; grpo adopt takes its folder "
-                "into another database, where it continues from its newest checkpoint"
+                f"the record of {run.name} is damaged: {damaged}; grpo adopt takes what is intact of it into another "
+                "database (--out), where it continues"
             )
+
+    def leave_out_damage(self) -> None:
+        """Read from here on without damaged rows."""
+        self.leaves_out = True
+        self.close()
 
     def patiently(self, attempt: Callable[[], R]) -> R:
         try:

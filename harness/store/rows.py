@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cache, lru_cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from harness.core.formatting import escape_surrogates
 from harness.core.paths import checkpoint_path, find_folder
@@ -61,6 +63,7 @@ def dump_json(value: Any) -> str:
 
 
 STATUSES = get_args(Status)
+R = TypeVar("R")
 
 
 def check_numbers(*values: object) -> None:
@@ -69,10 +72,32 @@ def check_numbers(*values: object) -> None:
         raise TypeError("not a number")
 
 
-def check_texts(*values: object) -> None:
-    """Raise TypeError unless all values are text."""
-    if not all(isinstance(value, str) for value in values):
-        raise TypeError("not a text")
+def intact(record: R) -> R:
+    """Return a record whose fields hold what they declare. Raises TypeError for another: SQLite keeps any value in any
+    column."""
+    kind: Any = type(record)
+    values, kinds = _fields_of(kind)
+    if not all(map(isinstance, values(record), kinds)):
+        raise TypeError(f"not a {type(record).__name__}")
+    return record
+
+
+@cache
+def _fields_of(kind: Any) -> tuple[Callable[[Any], tuple[Any, ...]], list[tuple[type, ...]]]:
+    hints = get_type_hints(kind)
+    return attrgetter(*hints), [_kinds_of(hint) for hint in hints.values()]
+
+
+def _kinds_of(hint: Any) -> tuple[type, ...]:
+    """The classes of the values that a type allows, of a container only its own."""
+    if hint is float:
+        return (int, float)
+    if get_origin(hint) in (Union, UnionType):
+        return tuple(kind for part in get_args(hint) for kind in _kinds_of(part))
+    if get_origin(hint) is Literal:
+        return (str,)
+    found = get_origin(hint) or hint
+    return (found,) if isinstance(found, type) else (object,)
 
 
 def load_json(stored: Any) -> Any:
@@ -92,11 +117,13 @@ def load_object(stored: Any) -> dict[str, Any]:
 
 def load_eras(stored: Any) -> tuple[Mapping[str, Any], ...]:
     """Load the eras of a run. Raises KeyError or TypeError for what are none."""
-    eras = tuple(load_json(stored))
+    eras = load_json(stored)
+    if not isinstance(eras, list):
+        raise TypeError("not a list")
     for era in eras:
         check_numbers(era["weights_step"], era["last_step"])
         era["changes"].items()
-    return eras
+    return tuple(eras)
 
 
 @lru_cache(maxsize=4096)
@@ -147,11 +174,10 @@ def load_budget(spec: str) -> tuple[int, float | None]:
 
 def run_record(row: sqlite3.Row, database: Path) -> RunRecord:
     steps, hours = load_budget(row["spec"])
-    check_numbers(row["created"], row["wall_s"], row["heartbeat"], row["last_step"], row["rollouts"])
     if row["status"] not in STATUSES:
         raise ValueError(row["status"])
     values = {name: row[name] for name in RUN_COLUMNS} | {"folder": str(find_folder(database, row["folder"]))}
-    return RunRecord(**values, budget_steps=steps, budget_hours=hours)
+    return intact(RunRecord(**values, budget_steps=steps, budget_hours=hours))
 
 
 def step_record(row: sqlite3.Row) -> StepRecord:
@@ -161,14 +187,14 @@ def step_record(row: sqlite3.Row) -> StepRecord:
 def seen_group(row: Sequence[Any]) -> SeenGroup:
     """Of step, prompt_id, label, correct, rewards."""
     step, prompt_id, label, correct, rewards = row
-    return SeenGroup(step, prompt_id, label, *count_correct(correct, rewards))
+    return intact(SeenGroup(step, prompt_id, label, *count_correct(correct, rewards)))
 
 
 def checkpoint_record(row: sqlite3.Row, best_step: int | None, database: Path) -> CheckpointRecord:
     """Of a checkpoint with the ``folder`` of its run."""
     step = row["step"]
     path = find_folder(database, row["folder"]) / checkpoint_path(step)
-    return CheckpointRecord(step, row["name"], str(path), step == best_step, load_object(row["hashes"]))
+    return intact(CheckpointRecord(step, row["name"], str(path), step == best_step, load_object(row["hashes"])))
 
 
 def run_details(row: sqlite3.Row, database: Path) -> RunDetails:
@@ -191,13 +217,13 @@ def decision_record(row: sqlite3.Row) -> DecisionRecord:
     changes = load_json(stored)
     for change in changes.values():
         check_numbers(change["from"], change["to"])
-    return DecisionRecord(step, source, action, load_json(argument), changes, *words)
+    return intact(DecisionRecord(step, source, action, load_json(argument), changes, *words))
 
 
 def command_record(row: sqlite3.Row) -> CommandRecord:
     """Of COMMANDS."""
     number, kind, changes, argument, *rest = row
-    return CommandRecord(number, Action(kind, load_json(changes), load_json(argument)), *rest)
+    return intact(CommandRecord(number, intact(Action(kind, load_json(changes), load_json(argument))), *rest))
 
 
 def decision_from_row(row: Mapping[str, Any]) -> Decision:
@@ -208,22 +234,19 @@ def decision_from_row(row: Mapping[str, Any]) -> Decision:
 
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     ci95 = (row["low"], row["high"])
-    check_numbers(*ci95, row["accuracy"], row["reward"])
-    return EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"])
+    check_numbers(*ci95)
+    return intact(EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"]))
 
 
 def event_record(row: sqlite3.Row) -> EventRecord:
     """Of EVENT_COLUMNS."""
-    check_texts(row["text"])
-    return EventRecord(*row)
+    return intact(EventRecord(*row))
 
 
 def sample_record(row: sqlite3.Row) -> SampleRecord:
     """Of SAMPLE_COLUMNS."""
     step, kind, prompt, ground_truth, completion, reward, correct, reason = row
-    check_numbers(reward)
-    check_texts(prompt, ground_truth, completion, reason)
-    return SampleRecord(step, kind, prompt, ground_truth, completion, reward, bool(correct), reason)
+    return intact(SampleRecord(step, kind, prompt, ground_truth, completion, reward, bool(correct), reason))
 
 
 # ---------------------------------------------------------------- records to rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,12 @@ MOVES_TOLD = 50
 """Steps at which decisions differ, as many as are shown to people: the first ones, since the rest follows from them."""
 OWN = ("name", "note", "output")
 """Sections of a spec that say where a run lies and not what it does."""
+SHARED = ("run", "status", "stop_reason", "policy", "seed", "steps", "rollouts", "wall_s", "heldout", "change", "dev")
+"""Keys of a review that a comparison has of each run."""
 
 
 def build_comparison(histories: Sequence[History], specs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The document of ``grpo compare --json``. The first run is what the others are compared with."""
+    """Build the document of ``grpo compare --json``. The first run is what the others are compared with."""
     names = [history.run.name for history in histories]
     reviews = [build_review(history) for history in histories]
     flat = [flatten(spec) for spec in specs]
@@ -33,20 +36,7 @@ def build_comparison(histories: Sequence[History], specs: Sequence[Mapping[str, 
 
 
 def _summary(review: Mapping[str, Any], history: History) -> dict[str, Any]:
-    names = (
-        "run",
-        "status",
-        "stop_reason",
-        "policy",
-        "seed",
-        "steps",
-        "rollouts",
-        "wall_s",
-        "heldout",
-        "change",
-        "dev",
-    )
-    return {name: review[name] for name in names} | {
+    return {name: review[name] for name in SHARED} | {
         "signal": review["signal"]["no_signal_rate"],
         "reward": {"first": review["reward"]["first"], "last": review["reward"]["last"]},
         "decided": sum(d.action != "continue" and d.refused is None for d in history.decisions),
@@ -54,7 +44,7 @@ def _summary(review: Mapping[str, Any], history: History) -> dict[str, Any]:
 
 
 def _difference(reference: History, other: History) -> dict[str, Any]:
-    """Test scores of ``other`` minus those of ``reference``, at the best checkpoint of each and at the end."""
+    """Compare the test scores of ``other`` with those of ``reference``, at the best checkpoint and at the end."""
     found: dict[str, Any] = {"run": other.run.name, "against": reference.run.name}
     for which in ("best", "final"):
         ours, theirs = _test_look(other, which), _test_look(reference, which)
@@ -79,7 +69,7 @@ def _test_look(history: History, which: str) -> EvaluationRecord | None:
 def _differing(
     names: Sequence[str], values: Sequence[Mapping[str, Any]], leave_out: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """``[{field, values: {run: value}}]`` where not all runs have the same."""
+    """List ``[{field, values: {run: value}}]`` where not all runs have the same."""
     fields = dict.fromkeys(field for each in values for field in each if field.partition(".")[0] not in leave_out)
     return [
         {"field": field, "values": {name: each.get(field) for name, each in zip(names, values, strict=True)}}
@@ -89,30 +79,22 @@ def _differing(
 
 
 def _differing_decisions(histories: Sequence[History]) -> list[dict[str, Any]]:
-    """``[{step, runs: {run: [{source, action, evidence}]}}]`` of the steps before which not all did the same."""
-    acted: list[dict[int, list[DecisionRecord]]] = []
+    """List ``[{step, runs: {run: [{source, action, evidence}]}}]`` of the steps before which not all did the same."""
+    acted: dict[str, defaultdict[int, list[DecisionRecord]]] = {}
     for history in histories:
-        by_step: dict[int, list[DecisionRecord]] = {}
+        by_step = acted[history.run.name] = defaultdict(list)
         for decision in history.decisions:
             if decision.action != "continue" and decision.refused is None:
-                by_step.setdefault(decision.step, []).append(decision)
-        acted.append(by_step)
+                by_step[decision.step].append(decision)
     rows = []
-    for step in sorted({step for by_step in acted for step in by_step}):
-        told = [[(d.source, format_decision(d)) for d in by_step.get(step, ())] for by_step in acted]
-        if any(each != told[0] for each in told):
-            rows.append(
-                {
-                    "step": step,
-                    "runs": {
-                        history.run.name: [
-                            {"source": d.source, "action": format_decision(d), "evidence": d.evidence}
-                            for d in by_step.get(step, ())
-                        ]
-                        for history, by_step in zip(histories, acted, strict=True)
-                    },
-                }
-            )
+    for step in sorted({step for by_step in acted.values() for step in by_step}):
+        told = {
+            name: [{"source": d.source, "action": format_decision(d), "evidence": d.evidence} for d in by_step[step]]
+            for name, by_step in acted.items()
+        }
+        done = [[(d["source"], d["action"]) for d in each] for each in told.values()]
+        if any(each != done[0] for each in done):
+            rows.append({"step": step, "runs": told})
     return rows
 
 
@@ -120,13 +102,7 @@ def _differing_decisions(histories: Sequence[History]) -> list[dict[str, Any]]:
 
 
 def format_value(value: Any) -> str:
-    """A value of a spec in a cell."""
-    return (
-        "-"
-        if value in (None, "")
-        else value
-        if isinstance(value, str)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    """Format a value of a spec for a cell."""
+    if value in (None, ""):
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)

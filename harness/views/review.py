@@ -62,7 +62,7 @@ def build_review(history: History) -> dict[str, Any]:
         },
         "signal": {f"{part}_rate": share for part, share in shares.items()},
         "kl": {"last": _last(newest, "kl/mean", kl), "max": max((part.high for part in kl), default=None)},
-        "reasons": _reasons(newest[-10:]),
+        "reasons": {name: round(share, 4) for name, share in compute_reasons(newest[-10:]).items()},
         "eras": [dict(era) for era in history.eras],
         "knobs": asdict(history.knobs),
         "pins": list(history.pins),
@@ -83,7 +83,7 @@ def build_review(history: History) -> dict[str, Any]:
 def _documents(
     records: Sequence[DecisionRecord | SampleRecord | CheckpointRecord], *left_out: str
 ) -> list[dict[str, Any]]:
-    """As asdict makes them, which would copy every value: a long run has a hundred thousand decisions."""
+    """Make dicts as asdict does, which would copy every value: a long run has a hundred thousand decisions."""
     if not records:
         return []
     names = [name for name in records[0].__dataclass_fields__ if name not in left_out]
@@ -92,20 +92,20 @@ def _documents(
 
 
 def _mean(buckets: Sequence[Bucket]) -> float | None:
-    """Over all steps, none of which is lost in a bucket."""
+    """Compute the mean over all steps, none of which is lost in a bucket."""
     return math.fsum(part.mean * part.n for part in buckets) / sum(part.n for part in buckets) if buckets else None
 
 
 def _last(newest: Sequence[Mapping[str, float]], metric: str, buckets: Sequence[Bucket]) -> float | None:
-    """The newest value that is a number; where the newest steps have none, the mean of the last steps that had one."""
+    """Return the newest value that is a number; where the newest steps have none, the last bucket's mean."""
     finite = [metrics[metric] for metrics in newest if math.isfinite(metrics.get(metric, math.nan))]
     return finite[-1] if finite else buckets[-1].mean if buckets else None
 
 
-def _reasons(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Share of each reason code over some steps."""
+def compute_reasons(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Compute the share of each reason code over some steps."""
     names = sorted({name for metrics in steps for name in metrics if name.startswith("reason/")})
-    return {name.removeprefix("reason/"): round(fmean(m.get(name, 0.0) for m in steps), 4) for name in names}
+    return {name.removeprefix("reason/"): fmean(metrics.get(name, 0.0) for metrics in steps) for name in names}
 
 
 def _heldout(test: Mapping[int, EvaluationRecord], start: int, best_step: int | None, last: int) -> dict[str, Any]:
@@ -160,45 +160,38 @@ def find_bottleneck(
     first, best = dev[0], max(dev, key=lambda look: look.accuracy)
     if best.accuracy > first.ci95[1]:
         return None
-    means = {name: fmean(step.get(name, 0.0) for step in steps[-20:]) for name in _BOTTLENECK_METRICS}
-    flat = f"dev {first.accuracy:.3f} at the start, at best {best.accuracy:.3f} (within its noise). "
-    truncated, unsolved = means["completion/truncated_rate"], means["group/unsolved_rate"]
-    if means["completion/errored_rate"] > 0.02:
-        errored = f"Reward: the verifier failed on {means['completion/errored_rate']:.0%} of the completions."
-        return Bottleneck(flat + errored, "Fix the reward; its errors are in log.txt and reward.txt of the run.")
-    if truncated > 0.3:
-        cut = f"max_tokens: {truncated:.0%} of the completions were cut, {unsolved:.0%} of the groups unsolved."
-        return Bottleneck(flat + cut, "Raise max_tokens and its upper bound, or ask for shorter answers.")
-    if means["group/flat_rate"] > 0.4:
-        paid = f"Reward: {means['group/flat_rate']:.0%} of the groups were zero-variance, so only the format was paid."
-        return Bottleneck(flat + paid, "Give the format less weight, or grade partly right answers.")
-    if means["group/solved_rate"] > 0.7:
-        easy = f"Data too easy: {means['group/solved_rate']:.0%} of the groups were solved outright."
-        return Bottleneck(flat + easy, "Take a harder pool; grpo probe says beforehand how hard it is.")
-    if unsolved > 0.7:
-        hard = f"Data too hard or capacity: {unsolved:.0%} of the groups had no right completion."
-        return Bottleneck(flat + hard, "Try easier prompts, a warm start or a larger model; grpo probe tells.")
-    if means["kl/mean"] < 1e-3:
-        rate = steps[-1].get("learning_rate", 0.0)
-        small = f"Learning rate: at {rate:.1e} KL reached only {means['kl/mean']:.1e}."
-        return Bottleneck(flat + small, "Raise the learning rate.")
-    changed = sum(bool(decision.changes) for decision in decisions)
-    mixed = means["group/mixed_rate"]
-    rest = (
-        f"Capacity or steps: {mixed:.0%} of the groups had signal, {changed} changes of hyperparameters did not help."
-    )
-    return Bottleneck(flat + rest, "Give it more steps first; then a larger model or another pool.")
 
+    def mean(metric: str) -> float:
+        return fmean(step.get(metric, 0.0) for step in steps[-20:])
 
-_BOTTLENECK_METRICS = (
-    "completion/errored_rate",
-    "completion/truncated_rate",
-    "group/unsolved_rate",
-    "group/solved_rate",
-    "group/flat_rate",
-    "group/mixed_rate",
-    "kl/mean",
-)
+    errored, truncated = mean("completion/errored_rate"), mean("completion/truncated_rate")
+    flat, solved, unsolved = mean("group/flat_rate"), mean("group/solved_rate"), mean("group/unsolved_rate")
+    kl = mean("kl/mean")
+    if errored > 0.02:
+        cause = f"Reward: the verifier failed on {errored:.0%} of the completions."
+        fix = "Fix the reward; its errors are in log.txt and reward.txt of the run."
+    elif truncated > 0.3:
+        cause = f"max_tokens: {truncated:.0%} of the completions were cut, {unsolved:.0%} of the groups unsolved."
+        fix = "Raise max_tokens and its upper bound, or ask for shorter answers."
+    elif flat > 0.4:
+        cause = f"Reward: {flat:.0%} of the groups were zero-variance, so only the format was paid."
+        fix = "Give the format less weight, or grade partly right answers."
+    elif solved > 0.7:
+        cause = f"Data too easy: {solved:.0%} of the groups were solved outright."
+        fix = "Take a harder pool; grpo probe says beforehand how hard it is."
+    elif unsolved > 0.7:
+        cause = f"Data too hard or capacity: {unsolved:.0%} of the groups had no right completion."
+        fix = "Try easier prompts, a warm start or a larger model; grpo probe tells."
+    elif kl < 1e-3:
+        cause = f"Learning rate: at {steps[-1].get('learning_rate', 0.0):.1e} KL reached only {kl:.1e}."
+        fix = "Raise the learning rate."
+    else:
+        mixed, changed = mean("group/mixed_rate"), sum(bool(decision.changes) for decision in decisions)
+        cause = f"Capacity or steps: {mixed:.0%} of the groups had signal, "
+        cause += f"{changed} changes of hyperparameters did not help."
+        fix = "Give it more steps first; then a larger model or another pool."
+    dev_so_far = f"dev {first.accuracy:.3f} at the start, at best {best.accuracy:.3f} (within its noise)."
+    return Bottleneck(f"{dev_so_far} {cause}", fix)
 
 
 def find_next_steps(
@@ -243,12 +236,10 @@ def find_next_steps(
 
 
 def _more(run: RunRecord) -> str:
-    """Twice the budget that is spent."""
-    return (
-        f" --hours {2 * run.budget_hours:g}"
-        if "hours" in run.stop_reason and run.budget_hours
-        else (f" --steps {2 * max(run.budget_steps, run.last_step)}")
-    )
+    """Ask for twice the budget that is spent."""
+    if "hours" in run.stop_reason and run.budget_hours:
+        return f" --hours {2 * run.budget_hours:g}"
+    return f" --steps {2 * max(run.budget_steps, run.last_step)}"
 
 
 # ---------------------------------------------------------------- for the terminal

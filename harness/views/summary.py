@@ -45,7 +45,7 @@ class Answer:
 
 
 def is_it_learning(s: Snapshot) -> Answer:
-    """By dev: the newest look against the best and the first one."""
+    """Answer by dev: the newest look against the best and the first one."""
     looks = s.dev
     if not looks:
         return Answer("NOT MEASURED", "plain", "no dev evaluation yet")
@@ -68,8 +68,9 @@ def is_it_learning(s: Snapshot) -> Answer:
 
 
 def flat_since(looks: Sequence[EvaluationRecord]) -> int | None:
-    """The step from which on no look differs clearly from a later one, if that is the last third of the run and more
-    than three looks; None while that cannot be said. Unpaired: most of these looks are on record as scores alone."""
+    """Return the step from which on no look differs clearly from a later one, if that is the last third of the run
+    and more than three looks; None while that cannot be said.
+    Unpaired: most of these looks are on record as scores alone."""
     if not looks:
         return None
     level = next(
@@ -93,7 +94,7 @@ def compare_looks(s: Snapshot, before: EvaluationRecord, after: EvaluationRecord
 
 
 def is_it_stuck(s: Snapshot) -> Answer:
-    """By the groups of the newest steps, of which only mixed ones teach, and by dev, whether that still helps."""
+    """Answer by the groups of the newest steps, of which only mixed ones teach, and by whether dev still gains."""
     steps = s.steps[-RECENT:]
     if not steps:
         return Answer("NO STEP YET", "plain", "")
@@ -112,11 +113,9 @@ def is_it_stuck(s: Snapshot) -> Answer:
         return Answer("REWARD FAILS", "bad", f"on {errored:.0%} of the completions; {told}")
     if mixed >= GOOD_MIXED:
         since = flat_since(s.dev)
-        return (
-            Answer("NO", "good", told)
-            if since is None
-            else Answer("PLATEAU", "warn", f"dev is level since step {since}; {told}")
-        )
+        if since is None:
+            return Answer("NO", "good", told)
+        return Answer("PLATEAU", "warn", f"dev is level since step {since}; {told}")
     cut = _mean(steps, "completion/truncated_rate")
     told += f"; {cut:.0%} of completions are cut at max_tokens" if cut > MUCH else ""
     return Answer("PARTLY", "warn", told) if mixed >= POOR_MIXED else Answer("YES", "bad", told)
@@ -128,7 +127,7 @@ def _mean(steps: Sequence[StepRecord], metric: str) -> float:
 
 
 def _short(metric: str) -> str:
-    """``group/all_zero_rate`` as ``all-zero``."""
+    """Shorten ``group/all_zero_rate`` to ``all-zero``."""
     return format_kind(metric.partition("/")[2].removesuffix("_rate"))
 
 
@@ -136,12 +135,12 @@ def _short(metric: str) -> str:
 
 
 def last_change(s: Snapshot) -> DecisionRecord | None:
-    """The newest decision that changed a knob or the weights, refused ones left out."""
+    """Return the newest decision that changed a knob or the weights, refused ones left out."""
     return next((d for d in reversed(s.decisions) if d.is_change), None)
 
 
 def did_it_help(s: Snapshot) -> Answer:
-    """The verdict on the last change, or until there is one what was measured so far."""
+    """Answer with the verdict on the last change, or until there is one with what was measured so far."""
     change = last_change(s)
     if change is None:
         return Answer("NO CHANGE YET", "plain", "no hyperparameter was changed")
@@ -159,12 +158,12 @@ def did_it_help(s: Snapshot) -> Answer:
 
 
 def is_kept(d: DecisionRecord) -> bool:
-    """Whether it is what a branch ended with: compared already, and judged no further."""
+    """Tell whether it is what a branch ended with: compared already, and judged no further."""
     return d.action == "branch" and str(d.argument).startswith("keep")
 
 
 def shorten(measured: str) -> str:
-    """What was measured of a change, without intervals and windows: ``truncated 84% -> 13%, dev +0.12``."""
+    """Shorten what was measured of a change to ``truncated 84% -> 13%, dev +0.12``, no intervals and windows."""
     parts = []
     for part in measured.split("; "):
         moved = MOVED.match(part)
@@ -200,7 +199,7 @@ class Effect:
 
     @property
     def text(self) -> str:
-        """``truncated 47% -> 2%``, ``adjusted -0.012 -> +0.041``."""
+        """Format it as ``truncated 47% -> 2%``, ``adjusted -0.012 -> +0.041``."""
         if self.metric.endswith("_rate"):
             return f"{_short(self.metric)} {self.before:.0%} -> {self.after:.0%}"
         if self.metric == "reward/adjusted":
@@ -209,7 +208,7 @@ class Effect:
 
 
 def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
-    """Of what the change itself expects to move, else of the adjusted reward. None while one side has no step."""
+    """Compare what the change itself expects to move, else the adjusted reward. None while one side has no step."""
     of_steps = ((e.metric, e.direction) for e in parse_expected(change.expected) if e.metric != "dev")
     metric, wanted = next(of_steps, ("reward/adjusted", ""))
     if not any(metric in step.metrics for step in s.steps[-1:]):
@@ -225,7 +224,7 @@ def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
 
 
 def format_decision(decision: DecisionRecord) -> str:
-    """``max_tokens 20 -> 30``, the verb, or for a rollback both."""
+    """Format it as ``max_tokens 20 -> 30``, the verb, or for a rollback both."""
     moves = ", ".join(
         f"{knob} {format_knob(change['from'])} -> {format_knob(change['to'])}"
         for knob, change in decision.changes.items()

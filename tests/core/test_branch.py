@@ -47,6 +47,11 @@ def test_what_is_no_branch_is_refused_with_the_mend(text: str, said: str) -> Non
         parse_action(["branch", *text.split()])
 
 
+def test_an_empty_branch_is_refused() -> None:
+    with pytest.raises(Refused, match="steps of an arm first"):
+        parse_branch("")
+
+
 @pytest.mark.parametrize(
     ("text", "pins", "left", "said"),
     [

@@ -138,6 +138,18 @@ def test_a_folder_without_any_database_continues(original: Program, program: Pro
     assert [step for step in document["reward"]["by_step"] if step is not None]
 
 
+def test_what_is_intact_of_a_damaged_record_is_adopted(original: Program, program: Program) -> None:
+    runs = program.folder / "runs"
+    shutil.copytree(original.folder / "runs", runs)
+    execute(runs, "UPDATE steps SET metrics = '{}' WHERE step = 2")
+    refused = program.here("resume", "orig", "--steps", "6", code=2).stderr
+    assert "steps row 2 (metrics); grpo adopt" in refused
+    told = program.here("adopt", "runs/orig", "--out", "other").stdout
+    assert "without what was damaged: steps row 2 (metrics)" in told
+    program.here("resume", "orig", "--steps", "6", "--out", "other")
+    assert "steps row 2" in program.here("review", "orig", "--out", "other").stdout
+
+
 def test_a_run_is_copied_while_it_runs(program: Program) -> None:
     process = program.start("run", *COLD, "--name", "live", "--steps", "500", "--plain")
     program.wait_for(lambda: program.last_step("live") >= 5)

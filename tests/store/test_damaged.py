@@ -38,11 +38,16 @@ def test_a_damaged_database_is_told_in_a_line(
     name: str, shown: bool, spoil: Callable[[Path], None], whole: Path, program: Program
 ) -> None:
     damage(whole, program.folder / "runs", spoil)
+    said = ""
     for words in LOOKS:
         done = program.here(*words, code=None)  # any exception but SystemExit would fail the test here
         assert done.returncode in (0, 1, 2)
+        said += done.stderr
         if done.returncode:
             assert done.stderr.startswith("grpo: "), words
+    table, _, column = name.partition(" ")[0].partition(".")
+    if shown and table not in ("groups", "commands", "buckets"):  # which these do not read
+        assert f"({column})" in said
     if shown:
         listed = program.here("runs").stdout
         assert "first" in listed

@@ -17,7 +17,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
-from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -39,7 +38,7 @@ from harness.views.html.plots import (
     plot_runs,
     plot_signal,
 )
-from harness.views.review import build_review
+from harness.views.review import build_review, compute_reasons
 from harness.views.summary import format_decision, shorten
 
 ROWS = 1000
@@ -90,7 +89,6 @@ def render_report(
     plots |= {f"knob-{i}": figure for i, figure in enumerate(knobs.values())}
     if windows:
         plots["pool"] = plot_pool(windows, rate_bins)
-    moves = compute_knob_moves(course.knobs)
     return _render(
         "report.html",
         plots,
@@ -100,7 +98,7 @@ def render_report(
         headline=_headline(review),
         scores=_scores(test, history, best_step),
         where=where,
-        knob_moves=moves,
+        knob_moves=compute_knob_moves(course.knobs),
         changed=[
             {**asdict(d), "what": format_decision(d), "brief": shorten(d.measured) if d.measured else ""}
             for d in [d for d in acted if d.is_change][-CHANGED:]
@@ -195,12 +193,12 @@ def _asset(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """As a content security policy names a script of the page."""
+    """Name a script of the page as a content security policy does."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _embed(document: Any) -> str:
-    """JSON that cannot end the element it stands in. Raises ValueError for NaN, which no browser would parse."""
+    """Write JSON that cannot end the element it stands in. Raises ValueError for NaN, which no browser would parse."""
     text = json.dumps(_printable(document), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -217,7 +215,7 @@ def _printable(value: Any) -> Any:
 
 
 def _headline(review: Mapping[str, Any]) -> dict[str, str]:
-    """The answer in one line, and the sentence below it."""
+    """Say the answer in one line, and the sentence below it."""
     change, held, status = review["change"], review["heldout"], review["status"]
     gone = status in ("running", "paused") and not review["alive"]
     ended = f"The run failed: {review['stop_reason']}" if status == "failed" else review["stop_reason"]
@@ -286,7 +284,7 @@ def _facts(review: Mapping[str, Any], history: History) -> list[tuple[str, str]]
 
 
 def _pair(samples: Sequence[SampleRecord]) -> list[dict[str, Any]]:
-    """The fixed prompts at their first and at their last look."""
+    """Pair the fixed prompts' first and last looks."""
     if not samples:
         return []
     first, last = samples[0].step, samples[-1].step
@@ -299,13 +297,9 @@ def _pair(samples: Sequence[SampleRecord]) -> list[dict[str, Any]]:
 
 
 def _reasons(oldest: Sequence[Metrics], newest: Sequence[Metrics]) -> list[tuple[str, float, float]]:
-    """Reason code, its share in the first and in the last steps; the most frequent first."""
-    names = {name for metrics in (*oldest, *newest) for name in metrics if name.startswith("reason/")}
-
-    def share(name: str, steps: Sequence[Metrics]) -> float:
-        return fmean(metrics.get(name, 0.0) for metrics in steps)
-
-    found = [(name.removeprefix("reason/")[:REASON], share(name, oldest), share(name, newest)) for name in names]
+    """List each reason code with its share in the first and in the last steps, the most frequent first."""
+    before, now = compute_reasons(oldest), compute_reasons(newest)
+    found = [(name[:REASON], before.get(name, 0.0), now.get(name, 0.0)) for name in before | now]
     return sorted(found, key=lambda row: (-row[2], -row[1], row[0]))
 
 

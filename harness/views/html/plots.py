@@ -11,6 +11,8 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from textwrap import wrap
 from typing import Any
 
@@ -62,9 +64,9 @@ def plot_learning(
     raw = buckets.get("reward/mean", ())
     _add_line(figure, raw, "reward (raw)", GREY, yaxis="y", width=1.2)
     if dev:
-        figure.add_trace(_look_line(dev, "dev accuracy", BLUE))
+        figure.add_trace(_looks(dev, "dev accuracy", BLUE))
     if test:
-        figure.add_trace(_look_marks(test, "test accuracy", PURPLE))
+        figure.add_trace(_looks(test, "test accuracy", PURPLE, dash=None))
     best = next((look for look in dev if look.step == best_step), None)
     if best:
         place = {"x": [best.step], "y": [best.accuracy], "name": "best checkpoint"}
@@ -115,8 +117,8 @@ def plot_health(buckets: Mapping[str, Sequence[Bucket]], last: int) -> dict[str,
         if parts := buckets.get(metric, ()):
             figure = _figure(190)
             _add_line(figure, parts, title, color, yaxis="y", band=True, form=form)
-            figure.update_layout(yaxis={"rangemode": "tozero", "tickformat": ".0%" if "%" in form else None})
-            figure.update_layout(xaxis={"range": [0, last]})
+            percent = ".0%" if "%" in form else None
+            figure.update_layout(yaxis={"rangemode": "tozero", "tickformat": percent}, xaxis={"range": [0, last]})
             figures[title] = figure
     return figures
 
@@ -127,32 +129,28 @@ def plot_knobs(
     """Plot each hyperparameter that changed, by its name. An unset target pass rate is a gap in the line."""
     figures = {}
     for name in Knobs.__dataclass_fields__:
-        moves: list[tuple[int, Any]] = []
-        for step, at in knobs:
-            value = getattr(at, name)
-            if not moves or moves[-1][1] != value:
-                moves.append((step, value))
+        values = [(step, getattr(at, name)) for step, at in knobs]
+        moves = _thinned([next(same) for _, same in groupby(values, key=itemgetter(1))], CHANGES)
         if len(moves) < 2:
             continue
-        moves = _thinned(moves, CHANGES)
         figure = _figure(190)
         points = [*moves, (max(last, moves[-1][0]), moves[-1][1])]
         x, y = [step for step, _ in points], [value for _, value in points]
         by_step = {d.step: d for d in decisions if name in d.changes and d.refused is None}
         said = [_describe(by_step[step]) if step in by_step else f"step {step}" for step in x]
-        values = [f"<b>{name} {format_knob(value)}</b><br>{text}" for value, text in zip(y, said, strict=True)]
+        texts = [f"<b>{name} {format_knob(value)}</b><br>{text}" for value, text in zip(y, said, strict=True)]
         figure.add_trace(
             go.Scatter(
-                x=x, y=y, name=name, mode="lines+markers" if len(points) <= 40 else "lines", text=values,
+                x=x, y=y, name=name, mode="lines+markers" if len(points) <= 40 else "lines", text=texts,
                 hovertemplate="%{text}<extra></extra>", line={"shape": "hv", "color": BLUE, "width": 2},
                 marker={"size": 6},
             )
         )  # fmt: skip
         numbers = [value for value in y if value]
         wide = numbers and max(numbers) / min(numbers) >= 10 and len(numbers) == len(y)
-        figure.update_layout(yaxis={"type": "log"} if wide else {"rangemode": "tozero"})
-        small = bool(numbers) and max(numbers) < 0.01
-        figure.update_layout(yaxis={"tickformat": ".0e" if small else None}, xaxis={"range": [0, last]})
+        scale = {"type": "log"} if wide else {"rangemode": "tozero"}
+        form = ".0e" if numbers and max(numbers) < 0.01 else None
+        figure.update_layout(yaxis={**scale, "tickformat": form}, xaxis={"range": [0, last]})
         figures[name] = figure
     return figures
 
@@ -207,7 +205,7 @@ def plot_looks(runs: Mapping[str, Sequence[EvaluationRecord]]) -> go.Figure:
     figure = _figure(340, legend=True)
     for number, (run, looks) in enumerate(runs.items()):
         color, dash = _style(number)
-        figure.add_trace(_look_line(looks, run, color, dash=dash))
+        figure.add_trace(_looks(looks, run, color, dash=dash))
     figure.update_layout(
         xaxis={"title": {"text": "step"}}, yaxis={"title": {"text": "dev accuracy"}, "rangemode": "tozero"}
     )
@@ -246,7 +244,7 @@ def _add_line(
     figure: go.Figure, parts: Sequence[Bucket], name: str, color: str, *, yaxis: str = "y", band: bool = False,
     form: str = ".3~f", width: float = 2, dash: str = "solid",
 ) -> None:  # fmt: skip
-    """The mean of each bucket, and with ``band`` the range of its steps behind it."""
+    """Draw the mean of each bucket, and with ``band`` the range of its steps behind it."""
     x = _middles(parts)
     if band and any(part.n > 1 for part in parts):
         edges = {
@@ -270,7 +268,7 @@ def _add_line(
 
 
 def _short(value: float) -> float | None:
-    """Five digits are more than a pixel; what is not a number is a gap."""
+    """Round to five digits, which are more than a pixel; what is not a number is a gap."""
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
@@ -279,32 +277,25 @@ def _faint(color: str) -> str:
     return f"rgba({red},{green},{blue},0.18)"
 
 
-def _look_line(looks: Sequence[EvaluationRecord], name: str, color: str, dash: str = "solid") -> go.Scatter:
-    looks = _thinned(looks, CHANGES)
+def _looks(looks: Sequence[EvaluationRecord], name: str, color: str, *, dash: str | None = "solid") -> go.Scatter:
+    """Draw looks with their intervals: on a line, or as marks where ``dash`` is None."""
+    shown = looks if dash is None else _thinned(looks, CHANGES)
     return go.Scatter(
-        mode="lines+markers", marker={"color": color, "size": 6}, line={"color": color, "width": 2, "dash": dash},
-        **_look_values(looks, name),
-    )  # fmt: skip
-
-
-def _look_marks(looks: Sequence[EvaluationRecord], name: str, color: str) -> go.Scatter:
-    return go.Scatter(
-        mode="markers", marker={"color": color, "size": 9, "symbol": "diamond"}, **_look_values(looks, name)
+        x=[look.step for look in shown],
+        y=[look.accuracy for look in shown],
+        name=html.escape(name),
+        mode="lines+markers" if dash else "markers",
+        marker={"color": color, "size": 6} if dash else {"color": color, "size": 9, "symbol": "diamond"},
+        line={"color": color, "width": 2, "dash": dash} if dash else None,
+        error_y={
+            "array": [look.ci95[1] - look.accuracy for look in shown],
+            "arrayminus": [look.accuracy - look.ci95[0] for look in shown],
+            "thickness": 1.2,
+            "width": 3,
+        },
+        customdata=[f"[{look.ci95[0]:.3f}, {look.ci95[1]:.3f}] on {look.n} prompts" for look in shown],
+        hovertemplate=f"step %{{x}}: %{{y:.3f}} %{{customdata}}<extra>{html.escape(name)}</extra>",
     )
-
-
-def _look_values(looks: Sequence[EvaluationRecord], name: str) -> dict[str, Any]:
-    up = [look.ci95[1] - look.accuracy for look in looks]
-    down = [look.accuracy - look.ci95[0] for look in looks]
-    ranges = [f"[{look.ci95[0]:.3f}, {look.ci95[1]:.3f}] on {look.n} prompts" for look in looks]
-    return {
-        "x": [look.step for look in looks],
-        "y": [look.accuracy for look in looks],
-        "name": html.escape(name),
-        "error_y": {"array": up, "arrayminus": down, "thickness": 1.2, "width": 3},
-        "customdata": ranges,
-        "hovertemplate": "step %{x}: %{y:.3f} %{customdata}<extra>" + html.escape(name) + "</extra>",
-    }
 
 
 def _area(name: str, x: Sequence[float], y: Sequence[float], color: str) -> go.Scatter:
@@ -316,12 +307,12 @@ def _area(name: str, x: Sequence[float], y: Sequence[float], color: str) -> go.S
 
 
 def _style(number: int) -> tuple[str, str]:
-    """A colour and a dash, which is another one after eight runs."""
+    """Return a colour and a dash, which is another one after eight runs."""
     return SERIES[number % len(SERIES)], DASHES[number // len(SERIES) % len(DASHES)]
 
 
 def _thinned(values: Sequence[Any], most: int) -> list[Any]:
-    """At most ``most`` of them, evenly, the first and the last included."""
+    """Take at most ``most`` of them, evenly, the first and the last included."""
     if len(values) <= most:
         return list(values)
     return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
@@ -369,7 +360,7 @@ def _describe_all(together: Sequence[DecisionRecord]) -> str:
 
 
 def _describe(d: DecisionRecord) -> str:
-    """The lines of a mark's box."""
+    """Write the lines of a mark's box."""
     effect = ": ".join(part for part in (d.verdict, d.measured) if part)
     rows = (
         ("refused", d.refused),
@@ -383,7 +374,7 @@ def _describe(d: DecisionRecord) -> str:
 
 
 def _safe(text: str) -> str:
-    """Literal for plotly, on lines of readable length."""
+    """Make a text literal for plotly, on lines of readable length."""
     text = clean(text)
     shown = text if len(text) <= TEXT else f"{text[:TEXT]} …"
     return "<br>".join(html.escape(line) for line in wrap(shown, 64, break_on_hyphens=False))

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -78,10 +78,7 @@ class Dashboard:
         fd = sys.stdin.fileno() if sys.stdin.isatty() else -1
         keyboard = Keyboard(fd) if fd >= 0 and in_foreground(fd) else None
         with self._signals(keyboard):
-            while True:
-                again = self._draw(keyboard)
-                if not again:
-                    return
+            while self._draw(keyboard):
                 os.kill(os.getpid(), signal.SIGSTOP)  # Ctrl-Z, with the terminal given back
                 while not in_foreground(fd):
                     if self.hands.left:  # told to end, or the terminal is gone
@@ -94,7 +91,7 @@ class Dashboard:
             self.hands.look = replace(self.hands.look, message=text)
 
     def _draw(self, keyboard: Keyboard | None) -> bool:
-        """Frames until the person leaves (False) or suspends it (True)."""
+        """Draw frames until the person leaves (False) or suspends it (True)."""
         with keyboard or nullcontext(), Live(console=self.console, screen=True, auto_refresh=False) as live:
             seen: Snapshot | None = None
             due = 0.0
@@ -123,7 +120,7 @@ class Dashboard:
         return False
 
     def _next_keys(self, keyboard: Keyboard | None, wait: float) -> list[str]:
-        """All that were pressed since; without any the first one that comes, or none after ``wait`` seconds."""
+        """Return all that were pressed since; without any the first that comes, or none after ``wait`` seconds."""
         if keyboard is None:
             time.sleep(max(0.0, wait))
             return []
@@ -134,7 +131,7 @@ class Dashboard:
         return keys
 
     def _read(self) -> Snapshot | None:
-        """None when it cannot be read just now."""
+        """Read the run; None when it cannot be read just now."""
         with suppress(StoreUnavailable):
             snapshot = self.reader.read(whole_run=True)
             self.hands.notice(snapshot)
@@ -157,7 +154,7 @@ class Dashboard:
         return render(snapshot, age=age_of(run), width=width, height=height, alive=alive, look=look, machine=machine)
 
     def _machine(self, run: RunRecord) -> Machine | None:
-        """None when the run is driven on another machine."""
+        """Measure what the run takes; None when it is driven on another machine."""
         try:
             if run.host != os.uname().nodename:
                 return None
@@ -177,15 +174,13 @@ class Dashboard:
         store = find_store(self.store.url)
         if store is None:
             raise InputError("the database is no longer there")
-        try:
+        with closing(store):
             return store.add_command(self.run_id, action, note=note)
-        finally:
-            store.close()
 
     @contextmanager
     def _signals(self, keyboard: Keyboard | None) -> Iterator[None]:
-        """A resize redraws, an end of the terminal or of us gives it back, in the middle of no frame. Ctrl-C leaves,
-        or belongs to the run beside us."""
+        """Handle signals: a resize redraws, an end of the terminal or of us gives it back, in the middle of no frame.
+        Ctrl-C leaves, or belongs to the run beside us."""
 
         def tell(key: str) -> None:
             if keyboard is not None:

@@ -13,6 +13,7 @@ from harness.core.knobs import check_value, describe
 from harness.errors import HarnessError, Refused
 from harness.types import Action, Snapshot
 from harness.views.terminal.frame import SCREENS, Look, scroll_limit
+from harness.views.terminal.panes import describe_as_typed
 
 PAGE = 10
 ASKS = {
@@ -132,12 +133,12 @@ class Hands:
                 self._text += key
 
     def _confirm(self, words: str, s: Snapshot) -> None:
-        """What can be known to be wrong is said at once; the run checks again when it applies the action."""
+        """Ask whether to queue an action. What can be known to be wrong is said at once; the run checks again when it
+        applies the action."""
         try:
             action = parse_action(words.split())
-            if action.kind in ("set", "focus"):
-                for knob, value in action.changes.items():
-                    check_value(knob, value, s.bounds)
+            for knob, value in action.changes.items():
+                check_value(knob, value, s.bounds)
             if action.kind in ("resume", "step") and s.run.status != "paused":
                 raise Refused("the run is not paused: p pauses it")
         except HarnessError as error:
@@ -157,21 +158,14 @@ class Hands:
         self.look = replace(self.look, message=message)
 
     def _show_prompt(self) -> None:
-        prompt = ""
+        prompt, typed = "", f"{self._text}{CURSOR}"
         if self._typing == "words":
-            prompt = f"show only what holds: {self._text}{CURSOR}  (Enter, Esc)"
+            prompt = f"show only what holds: {typed}  (Enter, Esc)"
         elif self._typing == "action":
-            wanted = next(
-                (hint for start, hint in ASKS.values() if start and self._text.startswith(start)), ASKS[":"][1]
-            )
-            prompt = f"{self._text}{CURSOR}  ({wanted}; Esc drops it)"
-        elif self._asked is not None and self._typing == "note":
-            action = self._asked
-            verb = f"{action.kind} " if action.changes else ""
-            prompt = (
-                f"{verb}{describe(action)}?  Enter queues it, Esc drops it; a note, if you like: {self._text}{CURSOR}"
-            )
-        # What is wrong with the words stays in sight while they are mended.
-        if self._typing == "action" and self.look.message:
-            prompt = f"{prompt}  {self.look.message}"
+            hints = [hint for start, hint in ASKS.values() if self._text.startswith(start)]  # the last fits any
+            wrong = f"  {self.look.message}" if self.look.message else ""  # in sight until it is put right
+            prompt = f"{typed}  ({hints[0]}; Esc drops it){wrong}"
+        elif self._typing and self._asked is not None:
+            asked = describe_as_typed(self._asked)
+            prompt = f"{asked}?  Enter queues it, Esc drops it; a note, if you like: {typed}"
         self.look = replace(self.look, prompt=prompt)

@@ -10,7 +10,7 @@ from statistics import median
 
 from rich.text import Text
 
-from harness.types import Bucket, Snapshot
+from harness.types import Snapshot
 from harness.views.terminal.drawing import (
     VERDICT_STYLE,
     Lines,
@@ -94,7 +94,7 @@ def _learning(s: Snapshot, steps: Steps, gutter: int, room: int, rows: int) -> L
 
 
 def _notes(s: Snapshot) -> list[tuple[str, str]]:
-    """The numbers to the plot, in the order of what matters."""
+    """List the numbers to the plot, in the order of what matters."""
     notes = []
     if s.dev:
         last, best = s.dev[-1], max(s.dev, key=lambda look: look.accuracy)
@@ -108,7 +108,7 @@ def _notes(s: Snapshot) -> list[tuple[str, str]]:
 
 
 def _changes(s: Snapshot, steps: Steps, room: int) -> Text:
-    """A mark below the step that each change governed first: who made it, in the colour of its verdict."""
+    """Draw a mark below the step that each change governed first: who made it, in the colour of its verdict."""
     cells: list[tuple[str, str]] = [(" ", "")] * room
     for d in s.decisions:
         if d.is_change:
@@ -141,7 +141,7 @@ def metrics(s: Snapshot, width: int) -> Lines:
     gutter = _gutter(width)
     room = width - gutter
     steps = Steps(1, max(2, s.steps_done))
-    start = _first(s.buckets.get("entropy/mean", ()))
+    start = next((bucket.mean for bucket in s.buckets.get("entropy/mean", ())), math.nan)
     usual = median([b.mean for b in s.buckets.get("grad/norm", ()) if b.mean > 0] or [math.nan])
     rows = (  # name, metric, format, limits in the direction of harm
         ("KL", "kl/mean", ".3f", (0.5, 1.5)),
@@ -154,16 +154,11 @@ def metrics(s: Snapshot, width: int) -> Lines:
     for name, metric, form, (warn, bad) in rows:
         value = s.steps[-1].metrics.get(metric, math.nan) if s.steps else math.nan
         falling = bad < warn
-
-        def style_of(v: float, warn: float = warn, bad: float = bad, falling: bool = falling) -> str:
-            beyond = [v < limit if falling else v > limit for limit in (warn, bad)]
-            return "bold red" if beyond[1] else "yellow" if beyond[0] else "cyan"
-
-        style = style_of(value)
+        style = _style_beyond(value, warn, bad)
         mark = {"bold red": "‼", "yellow": "!"}.get(style, " ")
         low = None if metric in ("entropy/mean", "completion/tokens_mean") else 0.0
         buckets = s.buckets.get(metric, ())
-        styles = [style_of(worst) for worst in steps.worst(buckets, room, lowest=falling)]
+        styles = [_style_beyond(worst, warn, bad) for worst in steps.worst(buckets, room, lowest=falling)]
         line = Text().append(f"{name:<9}", "dim").append(f"{value:>6{form}}{mark}" if s.steps else f"{'-':>6} ", style)
         if gutter == GUTTER_WITH_LIMITS:
             limit = f"{warn:.0%}" if metric.endswith("_rate") else f"{warn:.2g}"
@@ -173,5 +168,7 @@ def metrics(s: Snapshot, width: int) -> Lines:
     return lines
 
 
-def _first(buckets: Sequence[Bucket]) -> float:
-    return buckets[0].mean if buckets else math.nan
+def _style_beyond(value: float, warn: float, bad: float) -> str:
+    """Return the style of a value: beyond a limit is above it, or below it where the second is the lower one."""
+    sign = -1 if bad < warn else 1
+    return "bold red" if sign * value > sign * bad else "yellow" if sign * value > sign * warn else "cyan"

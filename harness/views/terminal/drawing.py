@@ -41,27 +41,29 @@ class Steps:
     def columns(self, buckets: Sequence[Bucket], width: int) -> list[float]:
         """Compute the mean of each of ``width`` columns; a column without a bucket of its own shows the one before, NaN
         if there is none."""
-        totals, counts = [0.0] * width, [0] * width
-        for bucket in buckets:
-            if self.first <= bucket.first <= self.last:
-                x = self.column(bucket.first, width)
-                totals[x] += bucket.mean * bucket.n
-                counts[x] += bucket.n
-        return _carry_on(total / count if count else None for total, count in zip(totals, counts, strict=True))
+        return _carry_on(
+            sum(bucket.mean * bucket.n for bucket in part) / sum(bucket.n for bucket in part) if part else None
+            for part in self._placed(buckets, width)
+        )
 
     def worst(self, buckets: Sequence[Bucket], width: int, *, lowest: bool) -> list[float]:
         """Compute the highest (or ``lowest``) single step of each column, with ``columns``'s way with empty ones."""
-        extremes: list[float | None] = [None] * width
+        placed = self._placed(buckets, width)
+        if lowest:
+            return _carry_on(min((bucket.low for bucket in part), default=None) for part in placed)
+        return _carry_on(max((bucket.high for bucket in part), default=None) for part in placed)
+
+    def _placed(self, buckets: Sequence[Bucket], width: int) -> list[list[Bucket]]:
+        """Sort the buckets into columns."""
+        placed: list[list[Bucket]] = [[] for _ in range(width)]
         for bucket in buckets:
             if self.first <= bucket.first <= self.last:
-                x, value = self.column(bucket.first, width), bucket.low if lowest else bucket.high
-                known = extremes[x]
-                extremes[x] = value if known is None else min(known, value) if lowest else max(known, value)
-        return _carry_on(extremes)
+                placed[self.column(bucket.first, width)].append(bucket)
+        return placed
 
 
 def _carry_on(values: Iterable[float | None]) -> list[float]:
-    """Where there is none, the one before; NaN before the first."""
+    """Put the one before where there is none, NaN before the first."""
     shown, before = [], math.nan
     for value in values:
         before = before if value is None else value
@@ -74,27 +76,26 @@ def _carry_on(values: Iterable[float | None]) -> list[float]:
 
 def compute_sparkline(values: Sequence[float], width: int, low: float | None, high: float | None) -> str:
     """Draw the newest values as blocks, the range taken from the data where ``low`` or ``high`` is None."""
-    shown = [value for value in values[-width:] if math.isfinite(value)]
-    if not shown:
-        return ""
-    bottom = min(shown) if low is None else low
-    top = max(shown) if high is None else high
-    return "".join(_block(value, bottom, top) for value in shown)
+    return "".join(_blocks(values[-width:], low, high))
 
 
 def draw_sparkline(values: Sequence[float], low: float | None, styles: Sequence[str]) -> Text:
     """Draw one cell for each of ``values``, in its style."""
+    blocks = _blocks(values, low, None)
+    return paint((block, style) if block else (" ", "") for block, style in zip(blocks, styles, strict=True))
+
+
+def _blocks(values: Sequence[float], low: float | None, high: float | None) -> list[str]:
+    """Return the block of each value, none for what is not a number."""
     real = [value for value in values if math.isfinite(value)]
-    bottom, top = (min(real) if low is None else low, max(real)) if real else (0.0, 0.0)
-    return paint(
-        (_block(value, bottom, top), style) if math.isfinite(value) else (" ", "")
-        for value, style in zip(values, styles, strict=True)
-    )
+    bottom = min(real, default=0.0) if low is None else low
+    top = max(real, default=0.0) if high is None else high
+    return [BLOCKS[min(7, int(8 * _share(v, bottom, top)))] if math.isfinite(v) else "" for v in values]
 
 
-def _block(value: float, bottom: float, top: float) -> str:
-    share = (value - bottom) / (top - bottom) if top > bottom else 0.0
-    return BLOCKS[min(7, int(8 * min(1.0, max(0.0, share))))]
+def _share(value: float, low: float, high: float) -> float:
+    """Return the place of ``value`` between ``low`` (0) and ``high`` (1)."""
+    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
 
 
 def draw_shares(shares: Sequence[tuple[str, str, float]], width: int) -> Text:
@@ -161,9 +162,8 @@ def draw_plot(
 
 
 def _row(value: float, low: float, high: float, rows: int) -> int:
-    """From the top, of ``rows``."""
-    share = (value - low) / (high - low) if high > low else 0.0
-    return min(rows - 1, int((1 - min(1.0, max(0.0, share))) * rows))
+    """Return its row from the top, of ``rows``."""
+    return min(rows - 1, int((1 - _share(value, low, high)) * rows))
 
 
 def draw_stack(parts: Sequence[tuple[str, str, Sequence[float]]], height: int) -> Lines:

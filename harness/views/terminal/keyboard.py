@@ -14,23 +14,13 @@ import tty
 from contextlib import suppress
 from typing import Self
 
-NAMES = {
-    "\x1b[A": "up",
-    "\x1b[B": "down",
-    "\x1b[C": "right",
-    "\x1b[D": "left",
-    "\x1bOA": "up",
-    "\x1bOB": "down",
-    "\x1bOC": "right",
-    "\x1bOD": "left",
+ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end"}
+"""By the last letter of what is sent, which begins as the mode of the terminal has it."""
+NAMES = {f"\x1b{mode}{letter}": name for mode in "[O" for letter, name in ARROWS.items()} | {
     "\x1b[5~": "page up",
     "\x1b[6~": "page down",
-    "\x1b[H": "home",
-    "\x1b[F": "end",
     "\x1b[1~": "home",
     "\x1b[4~": "end",
-    "\x1bOH": "home",
-    "\x1bOF": "end",
     "\r": "enter",
     "\n": "enter",
     "\t": "tab",
@@ -95,11 +85,10 @@ class Keyboard:
             if self._wake in ready:
                 return None
             if ready:
-                try:
+                data = b""
+                with suppress(OSError):
                     data = os.read(self.fd, 1024)
-                except OSError:  # the terminal has gone
-                    return self.put("gone")
-                if not data:
+                if not data:  # the terminal has gone
                     return self.put("gone")
                 text += decoder.decode(data)
             keys, text = split_keys(text, complete=not ready)
@@ -114,8 +103,7 @@ def split_keys(text: str, *, complete: bool) -> tuple[list[str], str]:
     while text and (complete or not BEGUN.fullmatch(text)):
         found = KEY.match(text)
         part = found.group() if found else text
-        name = NAMES.get(part, part)
         if part in NAMES or (len(part) == 1 and part.isprintable()):
-            keys.append(name)
+            keys.append(NAMES.get(part, part))
         text = text[len(part) :]
     return keys, text

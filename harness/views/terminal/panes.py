@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.core.formatting import format_bytes, format_duration, format_kind, format_knob
 from harness.core.knobs import describe
-from harness.types import CommandRecord, DecisionRecord, Snapshot
+from harness.types import Action, CommandRecord, DecisionRecord, Snapshot
 from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck, is_kept
 from harness.views.terminal.drawing import VERDICT_STYLE, Lines, draw_shares, title, wrap
 
@@ -130,7 +130,7 @@ def knobs(s: Snapshot, width: int) -> Lines:
 
 
 def _effect(s: Snapshot, d: DecisionRecord, width: int) -> Text:
-    """The verdict, else whether it goes as the change expected."""
+    """Draw the verdict, else whether it goes as the change expected."""
     if d.verdict:
         mark = {"helped": "✓", "hurt": "✗"}.get(d.verdict, "~")
         return Text().append(f" {d.verdict if width >= 40 else mark}", VERDICT_STYLE.get(d.verdict, ""))
@@ -225,7 +225,7 @@ def _command(c: CommandRecord, now: float) -> Text:
         "refused": ("✗", "red"),
         "expired": ("✗", "red"),
     }[c.state]
-    line = Text().append(f"{glyph} ", style).append(describe_command(c), "bold")
+    line = Text().append(f"{glyph} ", style).append(describe_as_typed(c.action), "bold")
     if c.state == "waiting":
         line.append(f" waits for the next step, asked {format_duration(max(0.0, now - c.asked_at))} ago", "yellow")
     elif c.state == "applied":
@@ -235,7 +235,6 @@ def _command(c: CommandRecord, now: float) -> Text:
     return line.append(f"  {c.who}" + (f": {c.note}" if c.note else ""), "dim")
 
 
-def describe_command(c: CommandRecord) -> str:
-    """Describe a command about as it was typed."""
-    verb = "set " if c.action.kind == "set" else "focus " if c.action.kind == "focus" and c.action.changes else ""
-    return f"{verb}{describe(c.action)}"
+def describe_as_typed(action: Action) -> str:
+    """Describe an action about as a person types it."""
+    return f"{action.kind} {describe(action)}" if action.changes else describe(action)
