@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from harness.store.migrations import MIGRATIONS
+from harness.store.rows import NO_TIME
 from harness.types import Knobs, Status
 
 TYPES: Mapping[str, tuple[type, ...]] = {
@@ -107,8 +108,12 @@ def check_row(table: str, columns: Sequence[sqlite3.Row], values: Sequence[Any])
             wanted = list if name in LISTS or f"{name} of {table}" in LISTS else dict
             if not isinstance(row[name], wanted) or not SHAPES.get(f"{table}.{name}", lambda _: True)(row[name]):
                 return damage
-    if table == "runs" and row["status"] not in get_args(Status):
-        return Damage(table, row["id"], "status", row["name"])
+    if table == "runs":
+        if row["status"] not in get_args(Status):
+            return Damage(table, row["id"], "status", row["name"])
+        for name in ("created", "heartbeat"):
+            if not 0 <= row[name] < NO_TIME:
+                return Damage(table, row["id"], name, row["name"])
     return None
 
 

@@ -63,6 +63,8 @@ def dump_json(value: Any) -> str:
 
 
 STATUSES = get_args(Status)
+NO_TIME = 1e11
+"""Seconds since 1970 that are no moment any more: the year 5138."""
 R = TypeVar("R")
 
 
@@ -174,8 +176,8 @@ def load_budget(spec: str) -> tuple[int, float | None]:
 
 def run_record(row: sqlite3.Row, database: Path) -> RunRecord:
     steps, hours = load_budget(row["spec"])
-    if row["status"] not in STATUSES:
-        raise ValueError(row["status"])
+    if row["status"] not in STATUSES or not all(0 <= row[name] < NO_TIME for name in ("created", "heartbeat")):
+        raise ValueError("no run")
     values = {name: row[name] for name in RUN_COLUMNS} | {"folder": str(find_folder(database, row["folder"]))}
     return intact(RunRecord(**values, budget_steps=steps, budget_hours=hours))
 

@@ -51,7 +51,7 @@ def events(program: Program, run: str) -> list[str]:
 
 def test_who_asks_between_a_death_and_the_next_start_is_heard(program: Program) -> None:
     words = ["run", *COLD, "--name", "held", "--steps", "5000", "--plain"]
-    supervisor = supervised(program, words, pauses=(4, 4, 4))
+    supervisor = supervised(program, words, pauses=(8, 8, 8))
     program.wait_for(lambda: program.last_step("held") >= 2)
     dead = program.store().find_run("held").pid
     os.kill(dead, signal.SIGKILL)

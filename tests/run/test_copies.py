@@ -152,7 +152,7 @@ def test_what_is_intact_of_a_damaged_record_is_adopted(original: Program, progra
 
 def test_a_run_is_copied_while_it_runs(program: Program) -> None:
     process = program.start("run", *COLD, "--name", "live", "--steps", "500", "--plain")
-    program.wait_for(lambda: program.last_step("live") >= 5)
+    program.wait_for(lambda: program.last_step("live") >= 9)
     program.here("export", "live", "--as", "run", "--to", "copy")
     # By hand, without the -wal in which SQLite keeps the first megabytes of a record.
     (program.folder / "plain").mkdir()
@@ -162,10 +162,10 @@ def test_a_run_is_copied_while_it_runs(program: Program) -> None:
     program.kill(process)
     (found,) = json.loads(program.here("runs", "--json", "--out", "plain").stdout)
     assert found["steps"] >= 4
-    program.here("resume", "live", "--out", "plain", "--steps", "8")
+    program.here("resume", "live", "--out", "plain", "--steps", "12")
     copied = json.loads(program.here("runs", "--json", "--out", "copy").stdout)
     assert [(run["run"], run["status"]) for run in copied] == [("live", "stopped")]
-    program.here("resume", "live", "--out", "copy", "--steps", "8")
+    program.here("resume", "live", "--out", "copy", "--steps", "12")
     refused = program.here("export", "live", "--as", "run", "--to", "copy", code=2)
     assert "exists already" in refused.stderr
 
@@ -183,7 +183,8 @@ def test_a_database_that_is_moved_away_or_replaced_is_told_and_waited_for(progra
     process = program.start("run", *COLD, "--name", "live", "--steps", "12", "--plain")
     program.wait_for(lambda: program.last_step("live") >= 2)
     (runs / "harness.db").rename(runs / "kept.db")
-    program.wait_for(lambda: "moved away or deleted" in (runs / "live" / "log.txt").read_text())
+    # Not only said by the heartbeat: the next write waits.
+    program.wait_for(lambda: "put it back; trying again" in (runs / "live" / "log.txt").read_text())
     shutil.copy(runs / "kept.db", runs / "harness.db")
     assert process.poll() is None
     (runs / "kept.db").rename(runs / "harness.db")

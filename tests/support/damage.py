@@ -31,6 +31,7 @@ BAD_VALUES = {
     "runs.eras": ["{}", '[{"weights_step": "x"}]'],
     "runs.status": ["odd"],
     "runs.heartbeat": ["soon"],
+    "runs.created": ["1e300"],
     "runs.last_step": ["many"],
     "steps.metrics": ["{}", "null", '{"reward/mean": "high"}'],
     "steps.knobs": ["{}"],
