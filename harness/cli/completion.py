@@ -12,6 +12,7 @@ import typer
 
 from harness.config.names import KNOWN_MODELS, POLICY_KINDS, REPLAY, recipe_names
 from harness.core.actions import USAGE
+from harness.core.formatting import clean
 from harness.core.knobs import KNOB_NAMES
 from harness.core.paths import database_url
 
@@ -34,9 +35,10 @@ def complete_run(ctx: typer.Context, incomplete: str) -> Offer:
     from harness.store.reader import list_runs_to_offer
 
     url = database_url(ctx.params.get("out") or "runs", ctx.params.get("db"))
-    found = list_runs_to_offer(url)
+    # A name that a terminal would obey, from the database of somebody else, is none to type.
+    found = [run for run in list_runs_to_offer(url) if clean(run.name) == run.name]
     named = [run for run in found if run.name.startswith(incomplete)]
-    offer: Offer = [(run.name, f"{run.status}, step {run.last_step}") for run in named]
+    offer: Offer = [(run.name, clean(f"{run.status}, step {run.last_step}")) for run in named]
     if found and "latest".startswith(incomplete):
         offer.append(("latest", f"the newest, {found[0].name}"))
     return offer
@@ -69,7 +71,7 @@ def complete_policy(ctx: typer.Context, incomplete: str) -> Offer:
 
 
 def _starting(words: Sequence[str], incomplete: str) -> Offer:
-    return [(word, "") for word in words if word.startswith(incomplete)]
+    return [(word, "") for word in words if word.startswith(incomplete) and clean(word) == word]
 
 
 def _files(incomplete: str, endings: tuple[str, ...]) -> Offer:

@@ -7,12 +7,18 @@ import json
 import re
 import sqlite3
 from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cli.completion import complete_model
 from harness.core.formatting import clean, clean_cell, clean_lines
+from tests.support.builders import create_run, make_store
 from tests.support.program import Program
 
 HOSTILE = (
@@ -151,3 +157,19 @@ def test_legitimate_text_survives(text: str) -> None:
 )
 def test_a_formula_is_text(text: str, shown: str) -> None:
     assert clean_cell(text) == shown
+
+
+def test_the_shell_is_offered_no_name_that_it_would_obey(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    for name in ("plain", "other\x1b[31m\u202e"):
+        create_run(store, name, status=f"running{HOSTILE}")
+    (tmp_path / "file\x1b]0;title\x07").mkdir()
+    (tmp_path / "files").mkdir()
+    context = SimpleNamespace(params={"out": str(tmp_path)})
+    offered = complete_model(cast(typer.Context, context), "")
+    offered += complete_model(cast(typer.Context, context), f"{tmp_path}/")
+    assert not [part for pair in offered for part in pair if BAD.search(part)]
+    words = [word for word, _ in offered]
+    assert "plain" in words
+    assert f"{tmp_path}/files/" in words
+    assert not [word for word in words if "other" in word or "title" in word]
