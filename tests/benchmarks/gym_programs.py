@@ -23,7 +23,8 @@ def draw_programs(name: str, size: int) -> Iterator[Prompt]:
     rng = random.Random(name)
 
     def draw() -> tuple[Kind, Prompt]:
-        low, high = rng.randint(10, 49), rng.randint(60, 95)
+        low = rng.randint(10, 79)
+        high = low + rng.randint(10, 69)
         numbers = [*range(low - 3, low), *rng.sample(range(low + 1, high), 4), *range(high + 1, high + 4)]
         cases = [{"args": [x], "expected": min(max(x, low), high)} for x in numbers]
         lines = [line for line in (f" x=max(x,{low})\n", f" x=min(x,{high})\n") if rng.random() >= LEFT_OUT]

@@ -81,14 +81,18 @@ Kind = int | str
 
 
 def fill(counts: Mapping[Kind, int], draw: Callable[[], tuple[Kind, Prompt]]) -> Iterator[Prompt]:
-    """Draw until there are so many prompts of each kind, all of different text."""
+    """Draw until there are so many prompts of each kind, all of different text. Raises ValueError when there are not
+    so many."""
     missing, texts = dict(counts), set[str]()
-    while any(missing.values()):
+    for _ in range(1000 * sum(counts.values())):
         kind, prompt = draw()
         if missing.get(kind) and prompt.text not in texts:
             missing[kind] -= 1
             texts.add(prompt.text)
             yield prompt
+        if not any(missing.values()):
+            return
+    raise ValueError(f"no more prompts of {missing}")
 
 
 # ---------------------------------------------------------------- sums
@@ -214,5 +218,5 @@ def _reward(name: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 SORT = _sorting("sort", 0.6, (4, 5))
-SORT_HARD = _sorting("sort-hard", 0.6, (6, 7))
+SORT_HARD = _sorting("sort-hard", 0.65, (6, 7))
 SORT_PARTS = replace(SORT, changes=_reward("pays_parts"))
