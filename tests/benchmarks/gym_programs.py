@@ -25,7 +25,9 @@ def draw_programs(name: str, size: int) -> Iterator[Prompt]:
     def draw() -> tuple[Kind, Prompt]:
         low = rng.randint(10, 79)
         high = low + rng.randint(10, 69)
-        numbers = [*range(low - 3, low), *rng.sample(range(low + 1, high), 4), *range(high + 1, high + 4)]
+        below, above = rng.randint(2, 4), rng.randint(2, 4)
+        within = rng.sample(range(low + 1, high), 5)
+        numbers = [*range(low - below, low), *within, *range(high + 1, high + 1 + above)]
         cases = [{"args": [x], "expected": min(max(x, low), high)} for x in numbers]
         lines = [line for line in (f" x=max(x,{low})\n", f" x=min(x,{high})\n") if rng.random() >= LEFT_OUT]
         program = f"```python\ndef f(x):\n{''.join(lines)} return x\n```"

@@ -6,6 +6,7 @@ others, so GRPO has something to amplify.
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,7 @@ class Task:
         """Write the pool as a file."""
         kept = folder / f"pool-{self.name}.jsonl"
         if not kept.exists():
-            half = folder / f"{kept.name}.half"
+            half = folder / f"{kept.name}.{os.getpid()}"  # of a process of its own, since several may run side by side
             rows = ({"prompt": p.text, "ground_truth": p.ground_truth} for p in self.prompts())
             half.write_text("".join(json.dumps(row) + "\n" for row in rows))
             half.rename(kept)
