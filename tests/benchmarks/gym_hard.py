@@ -94,10 +94,13 @@ START_VALUES: dict[str, Fault] = {
 CELLS = CONTROLS | NIGHTS | NOISE | START_VALUES
 
 
+RECOVERABLE = {*START_VALUES, "collapsed", "raises-3", "raises-6"}
+
+
 def find_control(name: str) -> str | None:
-    """Return the name of the healthy run that a cell should end like; None where there is none."""
-    alike = [control for control, healthy in CONTROLS.items() if healthy.task is CELLS[name].task]
-    return alike[0] if alike and (name in START_VALUES or name.startswith("raises")) else None
+    """Return the name of the healthy run that a cell should end like; None where nothing can make it so."""
+    alike = [control for control, healthy in CONTROLS.items() if healthy.task.name == CELLS[name].task.name]
+    return alike[0] if alike and name in RECOVERABLE else None
 
 
 def shorten(fault: Fault, steps: int, warm_start: int) -> Fault:

@@ -15,6 +15,9 @@ from tests.benchmarks.gym_report import NEAR, Cells, Done, compute_mean, count_k
 
 TEACHES = ("set", "focus", "rollback", "branch")
 """Actions that change what a run does; a healthy one needs none."""
+BORNE = 0.05
+"""Score under fixed that a run under noise may miss: two standard errors of a difference on 300 prompts that mostly
+agree."""
 
 
 def write_report(folder: Path, seeds: Sequence[int]) -> str:
@@ -80,13 +83,15 @@ def tell_healthy(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def tell_end(done: Done) -> str:
-    return "budget" if done.result["status"] == "finished" else f"step {done.result['last_step']}: {tell_why(done)}"
+    reason = str(done.result["reason"]).replace("|", "/")
+    return "budget" if done.result["status"] == "finished" else f"step {done.result['last_step']}: {reason}"
 
 
-def tell_why(done: Done) -> str:
-    """Return the sentence that the run ended with, and the finding behind a stop of the policy."""
-    stops = [evidence.partition(":")[0] for _, action, evidence in load_actions(done) if action == "stop"]
-    return " ".join([*(f"`{kind}`" for kind in stops[-1:]), done.result["reason"].replace("|", "/")])
+def load_stop(done: Done) -> str | None:
+    """Return the finding by which the policy stopped the run, None when it did not."""
+    stops = [evidence for _, action, evidence in load_actions(done) if action == "stop"]
+    kinds = {kind for fault in CELLS.values() for kind in fault.right}
+    return next((kind for kind in sorted(kinds) if f"{kind}:" in stops[-1]), "other") if stops else None
 
 
 # ---------------------------------------------------------------- diagnosis
@@ -127,22 +132,32 @@ def _tell(first: Sequence[Seen | None]) -> str:
 
 
 def tell_ends(cells: Cells, seeds: Sequence[int], title: str, names: Mapping[str, object]) -> Iterator[str]:
-    """Tell how each run ended, and whether it came back to what the healthy one of its seed reaches under `fixed`."""
-    rows, differences = [], []
+    """Tell how each run ended, and whether that is as it should be."""
+    rows, differences, well = [], [], []
     for fixed, rules in find(cells, names, seeds):
         control = find_control(fixed.cell.fault)
         healthy = cells.get(Cell(control, fixed.cell.seed, "fixed")) if control else None
         differences.append(score(rules) - score(fixed))
-        recovered = "" if healthy is None else "yes" if score(rules) >= NEAR * score(healthy) else "no"
+        well.append(is_well(fixed, rules, healthy))
         rows.append(
             [
                 f"`{fixed.cell.fault}`", str(fixed.cell.seed), "" if healthy is None else f"{score(healthy):.3f}",
-                f"{score(fixed):.3f}", f"{score(rules):.3f}", recovered, tell_end(rules),
+                f"{score(fixed):.3f}", f"{score(rules):.3f}", "yes" if well[-1] else "no", tell_end(rules),
                 ", ".join(f"{step} {action}" for step, action, _ in load_actions(rules) if action in TEACHES) or "none",
             ]
         )  # fmt: skip
     if rows:
-        rows.append(["all, rules - fixed", "", "", "", str(compute_mean(differences)), "", "", ""])
-        yield f"**{title}**: test score of the last weights; recovered from {NEAR:.0%} of the healthy run on.\n"
-        head = ["cell", "seed", "healthy, fixed", "fixed", "rules", "recovered", "end under rules", "changes"]
+        rows.append(["all", "", "", "", str(compute_mean(differences)), f"{sum(well)} of {len(well)}", "", ""])
+        yield f"**{title}**: test score of the last weights.\n"
+        head = ["cell", "seed", "healthy, fixed", "fixed", "rules", "as it should", "end under rules", "changes"]
         yield from table(head, rows)
+
+
+def is_well(fixed: Done, rules: Done, healthy: Done | None) -> bool:
+    """Tell whether a run under rules ended as it should: stopped by what is wrong, or as good as the healthy one; where
+    it can bear what is wrong, not stopped, and no worse than under fixed by more than chance."""
+    name, stopped = rules.cell.fault, load_stop(rules)
+    if name in NOISE or name == "raises-3":
+        return stopped is None and score(rules) >= score(fixed) - BORNE
+    recovered = healthy is not None and score(rules) >= NEAR * score(healthy)
+    return recovered or stopped in CELLS[name].right
