@@ -181,9 +181,9 @@ MASTERED = Task("subtract", ANY, _differences(0.0))
 HALVES = Task("subtract-halves", partial(draw_differences, {0: 1500, 1: 900, 2: 600}), _differences(1.0))
 """Every borrow is forgotten, so what needs none is always right and the rest always wrong."""
 WRONG_DATA = Task("subtract-wrong-data", partial(ANY, wrong=0.2), FEW)
-ENDLESS = Task("subtract", ANY, Start("endless", partial(show_differences, 0.6, "." * CONTEXT), steps=700))
+ENDLESS = Task("subtract", ANY, Start("endless", partial(show_differences, 0.6, "." * CONTEXT), steps=200))
 """No demonstration ends within the context, so the model never learns to."""
-SHARP = Task("subtract", ANY, replace(FEW, name="sharp", sharpness=10.0))
+SHARP = Task("subtract", ANY, replace(FEW, name="sharp", sharpness=20.0))
 
 # ---------------------------------------------------------------- sorting
 
