@@ -77,7 +77,7 @@ def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
 
 
 def compute_proportions(examples: Sequence[Example]) -> dict[str, float]:
-    """Share of completions with a thinking section, and with an answer section."""
+    """Compute the share of completions with a thinking section, and with an answer section."""
     texts = [example.completion.text for example in examples]
     return {
         "thinking_proportion": sum(map(has_thinking, texts)) / len(texts),
