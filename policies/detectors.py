@@ -13,7 +13,6 @@ from itertools import islice, pairwise
 from statistics import fmean
 from typing import Literal, NamedTuple, get_args
 
-from harness.core.statistics import compute_paired, compute_paired_p
 from harness.core.trends import compute_mad, compute_median, compute_trend, confidence_above
 from harness.types import Finding, Knobs, PairedLook, Snapshot, StepRecord
 from policies.view import View
@@ -185,8 +184,8 @@ def _dev_rose_without_signal(view: View) -> Sign | None:
     moved = any(
         s.metrics.get("group/mixed_rate", 1.0) > 0 or s.knobs.beta > 0 or s.parent < pair.before for s in between
     )
-    p = compute_paired_p(pair.lost, pair.gained)
-    rose = (pair.gained - pair.lost) / pair.n
+    p = pair.p_rose
+    rose = pair.difference
     if moved or len(between) < pair.after - pair.before or p >= P or rose < PAID_ON_DEV:
         return None
     evidence = (
@@ -228,14 +227,14 @@ def _gamed_by_dev(view: View) -> Sign | None:
         f"dev lost {pair.lost} and gained {pair.gained} of {pair.n} prompts from step {pair.before} to {pair.after} "
         f"while its rewards went from {best.reward:.3f} to {newest.reward:.3f}"
     )
-    return Sign("severe", evidence, 1 - compute_paired_p(pair.gained, pair.lost), pair.before, pair.after)
+    return Sign("severe", evidence, 1 - pair.p_fell, pair.before, pair.after)
 
 
 def _loss_on_dev(view: View) -> PairedLook | None:
     """Return the newest look at dev against the best one, where it lost more than chance takes."""
     best = view.best_look
     pairs = (pair for pair in view.newest_pairs if best is not None and pair.before == best.step)
-    return next((pair for pair in pairs if compute_paired_p(pair.gained, pair.lost) < P), None)
+    return next((pair for pair in pairs if pair.p_fell < P), None)
 
 
 def _gamed_by_trend(view: View) -> Sign | None:
@@ -279,12 +278,11 @@ def find_dev_drop(view: View) -> Sign | None:
     pair, newest = _loss_on_dev(view), view.newest_look
     if pair is None or newest is None or (view.look_age() or 0) > 1:
         return None
-    interval = compute_paired(pair.gained, pair.lost, pair.n)
     evidence = (
-        f"dev {newest.accuracy:.3f} at step {pair.after}, its best at step {pair.before}: {interval.value:+.3f} "
-        f"[{interval.low:+.3f}, {interval.high:+.3f}], {pair.lost} of {pair.n} prompts lost and {pair.gained} gained"
+        f"dev {newest.score:.3f} at step {pair.after}, its best at step {pair.before}: {pair.difference:+.3f} "
+        f"[{pair.ci95[0]:+.3f}, {pair.ci95[1]:+.3f}], {pair.lost} of {pair.n} prompts lost and {pair.gained} gained"
     )
-    return Sign("severe", evidence, 1 - compute_paired_p(pair.gained, pair.lost), pair.before, pair.after)
+    return Sign("severe", evidence, 1 - pair.p_fell, pair.before, pair.after)
 
 
 def find_not_finite(view: View) -> Sign | None:
@@ -507,14 +505,14 @@ def find_no_op_learning_rate(view: View) -> Sign | None:
         return None
     kl = max(view.values("kl/mean", steps[-MIN_STEPS:]))
     looks = view.snapshot.dev
-    stuck = bool(looks) and looks[-1].accuracy <= looks[0].ci95[1]
+    stuck = bool(looks) and looks[-1].score <= looks[0].ci95[1]
     if kl > STILL_KL and not (kl <= SLOW_KL and len(steps) >= SLOW_STEPS and stuck):
         return None
     evidence = (
         f"kl/mean at most {kl:.1e} at steps {steps[-MIN_STEPS].step}-{steps[-1].step}, after {len(steps)} updates"
     )
     if stuck:
-        evidence += f", dev {looks[-1].accuracy:.3f} against {looks[0].accuracy:.3f} at the start"
+        evidence += f", dev {looks[-1].score:.3f} against {looks[0].score:.3f} at the start"
     return _found("warning", evidence, 0.95 if kl <= STILL_KL else 0.8, steps)
 
 
@@ -525,11 +523,11 @@ def find_plateau(view: View) -> Sign | None:
     if len(looks) <= PLATEAU_LOOKS or view.look_age() != 0:
         return None
     before, *last = looks
-    trend, most = compute_trend([look.accuracy for look in last]), max(look.accuracy for look in last)
+    trend, most = compute_trend([look.score for look in last]), max(look.score for look in last)
     if trend.p_rises < 0.2 or most > before.ci95[1]:
         return None
     evidence = (
-        f"dev {before.accuracy:.3f} at step {before.step}, since then at most "
+        f"dev {before.score:.3f} at step {before.step}, since then at most "
         f"{most:.3f} in {len(last)} evaluations, {trend.slope:+.4f} each"
     )
     return Sign("warning", evidence, trend.p_rises, before.step, last[-1].step)

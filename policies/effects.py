@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.core.actions import Direction, Expectation, parse_expected
-from harness.core.statistics import Difference, compute_paired, compute_paired_p
+from harness.core.statistics import Difference
 from harness.core.trends import compute_change, compute_level, compute_noise
 from harness.types import (
     Action,
@@ -123,7 +123,7 @@ def _judge_expectation(snapshot: Snapshot, experiment: Experiment, expected: Exp
     if metric == "dev":
         if pair is None:
             return "unclear", "dev: no evaluation after it"
-        rose = compute_paired_p(pair.lost, pair.gained) < DEV_P
+        rose = pair.p_rose < DEV_P
         return _sign(expected.direction, rose=rose, fell=_fell(pair)), _tell_dev(pair)
     before, after = _values(experiment.before, metric), _values(steps, metric)
     if experiment.change.action == "rollback" or not before or not after:
@@ -142,7 +142,7 @@ def _sign(expected: Direction, *, rose: bool, fell: bool) -> EffectVerdict:
 
 
 def _fell(pair: PairedLook) -> bool:
-    return compute_paired_p(pair.gained, pair.lost) < DEV_P
+    return pair.p_fell < DEV_P
 
 
 def _find_harm(snapshot: Snapshot, experiment: Experiment) -> list[str]:
@@ -189,7 +189,7 @@ def _format(interval: Difference) -> str:
 
 def _tell_dev(pair: PairedLook) -> str:
     return (
-        f"dev {_format(compute_paired(pair.gained, pair.lost, pair.n))} from step {pair.before} to {pair.after}, "
+        f"dev {_format(Difference(pair.difference, *pair.ci95))} from step {pair.before} to {pair.after}, "
         f"{pair.gained} of {pair.n} prompts gained and {pair.lost} lost"
     )
 

@@ -204,7 +204,7 @@ def roll_back(case: Case) -> Decision | None:
     if _temperature_fault(case) and "temperature" not in snapshot.pins:
         knobs["temperature"] = 1.0
     elif "learning_rate" not in snapshot.pins:
-        nothing_left = view.newest_look is not None and view.newest_look.accuracy <= snapshot.dev[0].accuracy
+        nothing_left = view.newest_look is not None and view.newest_look.score <= snapshot.dev[0].score
         factor = FAR_SLOWER if nothing_left else MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
         knobs["learning_rate"] = _within(snapshot, "learning_rate", view.knobs.learning_rate * factor)
     return Decision(

@@ -59,7 +59,7 @@ class View:
     @property
     def best_look(self) -> EvaluationRecord | None:
         """As the store has it: the earliest of equal ones."""
-        return max(self.snapshot.dev, key=lambda look: look.accuracy, default=None)
+        return max(self.snapshot.dev, key=lambda look: look.rank, default=None)
 
     def look_age(self) -> int | None:
         """Return the steps since the newest look at dev; None without one."""

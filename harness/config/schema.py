@@ -137,7 +137,9 @@ class RewardSpec(Section):
     """``function``: a module of ``rewards``, ``package.module:function`` or ``file.py:function``, or a list of them.
 
     ``range`` declares the lowest and highest weighted reward. A completion is correct at ``solved_at``
-    (unset: the highest) unless the scorer says so itself. Over ``errored_limit`` the run stops. A completion that
+    (unset: the highest) unless the scorer says so itself. ``graded`` judges evaluations, and so the best checkpoint, by
+    mean reward and not by accuracy; unset, it is so where no answer at hand is fully right and they earn more than two
+    rewards. Over ``errored_limit`` the run stops. A completion that
     keeps the reward busy for more than ``time_limit`` seconds (unset: 10, or what a reward of ours asks for) gets the
     lowest reward. ``workers`` processes judge side by side, a TRL-style function in one of them.
     """
@@ -146,6 +148,7 @@ class RewardSpec(Section):
     weights: list[float] | None = None
     range: tuple[float, float] = (0.0, 1.0)
     solved_at: float | None = None
+    graded: bool | None = None
     errored_limit: Share = 0.1
     time_limit: PositiveFloat | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1

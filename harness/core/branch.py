@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core.formatting import format_knob
 from harness.core.knobs import apply_action, parse_assignments
-from harness.core.statistics import compute_paired, count_changes
+from harness.core.statistics import compare_answers
 from harness.errors import Refused
 from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs, KnobValue, Verdict
 
@@ -135,8 +135,8 @@ def open_branch(action: Action, *, start: int, last_step: int, knobs: Knobs) -> 
 
 # ---------------------------------------------------------------- going on with it
 
-Answers = Mapping[str, int]
-"""1 or 0 by prompt id."""
+Answers = Mapping[str, float]
+"""Scores by prompt id."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ def next_move(
 
 def _close(branch: Branch, load_answers: Callable[[int], Answers], decisions: Sequence[DecisionRecord]) -> Move:
     answers = [None if end is None else load_answers(end) for end in branch.ends]
-    accuracies = {arm: _accuracy(given) for arm, given in enumerate(answers) if given is not None}
-    best = max(accuracies, key=accuracies.__getitem__, default=None)  # of equal ones the first: the setting as it was
+    scores = {arm: _score(given) for arm, given in enumerate(answers) if given is not None}
+    best = max(scores, key=scores.__getitem__, default=None)  # of equal ones the first: the setting as it was
     compared = [_compare(answers[0], given) for given in answers]
     told = "; ".join(f"{branch.name(arm)}: {text}" for arm, (_, text) in enumerate(compared))
     evidence = f"dev after {branch.length} steps from step {branch.start}: {told}"
@@ -195,16 +195,16 @@ def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdic
     """Compare an arm with the setting as it was, prompt by prompt."""
     if other is None:
         return "hurt", "its weights were lost"
-    accuracy = f"{_accuracy(other):.3f} of {len(other)}"
+    score = f"{_score(other):.3f} of {len(other)}"
     if first is None:
-        return "helped", accuracy
-    gained, lost, n = count_changes(first, other)
-    if first is other or not n:  # the setting itself, or nothing could be judged
-        return "unclear", accuracy
-    found = compute_paired(gained, lost, n)
-    interval = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-    return EFFECTS[found.verdict], f"{accuracy}, {interval}, {gained} gained and {lost} lost"
+        return "helped", score
+    if first is other or not first.keys() & other.keys():  # the setting itself, or nothing could be judged
+        return "unclear", score
+    found = compare_answers(first, other)
+    apart = found.difference
+    interval = f"{apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
+    return EFFECTS[apart.verdict], f"{score}, {interval}, {found.gained} gained and {found.lost} lost"
 
 
-def _accuracy(answers: Answers) -> float:
+def _score(answers: Answers) -> float:
     return sum(answers.values()) / max(1, len(answers))

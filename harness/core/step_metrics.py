@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
-from harness.types import Completion, Group, Metrics, Prompt, SampleRecord
+from harness.types import Completion, Group, Metrics, Prompt, SampleRecord, Score
 
 GroupKind = Literal["mixed", "all_zero", "all_one", "flat", "errored"]
 
@@ -29,6 +29,13 @@ def compute_kind(group: Group, reward_range: tuple[float, float]) -> GroupKind:
         return "errored"
     low, high = reward_range
     return "all_zero" if only == low else "all_one" if only == high else "flat"
+
+
+def is_graded(scores: Sequence[Score]) -> bool:
+    """Tell whether a reward grades answers and does not only tell right from wrong: none of these is correct, and they
+    earn more than the two rewards that nothing and a right form would."""
+    rewards = {score.reward for score in scores if score.reward is not None}
+    return len(rewards) > 2 and not any(score.correct for score in scores)
 
 
 def compute_signal(

@@ -134,10 +134,10 @@ def _has_fallen(s: Snapshot) -> str:
 def _was_near_its_best_since(s: Snapshot, step: int) -> bool:
     """Test for within half the noise that makes a fall: of the interval between the best and the newest look."""
     looks = _live_looks(s).dev
-    best = max(looks, key=lambda look: look.accuracy)
+    best = max(looks, key=lambda look: look.rank)
     change = compare_looks(s, best, looks[-1])
-    near = best.accuracy - (change.high - change.low) / 4
-    return any(look.accuracy >= near for look in looks if look.step > step)
+    near = best.score - (change.high - change.low) / 4
+    return any(look.score >= near for look in looks if look.step > step)
 
 
 STATES: dict[str, tuple[Callable[[Snapshot], str], Callable[[Snapshot, int], bool]]] = {
@@ -180,13 +180,13 @@ def _compose(alert: Alert, text: str, *, title: str, at: float) -> dict[str, Any
 
 
 def compute_figures(s: Snapshot) -> dict[str, Any]:
-    """Compute the figures of a message: accuracy on dev and test, reward and mixed groups of the newest step."""
+    """Compute the figures of a message: scores on dev and test, reward and mixed groups of the newest step."""
     figures: dict[str, Any] = {"steps": s.run.last_step, "budget_steps": s.run.budget_steps}
     for split in ("dev", "test"):
         if looks := [look for look in s.evaluations if look.split == split]:
-            best = max(looks, key=lambda look: look.accuracy)
-            course = {"first": looks[0].accuracy, "last": looks[-1].accuracy}
-            figures[split] = course | {"best": best.accuracy, "best_step": best.step}
+            best = max(looks, key=lambda look: look.rank)
+            course = {"first": looks[0].score, "last": looks[-1].score}
+            figures[split] = course | {"best": best.score, "best_step": best.step}
     for name, metric in (("reward", "reward/mean"), ("mixed_rate", "group/mixed_rate")):
         value = s.steps[-1].metrics.get(metric) if s.steps else None
         if value is not None and math.isfinite(value):

@@ -52,9 +52,13 @@ def build_review(history: History) -> dict[str, Any]:
         "rollouts": run.rollouts,
         "wall_s": round(run.wall_s, 1),
         "folder": run.folder,
-        "heldout": _heldout(test, history.era_start, best_step, last),
+        "heldout": _heldout(test, run.measure, history.era_start, best_step, last),
         "change": change,
-        "dev": {"by_step": {str(look.step): look.accuracy for look in dev}},
+        "dev": {
+            "metric": run.measure,
+            "by_step": {str(look.step): look.score for look in dev},
+            "reward_by_step": {str(look.step): look.reward for look in dev},
+        },
         "reward": {
             "first": rewards[0] if rewards else None,
             "last": rewards[-1] if rewards else None,
@@ -108,18 +112,20 @@ def compute_reasons(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name.removeprefix("reason/"): fmean(metrics.get(name, 0.0) for metrics in steps) for name in names}
 
 
-def _heldout(test: Mapping[int, EvaluationRecord], start: int, best_step: int | None, last: int) -> dict[str, Any]:
+def _heldout(
+    test: Mapping[int, EvaluationRecord], measure: str, start: int, best_step: int | None, last: int
+) -> dict[str, Any]:
     baseline, final = test.get(start), test.get(last)
     best = test.get(best_step) if best_step is not None else None
     any_look = final or best or baseline
     return {
-        "metric": "accuracy",
+        "metric": measure,
         "split": "test",
         "n": any_look.n if any_look else 0,
-        "baseline": baseline.accuracy if baseline else None,
-        "best": best.accuracy if best else None,
+        "baseline": baseline.score if baseline else None,
+        "best": best.score if best else None,
         "best_step": best_step,
-        "final": final.accuracy if final else None,
+        "final": final.score if final else None,
         "final_ci95": list(final.ci95) if final else None,
     }
 
@@ -137,8 +143,8 @@ def _change(
         "of": "best" if step == best_step else "final",
         "step": step,
         "from_step": start,
-        "from": test[start].accuracy,
-        "to": test[step].accuracy,
+        "from": test[start].score,
+        "to": test[step].score,
         **found.document,
     }
 
@@ -157,8 +163,8 @@ def find_bottleneck(
     """Name what most likely held dev back, with the numbers. None when dev rose beyond its noise."""
     if not steps or len(dev) < 2:
         return None
-    first, best = dev[0], max(dev, key=lambda look: look.accuracy)
-    if best.accuracy > first.ci95[1]:
+    first, best = dev[0], max(dev, key=lambda look: look.rank)
+    if best.score > first.ci95[1]:
         return None
 
     def mean(metric: str) -> float:
@@ -190,7 +196,7 @@ def find_bottleneck(
         cause = f"Capacity or steps: {mixed:.0%} of the groups had signal, "
         cause += f"{changed} changes of hyperparameters did not help."
         fix = "Give it more steps first; then a larger model or another pool."
-    dev_so_far = f"dev {first.accuracy:.3f} at the start, at best {best.accuracy:.3f} (within its noise)."
+    dev_so_far = f"dev {first.score:.3f} at the start, at best {best.score:.3f} (within its noise)."
     return Bottleneck(f"{dev_so_far} {cause}", fix)
 
 
@@ -224,7 +230,7 @@ def find_next_steps(
         say("Keep the model as it was: this run made it worse. The decisions below say what was tried.")
     if bottleneck and verdict != "better":
         say(bottleneck.fix)
-    best = max(dev, key=lambda look: look.accuracy, default=None)
+    best = max(dev, key=lambda look: look.rank, default=None)
     flat = flat_since(dev)
     if flat is not None and run.stop_reason.startswith("budget of"):
         say(f"Dev has been level since step {flat}: more steps of the same would add little; harder prompts might.")

@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.types import Finding, Knobs, PairedLook, Snapshot, StepRecord
+from harness.types import Finding, Knobs, Snapshot, StepRecord
 from policies.detectors import DETECTORS, detect
-from tests.support.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
+from tests.support.builders import (
+    make_change,
+    make_decision_record,
+    make_look,
+    make_pair,
+    make_snapshot,
+    make_step,
+    make_steps,
+)
 from tests.support.fault_snapshots import FAULTS, UNSOLVED, at, from_step, load_steps, series
 
 DEV = tuple(make_look(step, 0.5 + step / 1000) for step in (0, 10, 20))
@@ -99,11 +107,11 @@ def test_nothing_wrong_any_more_is_paid_from_higher_up_too_if_every_step_surpris
 def test_dev_that_rises_without_a_gradient_was_paid_for_nothing() -> None:
     """As in the gym's pays-all.2.llm: nearly all was right when the verifier broke, so the steps alone tell nothing."""
     nearly = series(15, completion__correct_rate=from_step(11, 1.0, 0.96), group__mixed_rate=from_step(11, 0.0, 0.3))
-    looks, pair = (make_look(10, 0.78), make_look(15, 1.0)), PairedLook(10, 15, 200, 44, 0)
+    looks, pair = (make_look(10, 0.78), make_look(15, 1.0)), make_pair(10, 15, 200, 44, 0)
     broke = make_snapshot(nearly, evaluations=looks, paired_dev=(pair,))
     assert "no group between them had signal" in found(broke)["pays_everyone"].evidence
     learnt = series(15, completion__correct_rate=from_step(11, 1.0, 0.96), group__mixed_rate=from_step(12, 0.0, 0.3))
-    momentum = replace(broke, paired_dev=(replace(pair, gained=20),))
+    momentum = replace(broke, paired_dev=(make_pair(10, 15, 200, 20, 0),))
     went_back = replace(broke, steps=(*nearly[:10], replace(nearly[10], parent=5), *nearly[11:]))
     for other in (replace(broke, steps=learnt), momentum, went_back, replace(broke, evaluations=looks[:1])):
         assert "pays_everyone" not in found(other)
@@ -136,7 +144,7 @@ def test_wrong_answers_in_form_beside_right_ones_are_not_a_reward_that_pays_the_
 
 
 def test_dev_that_falls_while_its_rewards_do_not_is_gamed_and_with_them_is_harm() -> None:
-    looks, pair = (make_look(0, 0.7), make_look(5, 0.5)), (PairedLook(0, 5, 100, 2, 22),)
+    looks, pair = (make_look(0, 0.7), make_look(5, 0.5)), (make_pair(0, 5, 100, 2, 22),)
     harmed = make_snapshot(make_steps(5), evaluations=looks, paired_dev=pair)
     paid = replace(harmed, evaluations=(looks[0], replace(looks[1], reward=0.72)))
     assert "gamed" not in found(harmed)
@@ -184,7 +192,7 @@ def test_a_drop_of_dev_is_told_once_and_not_after_a_rollback() -> None:
     assert "dev_drop" not in found(replace(snapshot, step=10, decisions=(back,)))
     later = (*snapshot.steps, *make_steps(3, first=21))
     assert "dev_drop" not in found(replace(snapshot, steps=later, steps_done=23))
-    within_noise = replace(snapshot, paired_dev=(PairedLook(10, 20, 200, 12, 20),))
+    within_noise = replace(snapshot, paired_dev=(make_pair(10, 20, 200, 12, 20),))
     assert "dev_drop" not in found(within_noise)
 
 

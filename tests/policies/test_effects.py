@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.core.actions import Expectation, parse_expected
-from harness.types import DecisionRecord, Knobs, PairedLook, Snapshot, StepRecord, Verdict
+from harness.types import DecisionRecord, Knobs, Snapshot, StepRecord, Verdict
 from policies.effects import AFTER, LOOK_WITHIN, EffectJudge
 from policies.question import build_tool
 from tests.support.builders import (
@@ -16,6 +16,7 @@ from tests.support.builders import (
     make_checkpoint,
     make_decision_record,
     make_look,
+    make_pair,
     make_snapshot,
     make_step,
 )
@@ -168,7 +169,7 @@ def with_dev(snapshot: Snapshot, gained: int, lost: int, *, before: int = 10, af
     return replace(
         snapshot,
         evaluations=looks,
-        paired_dev=(PairedLook(before, after, 200, gained, lost),),
+        paired_dev=(make_pair(before, after, 200, gained, lost),),
         checkpoints=(make_checkpoint(before),),
     )
 
@@ -196,7 +197,7 @@ def test_a_rollback_is_judged_on_dev_alone_and_never_undone() -> None:
     waiting = make_snapshot(steps, decisions=(back,), evaluations=(make_look(10, 0.8), make_look(20, 0.5)))
     assert judge(waiting) == ()
     looked = replace(
-        waiting, evaluations=(*waiting.evaluations, make_look(30, 0.8)), paired_dev=(PairedLook(20, 30, 200, 65, 5),)
+        waiting, evaluations=(*waiting.evaluations, make_look(30, 0.8)), paired_dev=(make_pair(20, 30, 200, 65, 5),)
     )
     (found,) = judge(looked)
     assert (found.verdict, found.revert) == ("helped", None)

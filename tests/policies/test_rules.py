@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.core.knobs import DEFAULT_BOUNDS, apply_changes
-from harness.types import Action, Decision, DecisionRecord, Knobs, PairedLook, Snapshot
+from harness.types import Action, Decision, DecisionRecord, Knobs, Snapshot
 from policies.detectors import detect
 from policies.rules import COOL_DOWN, GOOD_DEV, MEASURED_AFTER, RULES, UNCLEAR_REST, RulesPolicy, propose
 from tests.support.builders import (
@@ -21,6 +21,7 @@ from tests.support.builders import (
     make_checkpoint,
     make_decision_record,
     make_look,
+    make_pair,
     make_run_record,
     make_snapshot,
     make_step,
@@ -115,7 +116,7 @@ def test_a_model_that_drifts_off_is_looked_at_then_rolled_back_much_slower() -> 
     looked = replace(
         drifting,
         evaluations=(*drifting.evaluations, make_look(13, 0.4)),
-        paired_dev=(PairedLook(10, 13, 200, 3, 63),),
+        paired_dev=(make_pair(10, 13, 200, 3, 63),),
         decisions=(raised,),
     )
     decision = decide(looked)
@@ -123,7 +124,7 @@ def test_a_model_that_drifts_off_is_looked_at_then_rolled_back_much_slower() -> 
     assert decision.action.changes == {"learning_rate": 2.5e-5, "max_tokens": 96}, "what was learned since is kept"
     nothing_left = replace(looked, evaluations=(*drifting.evaluations, make_look(13, 0.3)))
     assert decide(nothing_left).action.changes == {"learning_rate": 1e-5, "max_tokens": 96}
-    unharmed = replace(looked, paired_dev=(PairedLook(10, 13, 200, 20, 22),), decisions=())
+    unharmed = replace(looked, paired_dev=(make_pair(10, 13, 200, 20, 22),), decisions=())
     assert decide(unharmed).action.changes == {"learning_rate": 2.5e-5}
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.types import EventRecord, Knobs, PairedLook, Snapshot, StepRecord
+from harness.types import EventRecord, Knobs, Snapshot, StepRecord
 from policies.detectors import STILL_STEPS
-from tests.support.builders import make_look, make_snapshot, make_step, make_steps
+from tests.support.builders import make_look, make_pair, make_snapshot, make_step, make_steps
 
 ASSETS = Path(__file__).parent.parent / "assets"
 UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05}
@@ -58,7 +58,7 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
         make_snapshot(
             make_steps(20),
             evaluations=(make_look(0, 0.4), make_look(10, 0.8), make_look(20, 0.6)),
-            paired_dev=(PairedLook(0, 20, 200, 60, 20), PairedLook(10, 20, 200, 5, 45)),
+            paired_dev=(make_pair(0, 20, 200, 60, 20), make_pair(10, 20, 200, 5, 45)),
         ),
         "severe",
     ),

@@ -92,7 +92,8 @@ def test_a_review_keeps_its_contract(night: RunStore) -> None:
         "final": 0.65,
         "final_ci95": pytest.approx([0.6, 0.7]),
     }
-    assert review["dev"] == {"by_step": {"0": 0.25, "2": 0.75}}
+    by_step = {"0": 0.25, "2": 0.75}
+    assert review["dev"] == {"metric": "accuracy", "by_step": by_step, "reward_by_step": by_step}
     assert review["reward"]["by_step"] == pytest.approx([0.2, 0.4, 0.6])
     assert (review["reward"]["first"], review["reward"]["last"]) == (
         review["reward"]["by_step"][0],
