@@ -132,9 +132,10 @@ def load_eras(stored: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 @lru_cache(maxsize=4096)
-def count_correct(correct: str, rewards: str) -> tuple[int, int]:
-    """Count the correct and the judged completions of a group, from its two lists."""
-    return sum(json.loads(correct)), sum(reward is not None for reward in json.loads(rewards))
+def count_correct(correct: str, rewards: str) -> tuple[int, int, bool]:
+    """Count the correct and the judged completions of a group, from its two lists, and tell whether it is mixed."""
+    judged = [reward for reward in json.loads(rewards) if reward is not None]
+    return sum(json.loads(correct)), len(judged), len(set(judged)) > 1
 
 
 @lru_cache(maxsize=64)

@@ -141,13 +141,15 @@ class SampleRecord:
 
 @dataclass(frozen=True, slots=True)
 class SeenGroup:
-    """A recorded group: ``correct`` of ``judged`` completions; errored ones are not judged."""
+    """A recorded group: ``correct`` of ``judged`` completions; errored ones are not judged. ``mixed``: their rewards
+    differ, so it had signal."""
 
     step: int
     prompt_id: str
     label: str
     correct: int
     judged: int
+    mixed: bool
 
 
 @dataclass(frozen=True, slots=True)
