@@ -200,9 +200,12 @@ class TrainerSpec(Section):
                 f'lr_scheduler "{self.lr_scheduler}" needs scheduler_total_steps (the step at which it ends), '
                 'or use "constant"'
             )
-        if self.warmup_steps and self.lr_scheduler == "constant":
-            raise ValueError('warmup_steps needs lr_scheduler "constant_with_warmup", "linear" or "cosine"')
         return self
+
+    @property
+    def scheduler(self) -> str:
+        """The schedule by its name in transformers, where a constant rate with a warm-up is one of its own."""
+        return "constant_with_warmup" if self.warmup_steps and self.lr_scheduler == "constant" else self.lr_scheduler
 
 
 class KnobsSpec(Section):

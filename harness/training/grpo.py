@@ -35,7 +35,7 @@ from harness.training.log_probs import can_share_prompts, compute_log_probs
 from harness.training.rollout import Rollout, join_generated, pack_rows
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
-KL_SAMPLES = 8
+KL_SAMPLES = 32
 """Completions on which KL is measured when beta is 0 and the loss does not need it."""
 MEMORY_FILE = "memory.json"
 SAME_IN_TRL = {
@@ -98,7 +98,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             self.model, loaded.tokenizer.pad_token_id
         )
         self._lr_factor = get_scheduler(
-            spec.lr_scheduler,
+            spec.scheduler,
             torch.optim.SGD([torch.zeros(1)]),
             num_warmup_steps=spec.warmup_steps,
             # One more than asked for, so that the last step is not taken at rate 0.

@@ -50,7 +50,7 @@ def alarms(snapshot: Snapshot) -> set[str]:
 
 CASES: dict[str, tuple[set[str], Action]] = {
     "lr-x10": ({"dev_drop"}, Action("rollback", {"learning_rate": 1e-4}, 0)),
-    "lr-by-100": ({"no_op_learning_rate"}, Action("set", {"learning_rate": 6.22e-5})),
+    "lr-by-100": ({"no_op_learning_rate", "learning_rate"}, Action("rollback", {"learning_rate": 1e-4}, 0)),
     "max-tokens": ({"truncation"}, Action("set", {"max_tokens": 40})),
     "cold": ({"collapse"}, Action("set", {"temperature": 1.0})),
     "hot": ({"chaos"}, Action("set", {"temperature": 1.0})),
