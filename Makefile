@@ -2,6 +2,8 @@
 # make test    the same set-up, then lint, types and the whole test suite
 # make bench   a step against TRL's own, and what the harness itself costs (about half an hour, JSON)
 # make chaos   kill -9 at random moments of runs and commands, resume, compare bit for bit (about a quarter of an hour)
+# make gym OUT=FOLDER    real runs on other tasks, without signal or with a fault, and how decisions fare (resumable)
+# make grid OUT=FOLDER   the rules from wrong learning rates and temperatures, against the best fixed ones (resumable)
 # make docs    docs/cli.md and docs/spec.md from the program
 # make clean   removes .venv and caches, keeps runs
 
@@ -16,7 +18,7 @@ READY := $(VENV)/.ready
 SEEN := PATH HOME TERM TMPDIR NEEDS_BROWSER PIP_% %_proxy %_PROXY SSL_CERT_% REQUESTS_CA_BUNDLE
 CLEAN := env -i LANG=C.UTF-8 $(foreach name,$(sort $(filter $(SEEN),$(.VARIABLES))),$(name)="$$$(name)")
 
-.PHONY: run test lint types unit bench chaos docs clean
+.PHONY: run test lint types unit bench chaos gym grid docs clean
 
 run: $(READY)
 	$(BIN)/grpo run
@@ -40,6 +42,13 @@ bench: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m tests.support.chaos
 	$(BIN)/python -m tests.support.storm
+
+gym: $(READY)
+	$(BIN)/python -m tests.benchmarks.hard_gym --out $(or $(OUT),$(error make gym OUT=FOLDER))
+	$(BIN)/python -m tests.benchmarks.hard_gym --out $(OUT) --report
+
+grid: $(READY)
+	$(BIN)/python -m tests.benchmarks.grid --out $(or $(OUT),$(error make grid OUT=FOLDER))
 
 docs: $(READY)
 	$(BIN)/python -m tests.support.cli_doc

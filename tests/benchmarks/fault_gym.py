@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 
 from harness.models.runtime import prepare_process
-from tests.benchmarks.gym_cells import FAULTS, HEALTHY, Cell, run_cell
+from tests.benchmarks.gym_cells import FAULTS, HEALTHY, UNFAULTED, Cell, run_cell
 from tests.benchmarks.gym_llm import answer
 from tests.benchmarks.gym_report import write_logs, write_report
 from tests.support.messages_server import Server
@@ -50,7 +50,7 @@ def main() -> None:
             for seed in asked.seeds:
                 for fault in asked.faults:
                     server.requests.clear()
-                    run_cell(asked.out, Cell(fault, seed, policy))
+                    run_cell(asked.out, Cell(fault, seed, policy), FAULTS.get(fault, UNFAULTED))
 
 
 if __name__ == "__main__":
