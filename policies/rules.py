@@ -31,6 +31,8 @@ UNCLEAR_REST = 20
 BRANCH_STEPS = 6
 BRANCH_SHARE = 0.1
 """Of the steps that are left, what the arm of a branch that is not kept may take at most."""
+COMPARED_STEPS = 3
+"""Steps of an arm in which groups tell what a temperature is worth."""
 SAME_VALUE = 1.25
 """Values of a knob within this factor are the same situation."""
 STRIDE = {"helped": 1.5, "unclear": 0.5, "hurt": 0.5}
@@ -302,6 +304,20 @@ def _temperature_fault(case: Case) -> Finding | None:
     return case.first("chaos") if temperature > 1 else case.first("collapse") if temperature < 1 else None
 
 
+def compare_temperature(case: Case) -> Decision | None:
+    """Compare a temperature away from 1 with 1, side by side from the same weights and on the same prompts."""
+    finding, snapshot = case.first("temperature"), case.view.snapshot
+    low, high = snapshot.bounds["temperature"]
+    left = snapshot.run.budget_steps - snapshot.steps_done
+    if finding is None or "temperature" in snapshot.pins or not low <= 1 <= high or not snapshot.dev:
+        return None
+    if BRANCH_SHARE * left < COMPARED_STEPS:
+        return None
+    action = Action("branch", argument=f"{COMPARED_STEPS} temperature=1.0")
+    why = "at 1 samples are the model's own; the same prompts tell what another temperature costs"
+    return Decision(action, "rules", tell(finding), why, "group/mixed_rate rises, reward/mean rises")
+
+
 def choose_prompts(case: Case) -> Decision | None:
     """Draw others: the only way to more mixed groups per rollout, so they come before larger groups."""
     focus, better, hard = case.view.knobs.focus, case.first("poor_prompts"), case.first("unsolved")
@@ -431,6 +447,7 @@ RULES: tuple[Callable[[Case], Decision | None], ...] = (
     give_back_tokens,
     raise_max_tokens,
     find_rate,
+    compare_temperature,
     speed_up,
     warm_up,
     choose_prompts,

@@ -7,8 +7,8 @@ from statistics import fmean
 from policies.view import View
 
 STEPS = 30
-FORMLESS = ("not_extracted", "no_working", "empty_answer", "truncated")
-"""Reason codes of completions without an answer to judge."""
+FORMLESS = ("not_extracted", "no_working", "empty_answer")
+"""Reason codes of completions that ended without an answer to judge."""
 CUT = 0.3
 MANY = 0.5
 DIFFERENT = 0.3
@@ -37,11 +37,12 @@ def find_suspects(view: View) -> list[str]:
             f"form: {formless:.0%} of the completions have no answer in the form the reward asks for; say the form in "
             "pool.system_prompt, or show it with a supervised start (warmstart.steps)"
         ] = formless
-    elif differ >= DIFFERENT and right < MANY and mean("reward/std") < EQUAL:
+    elif differ >= DIFFERENT and right < MANY and cut < MANY and mean("reward/std") < EQUAL:
+        formed = 1 - formless - mean("reason/truncated")
         shown[
-            f"reward too strict: {differ:.0%} of the texts of a group differ and {1 - formless:.0%} have the right "
-            "form, yet all earn the same; grade partly right answers"
-        ] = 1 - formless
+            f"reward too strict: {differ:.0%} of the texts of a group differ and {formed:.0%} have the right form, "
+            "yet all earn the same; grade partly right answers"
+        ] = formed
     if differ < DIFFERENT:
         shown[f"samples: only {differ:.0%} of the texts of a group differ; raise the temperature"] = 1 - differ
     found = sorted(shown, key=lambda text: -shown[text])

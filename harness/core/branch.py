@@ -20,6 +20,8 @@ from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs
 
 AS_IT_IS = "as it is"
 EFFECTS: Mapping[str, EffectVerdict] = {"better": "helped", "worse": "hurt", "unclear": "unclear"}
+SIGNAL_P = 0.05
+"""How unlikely by chance a difference between groups of the same prompts must be, one-sided."""
 LONGEST = 1000
 MOST_ARMS = 8
 
@@ -71,6 +73,13 @@ class Branch:
         """Tell whether the present arm takes the prompts of the first: all do, unless the setting changes the
         choice."""
         return self.arm > 0 and not self.arms[self.arm].keys() & {"focus", "prompts_per_step"}
+
+    def steps_of(self, arm: int) -> range | None:
+        """Return the steps that a finished arm took; None when an arm lost its weights, which may have taken fewer."""
+        if None in self.ends:
+            return None
+        first = self.began + arm * self.length + 1
+        return range(first, first + self.length)
 
     def target(self, action: Action) -> tuple[int, int]:
         """Return the step that a move goes back to once the present arm is finished, and the arm whose knobs hold then.
@@ -137,6 +146,8 @@ def open_branch(action: Action, *, start: int, last_step: int, knobs: Knobs) -> 
 
 Answers = Mapping[str, float]
 """Scores by prompt id."""
+Signal = tuple[Mapping[str, float], Mapping[str, float]]
+"""Of the groups of some steps, by step and prompt: 1 where it was mixed, else 0; and the mean reward."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +168,12 @@ def next_move(
     last_step: int,
     weights_step: int,
     load_answers: Callable[[int], Answers],
+    load_signal: Callable[[range], Signal],
     decisions: Sequence[DecisionRecord],
 ) -> Move:
     """Choose a step of the present arm, the next arm, or the end: the best arm is kept. ``load_answers`` gives the
-    answers at dev of a step that was looked at; ``decisions`` are the newest on record."""
+    answers at dev of a step that was looked at, ``load_signal`` what the groups of steps showed; ``decisions`` are the
+    newest on record."""
     place = f"branch from step {branch.start}, arm {branch.arm + 1} of {len(branch.arms)} ({branch.name(branch.arm)})"
     if not branch.is_over(last_step):
         evidence = f"{place}: step {last_step - branch.arm_began + 1} of {branch.length}"
@@ -170,14 +183,28 @@ def next_move(
         name = branch.name(following)
         action = Action("branch", argument=f"arm {following}: {name}")
         return Move(Decision(action, "experiment", f"{place} is over; the next arm: {name}"))
-    return _close(branch.finish(weights_step, last_step), load_answers, decisions)
+    return _close(branch.finish(weights_step, last_step), load_answers, load_signal, decisions)
 
 
-def _close(branch: Branch, load_answers: Callable[[int], Answers], decisions: Sequence[DecisionRecord]) -> Move:
+def _close(
+    branch: Branch,
+    load_answers: Callable[[int], Answers],
+    load_signal: Callable[[range], Signal],
+    decisions: Sequence[DecisionRecord],
+) -> Move:
     answers = [None if end is None else load_answers(end) for end in branch.ends]
     scores = {arm: _score(given) for arm, given in enumerate(answers) if given is not None}
     best = max(scores, key=scores.__getitem__, default=None)  # of equal ones the first: the setting as it was
     compared = [_compare(answers[0], given) for given in answers]
+    steps = [branch.steps_of(arm) for arm in range(len(branch.arms))]
+    if all(arm.keys() <= {"temperature"} for arm in branch.arms) and None not in steps:
+        # What a temperature is worth shows in the groups before dev tells it from noise.
+        first, *others = [load_signal(taken) for taken in steps if taken is not None]
+        for arm, other in enumerate(others, 1):
+            effect, told_by_dev = compared[arm]
+            by_signal, told = _compare_signal(first, other)
+            compared[arm] = by_signal if effect == "unclear" else effect, f"{told_by_dev}, {told}"
+        best = next((arm for arm, (effect, _) in enumerate(compared) if effect == "helped"), 0)
     told = "; ".join(f"{branch.name(arm)}: {text}" for arm, (_, text) in enumerate(compared))
     evidence = f"dev after {branch.length} steps from step {branch.start}: {told}"
     kept = f"step {branch.start} kept" if best is None else f"{branch.name(best)} kept"
@@ -204,6 +231,19 @@ def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdic
     apart = found.difference
     interval = f"{apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
     return EFFECTS[apart.verdict], f"{score}, {interval}, {found.gained} gained and {found.lost} lost"
+
+
+def _compare_signal(first: Signal, other: Signal) -> tuple[EffectVerdict, str]:
+    """Compare what the same prompts gave under another temperature: more mixed groups are better, and so is more reward
+    where no fewer are mixed."""
+    if not first[0].keys() & other[0].keys():
+        return "unclear", "no group to compare"
+    mixed, reward = (compare_answers(one, another) for one, another in zip(first, other, strict=True))
+    better = mixed.p_rose < SIGNAL_P or (reward.p_rose < SIGNAL_P and mixed.p_fell >= SIGNAL_P)
+    worse = mixed.p_fell < SIGNAL_P or (reward.p_fell < SIGNAL_P and mixed.p_rose >= SIGNAL_P)
+    effect: EffectVerdict = "helped" if better and not worse else "hurt" if worse and not better else "unclear"
+    told = f"mixed groups {mixed.difference.value:+.2f} and reward {reward.difference.value:+.3f} on {mixed.n} groups"
+    return effect, told
 
 
 def _score(answers: Answers) -> float:

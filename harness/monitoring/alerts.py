@@ -19,6 +19,8 @@ from harness.views.summary import RECENT, compare_looks, is_it_learning, is_it_s
 
 SILENT_S = 300.0
 """Without any sign of life, after which a run that should be at work counts as silent."""
+SOON = 2
+"""Steps after which errors that are there already are told, beside the RECENT ones that show them."""
 LONGEST = 1500
 """Characters of a sentence; Discord takes 2,000."""
 SAID: dict[str, str] = {
@@ -107,8 +109,10 @@ def _lasting(s: Snapshot, told: Sequence[EventRecord], kind: AlertKind) -> Itera
 
 def _is_stuck(s: Snapshot) -> str:
     """Say why, empty when it is not. It must have been so for long enough that the decision policy had its turn."""
-    answer, before = is_it_stuck(s), is_it_stuck(replace(s, steps=s.steps[:-RECENT]))
-    lasts = answer.style == before.style == "bad" and len(s.steps) >= 2 * RECENT
+    answer = is_it_stuck(s)
+    earlier = SOON if answer.word == "REWARD FAILS" else RECENT  # which the rules only answer where it is worse
+    before = is_it_stuck(replace(s, steps=s.steps[:-earlier]))
+    lasts = answer.style == before.style == "bad" and len(s.steps) >= RECENT + earlier
     told = answer.text if answer.word == "YES" else f"{answer.word.lower()} {answer.text}"
     return told if lasts else ""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -364,6 +365,19 @@ class RunReader:
     def load_drawn(self, c: sqlite3.Connection, run_id: int, step: int) -> list[str]:
         found = f"{GROUPS} AND step = :step AND state != 'superseded' ORDER BY groups.id"
         return [row["prompt_id"] for row in c.execute(found, {"run": run_id, "step": step})]
+
+    @reading
+    def load_signal(
+        self, c: sqlite3.Connection, run_id: int, steps: range
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        found = f"{GROUPS} AND step BETWEEN :first AND :last AND state != 'superseded' ORDER BY step, groups.id"
+        mixed, means = {}, {}
+        for row in c.execute(found, {"run": run_id, "first": steps[0], "last": steps[-1]}):
+            rewards = [reward for reward in load_json(row["rewards"]) if reward is not None]
+            if rewards:
+                key = f"{row['step'] - steps[0]} {row['prompt_id']}"
+                mixed[key], means[key] = float(len(set(rewards)) > 1), math.fsum(rewards) / len(rewards)
+        return mixed, means
 
     # ------------------------------------------------------------ looks, checkpoints, lineage
 

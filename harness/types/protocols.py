@@ -266,6 +266,10 @@ class Store(Protocol):
     def load_drawn(self, run_id: int, step: int) -> list[str]:
         """Read the ids of the prompts that a step drew, in order; empty when there is no such step."""
 
+    def load_signal(self, run_id: int, steps: range) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """Read of the groups of ``steps``, by place of the step among them and prompt id: 1 where a group was mixed,
+        else 0; and its mean reward. Groups without a judged completion are left out."""
+
     # ------------------------------------------------------------ evaluations and samples
 
     def record_evaluation(self, run_id: int, step: int, evaluation: Evaluation, *, graded: bool = False) -> None:

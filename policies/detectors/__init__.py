@@ -22,7 +22,14 @@ from policies.detectors.groups import (
 )
 from policies.detectors.reward import find_errored, find_gamed, find_pays_everyone
 from policies.detectors.signs import MIN_STEPS, SEVERITIES, Sign
-from policies.detectors.texts import find_chaos, find_collapse, find_length_inflation, find_never_ends, find_truncation
+from policies.detectors.texts import (
+    find_chaos,
+    find_collapse,
+    find_length_inflation,
+    find_never_ends,
+    find_temperature,
+    find_truncation,
+)
 from policies.detectors.updates import (
     STILL_STEPS,
     SWING_STEPS,
@@ -71,6 +78,7 @@ DETECTORS: Mapping[str, tuple[int, Callable[[View], Sign | None]]] = {
     "length_inflation": (MIN_STEPS, find_length_inflation),
     "oscillation": (SWING_STEPS, find_oscillation),
     "gradient_spike": (1, find_gradient_spike),
+    "temperature": (MIN_STEPS, find_temperature),
     "poor_prompts": (MIN_STEPS, find_poor_prompts),
     "unsolved": (DRY_STEPS, find_unsolved),
     "flat": (DRY_STEPS, find_flat),

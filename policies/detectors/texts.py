@@ -8,6 +8,7 @@ from statistics import fmean
 from harness.core.trends import compute_median, compute_trend
 from harness.types import DecisionRecord
 from policies.detectors.signs import MIN_STEPS, TREND_STEPS, P, Sign, confidence_of, found, rate
+from policies.detectors.updates import is_rate_open
 from policies.view import View, sampling
 
 TRUNCATED = 0.3
@@ -25,6 +26,8 @@ NO_SIGNAL = 0.6
 ENTROPY_LOST = 0.25
 ENTROPY_GROWN = 4.0
 HOT = 1.15
+AWAY = 0.15
+"""How far from 1 a temperature is asked what it costs."""
 COLLAPSE_UNSOLVED = 0.35
 """Unsolved groups from which on one text for all is a fault and not success."""
 
@@ -70,6 +73,18 @@ def find_collapse(view: View) -> Sign | None:
     spoilt = view.is_falling and view.knobs.temperature >= 1
     confidence = confidence_of(view, "completion/distinct_rate", 0.5, below=True)
     return found("severe" if spoilt else "warning", evidence, confidence, view.window)
+
+
+def find_temperature(view: View) -> Sign | None:
+    """Find a temperature away from 1 that nobody has compared with 1, where samples are the model's own: groups of the
+    same prompts tell what it costs. Not before the first learning rate is settled, which changes more."""
+    temperature, steps = view.knobs.temperature, view.snapshot.steps
+    tried = any("temperature" in d.changes or d.action == "branch" for d in view.snapshot.decisions)
+    if abs(temperature - 1) < AWAY or tried or is_rate_open(view) or fmean(view.lost(view.window)) >= 1 - AWAY:
+        return None
+    evidence = f"temperature {temperature:g} for {len(steps)} steps, never compared with 1, "
+    evidence += view.evidence("group/mixed_rate", "reward/mean")
+    return found("warning", evidence, 0.5, view.window)
 
 
 def _cut_at_first(view: View) -> float:

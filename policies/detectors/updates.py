@@ -191,6 +191,13 @@ def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None
     return math.sqrt(RATE_KL / level), level, measured
 
 
+def is_rate_open(view: View) -> bool:
+    """Tell whether the first updates are still to say what the learning rate should be."""
+    updates = sum(step.metrics.get("update/applied", 1.0) > 0 for step in view.snapshot.steps)
+    moved = "learning_rate" in view.changed_at or view.last_rollback > 0
+    return updates <= FIRST_UPDATES[1] and not moved
+
+
 def find_plateau(view: View) -> Sign | None:
     """Find that the last looks at dev neither rise nor beat what was before them; told once, at the look that shows
     it."""

@@ -103,6 +103,11 @@ def test_silence_is_told_once_for_a_step() -> None:
     assert alerts(snapshot, (alert,), age=SILENT_S + 900) == []
 
 
+@pytest.mark.parametrize(("steps", "told"), [(9, []), (10, ["stuck"])])
+def test_a_reward_that_fails_on_a_few_texts_is_told_after_ten_steps(steps: int, told: list[str]) -> None:
+    assert kinds(make_snapshot(make_steps(steps, {"completion/errored_rate": 0.03}))) == told
+
+
 def test_what_ends_is_not_also_stuck() -> None:
     bad = make_steps(30, {"group/mixed_rate": 0.0})
     assert kinds(make_snapshot(bad)) == ["stuck"]

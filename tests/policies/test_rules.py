@@ -80,6 +80,7 @@ def judged(change: DecisionRecord, verdict: str) -> DecisionRecord:
         ("no_op_learning_rate", "set", {"learning_rate": 1e-2}),
         ("small_groups", "set", {"group_size": 4}),
         ("plateau", "set", {"learning_rate": 5e-5}),
+        ("temperature", "branch", {}),
         ("poor_prompts", "continue", {}),
         ("slow_sampling", "continue", {}),
     ],

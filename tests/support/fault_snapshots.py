@@ -10,7 +10,15 @@ from typing import Any
 from harness.types import EventRecord, Knobs, Snapshot, StepRecord
 from policies.detectors.groups import DRY_NIGHT, DRY_STEPS
 from policies.detectors.updates import FIRST_STEPS, STILL_STEPS
-from tests.support.builders import make_change, make_look, make_pair, make_snapshot, make_step, make_steps
+from tests.support.builders import (
+    make_change,
+    make_look,
+    make_pair,
+    make_run_record,
+    make_snapshot,
+    make_step,
+    make_steps,
+)
 
 ASSETS = Path(__file__).parent.parent / "assets"
 UNSOLVED = {"group/unsolved_rate": 0.97, "group/all_zero_rate": 0.97, "group/mixed_rate": 0.03}
@@ -101,6 +109,13 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
     "truncation": (make_snapshot(
             series(2, completion__truncated_rate=0.8, group__unsolved_rate=0.8, group__all_zero_rate=0.8)), "warning"),
     "never_ends": (make_never_ending(), "warning"),
+    "temperature": (
+        replace(
+            at(Knobs(temperature=1.4), make_steps(8)),
+            evaluations=(make_look(0, 0.5),), run=make_run_record(budget_steps=100),
+        ),
+        "warning",
+    ),
     "poor_prompts": (
         make_snapshot(
             series(
