@@ -55,6 +55,10 @@ TEST_ANSWERS = """
 SELECT step, answers FROM evaluations
 WHERE run_id = :run AND split = 'test' AND step >= (SELECT era_start FROM runs WHERE id = :run)
 """
+ATTEMPTS = """
+SELECT count(*), sum(instr(correct, '1') > 0) FROM groups JOIN steps ON steps.id = step_id
+WHERE run_id = :run AND state = 'live' AND step > (SELECT last_step FROM runs WHERE id = :run) - :n GROUP BY prompt_id
+"""
 KNOBS_IN_FORCE = """
 SELECT step, knobs FROM (
     SELECT step, knobs, lag(knobs) OVER (ORDER BY step) AS before FROM steps WHERE run_id = :run AND state = 'live'
@@ -114,6 +118,7 @@ def _load_history(store: RunReader, name: str, *, whole_run: bool) -> History:
             samples=tuple(map(sample_record, c.execute(f"{samples} ORDER BY id", here))),
             checkpoints=tuple(load_checkpoints(c, run.id, store.path)),
             asked=Asked(*c.execute(ASKED, (run.id,)).fetchone()),
+            attempts=tuple(tuples(c, ATTEMPTS, here | {"n": STEPS_SHOWN})),
         )
 
 

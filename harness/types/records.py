@@ -297,7 +297,8 @@ class History:
 
     Of the live steps in order: ``rewards`` by step, ``buckets`` over all, and all metrics of the ``newest``.
     ``evaluations`` has those of the present era, ``answers`` the scores of the test split (by prompt id, by step),
-    ``samples`` the fixed prompts, ``continued`` how many decisions were to continue, ``asked`` what an LLM took.
+    ``samples`` the fixed prompts, ``continued`` how many decisions were to continue, ``asked`` what an LLM took,
+    ``attempts`` of each prompt of the newest steps how many groups it had and how many with a right completion.
     """
 
     run: RunRecord
@@ -320,6 +321,7 @@ class History:
     samples: tuple[SampleRecord, ...]
     checkpoints: tuple[CheckpointRecord, ...]
     asked: Asked
+    attempts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
