@@ -22,6 +22,8 @@ AS_IT_IS = "as it is"
 EFFECTS: Mapping[str, EffectVerdict] = {"better": "helped", "worse": "hurt", "unclear": "unclear"}
 SIGNAL_P = 0.05
 """How unlikely by chance a difference between groups of the same prompts must be, one-sided."""
+ENOUGH_MIXED = 0.4
+"""Share of mixed groups from which on a step has enough to learn from."""
 LONGEST = 1000
 MOST_ARMS = 8
 
@@ -202,7 +204,7 @@ def _close(
         first, *others = [load_signal(taken) for taken in steps if taken is not None]
         for arm, other in enumerate(others, 1):
             effect, told_by_dev = compared[arm]
-            by_signal, told = _compare_signal(first, other)
+            by_signal, told = _compare_signal(first, other, nearer=_nears_one(branch, arm))
             compared[arm] = by_signal if effect == "unclear" else effect, f"{told_by_dev}, {told}"
         best = next((arm for arm, (effect, _) in enumerate(compared) if effect == "helped"), 0)
     told = "; ".join(f"{branch.name(arm)}: {text}" for arm, (_, text) in enumerate(compared))
@@ -233,17 +235,30 @@ def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdic
     return EFFECTS[apart.verdict], f"{score}, {interval}, {found.gained} gained and {found.lost} lost"
 
 
-def _compare_signal(first: Signal, other: Signal) -> tuple[EffectVerdict, str]:
-    """Compare what the same prompts gave under another temperature: more mixed groups are better, and so is more reward
-    where no fewer are mixed."""
+def _compare_signal(first: Signal, other: Signal, *, nearer: bool) -> tuple[EffectVerdict, str]:
+    """Compare what the same prompts gave under another temperature, ``nearer`` to 1 or not.
+
+    At 1 the samples are the model's own and what is learned from them is what will be sampled: nearer is better if it
+    earns more or has more mixed groups, as long as it has enough of them. Further away is better only where the other
+    has too few and this has more. (Reward alone says little: colder samples always earn more.)
+    """
     if not first[0].keys() & other[0].keys():
         return "unclear", "no group to compare"
     mixed, reward = (compare_answers(one, another) for one, another in zip(first, other, strict=True))
-    better = mixed.p_rose < SIGNAL_P or (reward.p_rose < SIGNAL_P and mixed.p_fell >= SIGNAL_P)
-    worse = mixed.p_fell < SIGNAL_P or (reward.p_fell < SIGNAL_P and mixed.p_rose >= SIGNAL_P)
-    effect: EffectVerdict = "helped" if better and not worse else "hurt" if worse and not better else "unclear"
+    more, fewer = mixed.p_rose < SIGNAL_P, mixed.p_fell < SIGNAL_P
+    enough_before, enough = _score(first[0]) >= ENOUGH_MIXED, _score(other[0]) >= ENOUGH_MIXED
+    if nearer:
+        better, worse = more or (reward.p_rose < SIGNAL_P and (enough or not fewer)), fewer and not enough
+    else:
+        better, worse = more and not enough_before, fewer or enough_before
     told = f"mixed groups {mixed.difference.value:+.2f} and reward {reward.difference.value:+.3f} on {mixed.n} groups"
-    return effect, told
+    return "helped" if better else "hurt" if worse else "unclear", told
+
+
+def _nears_one(branch: Branch, arm: int) -> bool:
+    """Tell whether an arm has a temperature nearer to 1 than the setting as it is."""
+    now, then = (abs(float(branch.knobs_of(i)["temperature"] or 1) - 1) for i in (0, arm))
+    return then < now
 
 
 def _score(answers: Answers) -> float:

@@ -156,9 +156,10 @@ def find_learning_rate(view: View) -> Sign | None:
     if found_rate is None or 1 / RATE_OFF <= found_rate[0] <= RATE_OFF:
         return None
     factor, kl, steps = found_rate
+    off = f"{factor:.2g} times too low" if factor > 1 else f"{1 / factor:.2g} times too high"
     evidence = (
-        f"kl/mean {kl:.1e} (median) of {FIRST_UPDATES[0]} to {FIRST_UPDATES[1]} updates at steps {steps[0].step}-"
-        f"{steps[-1].step}, {RATE_KL:g} is what a good rate gives: the rate is off by a factor of {1 / factor:.2g}"
+        f"kl/mean {kl:.1e} (median of steps {steps[0].step}-{steps[-1].step}) after {FIRST_UPDATES[0]} to "
+        f"{FIRST_UPDATES[1]} updates, where a good rate gives {RATE_KL:g}: the learning rate is {off}"
     )
     return found("warning", evidence, 0.9, steps)
 

@@ -93,28 +93,36 @@ def finish(*answers: dict[str, int] | None) -> tuple[str, list[tuple[int, str]]]
 
 
 @pytest.mark.parametrize(
-    ("mixed", "reward", "devs", "kept"),
+    ("knobs", "arm", "mixed", "reward", "devs", "kept"),
     [
-        (0.3, 0.0, (20, 22), "keep 1"),
-        (-0.3, 0.2, (20, 22), "keep 0"),
-        (0.0, 0.1, (22, 20), "keep 1"),
-        (0.0, 0.0, (20, 22), "keep 0"),
-        (0.3, 0.0, (35, 5), "keep 0"),
+        (2.0, 1.0, (0.4, 0.7), 0.0, (20, 22), "keep 1"),
+        (2.0, 1.0, (0.9, 0.5), 0.2, (20, 22), "keep 1"),
+        (2.0, 1.0, (0.6, 0.2), 0.2, (20, 22), "keep 0"),
+        (2.0, 1.0, (0.2, 0.2), 0.1, (22, 20), "keep 1"),
+        (2.0, 1.0, (0.4, 0.4), 0.0, (20, 22), "keep 0"),
+        (2.0, 1.0, (0.4, 0.7), 0.0, (35, 5), "keep 0"),
+        (0.7, 1.0, (0.3, 0.6), -0.1, (20, 22), "keep 1"),
+        (1.0, 1.4, (0.1, 0.5), -0.2, (20, 22), "keep 1"),
+        (1.0, 0.6, (0.5, 0.5), 0.3, (20, 22), "keep 0"),
     ],
-    ids=["more is mixed", "less is mixed", "the same for more reward", "no difference", "dev says no"],
-)
+    ids=[
+        "more is mixed", "enough is mixed, for more reward", "too little is mixed", "as little, for more reward",
+        "no difference", "dev says no", "colder samples", "hotter ones where little is mixed",
+        "colder ones earn more, which says nothing",
+    ],
+)  # fmt: skip
 def test_a_temperature_is_told_by_the_groups_of_the_same_prompts_where_dev_cannot(
-    mixed: float, reward: float, devs: tuple[int, int], kept: str
+    knobs: float, arm: float, mixed: tuple[float, float], reward: float, devs: tuple[int, int], kept: str
 ) -> None:
-    branch = open_branch(Action("branch", argument="3 temperature=1"), start=9, last_step=9, knobs=Knobs(temperature=2))
+    action = Action("branch", argument=f"3 temperature={arm}")
+    branch = open_branch(action, start=9, last_step=9, knobs=Knobs(temperature=knobs))
     branch = branch.finish(12, 12)
     asked: list[range] = []
 
     def load_signal(steps: range) -> tuple[dict[str, float], dict[str, float]]:
         asked.append(steps)
-        share = 0.4 + mixed * (len(asked) > 1)
         return (
-            {f"{i}": float(i / 48 < share) for i in range(48)},
+            {f"{i}": float(i / 48 < mixed[len(asked) - 1]) for i in range(48)},
             {f"{i}": 0.3 + 0.01 * (i % 7) + reward * (len(asked) > 1) for i in range(48)},
         )
 
