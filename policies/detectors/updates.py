@@ -21,7 +21,8 @@ KL_FURTHER = 1.5
 KL_FAR = 0.75
 """Nats per token from which on little of the model is left."""
 SWING_STEPS = 12
-SWING = 0.12
+SWING, SWING_CHANCE = 0.12, 1.5
+"""The least spread of rewards, and how many times that of a draw of so few prompts it must be."""
 SWING_CORRELATION = -0.65
 """Of 12 independent steps, fewer than one series in a hundred has a lag-1 correlation as low as this (0.7%)."""
 GRADIENT_FACTOR = 10.0
@@ -91,12 +92,13 @@ def find_kl_spike(view: View) -> Sign | None:
 
 
 def find_oscillation(view: View) -> Sign | None:
-    """Find rewards that swing from step to step."""
+    """Find rewards that swing from step to step, by more than the chance of which prompts are drawn."""
     steps = view.since[-SWING_STEPS:]
+    chance = fmean(view.values("reward/std", steps)) / math.sqrt(view.knobs.prompts_per_step)
     rewards = view.values("reward/adjusted", steps)
     spread, mean = compute_mad(rewards), fmean(rewards)
     total = sum((reward - mean) ** 2 for reward in rewards)
-    if spread < SWING or total == 0:
+    if spread < max(SWING, SWING_CHANCE * chance) or total == 0:
         return None
     correlation = sum((a - mean) * (b - mean) for a, b in pairwise(rewards)) / total
     if correlation > SWING_CORRELATION:
