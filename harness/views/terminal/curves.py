@@ -101,6 +101,8 @@ def _notes(s: Snapshot) -> list[tuple[str, str]]:
         notes.append((f"⠒ {adjusted:+.3f} adjusted", "cyan"))
     if s.dev:
         notes.append((f"  95% in {last.ci95[0]:.2f}-{last.ci95[1]:.2f}", "dim"))
+        if not s.run.graded:
+            notes.append((f"  {last.reward:.3f} dev reward", "dim"))
     return notes
 
 
