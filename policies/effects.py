@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.core.actions import Direction, Expectation, parse_expected
-from harness.core.statistics import Difference, compute_paired, compute_paired_p
+from harness.core.statistics import Difference
 from harness.core.trends import compute_change, compute_level, compute_noise
 from harness.types import (
     Action,
@@ -108,13 +108,18 @@ def _find_dev(snapshot: Snapshot, step: int) -> PairedLook | None:
 
 
 def _judge(snapshot: Snapshot, experiment: Experiment) -> Verdict:
+    together = [d for d in snapshot.decisions if d.is_change and d.step == experiment.change.step]
     expectations = _expectations(experiment.change)
     judged = [_judge_expectation(snapshot, experiment, expectation) for expectation in expectations]
     signs, told = [sign for sign, _ in judged], [text for _, text in judged]
     harm = _find_harm(snapshot, experiment)
     verdict: EffectVerdict = "hurt" if harm or "hurt" in signs else "helped" if "helped" in signs else "unclear"
     measured = "; ".join([*told, *(text for text in harm if text not in told)])
-    revert = _undo(snapshot, experiment, measured) if verdict == "hurt" else None
+    revert = None
+    if verdict == "hurt" and experiment.change is together[-1]:
+        revert = _undo(snapshot, experiment, together, measured)
+    if len(together) > 1:
+        verdict, measured = "confounded", f"{len(together)} changes were made at once, so this is of all: {measured}"
     return Verdict(experiment.change.id, verdict, measured, revert)
 
 
@@ -123,17 +128,25 @@ def _judge_expectation(snapshot: Snapshot, experiment: Experiment, expected: Exp
     if metric == "dev":
         if pair is None:
             return "unclear", "dev: no evaluation after it"
-        rose = compute_paired_p(pair.lost, pair.gained) < DEV_P
+        rose = pair.p_rose < DEV_P
         return _sign(expected.direction, rose=rose, fell=_fell(pair)), _tell_dev(pair)
     before, after = _values(experiment.before, metric), _values(steps, metric)
     if experiment.change.action == "rollback" or not before or not after:
         return "unclear", f"{metric}: no steps {'before' if after else 'after'} it to compare"
     change = compute_change(before, after, noise=_noise(snapshot, experiment, metric))
     text = (
-        f"{metric} {_mean(before):.3g} -> {_mean(after):.3g}, {_format(change)} against the forecast, "
+        f"{metric} {_mean(before):.3g} -> {_mean(after):.3g}, {_format(_within(change, metric))} against the forecast, "
         f"steps {steps[0].step}-{steps[-1].step} after {experiment.before[0].step}-{experiment.before[-1].step}"
     )
     return _sign(expected.direction, rose=change.low > 0, fell=change.high < 0), text
+
+
+def _within(change: Difference, metric: str) -> Difference:
+    """Cut the interval of a rate to what a difference of two rates can be."""
+    if not metric.endswith("_rate"):
+        return change
+    value, low, high = (min(1.0, max(-1.0, end)) for end in (change.value, change.low, change.high))
+    return Difference(value, low, high)
 
 
 def _sign(expected: Direction, *, rose: bool, fell: bool) -> EffectVerdict:
@@ -142,7 +155,7 @@ def _sign(expected: Direction, *, rose: bool, fell: bool) -> EffectVerdict:
 
 
 def _fell(pair: PairedLook) -> bool:
-    return compute_paired_p(pair.gained, pair.lost) < DEV_P
+    return pair.p_fell < DEV_P
 
 
 def _find_harm(snapshot: Snapshot, experiment: Experiment) -> list[str]:
@@ -189,7 +202,7 @@ def _format(interval: Difference) -> str:
 
 def _tell_dev(pair: PairedLook) -> str:
     return (
-        f"dev {_format(compute_paired(pair.gained, pair.lost, pair.n))} from step {pair.before} to {pair.after}, "
+        f"dev {_format(Difference(pair.difference, *pair.ci95))} from step {pair.before} to {pair.after}, "
         f"{pair.gained} of {pair.n} prompts gained and {pair.lost} lost"
     )
 
@@ -197,12 +210,16 @@ def _tell_dev(pair: PairedLook) -> str:
 # ---------------------------------------------------------------- undoing it
 
 
-def _undo(snapshot: Snapshot, experiment: Experiment, measured: str) -> Decision | None:
-    """Go back to the knobs from before, and on paired dev evidence to the weights; None where the change is to stay."""
+def _undo(
+    snapshot: Snapshot, experiment: Experiment, together: Sequence[DecisionRecord], measured: str
+) -> Decision | None:
+    """Go back to the knobs from before, those of all changes that were made ``together``, and on paired dev evidence to
+    the weights; None where the change is to stay."""
     change, pair = experiment.change, experiment.dev
-    if change.action == "rollback" or change.source == "experiment":
+    if any(d.action == "rollback" or d.source == "experiment" for d in together):
         return None
-    back = {knob: ends["from"] for knob, ends in change.changes.items() if _may_go_back(snapshot, knob, ends)}
+    moved = [move for d in reversed(together) for move in d.changes.items()]
+    back = {knob: ends["from"] for knob, ends in moved if _may_go_back(snapshot, knob, ends)}
     evidence = f"the change before step {change.step} hurt: {measured}"
     if pair is not None and _fell(pair) and any(c.step == pair.before for c in snapshot.checkpoints):
         knobs = View(snapshot).kept_knobs(pair.before) | back

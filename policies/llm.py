@@ -204,7 +204,7 @@ def _number(value: object) -> str:
 
 def _check_rollback(action: Action, snapshot: Snapshot) -> None:
     """Raises Unusable unless dev was measured better at the checkpoint than at the newest look."""
-    dev = {look.step: look.accuracy for look in snapshot.dev}
+    dev = {look.step: look.score for look in snapshot.dev}
     best = next((checkpoint.step for checkpoint in snapshot.checkpoints if checkpoint.best), None)
     target = best if action.argument == "best" else action.argument
     if target == snapshot.step:
@@ -212,5 +212,5 @@ def _check_rollback(action: Action, snapshot: Snapshot) -> None:
     if target not in dev:
         raise Unusable(f"dev was not measured at step {target}, so nothing says that it was better")
     newest = snapshot.dev[-1]
-    if dev[target] <= newest.accuracy:
-        raise Unusable(f"dev was {dev[target]:.3f} at step {target} and {newest.accuracy:.3f} at step {newest.step}")
+    if dev[target] <= newest.score:
+        raise Unusable(f"dev was {dev[target]:.3f} at step {target} and {newest.score:.3f} at step {newest.step}")

@@ -10,8 +10,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from harness.core.trends import compute_median
 from harness.types import Action, Decision, DecisionRecord, Finding, KnobValue, Snapshot
 from policies.detectors import detect
+from policies.detectors.groups import DRY_NIGHT
+from policies.detectors.texts import find_vain_rises
+from policies.detectors.updates import STILL_STEPS, measure_rate
+from policies.suspects import find_suspects
 from policies.view import View
 
 # Every threshold of the rules, in one place.
@@ -26,12 +31,15 @@ UNCLEAR_REST = 20
 BRANCH_STEPS = 6
 BRANCH_SHARE = 0.1
 """Of the steps that are left, what the arm of a branch that is not kept may take at most."""
+COMPARED_STEPS = 3
+"""Steps of an arm in which groups tell what a temperature is worth."""
 SAME_VALUE = 1.25
 """Values of a knob within this factor are the same situation."""
 STRIDE = {"helped": 1.5, "unclear": 0.5, "hurt": 0.5}
 """What the verdict on the last change in the same direction does to the size of the next, on the scale of factors."""
 
 GOOD_DEV = 0.97
+"""Share of the way from the lowest to the highest score."""
 FRESH_LOOK = 3
 """Steps after which a look at dev is too old to decide on."""
 MORE_TOKENS, MANY_MORE_TOKENS, NEARLY_ALL_CUT = 1.5, 2.0, 0.9
@@ -39,7 +47,10 @@ SLOWER, MUCH_SLOWER, FAR_SLOWER = 0.5, 0.25, 0.1
 FASTER_AT_MOST, USEFUL_KL = 100.0, 1e-3
 WARMER = 1.25
 WEAKER_BETA = 0.1
+SAMPLED_WITHIN = 6
+"""Steps in which samples for people are taken once before a stop that rests on texts."""
 WHOLE_NUMBERS = ("max_tokens", "group_size")
+ALL_ONE, MOSTLY = "group/all_one_rate", 0.5
 FRONTIER = 0.5
 """The pass rate at which groups are most often mixed."""
 
@@ -103,6 +114,14 @@ class Case(NamedTuple):
         action = Action("focus" if knob == "focus" else "set", {knob: value})
         return Decision(action, "rules", tell(finding), hypothesis, expected)
 
+    def evaluate(self, finding: Finding, why: str) -> Decision | None:
+        """Evaluate dev now, unless that was done once since the last evaluation that was due anyway."""
+        asked = [d.step - 1 for d in self.view.snapshot.decisions if d.action == "evaluate" and d.refused is None]
+        due = max((look.step for look in self.view.snapshot.dev if look.step not in asked), default=-1)
+        if any(step > due for step in asked):
+            return None
+        return Decision(Action("evaluate"), "rules", tell(finding), why)
+
     def scaled(self, knob: str, factor: float) -> float:
         """Return the knob times ``factor``, which the verdict on the last change in that direction makes larger or
         smaller."""
@@ -142,12 +161,12 @@ class Case(NamedTuple):
             return None
         hurt = (r for r in self._moved_alike(knob, wanted) if r.verdict == "hurt")
         in_vain = any(_same_value(r.changes[knob]["from"], now) for r in hurt)
-        if rest >= COOL_DOWN and (in_vain or self._being_measured()):
+        if rest >= COOL_DOWN and (in_vain or self.being_measured()):
             return None
         value = _within(view.snapshot, knob, wanted)
         return None if value == now else value
 
-    def _being_measured(self) -> bool:
+    def being_measured(self) -> bool:
         """Tell whether the newest change has neither a verdict nor had the steps for one."""
         last = self.view.changes[-1] if self.view.changes else None
         return last is not None and last.verdict is None and self.view.next_step - last.step < MEASURED_AFTER
@@ -182,7 +201,7 @@ def _same_value(a: KnobValue, b: KnobValue) -> bool:
 def stop_for_a_person(case: Case) -> Decision | None:
     """Stop where the reward is broken or fooled: it teaches harm, and every further step makes it worse."""
     why = {
-        "errored": "the reward began to fail; what it fails on is in the run's events",
+        "errored": "the reward fails; what it fails on is in the run's events",
         "pays_everyone": "the reward tells right from wrong no longer",
         "gamed": "the partial credit of the reward is being exploited",
     }
@@ -204,7 +223,7 @@ def roll_back(case: Case) -> Decision | None:
     if _temperature_fault(case) and "temperature" not in snapshot.pins:
         knobs["temperature"] = 1.0
     elif "learning_rate" not in snapshot.pins:
-        nothing_left = view.newest_look is not None and view.newest_look.accuracy <= snapshot.dev[0].accuracy
+        nothing_left = view.newest_look is not None and view.newest_look.score <= snapshot.dev[0].score
         factor = FAR_SLOWER if nothing_left else MUCH_SLOWER if case.first(*DRIFT, severe=True) else SLOWER
         knobs["learning_rate"] = _within(snapshot, "learning_rate", view.knobs.learning_rate * factor)
     return Decision(
@@ -223,7 +242,7 @@ def look_at_dev(case: Case) -> Decision | None:
     age = case.view.look_age()
     if finding is None or age is None or age < FRESH_LOOK:
         return None
-    return Decision(Action("evaluate"), "rules", tell(finding), "dev tells whether the weights were spoilt")
+    return case.evaluate(finding, "dev tells whether the weights were spoilt")
 
 
 def slow_down(case: Case) -> Decision | None:
@@ -253,6 +272,18 @@ def raise_max_tokens(case: Case) -> Decision | None:
     )  # fmt: skip
 
 
+def give_back_tokens(case: Case) -> Decision | None:
+    """Take rises of max_tokens back that were in vain: a model that never ends only costs more at a higher limit."""
+    finding, rises = case.first("never_ends"), find_vain_rises(case.view)
+    if finding is None or not rises:
+        return None
+    before = rises[0][0].changes["max_tokens"]["from"]
+    if before is None or case.view.knobs.max_tokens <= before:
+        return None
+    why = "the model never ends, so a higher limit only costs more"
+    return case.set(finding, "max_tokens", before, why, "completion/tokens_mean falls", urgent=True)
+
+
 def mend_temperature(case: Case) -> Decision | None:
     """Move what is too hot or too cold to 1, where samples are the model's own; after a change that did not help,
     halfway."""
@@ -273,23 +304,36 @@ def _temperature_fault(case: Case) -> Finding | None:
     return case.first("chaos") if temperature > 1 else case.first("collapse") if temperature < 1 else None
 
 
+def compare_temperature(case: Case) -> Decision | None:
+    """Compare a temperature away from 1 with 1, side by side from the same weights and on the same prompts."""
+    finding, snapshot = case.first("temperature"), case.view.snapshot
+    low, high = snapshot.bounds["temperature"]
+    left = snapshot.run.budget_steps - snapshot.steps_done
+    if finding is None or "temperature" in snapshot.pins or not low <= 1 <= high or not snapshot.dev:
+        return None
+    if BRANCH_SHARE * left < COMPARED_STEPS:
+        return None
+    action = Action("branch", argument=f"{COMPARED_STEPS} temperature=1.0")
+    why = "at 1 samples are the model's own; the same prompts tell what another temperature costs"
+    return Decision(action, "rules", tell(finding), why, "group/mixed_rate rises, reward/mean rises")
+
+
 def choose_prompts(case: Case) -> Decision | None:
     """Draw others: the only way to more mixed groups per rollout, so they come before larger groups."""
-    view, snapshot, now = case.view, case.view.snapshot, _or_frontier(case.view.knobs.focus)
-    better, hard = case.first("poor_prompts"), case.first("unsolved")
-    if better is not None and view.knobs.focus is not None:
+    focus, better, hard = case.view.knobs.focus, case.first("poor_prompts"), case.first("unsolved")
+    if better is not None and focus is not None:
         why = "prompts that are sometimes solved give mixed groups"
         return case.set(better, "focus", FRONTIER, why, "group/mixed_rate rises")
-    if hard is None:
-        return None
-    if now < snapshot.bounds["focus"][1] and "focus" not in snapshot.pins:
-        # A focus that was set too hard goes back to the frontier at once.
-        wanted, why = FRONTIER if now < FRONTIER else now + 0.15, "the prompts are too hard for the model as it is"
+    if hard is not None:
+        # A focus that was set too hard goes back to the frontier first.
+        wanted = FRONTIER if _or_frontier(focus) < FRONTIER else case.view.snapshot.bounds["focus"][1]
+        why = "the prompts are too hard for the model as it is"
         return case.set(hard, "focus", wanted, why, "group/unsolved_rate falls, group/mixed_rate rises")
-    if view.mean("completion/distinct_rate") >= 0.9:
+    apart = case.first("no_middle", "collapse")
+    if apart is None:
         return None
-    wanted, why = case.scaled("temperature", WARMER), "samples are too alike to find an answer"
-    return case.set(hard, "temperature", wanted, why, "group/unsolved_rate falls")
+    why = "prompts at the frontier are the ones most likely to be mixed"
+    return case.set(apart, "focus", FRONTIER, why, "group/mixed_rate rises")
 
 
 def weaken_anchor(case: Case) -> Decision | None:
@@ -298,37 +342,56 @@ def weaken_anchor(case: Case) -> Decision | None:
     return case.set(case.first("anchored"), "beta", wanted, "beta holds the model where it was", "kl/mean rises")
 
 
+def find_rate(case: Case) -> Decision | None:
+    """Begin anew from the weights of the start at the learning rate that the first KL asks for, once."""
+    view, snapshot, finding = case.view, case.view.snapshot, case.first("learning_rate")
+    measured = measure_rate(view)
+    if finding is None or measured is None or "learning_rate" in snapshot.pins:
+        return None
+    factor = min(FASTER_AT_MOST, measured[0])
+    wanted = _within(snapshot, "learning_rate", view.knobs.learning_rate * factor)
+    start = snapshot.steps[0].parent
+    if _same_value(wanted, view.knobs.learning_rate) or not any(c.step == start for c in snapshot.checkpoints):
+        return None
+    knobs = view.kept_knobs(start) | {"learning_rate": wanted}
+    why = "the first updates were of the wrong size; from the same start the right one learns more"
+    return Decision(Action("rollback", knobs, start), "rules", tell(finding), why, "dev rises")
+
+
 def speed_up(case: Case) -> Decision | None:
     """Raise the learning rate to one that teaches: KL, which grows with its square, tells how far that is."""
     finding = case.first("no_op_learning_rate")
     if finding is None:
         return None
-    kl = max(*case.view.values("kl/mean")[-3:], 1e-12)
+    kl = max(compute_median(case.view.values("kl/mean")[-STILL_STEPS:]), 1e-12)
     wanted = case.view.knobs.learning_rate * min(FASTER_AT_MOST, math.sqrt(USEFUL_KL / kl))
     return case.set(finding, "learning_rate", wanted, "updates are too small to change the model", "kl/mean rises")
 
 
-def enlarge_groups(case: Case) -> Decision | None:
-    """Double the group size."""
-    wanted, why = 2 * case.view.knobs.group_size, "groups are so small that chance makes them equal"
-    return case.set(case.first("small_groups"), "group_size", wanted, why, "group/mixed_rate rises")
+def resize_groups(case: Case) -> Decision | None:
+    """Double groups that are too small to tell, halve those that cost more than they teach."""
+    size, small, large = case.view.knobs.group_size, case.first("small_groups", "no_middle"), case.first("large_groups")
+    if small is not None:
+        why = "groups are so small that chance makes them equal"
+        return case.set(small, "group_size", 2 * size, why, "group/mixed_rate rises")
+    why = "most tokens are sampled in vain"
+    return case.set(large, "group_size", size / 2, why, "group/mixed_tokens_rate rises")
 
 
-def leave_flat(case: Case) -> Decision | None:
-    """Try more varied samples once where only the format is paid, then stop for a person."""
-    finding, changed = case.first("flat"), case.view.changed_at.get("temperature")
-    if finding is None:
+def warm_up(case: Case) -> Decision | None:
+    """Raise the temperature once where groups are without signal and nothing else is left: more varied samples may hit
+    a right answer. Identical ones at 1 and above are warmed as far as the bounds allow."""
+    finding = case.first("flat", "no_signal", "collapse")
+    view = case.view
+    if finding is None or (finding.kind != "collapse" and (_was_warmed(view) or view.mean(ALL_ONE) >= MOSTLY)):
         return None
-    if changed is None:
-        why = "the reward pays the format only; more varied samples may hit a right answer"
-        wanted = case.scaled("temperature", WARMER)
-        decision = case.set(finding, "temperature", wanted, why, "group/flat_rate falls")
-        if decision is not None:
-            return decision
-    elif case.view.next_step - changed < COOL_DOWN:
-        return None
-    tried = "" if changed is None else "and temperature did not help: "
-    return _stop(f"the reward pays the format only {tried}({tell(finding)})", "reward or data needs review")
+    why, expected = "more varied samples may hit another reward", "group/mixed_rate rises"
+    return case.set(finding, "temperature", case.scaled("temperature", WARMER), why, expected)
+
+
+def _was_warmed(view: View) -> bool:
+    moves = (d.changes["temperature"] for d in view.changes if "temperature" in d.changes)
+    return any((move["to"] or 0.0) > (move["from"] or 0.0) for move in moves)
 
 
 def finish_or_harder(case: Case) -> Decision | None:
@@ -339,10 +402,13 @@ def finish_or_harder(case: Case) -> Decision | None:
     look, age = view.newest_look, view.look_age()
     if look is None or age is None or age >= FRESH_LOOK:
         why = "the train prompts are mostly solved; dev tells how far that goes"
-        return Decision(Action("evaluate"), "rules", tell(finding), why)
-    if look.accuracy >= GOOD_DEV:
+        if (decision := case.evaluate(finding, why)) is not None:
+            return decision
+    low, high = view.snapshot.run.reward_range if view.snapshot.run.graded else (0.0, 1.0)
+    good = low + GOOD_DEV * (high - low)
+    if look is not None and look.score >= good:
         return _stop(
-            f"dev {look.accuracy:.3f} (good is {GOOD_DEV}), {tell(finding)}",
+            f"dev {look.score:.3f} (good is {good:g}), {tell(finding)}",
             "there is nothing left to learn from this pool", "the test score is near dev",
         )  # fmt: skip
     focus = _or_frontier(view.knobs.focus)
@@ -356,18 +422,38 @@ def settle(case: Case) -> Decision | None:
     return case.set(case.first("plateau"), "learning_rate", wanted, "updates are too noisy to go further", "dev rises")
 
 
+def end_the_night(case: Case) -> Decision | None:
+    """Stop for a person where thirty steps had no signal and every answer was tried: a run that only samples costs a
+    night and teaches nothing. Where all is paid, samples are taken first for the person to read."""
+    view, finding = case.view, case.first("no_signal")
+    if finding is None or len(view.since) < COOL_DOWN or case.being_measured():
+        return None
+    if view.mean(ALL_ONE) < MOSTLY:
+        likeliest = "; ".join(find_suspects(view))
+        why = "every answer was tried or is at its bound"
+        return _stop(f"no signal for {DRY_NIGHT} steps, likeliest {likeliest} ({tell(finding)})", why)
+    if not any(d.action == "sample" and view.next_step - d.step < SAMPLED_WITHIN for d in view.snapshot.decisions):
+        return Decision(Action("sample"), "rules", tell(finding), "a person who is asked to look needs texts")
+    dev = "" if view.newest_look is None else f", dev {view.newest_look.score:.3f}"
+    return _stop(f"the pool is solved: no signal for {DRY_NIGHT} steps{dev} ({tell(finding)})", "take harder prompts")
+
+
 RULES: tuple[Callable[[Case], Decision | None], ...] = (
     stop_for_a_person,
     roll_back,
     mend_temperature,
     look_at_dev,
     slow_down,
+    give_back_tokens,
     raise_max_tokens,
+    find_rate,
+    compare_temperature,
     speed_up,
+    warm_up,
     choose_prompts,
-    enlarge_groups,
+    resize_groups,
     weaken_anchor,
-    leave_flat,
     finish_or_harder,
     settle,
+    end_the_night,
 )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cached_property
 from statistics import fmean
 
-from harness.types import DecisionRecord, EvaluationRecord, KnobValue, PairedLook, Snapshot, StepRecord
+from harness.types import DecisionRecord, EvaluationRecord, Knobs, KnobValue, PairedLook, Snapshot, StepRecord
 
 SHORT = 4
 """Steps that a rate is averaged over, at most."""
+FALLING, FALLING_STEPS = -0.08, 3
+"""``reward/adjusted`` over the last steps from which on rewards are said to fall."""
+P_LOSS = 0.01
+"""How unlikely by chance a loss on dev must be."""
 
 
 class View:
@@ -42,6 +48,24 @@ class View:
         shown = ", ".join(f"{metric} {self.mean(metric):.2f}" for metric in metrics)
         return f"{shown} over steps {self.window[0].step}-{self.window[-1].step}"
 
+    def lost(self, steps: Sequence[StepRecord]) -> list[float]:
+        """Return the share of groups of each step without signal and without a right completion."""
+        return [
+            min(
+                step.metrics.get("group/unsolved_rate", 0.0),
+                step.metrics.get("group/all_zero_rate", 0.0) + step.metrics.get("group/flat_rate", 0.0),
+            )
+            for step in steps
+        ]
+
+    @cached_property
+    def is_falling(self) -> bool:
+        """Whether rewards of the last steps lie clearly below what the same prompts gave before, more than by the
+        chance of which prompts were drawn."""
+        adjusted = self.values("reward/adjusted")[-FALLING_STEPS:]
+        noise = self.mean("reward/std") / math.sqrt(self.knobs.prompts_per_step * FALLING_STEPS)
+        return len(adjusted) == FALLING_STEPS and fmean(adjusted) <= min(FALLING, -1.64 * noise) and max(adjusted) < 0
+
     # ------------------------------------------------------------ dev
 
     @property
@@ -59,7 +83,7 @@ class View:
     @property
     def best_look(self) -> EvaluationRecord | None:
         """As the store has it: the earliest of equal ones."""
-        return max(self.snapshot.dev, key=lambda look: look.accuracy, default=None)
+        return max(self.snapshot.dev, key=lambda look: look.rank, default=None)
 
     def look_age(self) -> int | None:
         """Return the steps since the newest look at dev; None without one."""
@@ -72,9 +96,23 @@ class View:
         look = self.newest_look
         return [pair for pair in self.snapshot.paired_dev if look is not None and pair.after == look.step]
 
+    @property
+    def loss_on_dev(self) -> PairedLook | None:
+        """The newest look at dev against the best one, where it lost more than chance takes."""
+        best = self.best_look
+        pairs = (pair for pair in self.newest_pairs if best is not None and pair.before == best.step)
+        return next((pair for pair in pairs if pair.p_fell < P_LOSS), None)
+
     # ------------------------------------------------------------ what was tried
 
     def kept_knobs(self, target: int) -> dict[str, KnobValue]:
-        """Return the knobs that a rollback to ``target`` would lose: changed since, and not judged to have hurt."""
+        """Return the knobs that a rollback to ``target`` would lose: changed since, and not judged to have hurt. The
+        target pass rate is not among them: it was chosen for the weights that are left."""
         names = {knob for d in self.changes if d.step > target and d.verdict != "hurt" for knob in d.changes}
-        return {name: getattr(self.knobs, name) for name in sorted(names - self.snapshot.pins)}
+        return {name: getattr(self.knobs, name) for name in sorted(names - self.snapshot.pins - {"focus"})}
+
+
+def sampling(knobs: Knobs) -> tuple[float, int, float | None]:
+    """Return what decides, beside the weights, which texts come: only under the same can texts and rewards be
+    compared."""
+    return knobs.temperature, knobs.max_tokens, knobs.focus

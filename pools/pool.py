@@ -94,7 +94,7 @@ class PromptPool:
         self.history.record(list(zip(self._places([group.prompt for group in groups]).tolist(), groups, strict=True)))
 
     def state(self) -> dict[str, Any]:
-        """Return the history as plain JSON, exact to the last bit: some 40 bytes for each prompt seen."""
+        """Return the history as plain JSON, exact to the last bit: some 55 bytes for each prompt seen."""
         seen = self.prompts.select(self.history.seen.astype(np.int64)).ids
         return {"seen": seen, **self.history.state()}
 

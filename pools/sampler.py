@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pools.history import Floats, History, Places
-from pools.outlook import compute_mixed_rate
+from pools.outlook import compute_equal_rate, compute_mixed_rate
 
 EXPLORED = 1 / 16
 """Share of a frontier draw, on average, that is taken uniformly, so that every prompt has its turn."""
@@ -113,8 +113,10 @@ def _score(history: History, rng: np.random.Generator, places: Places, focus: fl
     a, b = history.posterior(places)
     sampled = rng.beta(a, b)
     if focus is None:
-        mixed = 1 - sampled**group_size - (1 - sampled) ** group_size
-        return mixed * compute_mixed_rate(a, b, group_size)
+        grading = history.grading(places)
+        same = sampled**group_size + (1 - sampled) ** group_size
+        mixed = 1 - same * compute_equal_rate(grading, group_size)
+        return mixed * compute_mixed_rate(a, b, group_size, grading)
     # A Gaussian around the focus; its expectation as if the posterior were Gaussian too.
     mean = a / (a + b)
     variance = FOCUS_WIDTH**2 + mean * (1 - mean) / (a + b + 1)

@@ -1,7 +1,8 @@
 """How a pool fared under a run: pure functions of the groups that the run recorded.
 
-Prompts are unseen, hopeless (hardly ever right), solved (hardly ever wrong) or, in between, at the frontier. Unlike the
-posterior that draws, a class is about the prompt's own groups alone: nothing is borrowed.
+Prompts are unseen, hopeless (hardly ever right), solved (hardly ever wrong) or, in between or where grades give their
+groups signal all the same, at the frontier. Unlike the posterior that draws, a class is about the prompt's own groups
+alone: nothing is borrowed.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class Standing:
     last_step: int
 
 
-def compute_class_counts(correct: ArrayLike, wrong: ArrayLike) -> dict[str, int]:
-    """Count prompts, ``{frontier, solved, hopeless: prompts}``, from the own evidence of prompts seen, of any scale."""
+def compute_class_counts(correct: ArrayLike, wrong: ArrayLike, graded: ArrayLike) -> dict[str, int]:
+    """Count prompts, ``{frontier, solved, hopeless: prompts}``, from the own evidence of prompts seen, of any scale.
+    ``graded`` tells of each whether its groups have signal though all are right, or all wrong."""
     good, bad = np.asarray(correct, float), np.asarray(wrong, float)
-    rate = good / np.maximum(good + bad, 1e-9)
+    rate = np.where(np.asarray(graded, bool), 0.5, good / np.maximum(good + bad, 1e-9))
     solved, hopeless = int((rate >= SOLVED).sum()), int((rate <= HOPELESS).sum())
     return {"frontier": len(rate) - solved - hopeless, "solved": solved, "hopeless": hopeless}
 
@@ -64,13 +66,14 @@ def compute_windows(groups: Iterable[SeenGroup], *, pool_size: int, count: int) 
     by_window: dict[int, list[SeenGroup]] = {start: [] for start in range(first, last + 1, width)}
     for group in judged:
         by_window[group.step - (group.step - first) % width].append(group)
-    evidence: dict[str, tuple[float, float]] = {}
+    evidence: Evidence = {}
     windows = []
     for start, inside in by_window.items():
         for group in sorted(inside, key=lambda group: group.step):
             _add(evidence, group)
         rates = Counter(_rate_bin(group) for group in inside)
-        counts = compute_class_counts(*np.array(list(evidence.values())).T)
+        correct, wrong, graded, plain = np.array(list(evidence.values())).T
+        counts = compute_class_counts(correct, wrong, graded > plain)
         bins = tuple(rates[i] for i in range(len(RATE_BINS)))
         end = min(start + width - 1, last)
         windows.append(Window(start, end, bins, unseen=pool_size - len(evidence), **counts))
@@ -79,21 +82,27 @@ def compute_windows(groups: Iterable[SeenGroup], *, pool_size: int, count: int) 
 
 def rank_prompts(groups: Iterable[SeenGroup]) -> list[Standing]:
     """Rank every prompt with a judged group, the hardest first; of equally hard ones that which had more groups."""
-    evidence: dict[str, tuple[float, float]] = {}
+    evidence: Evidence = {}
     ranked: dict[str, Standing] = {}
     for group in sorted((group for group in groups if group.judged), key=lambda group: group.step):
-        correct, wrong = _add(evidence, group)
+        correct, wrong, *_ = _add(evidence, group)
         before = ranked.get(group.prompt_id)
         rate, many = correct / (correct + wrong), before.groups + 1 if before else 1
         ranked[group.prompt_id] = Standing(group.prompt_id, group.label, rate, many, group.step)
     return sorted(ranked.values(), key=lambda standing: (standing.rate, -standing.groups, standing.prompt_id))
 
 
-def _add(evidence: dict[str, tuple[float, float]], group: SeenGroup) -> tuple[float, float]:
-    correct, wrong = evidence.get(group.prompt_id, (0.0, 0.0))
-    now = correct * GROUP_RETENTION + group.correct, wrong * GROUP_RETENTION + group.judged - group.correct
-    evidence[group.prompt_id] = now
-    return now
+Evidence = dict[str, tuple[float, float, float, float]]
+"""By prompt: correct and wrong completions, and groups that are all right or all wrong, with signal and without."""
+
+
+def _add(evidence: Evidence, group: SeenGroup) -> tuple[float, float, float, float]:
+    before = evidence.get(group.prompt_id, (0.0,) * 4)
+    one_sided = group.correct in (0, group.judged)
+    new = group.correct, group.judged - group.correct, one_sided and group.mixed, one_sided and not group.mixed
+    correct, wrong, graded, plain = (old * GROUP_RETENTION + more for old, more in zip(before, new, strict=True))
+    evidence[group.prompt_id] = correct, wrong, graded, plain
+    return evidence[group.prompt_id]
 
 
 def _rate_bin(group: SeenGroup) -> int:

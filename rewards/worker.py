@@ -31,6 +31,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -95,6 +96,7 @@ class _Call:
         self._open = deque(i for i in self._open if i not in self.scores)
 
 
+@dataclass(eq=False)
 class RewardWorker:
     """``harness.types.Scorer`` over a Reward in a worker process, which the first call starts.
 
@@ -103,27 +105,21 @@ class RewardWorker:
     With ``offline`` the worker has no network, and its attempts to reach one are lines of that file.
     """
 
-    def __init__(
-        self,
-        description: RewardDescription,
-        *,
-        time_limit: float = TIME_LIMIT_S,
-        log: Path | None = None,
-        offline: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-        grace: float = GRACE_S,
-    ) -> None:
-        self.range = description.range
-        self.description = description
-        self.time_limit = time_limit
-        self.log = log
-        self._offline = offline
-        self._environment = environment
-        self._grace = grace
-        self.abandoned = False
-        self._process: _Process | None = None
-        self._patience = time_limit  # with a batch, before a second worker is asked
-        self._overrun = False  # a batch once took all its time and did not end
+    description: RewardDescription
+    _: KW_ONLY
+    time_limit: float = TIME_LIMIT_S
+    log: Path | None = None
+    offline: Path | None = None
+    environment: Mapping[str, str] | None = None
+    grace: float = GRACE_S
+    abandoned: bool = field(default=False, init=False)
+    _process: _Process | None = field(default=None, init=False)
+    _patience: float = field(init=False)  # with a batch, before a second worker is asked
+    _overrun: bool = field(default=False, init=False)  # a batch once took all its time and did not end
+
+    def __post_init__(self) -> None:
+        self.range = self.description.range
+        self._patience = self.time_limit
 
     def __enter__(self) -> RewardWorker:
         return self
@@ -133,7 +129,7 @@ class RewardWorker:
 
     def close(self) -> None:
         """End the worker. A later ``score`` would start another."""
-        self._stop(self._grace)
+        self._stop(self.grace)
 
     def abandon(self) -> None:
         """End a call of another thread, and any other until ``abandoned`` is unset: what is not settled is errored."""
@@ -232,7 +228,7 @@ class RewardWorker:
 
     def _start(self) -> _Process:
         if self._process is None:
-            self._process = _Process(self.description, self.log, self._offline, self._environment)
+            self._process = _Process(self.description, self.log, self.offline, self.environment)
         return self._process
 
     def _stop(self, grace: float = 0.0) -> None:
@@ -248,8 +244,8 @@ class _Process:
         self,
         description: RewardDescription,
         log: Path | None,
-        offline: Path | None = None,
-        environment: Mapping[str, str] | None = None,
+        offline: Path | None,
+        environment: Mapping[str, str] | None,
     ) -> None:
         ours, theirs = socket.socketpair()
         # sys.path is the harness's from the first line on, so every name means the same file as there.

@@ -115,6 +115,7 @@ def preflight_inputs(inputs: Inputs) -> Report:
                 time_limit=limit,
                 write=_hook(inputs.reward, "write_reference"),
                 refuse=_hook(inputs.reward, "check_ground_truth"),
+                graded=spec.reward.graded,
                 attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
             ),
         )

@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from harness.checks.references import Judge, Reference, Writer, find_writer, judge_references
+from harness.checks.references import Judge, Reference, Writer, find_graded, find_writer, judge_references
 from harness.types import Prompt, Score
 
 Level = Literal["pass", "warn", "fail"]
@@ -82,7 +82,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """``graded`` says that no answer at hand is fully right, though they do not all earn the same: the reward grades
+    answers, and does not tell right from wrong."""
+
     outcomes: tuple[Outcome, ...]
+    graded: bool = False
 
     @property
     def verdict(self) -> Level:
@@ -90,14 +94,16 @@ class Report:
         return "fail" if "fail" in levels else "warn" if "warn" in levels else "pass"
 
     def to_json(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "outcomes": [asdict(outcome) for outcome in self.outcomes]}
+        outcomes = [asdict(outcome) for outcome in self.outcomes]
+        return {"verdict": self.verdict, "graded": self.graded, "outcomes": outcomes}
 
 
 @dataclass(frozen=True, slots=True)
 class RewardProbe:
     """How to ask the reward: as a run would (``judge``) and in a process with another hash seed (``elsewhere``).
 
-    ``refuse`` says of a ground truth why it cannot be trained on, ``attempts`` what the network was asked for so far.
+    ``refuse`` says of a ground truth why it cannot be trained on, ``attempts`` what the network was asked for so far,
+    ``graded`` what the spec says of the reward, None where that is to be found out.
     """
 
     judge: Judge
@@ -107,6 +113,7 @@ class RewardProbe:
     write: Writer | None = None
     refuse: Callable[[str], str | None] | None = None
     attempts: Callable[[], Sequence[str]] = list
+    graded: bool | None = None
 
     def share(self, score: Score) -> float:
         """Return the reward as a share of the range, in [0, 1]; 0 where errored, which is an outcome of its own."""
@@ -134,19 +141,21 @@ def run_preflight(rows: Sequence[Prompt], reward: RewardProbe) -> Report:
     write = find_writer(rows, reward.judge, reward.write)
     references = list(judge_references(rows, reward.judge, write, seconds=GOLD_S))
     right = [reference for reference in references if reference.passed]
+    grades = [] if right or reward.graded is False else find_graded(rows, reward.judge, reward.write)
+    references, graded = grades or references, bool(reward.graded or grades)
     times, alone = _time(right[:TIMED], reward.judge)
     asked = _choose_probes(rows, right, seconds=fmean(times) if times else 0.0)
     scores = reward.judge([prompt for _, _, prompt, _ in asked], [text for *_, text in asked])
     probes = [Probe(*one, score) for one, score in zip(asked, scores, strict=True)]
     judged: list[Probe | Reference] = [*probes, *references]
     if all(probe.score.errored for probe in probes):  # each further question may take its whole time limit
-        return Report((_check_truths(rows, reward), _check_errors(judged), _check_network(reward)))
+        return Report((_check_truths(rows, reward), _check_errors(judged), _check_network(reward)), graded)
     return Report(
         (
             _check_truths(rows, reward),
             _check_errors(judged),
             _check_constant(judged),
-            _check_gold(references, len(rows)),
+            _check_gold(references, len(rows), graded=graded),
             _check_silence(probes, reward),
             _check_echo(probes, reward),
             _check_tricks(probes, reward),
@@ -157,7 +166,8 @@ def run_preflight(rows: Sequence[Prompt], reward: RewardProbe) -> Report:
             _check_latency(times, reward),
             _check_spread(probes, right),
             _check_in_prompt(rows[:TIMED]),
-        )
+        ),
+        graded,
     )
 
 
@@ -246,7 +256,10 @@ def _check_truths(rows: Sequence[Prompt], reward: RewardProbe) -> Outcome:
     return Outcome("ground truth", "pass", f"{len(rows):,} rows can be judged")
 
 
-def _check_gold(references: Sequence[Reference], rows: int) -> Outcome:
+def _check_gold(references: Sequence[Reference], rows: int, *, graded: bool) -> Outcome:
+    if graded:
+        said = "no answer at hand is fully right: dev is judged by mean reward, where gaming it looks like success"
+        return Outcome("gold", "warn", said)
     if not references:
         said = "no right answer is known in a form that the reward accepts: give rows a demonstration"
         return Outcome("gold", "warn", said)

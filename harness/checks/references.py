@@ -65,6 +65,27 @@ def find_writer(rows: Sequence[Prompt], judge: Judge, own: Writer | None) -> Wri
     return best
 
 
+def find_graded(rows: Sequence[Prompt], judge: Judge, own: Writer | None) -> list[Reference]:
+    """Find answers that a reward grades: in some form, or as demonstrations, a row's own answer earns more than those
+    of other rows, though nothing has full marks. Empty where there are none."""
+    tried = rows[:TRIED]
+    graded: list[Reference] = []
+    most = 0.0
+    for write in [*([own] if own else []), *map(fill, FORMS), None]:
+        written = [prompt.demonstration if write is None else write(prompt.ground_truth) for prompt in tried]
+        texts = [text for text in written if text is not None]
+        if len(texts) < len(tried):
+            continue
+        scores, others = judge(tried, texts), judge(tried, texts[1:] + texts[:1])
+        if any(score.correct or score.errored for score in [*scores, *others]):
+            return []
+        more = sum((a.reward or 0.0) - (b.reward or 0.0) for a, b in zip(scores, others, strict=True))
+        if more > most:
+            most = more
+            graded = [Reference(*made, write) for made in zip(tried, texts, scores, strict=True)]
+    return graded
+
+
 def fill(form: str) -> Writer:
     return lambda truth: form.replace("{}", truth, 1)
 

@@ -72,7 +72,10 @@ def evaluate(
         print_json(found)
         return
     low, high = found.ci95
-    say(f"{found.model} on {split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}] on {found.n} prompts")
+    say(
+        f"{found.model} on {split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}], reward {found.reward:.4f} "
+        f"on {found.n} prompts"
+    )
     say(f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}")
     say("reasons: " + ", ".join(f"{name} {count}" for name, count in found.reasons.items()))
 

@@ -38,8 +38,8 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
         parts += [_before_and_after(review), Text("")]
     best = next((c for c in review["checkpoints"] if c["best"]), None)
     if best:
-        accuracy = review["dev"]["by_step"][str(best["step"])]
-        parts.append(Text(f"best checkpoint: {review['folder']}/{best_link(best['step'], accuracy)}"))
+        score = review["dev"]["by_step"][str(best["step"])]
+        parts.append(Text(f"best checkpoint: {review['folder']}/{best_link(best['step'], score)}"))
     if review["bottleneck"]:
         parts.append(Text(f"bottleneck: {review['bottleneck']}", style="yellow"))
     for number, step in enumerate(review["next_steps"]):
@@ -61,7 +61,7 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))
     held = review["heldout"]
     if held["baseline"] is not None:
-        text.append(f"test accuracy on {held['n']} prompts: {held['baseline']:.3f} at the start")
+        text.append(f"test {held['metric']} on {held['n']} prompts: {held['baseline']:.3f} at the start")
         if held["final"] is not None:
             low, high = held["final_ci95"]
             text.append(f", {held['final']:.3f} [{low:.3f}, {high:.3f}] at the end", style="bold")
@@ -80,7 +80,10 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
     table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
     dev = list(review["dev"]["by_step"].values())
     if dev:
-        table.add_row("dev accuracy", f"{dev[0]:.3f} -> {dev[-1]:.3f}", compute_sparkline(dev, 80, 0.0, 1.0))
+        table.add_row(f"dev {review['dev']['metric']}", f"{dev[0]:.3f} -> {dev[-1]:.3f}", _sparkline(dev))
+        if review["dev"]["metric"] != "reward":
+            earned = list(review["dev"]["reward_by_step"].values())
+            table.add_row("dev reward", f"{earned[0]:.3f} -> {earned[-1]:.3f}", _sparkline(earned))
     kl = review["kl"]
     if None not in kl.values():
         table.add_row("KL to the initial model", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
@@ -92,6 +95,11 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
         ranked = sorted(review["reasons"].items(), key=lambda item: -item[1])
         table.add_row("reasons", "", ", ".join(f"{name} {share:.0%}" for name, share in ranked))
     return table
+
+
+def _sparkline(scores: Sequence[float]) -> str:
+    """Draw scores on a scale from 0 to 1, or to where they lie beyond it."""
+    return compute_sparkline(scores, 80, min(0.0, *scores), max(1.0, *scores))
 
 
 def _decision_table(review: Mapping[str, Any]) -> RenderableType:

@@ -137,7 +137,9 @@ class RewardSpec(Section):
     """``function``: a module of ``rewards``, ``package.module:function`` or ``file.py:function``, or a list of them.
 
     ``range`` declares the lowest and highest weighted reward. A completion is correct at ``solved_at``
-    (unset: the highest) unless the scorer says so itself. Over ``errored_limit`` the run stops. A completion that
+    (unset: the highest) unless the scorer says so itself. ``graded`` judges evaluations, and so the best checkpoint, by
+    mean reward and not by accuracy; unset, it is so where no answer at hand is fully right and they earn more than two
+    rewards. Over ``errored_limit`` the run stops. A completion that
     keeps the reward busy for more than ``time_limit`` seconds (unset: 10, or what a reward of ours asks for) gets the
     lowest reward. ``workers`` processes judge side by side, a TRL-style function in one of them.
     """
@@ -146,6 +148,7 @@ class RewardSpec(Section):
     weights: list[float] | None = None
     range: tuple[float, float] = (0.0, 1.0)
     solved_at: float | None = None
+    graded: bool | None = None
     errored_limit: Share = 0.1
     time_limit: PositiveFloat | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -197,9 +200,12 @@ class TrainerSpec(Section):
                 f'lr_scheduler "{self.lr_scheduler}" needs scheduler_total_steps (the step at which it ends), '
                 'or use "constant"'
             )
-        if self.warmup_steps and self.lr_scheduler == "constant":
-            raise ValueError('warmup_steps needs lr_scheduler "constant_with_warmup", "linear" or "cosine"')
         return self
+
+    @property
+    def scheduler(self) -> str:
+        """The schedule by its name in transformers, where a constant rate with a warm-up is one of its own."""
+        return "constant_with_warmup" if self.warmup_steps and self.lr_scheduler == "constant" else self.lr_scheduler
 
 
 class KnobsSpec(Section):

@@ -14,12 +14,16 @@ from typing import Any
 
 from harness.core.formatting import format_knob
 from harness.core.knobs import apply_action, parse_assignments
-from harness.core.statistics import compute_paired, count_changes
+from harness.core.statistics import compare_answers
 from harness.errors import Refused
 from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs, KnobValue, Verdict
 
 AS_IT_IS = "as it is"
 EFFECTS: Mapping[str, EffectVerdict] = {"better": "helped", "worse": "hurt", "unclear": "unclear"}
+SIGNAL_P = 0.05
+"""How unlikely by chance a difference between groups of the same prompts must be, one-sided."""
+ENOUGH_MIXED = 0.4
+"""Share of mixed groups from which on a step has enough to learn from."""
 LONGEST = 1000
 MOST_ARMS = 8
 
@@ -71,6 +75,13 @@ class Branch:
         """Tell whether the present arm takes the prompts of the first: all do, unless the setting changes the
         choice."""
         return self.arm > 0 and not self.arms[self.arm].keys() & {"focus", "prompts_per_step"}
+
+    def steps_of(self, arm: int) -> range | None:
+        """Return the steps that a finished arm took; None when an arm lost its weights, which may have taken fewer."""
+        if None in self.ends:
+            return None
+        first = self.began + arm * self.length + 1
+        return range(first, first + self.length)
 
     def target(self, action: Action) -> tuple[int, int]:
         """Return the step that a move goes back to once the present arm is finished, and the arm whose knobs hold then.
@@ -135,8 +146,10 @@ def open_branch(action: Action, *, start: int, last_step: int, knobs: Knobs) -> 
 
 # ---------------------------------------------------------------- going on with it
 
-Answers = Mapping[str, int]
-"""1 or 0 by prompt id."""
+Answers = Mapping[str, float]
+"""Scores by prompt id."""
+Signal = tuple[Mapping[str, float], Mapping[str, float]]
+"""Of the groups of some steps, by step and prompt: 1 where it was mixed, else 0; and the mean reward."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +170,12 @@ def next_move(
     last_step: int,
     weights_step: int,
     load_answers: Callable[[int], Answers],
+    load_signal: Callable[[range], Signal],
     decisions: Sequence[DecisionRecord],
 ) -> Move:
     """Choose a step of the present arm, the next arm, or the end: the best arm is kept. ``load_answers`` gives the
-    answers at dev of a step that was looked at; ``decisions`` are the newest on record."""
+    answers at dev of a step that was looked at, ``load_signal`` what the groups of steps showed; ``decisions`` are the
+    newest on record."""
     place = f"branch from step {branch.start}, arm {branch.arm + 1} of {len(branch.arms)} ({branch.name(branch.arm)})"
     if not branch.is_over(last_step):
         evidence = f"{place}: step {last_step - branch.arm_began + 1} of {branch.length}"
@@ -170,14 +185,28 @@ def next_move(
         name = branch.name(following)
         action = Action("branch", argument=f"arm {following}: {name}")
         return Move(Decision(action, "experiment", f"{place} is over; the next arm: {name}"))
-    return _close(branch.finish(weights_step, last_step), load_answers, decisions)
+    return _close(branch.finish(weights_step, last_step), load_answers, load_signal, decisions)
 
 
-def _close(branch: Branch, load_answers: Callable[[int], Answers], decisions: Sequence[DecisionRecord]) -> Move:
+def _close(
+    branch: Branch,
+    load_answers: Callable[[int], Answers],
+    load_signal: Callable[[range], Signal],
+    decisions: Sequence[DecisionRecord],
+) -> Move:
     answers = [None if end is None else load_answers(end) for end in branch.ends]
-    accuracies = {arm: _accuracy(given) for arm, given in enumerate(answers) if given is not None}
-    best = max(accuracies, key=accuracies.__getitem__, default=None)  # of equal ones the first: the setting as it was
+    scores = {arm: _score(given) for arm, given in enumerate(answers) if given is not None}
+    best = max(scores, key=scores.__getitem__, default=None)  # of equal ones the first: the setting as it was
     compared = [_compare(answers[0], given) for given in answers]
+    steps = [branch.steps_of(arm) for arm in range(len(branch.arms))]
+    if all(arm.keys() <= {"temperature"} for arm in branch.arms) and None not in steps:
+        # What a temperature is worth shows in the groups before dev tells it from noise.
+        first, *others = [load_signal(taken) for taken in steps if taken is not None]
+        for arm, other in enumerate(others, 1):
+            effect, told_by_dev = compared[arm]
+            by_signal, told = _compare_signal(first, other, nearer=_nears_one(branch, arm))
+            compared[arm] = by_signal if effect == "unclear" else effect, f"{told_by_dev}, {told}"
+        best = next((arm for arm, (effect, _) in enumerate(compared) if effect == "helped"), 0)
     told = "; ".join(f"{branch.name(arm)}: {text}" for arm, (_, text) in enumerate(compared))
     evidence = f"dev after {branch.length} steps from step {branch.start}: {told}"
     kept = f"step {branch.start} kept" if best is None else f"{branch.name(best)} kept"
@@ -195,16 +224,42 @@ def _compare(first: Answers | None, other: Answers | None) -> tuple[EffectVerdic
     """Compare an arm with the setting as it was, prompt by prompt."""
     if other is None:
         return "hurt", "its weights were lost"
-    accuracy = f"{_accuracy(other):.3f} of {len(other)}"
+    score = f"{_score(other):.3f} of {len(other)}"
     if first is None:
-        return "helped", accuracy
-    gained, lost, n = count_changes(first, other)
-    if first is other or not n:  # the setting itself, or nothing could be judged
-        return "unclear", accuracy
-    found = compute_paired(gained, lost, n)
-    interval = f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-    return EFFECTS[found.verdict], f"{accuracy}, {interval}, {gained} gained and {lost} lost"
+        return "helped", score
+    if first is other or not first.keys() & other.keys():  # the setting itself, or nothing could be judged
+        return "unclear", score
+    found = compare_answers(first, other)
+    apart = found.difference
+    interval = f"{apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}]"
+    return EFFECTS[apart.verdict], f"{score}, {interval}, {found.gained} gained and {found.lost} lost"
 
 
-def _accuracy(answers: Answers) -> float:
+def _compare_signal(first: Signal, other: Signal, *, nearer: bool) -> tuple[EffectVerdict, str]:
+    """Compare what the same prompts gave under another temperature, ``nearer`` to 1 or not.
+
+    At 1 the samples are the model's own and what is learned from them is what will be sampled: nearer is better if it
+    earns more or has more mixed groups, as long as it has enough of them. Further away is better only where the other
+    has too few and this has more. (Reward alone says little: colder samples always earn more.)
+    """
+    if not first[0].keys() & other[0].keys():
+        return "unclear", "no group to compare"
+    mixed, reward = (compare_answers(one, another) for one, another in zip(first, other, strict=True))
+    more, fewer = mixed.p_rose < SIGNAL_P, mixed.p_fell < SIGNAL_P
+    enough_before, enough = _score(first[0]) >= ENOUGH_MIXED, _score(other[0]) >= ENOUGH_MIXED
+    if nearer:
+        better, worse = more or (reward.p_rose < SIGNAL_P and (enough or not fewer)), fewer and not enough
+    else:
+        better, worse = more and not enough_before, fewer or enough_before
+    told = f"mixed groups {mixed.difference.value:+.2f} and reward {reward.difference.value:+.3f} on {mixed.n} groups"
+    return "helped" if better else "hurt" if worse else "unclear", told
+
+
+def _nears_one(branch: Branch, arm: int) -> bool:
+    """Tell whether an arm has a temperature nearer to 1 than the setting as it is."""
+    now, then = (abs(float(branch.knobs_of(i)["temperature"] or 1) - 1) for i in (0, arm))
+    return then < now
+
+
+def _score(answers: Answers) -> float:
     return sum(answers.values()) / max(1, len(answers))

@@ -59,6 +59,6 @@ def checkpoint_path(step: int) -> str:
     return f"checkpoints/step-{step:06d}"
 
 
-def best_link(step: int, dev_accuracy: float) -> str:
+def best_link(step: int, dev_score: float) -> str:
     """Name the link in a run's folder to its best checkpoint."""
-    return f"best-step-{step}-dev-{dev_accuracy:.3f}"
+    return f"best-step-{step}-dev-{dev_score:.3f}"

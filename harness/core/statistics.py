@@ -1,14 +1,14 @@
-"""Proportions and their differences, each with a 95% interval: the one home of such formulas, pure and without NumPy.
+"""Scores and their differences, each with a 95% interval: the one home of such formulas, pure.
 
-Two evaluations of the same prompts are compared by the interval of ``compute_paired``, in reports, branches, detectors
-and effects alike. What drives training is decided by the exact test that goes with it, ``compute_paired_p``, at a
-stricter level: whatever it finds at 1%, one-sided, the interval calls clear too (tests/core/test_statistics.py).
+Two evaluations of the same prompts are compared by ``compare_answers``, in reports, branches, detectors and effects
+alike: by its interval where people are told, by the exact test that goes with it, at a stricter level, where training
+is driven. Whatever the test finds at 1%, one-sided, the interval calls clear too (tests/core/test_statistics.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from harness.types import EvaluationRecord
 Z95 = 1.959963984540054
 ALIKE = 0.9
 """Share of the prompts of two looks that both have answered, from which on they are compared prompt by prompt."""
+FLIPPED_ALL, FLIPS = 12, 9_999
+"""Differences of which every choice of signs is tried, and how many choices of more of them."""
 Verdict = Literal["better", "worse", "unclear"]
 
 
@@ -24,12 +26,13 @@ Verdict = Literal["better", "worse", "unclear"]
 class Difference:
     """``value`` is after minus before, ``low`` to ``high`` its interval, of 95% unless another level was asked for.
     Paired: both answered the same prompts, so what is equally hard for both cancels out; that needs far fewer prompts
-    for the same certainty."""
+    for the same certainty. ``se`` is the standard error of a paired one."""
 
     value: float
     low: float
     high: float
     paired: bool = False
+    se: float = 0.0
 
     @property
     def verdict(self) -> Verdict:
@@ -55,23 +58,71 @@ def describe_interval(found: Mapping[str, Any]) -> str:
 def compute_difference(
     before: EvaluationRecord,
     after: EvaluationRecord,
-    answers_before: Mapping[str, int],
-    answers_after: Mapping[str, int],
+    answers_before: Mapping[str, float],
+    answers_after: Mapping[str, float],
 ) -> Difference:
-    """Compare two looks at a split; ``answers`` are 1 or 0 by prompt id, of those that could be judged. Paired when the
+    """Compare two looks at a split; ``answers`` are scores by prompt id, of those that could be judged. Paired when the
     ids are nearly all the same."""
-    gained, lost, n = count_changes(answers_before, answers_after)
-    if n and n >= ALIKE * max(len(answers_before), len(answers_after)):
-        return compute_paired(gained, lost, n)
-    return compute_unpaired(before.accuracy, before.ci95, after.accuracy, after.ci95)
+    both = len(answers_before.keys() & answers_after.keys())
+    if both and both >= ALIKE * max(len(answers_before), len(answers_after)):
+        return compare_answers(answers_before, answers_after).difference
+    return compute_unpaired(before.score, before.ci95, after.score, after.ci95)
 
 
-def count_changes(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[int, int, int]:
-    """Count the prompts that became right, that became wrong, and all that both have; answers are 1 or 0 by id."""
-    both = before.keys() & after.keys()
-    gained = sum(after[prompt] > before[prompt] for prompt in both)
-    lost = sum(after[prompt] < before[prompt] for prompt in both)
-    return gained, lost, len(both)
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two evaluations of the same ``n`` prompts: on how many the later one is better (``gained``) and worse (``lost``),
+    by how much on average, and how likely such a rise or fall is by chance, one-sided."""
+
+    gained: int
+    lost: int
+    n: int
+    difference: Difference
+    p_rose: float
+    p_fell: float
+
+
+def compare_answers(before: Mapping[str, float], after: Mapping[str, float]) -> Comparison:
+    """Compare the scores of the prompts that both have, one at least. Of answers that are right or wrong by McNemar's
+    test, of others by a test of sign flips."""
+    both = sorted(before.keys() & after.keys())
+    moved = [after[prompt] - before[prompt] for prompt in both]
+    gained, lost, n = sum(move > 0 for move in moved), sum(move < 0 for move in moved), len(both)
+    if all(score in (0, 1) for answers in (before, after) for score in answers.values()):
+        p_rose, p_fell = compute_paired_p(lost, gained), compute_paired_p(gained, lost)
+        return Comparison(gained, lost, n, compute_paired(gained, lost, n), p_rose, p_fell)
+    mean = math.fsum(moved) / n
+    se = math.sqrt(math.fsum((move - mean) ** 2 for move in moved) / max(1, n - 1) / n)
+    difference = Difference(mean, mean - Z95 * se, mean + Z95 * se, paired=True, se=se)
+    return Comparison(gained, lost, n, difference, *compute_sign_flip_p(moved))
+
+
+def compute_sign_flip_p(moved: Sequence[float]) -> tuple[float, float]:
+    """Compute how likely a sum of differences at least as high, and at least as low, is when either sign of each is as
+    likely: over all ways to choose them where these are few, else over FLIPS seeded ones (Phipson and Smyth 2010, Stat.
+    Appl. Genet. Mol. Biol. 9: the one seen counts among them)."""
+    import numpy as np  # which commands that compare nothing need not load
+
+    sizes = np.abs([move for move in moved if move != 0])
+    if len(sizes) <= FLIPPED_ALL:
+        signs = 1 - 2 * (np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes)) & 1)
+        seen = 0
+    else:
+        signs = 1 - 2 * np.random.default_rng(0).integers(0, 2, (FLIPS, len(sizes)), dtype=np.int8)
+        seen = 1
+    sums, found = signs @ sizes, math.fsum(moved)
+    near = 1e-9 * float(sizes.sum())  # sums of the same differences in another order
+    counts = (float((side * sums >= side * found - near).sum()) for side in (1, -1))
+    p_rose, p_fell = ((count + seen) / (len(signs) + seen) for count in counts)
+    return p_rose, p_fell
+
+
+def compute_mean(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Compute the mean, 0 of none, and its 95% interval by the normal distribution."""
+    n = max(1, len(values))
+    mean = math.fsum(values) / n
+    reach = Z95 * math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(1, n - 1) / n)
+    return mean, (mean - reach, mean + reach)
 
 
 def compute_paired(gained: int, lost: int, n: int) -> Difference:
@@ -81,7 +132,7 @@ def compute_paired(gained: int, lost: int, n: int) -> Difference:
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     spread = Z95 * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     low, high = max(-1.0, up - down - spread), min(1.0, up - down + spread)
-    return Difference((gained - lost) / n, low, high, paired=True)
+    return Difference((gained - lost) / n, low, high, paired=True, se=spread / Z95)
 
 
 def compute_paired_p(gained: int, lost: int) -> float:

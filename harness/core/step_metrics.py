@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
-from harness.types import Completion, Group, Metrics, Prompt, SampleRecord
+from harness.types import Completion, Group, Metrics, Prompt, SampleRecord, Score
 
 GroupKind = Literal["mixed", "all_zero", "all_one", "flat", "errored"]
 
@@ -29,6 +29,13 @@ def compute_kind(group: Group, reward_range: tuple[float, float]) -> GroupKind:
         return "errored"
     low, high = reward_range
     return "all_zero" if only == low else "all_one" if only == high else "flat"
+
+
+def is_graded(scores: Sequence[Score]) -> bool:
+    """Tell whether a reward grades answers and does not only tell right from wrong: none of these is correct, and they
+    earn more than the two rewards that nothing and a right form would."""
+    rewards = {score.reward for score in scores if score.reward is not None}
+    return len(rewards) > 2 and not any(score.correct for score in scores)
 
 
 def compute_signal(
@@ -71,6 +78,10 @@ def compute_signal(
         "completion/tokens_max": float(lengths[-1]),
         "completion/tokens": float(sum(lengths)),
         "completion/distinct_rate": fmean(len({c.text for c in g.completions}) / len(g.completions) for g in groups),
+        "completion/truncated_paid": _paid([c for c in completions if c.truncated], reward_range),
+        "group/mixed_tokens_rate": sum(c.tokens for g in groups if g.mixed for c in g.completions)
+        / max(1, sum(lengths)),
+        **_compute_spread(groups),
     }
     for reason, count in Counter(reason_of(c.score.reason, c.truncated) for c in completions).items():
         metrics[f"reason/{reason}"] = count / len(completions)
@@ -95,6 +106,28 @@ def describe_broken_reward(groups: Sequence[Group], step: int, limit: float) -> 
         f"the reward failed on {len(errors) / len(scores):.0%} of the completions of step {step} "
         f"(limit {limit:.0%}), so its update was discarded; the first error: {errors[0]}"
     )
+
+
+def _paid(completions: Sequence[Completion], reward_range: tuple[float, float]) -> float:
+    """Return their mean reward as a share of the range; 0 of none."""
+    low, high = reward_range
+    rewards = [c.score.reward for c in completions if c.score.reward is not None]
+    return (fmean(rewards) - low) / (high - low) if rewards else 0.0
+
+
+def _compute_spread(groups: Sequence[Group]) -> dict[str, float]:
+    """Compute the standard error of the mean reward of a group, and the standard deviation of those means between
+    prompts without it, by the one-way analysis of variance."""
+    judged = [[c.score.reward for c in g.completions if c.score.reward is not None] for g in groups]
+    means, errors = [], []
+    for rewards in judged:
+        if len(rewards) > 1:
+            mean = math.fsum(rewards) / len(rewards)
+            means.append(mean)
+            errors.append(math.fsum((r - mean) ** 2 for r in rewards) / (len(rewards) - 1) / len(rewards))
+    error = math.fsum(errors) / max(1, len(errors))
+    spread = _spread(means) ** 2 * len(means) / max(1, len(means) - 1) - error
+    return {"group/mean_error": math.sqrt(error), "group/mean_spread": math.sqrt(max(0.0, spread))}
 
 
 def _spread(values: Sequence[float]) -> float:

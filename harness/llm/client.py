@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -60,23 +60,22 @@ class Reply:
     tokens_out: int
 
 
+@dataclass(eq=False)
 class MessagesApi:
     """``time_limit`` in seconds is for one attempt as a whole. ``interrupted`` ends any wait at once."""
 
-    def __init__(
-        self, key: str, *, model: str, max_tokens: int, time_limit: float, attempts: int, interrupted: Event
-    ) -> None:
-        self._key = key
-        self.model = model
-        self.max_tokens = max_tokens
-        self.time_limit = time_limit
-        self.attempts = attempts
-        self.interrupted = interrupted
-        self._client: anthropic.Anthropic | None = None
+    key: str = field(repr=False)
+    _: KW_ONLY
+    model: str
+    max_tokens: int
+    time_limit: float
+    attempts: int
+    interrupted: Event
+    _client: anthropic.Anthropic | None = field(default=None, init=False)
 
     def ask(self, system: str, question: str, tool: Mapping[str, Any]) -> Reply:
-        """The reply to ``question``, which is asked for as one call of ``tool``. Raises Fault."""
-        if not self._key:
+        """Ask ``question`` for an answer in one call of ``tool``. Raises Fault."""
+        if not self.key:
             raise Fault("ANTHROPIC_API_KEY is not set")
         request = {
             "model": self.model,
@@ -96,12 +95,16 @@ class MessagesApi:
         return retrying(self._attempt, request)
 
     def _attempt(self, request: Mapping[str, Any]) -> Reply:
-        """In a thread of its own: the SDK limits the time between two bytes, and a trickle would never end."""
+        """Ask in a thread of its own: the SDK limits the time between two bytes, and a trickle would never end."""
         if self.interrupted.is_set():
             raise Fault("interrupted before it was asked")
         box: SimpleQueue[bytes | Exception] = SimpleQueue()
         try:
-            client = self._client = self._client or self._connect()
+            if self._client is None:
+                # A redirect would take the key to another host.
+                http = anthropic.DefaultHttpxClient(follow_redirects=False)
+                self._client = anthropic.Anthropic(api_key=self.key, max_retries=0, http_client=http)
+            client = self._client
         except Exception as error:
             raise self._explain(error) from None
 
@@ -121,14 +124,9 @@ class MessagesApi:
             raise
         if isinstance(content, Exception):
             raise self._explain(content) from None
-        if len(self._key) >= KEY_PIECE and self._key.encode() in content:
+        if len(self.key) >= KEY_PIECE and self.key.encode() in content:
             raise Fault("the answer repeats the key")
         return _read(content)
-
-    def _connect(self) -> anthropic.Anthropic:
-        # A redirect would take the key to another host.
-        http = anthropic.DefaultHttpxClient(follow_redirects=False)
-        return anthropic.Anthropic(api_key=self._key, max_retries=0, http_client=http)
 
     def _wait_for(self, box: SimpleQueue[bytes | Exception]) -> bytes | Exception:
         until = time.monotonic() + self.time_limit
@@ -156,22 +154,22 @@ class MessagesApi:
         return Fault(f"the call failed: {type(error).__name__}")
 
     def _safe(self, text: str) -> str:
-        """What a server said, on one line and short; nothing if it repeats a piece of the key."""
-        pieces = (self._key[i : i + KEY_PIECE] for i in range(max(1, len(self._key) - KEY_PIECE + 1)))
+        """Put what a server said on one short line; leave it out if it repeats a piece of the key."""
+        pieces = (self.key[i : i + KEY_PIECE] for i in range(max(1, len(self.key) - KEY_PIECE + 1)))
         if any(piece in text for piece in pieces) or re.search(r"sk-[\w-]{6}", text):
             return "what it said repeats the key"
         return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
 
 
 def _wait_s(state: RetryCallState) -> float:
-    """As long as the server asked for, else 1, 2, 4 ... seconds. No chance in it: a run seeds all it does."""
+    """Wait as long as the server asked for, else 1, 2, 4 ... seconds. No chance in it: a run seeds all it does."""
     fault = state.outcome.exception() if state.outcome else None
     asked = fault.after_s if isinstance(fault, Passing) else None
     return min(LONGEST_WAIT_S, wait_exponential()(state) if asked is None else asked)
 
 
 def _after_s(header: str) -> float | None:
-    """The seconds of a Retry-After header; a date or nonsense is None."""
+    """Read the seconds of a Retry-After header; a date or nonsense is None."""
     try:
         seconds = float(header)
     except ValueError:
@@ -180,7 +178,7 @@ def _after_s(header: str) -> float | None:
 
 
 def _read(content: bytes) -> Reply:
-    """Raises Fault for what is no message at all."""
+    """Read a message. Raises Fault for what is none at all."""
     try:
         message = json.loads(content)
     except (ValueError, RecursionError):
@@ -190,23 +188,20 @@ def _read(content: bytes) -> Reply:
     blocks = [block for block in message["content"] if isinstance(block, dict)]
     calls = tuple((block.get("name"), block.get("input")) for block in blocks if block.get("type") == "tool_use")
     usage = message.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
-    return Reply(
-        calls,
-        tokens_in=sum(_count(usage.get(name)) for name in ("input_tokens", *cached)),
-        tokens_out=_count(usage.get("output_tokens")),
-    )
+    counted = usage if isinstance(usage, dict) else {}
+    read = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    return Reply(calls, sum(_count(counted.get(name)) for name in read), _count(counted.get("output_tokens")))
 
 
 def _count(tokens: object) -> int:
-    """A number of tokens that the record can hold; 0 for nonsense."""
-    right = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS
-    return tokens if right and isinstance(tokens, int) else 0
+    """Read a number of tokens that the record can hold; 0 for nonsense."""
+    if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS:
+        return tokens
+    return 0
 
 
 def api_key() -> str:
-    """The LLM's key, "" without one. Raises InputError for what no header can hold."""
+    """Read the LLM's key, "" without one. Raises InputError for what no header can hold."""
     key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
         raise InputError("ANTHROPIC_API_KEY holds characters that no key has; set it again")

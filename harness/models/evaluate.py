@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from harness.config.schema import EvaluateSpec
 from harness.core.formatting import clean_cell
-from harness.core.statistics import compute_wilson
+from harness.core.statistics import compute_mean, compute_wilson
 from harness.core.step_metrics import reason_of
 from harness.models.generate import GeneratedText, generate_texts
 from harness.models.load import LoadedModel
@@ -70,14 +69,13 @@ def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
     correct = sum(example.completion.score.correct for example in examples)
     rewards = [reward for example in examples if (reward := example.completion.score.reward) is not None]
     errors = tuple(example.completion.score.error for example in examples if example.completion.score.errored)
-    interval = compute_wilson(correct, n)
     return Evaluation(
-        split, n, correct / n, interval, math.fsum(rewards) / max(1, len(rewards)), tuple(examples), errors
+        split, n, correct / n, compute_wilson(correct, n), *compute_mean(rewards), tuple(examples), errors
     )
 
 
 def compute_proportions(examples: Sequence[Example]) -> dict[str, float]:
-    """Share of completions with a thinking section, and with an answer section."""
+    """Compute the share of completions with a thinking section, and with an answer section."""
     texts = [example.completion.text for example in examples]
     return {
         "thinking_proportion": sum(map(has_thinking, texts)) / len(texts),

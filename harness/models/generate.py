@@ -8,7 +8,7 @@ rows are sampled beside it (beyond float rounding), and a batch can be cut small
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class Generated:
 
 
 def find_shared(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
-    """Neighbouring equal prompts taken together: the distinct ones, and for each row which of them it has."""
+    """Take neighbouring equal prompts together: the distinct ones, and for each row which of them it has."""
     distinct: list[Sequence[int]] = []
     owner = []
     for prompt in prompts:
@@ -50,7 +50,7 @@ def find_shared(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], 
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, both (rows, longest)."""
+    """Return token ids and attention mask, both (rows, longest)."""
     width = max(map(len, rows))
     ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
@@ -58,7 +58,7 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -
 
 
 def positions_of(mask: torch.Tensor) -> torch.Tensor:
-    """Position of every token among the real ones of its row; padding gets 0."""
+    """Return the position of every token among the real ones of its row; padding gets 0."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
@@ -85,7 +85,8 @@ def generate_ids(
     distinct, owner = find_shared(prompts)
     ids, mask = pad_left(distinct, pad_id, device)
     cache = DynamicCache(config=model.config.get_text_config())
-    only_last = {"logits_to_keep": 1} if "logits_to_keep" in _arguments_of(model) else {}
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    only_last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
 
     def forward(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         output = model(
@@ -184,7 +185,7 @@ def draw_uniforms(seed: int, rows: int, max_tokens: int) -> torch.Tensor:
 
 
 def eos_ids_of(model: PreTrainedModel, tokenizer: Any) -> list[int]:
-    """Every token that ends a completion: the tokenizer's and those the model declares."""
+    """Return every token that ends a completion: the tokenizer's and those the model declares."""
     declared = model.generation_config.eos_token_id
     ids = [declared] if isinstance(declared, int) else list(declared or [])
     if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
@@ -195,6 +196,42 @@ def eos_ids_of(model: PreTrainedModel, tokenizer: Any) -> list[int]:
 def build_stop(tokenizer: Any, stop: Sequence[str]) -> StopStringCriteria | None:
     """Build what ends a completion at one of the strings ``stop``."""
     return StopStringCriteria(tokenizer, list(stop)) if stop else None
+
+
+def generate_batches(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    stop: Sequence[str],
+    seed: int,
+    report: Callable[[int], None],
+) -> Iterator[Generated]:
+    """Generate one completion for each prompt (token ids), at most ``batch_size`` at a time. The random numbers of a
+    row do not depend on that size. ``report`` is told how many of all have ended."""
+    uniforms = draw_uniforms(seed, len(prompts), max_tokens) if temperature > 0 else None
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+
+        def report_ended(ended: int, start: int = start) -> None:
+            report(start + ended)
+
+        yield generate_ids(
+            model,
+            prompts[part],
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            eos_ids=eos_ids_of(model, tokenizer),
+            pad_id=tokenizer.pad_token_id,
+            stop=build_stop(tokenizer, stop),
+            uniforms=None if uniforms is None else uniforms[part],
+            report=report_ended,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,38 +258,26 @@ def generate_texts(
 ) -> list[GeneratedText]:
     """Generate one completion for each prompt, in order. ``temperature`` 0 is greedy."""
     model, tokenizer = loaded.model, loaded.tokenizer
-    uniforms = draw_uniforms(seed, len(prompts), max_tokens) if temperature > 0 else None
     was_training = model.training
     model.eval()
     seed_torch(seed)  # a reward that draws random numbers takes its seed from here
     texts: list[GeneratedText] = []
     try:
-        for start in range(0, len(prompts), batch_size):
-            part = slice(start, start + batch_size)
-
-            def report(ended: int, start: int = start) -> None:
-                progress(phase, start + ended, len(prompts))
-
-            generated = generate_ids(
-                model,
-                [loaded.prompt_ids(prompt) for prompt in prompts[part]],
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                eos_ids=eos_ids_of(model, tokenizer),
-                pad_id=tokenizer.pad_token_id,
-                stop=build_stop(tokenizer, stop),
-                uniforms=None if uniforms is None else uniforms[part],
-                report=report,
-            )
+        for generated in generate_batches(
+            model,
+            tokenizer,
+            [loaded.prompt_ids(prompt) for prompt in prompts],
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            stop=stop,
+            seed=seed,
+            report=lambda ended: progress(phase, ended, len(prompts)),
+        ):
             decoded = tokenizer.batch_decode(generated.ids, skip_special_tokens=True)
             texts += [GeneratedText(*row) for row in zip(decoded, generated.ids, generated.truncated, strict=True)]
             progress(phase, len(texts), len(prompts))
     finally:
         model.train(was_training)
     return texts
-
-
-def _arguments_of(model: Any) -> Any:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inspect.signature(base.forward).parameters

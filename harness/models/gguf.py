@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 
 
 def load_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of a GGUF file. Raises what transformers raises, e.g. for an unknown architecture."""
+    """Load model and tokenizer of a GGUF file. Raises what transformers raises, e.g. for an unknown architecture."""
     # Unpacked even where kernels for packed weights are installed: such a model can be neither trained nor saved.
     unpack = GgufConfig(dequantize=True)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, padding_side="left")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -42,7 +43,6 @@ from harness.models.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_token
 from harness.types import Prompt
 
 DEFAULT_LORA_RANK = 16
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LoadedModel:
         return [*system, {"role": "user", "content": prompt.text}]
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of the rendered prompt, as generation sees them."""
+        """Return the token ids of the rendered prompt, as generation sees them."""
         rendered = self.render(prompt)
         if isinstance(rendered, str):
             ids: list[int] = self.tokenizer(rendered)["input_ids"]
@@ -99,7 +99,7 @@ class LoadedModel:
 
 
 def describe_tools(tools: Sequence[Any]) -> str:
-    """Tools in words, for a chat template that does not show them; calls are as rewards/function_call.py takes them."""
+    """Describe tools for a chat template that does not show them; calls are as rewards/function_call.py takes them."""
     listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     return (
         "You can call these functions, given as JSON, one a line:\n"
@@ -110,10 +110,12 @@ def describe_tools(tools: Sequence[Any]) -> str:
 
 
 def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
-    """The model of a spec, with a fresh adapter where ``lora`` asks for one. An adapter that ``spec`` names is gone on
-    with, whatever ``lora`` says. Raises InputError."""
+    """Load the model of a spec, with a fresh adapter where ``lora`` asks for one. An adapter that ``spec`` names is
+    trained on, whatever ``lora`` says. Raises InputError."""
     rank = lora.rank if lora.rank is not None else (0 if spec.name == TINY else DEFAULT_LORA_RANK)
     model, tokenizer = _load(spec, seed, full=rank == 0)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise InputError(
@@ -121,49 +123,38 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
             "not belong together; give a folder with the model's own tokenizer"
         )
     if rank and not isinstance(model, PeftModel):
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _in_one_line(f"lora: no adapter can be put on {spec.name}"):
             torch.manual_seed(seed)
-            model = _try(f"lora: no adapter can be put on {spec.name}", lambda: _add_adapter(model, lora, rank))
+            config = LoraConfig(
+                r=rank,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                target_modules=lora.target_modules,
+                task_type="CAUSAL_LM",
+            )
+            model = get_peft_model(model, config)
     elif spec.quantization is not None and not isinstance(model, PeftModel):
         raise InputError(
             "lora.rank: a model in 4 bits has no weights to train but those of an adapter: use lora.rank=16"
         )
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    config = base.config.get_text_config()
-    own = TINY_CONTEXT if spec.name == TINY else int(getattr(config, "max_position_embeddings", 2048))
-    return LoadedModel(
-        model=model,
-        tokenizer=tokenizer,
-        chat=_check_chat(spec, tokenizer),
-        context=spec.max_length or own,
-        recommended_group_size=getattr(base.config, "recommended_group_size", None),
-    )
-
-
-def _add_adapter(model: PreTrainedModel, lora: LoraSpec, rank: int) -> PeftModel:
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-            task_type="CAUSAL_LM",
-        ),
-    )
-
-
-def _check_chat(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> bool:
     if spec.wants_chat and tokenizer.chat_template is None:
         raise InputError(
             f"model.chat: {spec.name} has no chat template; take an instruction-tuned model, put a chat_template.jinja "
             "into its folder, or set model.chat=false to prompt it with plain text"
         )
-    return spec.wants_chat
+    config = (model.get_base_model() if isinstance(model, PeftModel) else model).config
+    own = TINY_CONTEXT if spec.name == TINY else getattr(config.get_text_config(), "max_position_embeddings", 2048)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        chat=spec.wants_chat,
+        context=spec.max_length or int(own),
+        recommended_group_size=getattr(config, "recommended_group_size", None),
+    )
 
 
 def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
-    """Model or adapter into ``folder``, as transformers or peft load it."""
+    """Save model or adapter into ``folder``, as transformers or peft load it."""
     if isinstance(model, PeftModel):
         # PEFT keeps the names in a set, so the file would differ from process to process.
         config = model.peft_config["default"]
@@ -176,7 +167,7 @@ def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
 
 
 def load_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
-    """Weights of ``save_weights`` into the model in memory."""
+    """Load weights of ``save_weights`` into the model in memory."""
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(
             model, safetensors.torch.load_file(folder / "adapter_model.safetensors"), adapter_name="default"
@@ -189,24 +180,26 @@ def load_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
 
 
 def _load(spec: ModelSpec, seed: int, *, full: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """``full`` says that all weights will be trained, not an adapter."""
+    """Load by name. ``full`` says that all weights will be trained, not an adapter. Raises InputError."""
     if spec.name == TINY:
         return build_tiny_model(seed, spec.max_length or TINY_CONTEXT), build_tiny_tokenizer()
-    if spec.name == SMOLLM2:
-        return _load_pretrained(spec, str(fetch_smollm2()), {}, full=full)
-    if spec.name.endswith(".gguf"):
-        return _load_gguf(spec, Path(spec.name).absolute(), full=full)
-    options = _find(spec)
-    if find_adapter_config_file(spec.name, **options) is not None:
-        return _load_adapter(spec, options, seed)
-    if spec.base is not None:
-        raise InputError(f"model.base: {spec.name} is a whole model, not an adapter; leave model.base out")
-    place = str(Path(spec.name).absolute()) if Path(spec.name).is_dir() else spec.name
-    return _load_pretrained(spec, place, options, full=full)
+    with _in_one_line(f"model.name: cannot load {spec.name}"):
+        if spec.name == SMOLLM2:
+            return _load_pretrained(spec, str(fetch_smollm2()), {}, full=full)
+        if spec.name.endswith(".gguf"):
+            return _load_gguf(spec, Path(spec.name).absolute(), full=full)
+        options = _find(spec)
+        if find_adapter_config_file(spec.name, **options) is not None:
+            return _load_adapter(spec, options, seed)
+        if spec.base is not None:
+            raise InputError(f"model.base: {spec.name} is a whole model, not an adapter; leave model.base out")
+        place = str(Path(spec.name).absolute()) if Path(spec.name).is_dir() else spec.name
+        return _load_pretrained(spec, place, options, full=full)
 
 
 def _find(spec: ModelSpec) -> dict[str, Any]:
-    """How the libraries find a folder or a hub id. Raises InputError when it is neither, or out of reach."""
+    """Return the options with which the libraries find a folder or a hub id. Raises InputError when it is neither, or
+    out of reach."""
     if Path(spec.name).is_dir():
         return {}
     check_model_name(spec.name)
@@ -225,19 +218,20 @@ def _find(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _load_adapter(spec: ModelSpec, options: Mapping[str, Any], seed: int) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """An adapter on its base, ready to be trained on."""
-    config = _try(_cannot_load(spec), lambda: PeftConfig.from_pretrained(spec.name, **options))
-    base = spec.base or config.base_model_name_or_path
+    """Load an adapter on its base, ready to be trained on."""
+    base = spec.base or PeftConfig.from_pretrained(spec.name, **options).base_model_name_or_path
     if not base:
         raise InputError(f"model.base: the adapter {spec.name} does not say which model it is for: give it")
     model, tokenizer = _load(spec.model_copy(update={"name": base, "base": None, "revision": None}), seed, full=False)
     misfit = f"model.name: the adapter {spec.name} does not fit its base {base}"
-    adapted = _try(misfit, lambda: PeftModel.from_pretrained(model, spec.name, is_trainable=True, **options))
-    held = _try(misfit, lambda: load_peft_weights(spec.name, device="cpu", **options))
+    with _in_one_line(misfit):
+        adapted = PeftModel.from_pretrained(model, spec.name, is_trainable=True, **options)
+        held = load_peft_weights(spec.name, device="cpu", **options)
     if held.keys() != get_peft_model_state_dict(adapted).keys():  # PEFT passes over layers that the base lacks
         raise InputError(f"{misfit}: it has other layers; give the right one as model.base")
-    own_tokenizer = (Path(spec.name) / "tokenizer_config.json").is_file()
-    return adapted, _load_tokenizer(spec, spec.name, options) if own_tokenizer else tokenizer
+    if (Path(spec.name) / "tokenizer_config.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(spec.name, padding_side="left", **options)
+    return adapted, tokenizer
 
 
 def _load_gguf(spec: ModelSpec, path: Path, *, full: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -245,52 +239,31 @@ def _load_gguf(spec: ModelSpec, path: Path, *, full: bool) -> tuple[PreTrainedMo
         raise InputError(f"model.name: no file {spec.name}")
     if spec.quantization is not None:
         raise InputError("model.quantization: a GGUF file is unpacked when it is read; give a folder or a hub id")
-
-    def load() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        dtype = _choose_dtype(spec, full=full)
-        check_weights_fit(spec, AutoConfig.from_pretrained(path.parent, gguf_file=path.name), dtype)
-        return load_gguf(path, dtype)
-
-    model, tokenizer = _try(_cannot_load(spec), load)
+    dtype = _choose_dtype(spec, full=full)
+    check_weights_fit(spec, AutoConfig.from_pretrained(path.parent, gguf_file=path.name), dtype)
+    model, tokenizer = load_gguf(path, dtype)
     model.name_or_path = str(path)
-    return model.to(_device()), _with_padding(tokenizer)
+    return model.to(_device()), tokenizer
 
 
 def _load_pretrained(
     spec: ModelSpec, place: str, options: Mapping[str, Any], *, full: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The folder or hub id ``place``; ``options`` as the libraries take them."""
+    """Load the folder or hub id ``place``; ``options`` as the libraries take them."""
     dtype = _choose_dtype(spec, full=full)
-    device = _device()
-
-    def load() -> PreTrainedModel:
-        check_weights_fit(spec, AutoConfig.from_pretrained(place, **options), dtype)
-        if spec.quantization is None:
-            return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options).to(device)
+    tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", **options)
+    check_weights_fit(spec, AutoConfig.from_pretrained(place, **options), dtype)
+    if spec.quantization is None:
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options).to(_device())
+    else:
         four_bit = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
-        return AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, quantization_config=four_bit, device_map={"": device}, **options
+        model = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, quantization_config=four_bit, device_map={"": _device()}, **options
         )
-
-    tokenizer = _load_tokenizer(spec, place, options)
-    model = _try(_cannot_load(spec), load)
     model.name_or_path = place  # what a saved adapter names as its base
     return model, tokenizer
-
-
-def _load_tokenizer(spec: ModelSpec, place: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = _try(
-        _cannot_load(spec), lambda: AutoTokenizer.from_pretrained(place, padding_side="left", **options)
-    )
-    return _with_padding(tokenizer)
-
-
-def _with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def _device() -> torch.device:
@@ -298,21 +271,19 @@ def _device() -> torch.device:
 
 
 def _choose_dtype(spec: ModelSpec, *, full: bool) -> torch.dtype:
-    """On a GPU bfloat16, except for weights that are trained themselves: small updates would be rounded away."""
+    """Choose bfloat16 on a GPU, except for weights that are trained themselves: small updates would be rounded away."""
     if spec.dtype != "auto":
         dtype: torch.dtype = getattr(torch, spec.dtype)
         return dtype
     return torch.bfloat16 if torch.cuda.is_available() and not full else torch.float32
 
 
-def _cannot_load(spec: ModelSpec) -> str:
-    return f"model.name: cannot load {spec.name}"
-
-
-def _try(what: str, work: Callable[[], T]) -> T:
-    """``work``. Whatever transformers or PEFT raise (many kinds, many lines) becomes one line after ``what``."""
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Turn whatever transformers or PEFT raise (many kinds, many lines) into an InputError of one line after
+    ``what``."""
     try:
-        return work()
+        yield
     except InputError:
         raise
     except Exception as error:

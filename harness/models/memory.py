@@ -83,8 +83,8 @@ class MemoryForecast:
 def compute_memory(
     shape: Shape, knobs: Knobs, trainer: TrainerSpec, warmstart: WarmstartSpec, *, longest_prompt: int
 ) -> MemoryForecast:
-    """What the warm start and a step of these knobs take. Prompts are taken to be as long as the longest, completions
-    to use their whole limit."""
+    """Compute what the warm start and a step of these knobs take. Prompts are taken to be as long as the longest,
+    completions to use their whole limit."""
     rows = knobs.prompts_per_step * knobs.group_size
     tokens = longest_prompt + knobs.max_tokens
     cache = 2 * shape.layers * shape.kv_width * shape.number_bytes * tokens * rows
@@ -134,14 +134,14 @@ def check_weights_fit(spec: ModelSpec, config: PreTrainedConfig, dtype: torch.dt
     each = FOUR_BIT_BYTES if spec.quantization else dtype.itemsize
     needed, free = parameters * each, free_memory()
     if needed > free:
-        mends = ["a smaller model"]
+        fixes = ["a smaller model"]
         if each > 2:
-            mends.append("model.dtype=bfloat16")
+            fixes.append("model.dtype=bfloat16")
         if not spec.quantization:
-            mends.append("model.quantization=4bit")
+            fixes.append("model.quantization=4bit")
         raise InputError(
             f"model.name: the {parameters / 1e6:,.0f} million weights of {spec.name} need {format_bytes(needed)} and "
-            f"{format_bytes(free)} are free: {' or '.join(mends)} would help"
+            f"{format_bytes(free)} are free: {' or '.join(fixes)} would help"
         )
 
 
@@ -159,31 +159,29 @@ def check_memory(
             longest_prompt=longest_prompt,
         )
 
-    def largest(name: str, now: int, part: str) -> int | None:
-        return next((size for size in range(now, 0, -1) if getattr(forecast_with(**{name: size}), part) <= room), None)
-
     forecast = forecast_with()
     if forecast.peak <= free:
         return forecast
     parts = f"{forecast.text}, and {format_bytes(free)} are free"
     room = free - forecast.fixed
     if room <= 0:
-        mend = "train an adapter (lora.rank=16)" if shape.full else "take a smaller model"
-        raise InputError(f"model.name: {parts}; {mend}")
-    if forecast.warmstart > room:
-        fits = largest("batch", warmstart.batch, "warmstart")
-        raise InputError(f"warmstart.batch: {parts}; {f'lower it to {fits}' if fits else 'set warmstart.steps=0'}")
-    if forecast.update > room:
-        fits = largest("micro_batch", min(trainer.micro_batch, knobs.prompts_per_step * knobs.group_size), "update")
-        mend = f"lower it to {fits}" if fits else "lower knobs.max_tokens, or set trainer.gradient_checkpointing=true"
-        raise InputError(f"trainer.micro_batch: {parts}; {mend}")
-    fits = largest("prompts_per_step", knobs.prompts_per_step, "rollout")
-    mend = f"lower it to {fits}" if fits else "lower knobs.group_size or knobs.max_tokens"
-    raise InputError(f"knobs.prompts_per_step: {parts}; {mend}")
+        fix = "train an adapter (lora.rank=16)" if shape.full else "take a smaller model"
+        raise InputError(f"model.name: {parts}; {fix}")
+    micro_batch = min(trainer.micro_batch, knobs.prompts_per_step * knobs.group_size)
+    less_to_keep = "lower knobs.max_tokens, or set trainer.gradient_checkpointing=true"
+    sizes = {  # by the part that they decide, with what else helps
+        "warmstart": ("warmstart", "batch", warmstart.batch, "set warmstart.steps=0"),
+        "update": ("trainer", "micro_batch", micro_batch, less_to_keep),
+        "rollout": ("knobs", "prompts_per_step", knobs.prompts_per_step, "lower knobs.group_size or knobs.max_tokens"),
+    }
+    part = next(part for part in sizes if getattr(forecast, part) > room)
+    section, name, now, otherwise = sizes[part]
+    fits = next((size for size in range(now, 0, -1) if getattr(forecast_with(**{name: size}), part) <= room), None)
+    raise InputError(f"{section}.{name}: {parts}; {f'lower it to {fits}' if fits else otherwise}")
 
 
 def free_memory() -> int:
-    """Bytes this process may still take: of the GPU if there is one, else of the machine, within every limit set."""
+    """Return the bytes still to be had: of the GPU if there is one, else of the machine, within every limit set."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     found = [psutil.virtual_memory().available, _container_free(), _process_free()]
@@ -205,7 +203,7 @@ def _process_free() -> int | None:
 
 
 def _count_parameters(config: PreTrainedConfig) -> int:
-    """Without making them; 0 for an architecture that cannot be built so, which is left to the loader."""
+    """Count without making them; 0 for an architecture that cannot be built so, which is left to the loader."""
     try:
         with torch.device("meta"):
             return int(AutoModelForCausalLM.from_config(config).num_parameters())

@@ -1,4 +1,4 @@
-"""Prepares this process for torch: threads, determinism, memory, and libraries that keep quiet."""
+"""Prepare this process for torch: threads, determinism, memory, and libraries that keep quiet."""
 
 from __future__ import annotations
 
@@ -50,11 +50,9 @@ def seed_torch(seed: int) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an allocation failed, of which torch on a CPU says so only in the text of a RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in str(error) or "not enough memory" in str(error)
-    )
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    of_its_kind = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return of_its_kind or "can't allocate memory" in said or "not enough memory" in said
 
 
 def keep_freed_memory() -> None:

@@ -15,10 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Self
 
-from harness.core.liveness import SUPERVISOR, age_of, identify, is_alive_run
+from harness.core.liveness import age_of, is_alive_run, is_supervised
 from harness.core.processes import python_words
 from harness.errors import StoreUnavailable
 from harness.monitoring.alerts import Alert, build_message, find_alerts
@@ -37,26 +38,27 @@ ALONE_S = 86_400.0
 NICE = 10
 
 
+@dataclass(eq=False)
 class Lookout:
     """The run's side: within its context another process is on the lookout. ``say`` tells people what it waits for,
     ``note`` puts a text into the run's events. Without ``wanted`` it does nothing."""
 
-    def __init__(
-        self, url: str, run_id: int, *, wanted: bool, say: Callable[[str], None], note: Callable[[str], None]
-    ) -> None:
-        self.words = [*python_words("harness.monitoring.alert_process"), url, str(run_id)]
-        self.wanted = wanted
-        self.say = say
-        self.note = note
-        self._process: subprocess.Popen[bytes] | None = None
+    url: str
+    run_id: int
+    _: KW_ONLY
+    wanted: bool
+    say: Callable[[str], None]
+    note: Callable[[str], None]
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def __enter__(self) -> Self:
         if self.wanted:
+            words = [*python_words("harness.monitoring.alert_process"), self.url, str(self.run_id)]
             quiet = subprocess.DEVNULL
             try:
                 # Out of reach of Ctrl-C and of the end of a terminal; the end of its stdin is the end of this process.
                 self._process = subprocess.Popen(
-                    self.words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True
+                    words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True
                 )
             except OSError as fault:
                 self.note(f"no alerts: their process could not be started: {fault.strerror}")
@@ -70,9 +72,9 @@ class Lookout:
         process.stdin.close()
         why = ""
         try:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENT_S)
-            except subprocess.TimeoutExpired:
+            if process.poll() is None:
                 self.say(f"sending the last alerts, for at most {LEAVE_S:.0f} s")
                 process.wait(LEAVE_S - PATIENT_S)
         except subprocess.TimeoutExpired:
@@ -95,20 +97,15 @@ class Lookout:
 class Stdin:
     """From which nothing comes but its end, when the run's process has left."""
 
-    def __init__(self) -> None:
-        self._ended_at: float | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self._ended_at is not None
+    ended_at: float | None = None
 
     def wait(self) -> bool:
-        """A moment, or until the end. False when that is so long ago that there will be no more on record."""
-        if self._ended_at is not None:
+        """Wait a moment, or until the end. False when that is so long ago that there will be no more on record."""
+        if self.ended_at is not None:
             time.sleep(POLL_S)
-            return time.monotonic() - self._ended_at < ALONE_S
+            return time.monotonic() - self.ended_at < ALONE_S
         if select.select([sys.stdin], [], [], POLL_S)[0]:
-            self._ended_at = time.monotonic()
+            self.ended_at = time.monotonic()
         return True
 
 
@@ -124,31 +121,26 @@ class Watch:
         self.told = reader.load_events(run_id, "alert ")
         self.unwritten: list[EventRecord] = []
         self.driver = self.look.read().run.process
-        self.supervisor = int(os.environ.get(SUPERVISOR, "0"))
-        self.supervisor_process = identify(self.supervisor)
 
     def run(self, stdin: Stdin) -> None:
         while stdin.wait():
             with suppress(StoreUnavailable):
                 self._write()
-                if self._is_over(self.look.read(), stdin.ended):
+                if self._is_over(self.look.read(), left=stdin.ended_at is not None):
                     return
 
-    def _is_over(self, s: Snapshot, left: bool) -> bool:
-        """Tell what is new. Whether there will be nothing more to tell."""
+    def _is_over(self, s: Snapshot, *, left: bool) -> bool:
+        """Tell what is new. Return whether there will be nothing more to tell."""
         if s.run.process != self.driver:
             return True
         alive = not left and is_alive_run(s.run)
         ended = s.run.ended
-        if not alive and not ended and self._is_supervised():
+        if not alive and not ended and is_supervised(s.run.supervisor, s.run.host):
             return False  # it is started again, or given up, which is an end on record
         for alert in find_alerts(s, self.told, alive=alive, age=age_of(s.run)):
             if alert.kind in self.kinds:
                 self._tell(alert, s)
         return (ended or not alive) and not self.unwritten
-
-    def _is_supervised(self) -> bool:
-        return self.supervisor_process != "" and identify(self.supervisor) == self.supervisor_process
 
     def _tell(self, alert: Alert, s: Snapshot) -> None:
         message = build_message(alert, s, now=time.time())
@@ -170,13 +162,11 @@ class Watch:
         store = find_store(self.reader.url)
         if store is None:
             return
-        try:
+        with closing(store):
             while self.unwritten:
                 event = self.unwritten[0]
                 store.record_event(self.run_id, event.step, event.level, event.text)
                 del self.unwritten[0]
-        finally:
-            store.close()
 
 
 def main() -> None:
@@ -190,11 +180,8 @@ def main() -> None:
     while stdin.wait():
         with suppress(StoreUnavailable):
             alerts = reader.load_run(run_id).spec["alerts"]
-            watch = Watch(reader, run_id, build_hooks(alerts["webhook"], alerts["command"]), alerts["on"])
-            break
-    else:
-        return
-    watch.run(stdin)
+            Watch(reader, run_id, build_hooks(alerts["webhook"], alerts["command"]), alerts["on"]).run(stdin)
+            return
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ from typing import Any
 
 from harness.config.names import AlertKind
 from harness.core.formatting import clean
-from harness.types import EventRecord, Snapshot
+from harness.types import ActionKind, DecisionRecord, EventRecord, Snapshot
 from harness.views.summary import RECENT, compare_looks, is_it_learning, is_it_stuck, is_kept
 
 SILENT_S = 300.0
 """Without any sign of life, after which a run that should be at work counts as silent."""
+SOON = 2
+"""Steps after which errors that are there already are told, beside the RECENT ones that show them."""
 LONGEST = 1500
 """Characters of a sentence; Discord takes 2,000."""
 SAID: dict[str, str] = {
@@ -67,16 +69,20 @@ def _ending(s: Snapshot, *, alive: bool) -> Alert | None:
     if not run.ended:
         gone = f"its process ({run.pid}) died; to continue: grpo resume {run.name}"
         return None if alive else Alert("failed", run.last_step, gone)
-    asked = next((d for d in reversed(s.decisions) if d.action == "stop" and d.refused is None), None)
+    asked = _find_newest(s, "stop")
     reasons = () if asked is None or asked.source == "manual" else (asked.evidence, f"stopped by {asked.source}")
     if run.status == "stopped" and asked is not None and run.stop_reason in reasons:
         return Alert("waiting", run.last_step, f"{asked.source} stopped it: {run.stop_reason}")
     return Alert(run.status, run.last_step, run.stop_reason)
 
 
+def _find_newest(s: Snapshot, *actions: ActionKind) -> DecisionRecord | None:
+    return next((d for d in reversed(s.decisions) if d.action in actions and d.refused is None), None)
+
+
 def _pause(s: Snapshot) -> Iterator[Alert]:
-    """One that a person asked for is no news to them."""
-    asked = next((d for d in reversed(s.decisions) if d.action == "pause" and d.refused is None), None)
+    """Tell of a pause, but not of one that a person asked for: it is no news to them."""
+    asked = _find_newest(s, "pause")
     if s.run.status == "paused" and asked is not None and asked.source != "manual":
         yield Alert("waiting", s.run.last_step, f"{asked.source} paused it: {asked.evidence}")
 
@@ -88,13 +94,12 @@ def _silence(s: Snapshot, age: float) -> Iterator[Alert]:
 
 
 def _is_in_branch(s: Snapshot) -> bool:
-    moves = (d for d in reversed(s.decisions) if d.action in ("branch", "rollback") and d.refused is None)
-    last = next(moves, None)
+    last = _find_newest(s, "branch", "rollback")
     return last is not None and last.action == "branch" and not is_kept(last)
 
 
 def _lasting(s: Snapshot, told: Sequence[EventRecord], kind: AlertKind) -> Iterator[Alert]:
-    """The alert of a state that has begun: it is bad now, and was good at some time since it was told last."""
+    """Tell of a state that has begun: it is bad now, and was good at some time since it was told last."""
     is_bad, was_good_since = STATES[kind]
     reason = is_bad(s)
     last = next((event.step for event in reversed(told) if event.text.startswith(f"alert {kind}:")), None)
@@ -103,9 +108,11 @@ def _lasting(s: Snapshot, told: Sequence[EventRecord], kind: AlertKind) -> Itera
 
 
 def _is_stuck(s: Snapshot) -> str:
-    """Why, empty when it is not. It must have been so for long enough that the decision policy had its turn."""
-    answer, before = is_it_stuck(s), is_it_stuck(replace(s, steps=s.steps[:-RECENT]))
-    lasts = answer.style == before.style == "bad" and len(s.steps) >= 2 * RECENT
+    """Say why, empty when it is not. It must have been so for long enough that the decision policy had its turn."""
+    answer = is_it_stuck(s)
+    earlier = SOON if answer.word == "REWARD FAILS" else RECENT  # which the rules only answer where it is worse
+    before = is_it_stuck(replace(s, steps=s.steps[:-earlier]))
+    lasts = answer.style == before.style == "bad" and len(s.steps) >= RECENT + earlier
     told = answer.text if answer.word == "YES" else f"{answer.word.lower()} {answer.text}"
     return told if lasts else ""
 
@@ -117,10 +124,10 @@ def _had_signal_since(s: Snapshot, step: int) -> bool:
 
 
 def _live_looks(s: Snapshot) -> Snapshot:
-    """Without looks at weights that a rollback or a branch has left: those are not what the run has now."""
+    """Leave out looks at weights that a rollback or a branch has left: those are not what the run has now."""
     live = {step.step for step in s.steps}
-    kept = (e for e in s.evaluations if e.step in live or e.step < min(live, default=0))
-    return replace(s, evaluations=tuple(kept))
+    first = min(live, default=0)
+    return replace(s, evaluations=tuple(e for e in s.evaluations if e.step in live or e.step < first))
 
 
 def _has_fallen(s: Snapshot) -> str:
@@ -129,12 +136,12 @@ def _has_fallen(s: Snapshot) -> str:
 
 
 def _was_near_its_best_since(s: Snapshot, step: int) -> bool:
-    """Within half the noise that makes a fall: of the interval between the best and the newest look."""
+    """Test for within half the noise that makes a fall: of the interval between the best and the newest look."""
     looks = _live_looks(s).dev
-    best = max(looks, key=lambda look: look.accuracy)
+    best = max(looks, key=lambda look: look.rank)
     change = compare_looks(s, best, looks[-1])
-    near = best.accuracy - (change.high - change.low) / 4
-    return any(look.accuracy >= near for look in looks if look.step > step)
+    near = best.score - (change.high - change.low) / 4
+    return any(look.score >= near for look in looks if look.step > step)
 
 
 STATES: dict[str, tuple[Callable[[Snapshot], str], Callable[[Snapshot, int], bool]]] = {
@@ -152,37 +159,38 @@ def build_message(alert: Alert, s: Snapshot, *, now: float) -> dict[str, Any]:
     1970."""
     figures = compute_figures(s)
     dev, test = figures.get("dev"), figures.get("test")
-    parts = [f"{s.run.name} {SAID[alert.kind]} at step {alert.step}: {alert.reason}"]
+    title = f"{s.run.name} {SAID[alert.kind]}"
+    parts = [f"{title} at step {alert.step}: {alert.reason}"]
     if dev is not None:
         parts.append(f"dev {dev['first']:.3f} -> {dev['last']:.3f}, best {dev['best']:.3f} at step {dev['best_step']}")
     if test is not None:
         parts.append(f"test {test['first']:.3f} -> {test['last']:.3f}")
-    said = {"text": ". ".join(parts), "title": f"{s.run.name} {SAID[alert.kind]}"}
-    return _compose(alert, said, run=s.run.name, status=s.run.status, host=s.run.host, figures=figures, now=now)
+    told = {"run": s.run.name, "status": s.run.status, "host": s.run.host, "figures": figures}
+    return _compose(alert, ". ".join(parts), title=title, at=now) | told
 
 
 def build_test_message(name: str, *, host: str, now: float) -> dict[str, Any]:
     """Build a test message with the same fields."""
-    said = {"text": f"{name} would alert you like this: sent by grpo alert-test", "title": f"{name}: a test"}
     alert = Alert("test", 0, "sent by grpo alert-test")
-    return _compose(alert, said, run=name, status="running", host=host, figures={}, now=now)
+    text = f"{name} would alert you like this: {alert.reason}"
+    told = {"run": name, "status": "running", "host": host, "figures": {}}
+    return _compose(alert, text, title=f"{name}: a test", at=now) | told
 
 
-def _compose(alert: Alert, said: dict[str, str], *, now: float, **facts: Any) -> dict[str, Any]:
-    text = make_inert(said["text"])
-    told = {"event": alert.kind, "step": alert.step, "reason": clean(alert.reason), "at": now}
-    return {"text": text, "content": text, "title": make_inert(said["title"])} | told | facts
+def _compose(alert: Alert, text: str, *, title: str, at: float) -> dict[str, Any]:
+    shown = make_inert(text)
+    told = {"event": alert.kind, "step": alert.step, "reason": clean(alert.reason), "at": at}
+    return {"text": shown, "content": shown, "title": make_inert(title)} | told
 
 
 def compute_figures(s: Snapshot) -> dict[str, Any]:
-    """Compute the figures of a message: accuracy on dev and test, reward and mixed groups of the newest step."""
+    """Compute the figures of a message: scores on dev and test, reward and mixed groups of the newest step."""
     figures: dict[str, Any] = {"steps": s.run.last_step, "budget_steps": s.run.budget_steps}
-    looks = {"dev": s.dev, "test": tuple(look for look in s.evaluations if look.split == "test")}
-    for split, found in looks.items():
-        if found:
-            best = max(found, key=lambda look: look.accuracy)
-            figures[split] = {"first": found[0].accuracy, "last": found[-1].accuracy}
-            figures[split] |= {"best": best.accuracy, "best_step": best.step}
+    for split in ("dev", "test"):
+        if looks := [look for look in s.evaluations if look.split == split]:
+            best = max(looks, key=lambda look: look.rank)
+            course = {"first": looks[0].score, "last": looks[-1].score}
+            figures[split] = course | {"best": best.score, "best_step": best.step}
     for name, metric in (("reward", "reward/mean"), ("mixed_rate", "group/mixed_rate")):
         value = s.steps[-1].metrics.get(metric) if s.steps else None
         if value is not None and math.isfinite(value):

@@ -71,7 +71,7 @@ def build_hooks(webhook: str | None, command: Sequence[str] | None) -> list[Hook
 
 
 def deliver(hook: Hook, message: Message) -> str:
-    """Try until it works or cannot. Returns the failure in words, empty when delivered."""
+    """Try until it works or cannot. Return the failure in words, empty when delivered."""
     retrying = Retrying(
         retry=retry_if_exception(lambda fault: isinstance(fault, Undelivered) and fault.passing),
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(LIMIT_S),
@@ -116,10 +116,8 @@ class Webhook:
                 return None
         except error.HTTPError as answer:
             answer.close()
-            named = HTTPStatus(answer.code).phrase if answer.code in set(HTTPStatus) else ""
-            return Undelivered(
-                f"HTTP {answer.code} {named}".strip(), passing=answer.code >= 500 or answer.code in PASSING
-            )
+            said = f"HTTP {answer.code} {http.client.responses.get(answer.code, '')}".strip()
+            return Undelivered(said, passing=answer.code >= 500 or answer.code in PASSING)
         except error.URLError as fault:
             return Undelivered(_describe(fault.reason))
         except (OSError, http.client.HTTPException) as fault:
@@ -134,7 +132,7 @@ class _NoRedirect(request.HTTPRedirectHandler):
 
 
 def _describe(fault: object) -> str:
-    """What the system calls it; never an exception's own text."""
+    """Say what the system calls it; never an exception's own text."""
     if isinstance(fault, TimeoutError):
         return f"no answer within {ATTEMPT_S:g} s"
     said = fault.strerror if isinstance(fault, OSError) else None
@@ -142,7 +140,7 @@ def _describe(fault: object) -> str:
 
 
 def _expand(webhook: str) -> str:
-    """The address, with environment variables in their places. Raises InputError that tells nothing of them."""
+    """Put environment variables in their places in an address. Raises InputError that tells nothing of them."""
 
     def value(found: re.Match[str]) -> str:
         name = found.group(1)

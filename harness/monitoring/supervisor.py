@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -37,6 +38,7 @@ def grpo(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
 # ---------------------------------------------------------------- started again when it dies
 
 
+@dataclass(eq=False)
 class Supervisor:
     """Runs ``grpo first`` and, whenever that process dies or hangs, ``grpo again``, until the run ends by itself.
 
@@ -44,16 +46,13 @@ class Supervisor:
     program reports itself, such as a broken reward, would happen again.
     """
 
-    def __init__(
-        self, url: str, name: str, first: Sequence[str], again: Sequence[str], *, silent_s: float = SILENT_S
-    ) -> None:
-        self.url = url
-        self.name = name
-        self.first = list(first)
-        self.again = list(again)
-        self.silent_s = silent_s
-        self.child: subprocess.Popen[bytes] | None = None
-        self.ending = Event()
+    url: str
+    name: str
+    first: Sequence[str]
+    again: Sequence[str]
+    silent_s: float = SILENT_S
+    child: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    ending: Event = field(default_factory=Event, init=False)
 
     def run(self) -> int:
         """Drive the run. Returns the exit code of the last process, or 1 when restarts did not help."""
@@ -66,7 +65,7 @@ class Supervisor:
             told = {SUPERVISOR: str(os.getpid()), **({RESTARTED: "1"} if words is self.again else {})}
             self.child = grpo(words, process_group=0, env=os.environ | told)
             hung = self._wait()
-            code, record = self.child.returncode, self._record()
+            code, record = self.child.returncode, find_record(self.url, self.name)
             # Exit code 1 with a run that still counts as running: it could not even begin, e.g. for a lock.
             unfinished = code == 1 and record is not None and not record.ended
             if self.ending.is_set():
@@ -87,14 +86,14 @@ class Supervisor:
                 return INTERRUPTED
 
     def _wait(self) -> str:
-        """Until the process has ended. Why it was killed, if it was killed from here."""
+        """Wait until the process has ended. Return why it was killed, if it was killed from here."""
         assert self.child is not None
         last, since = 0.0, time.monotonic()
         while True:
             with suppress(subprocess.TimeoutExpired):
                 self.child.wait(POLL_S)
                 return ""
-            record = self._record()
+            record = find_record(self.url, self.name)
             # On this process's own clock: the time a machine sleeps is nobody's silence. After its end a run still
             # writes its report, without a heartbeat.
             if record is None or record.ended or record.heartbeat != last or not is_alive_run(record):
@@ -112,11 +111,8 @@ class Supervisor:
         if self.child is not None and self.child.poll() is None:
             self.child.send_signal(number)
 
-    def _record(self) -> RunRecord | None:
-        return find_record(self.url, self.name)
-
     def _note(self, record: RunRecord | None, level: str, text: str) -> bool:
-        """Say it and put it on record. Whether that could be written."""
+        """Say it and put it on record. Return whether that could be written."""
         say(f"grpo: {text}", to_stderr=True)
         try:
             store = find_store(self.url)
@@ -162,12 +158,10 @@ def describe_death(number: int, memory_kills: int) -> str:
 
 def count_memory_kills() -> int:
     """Count processes that the kernel has killed for want of memory: in this container, else on this machine."""
-    for path, word in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
-        with suppress(OSError, ValueError):
-            for line in Path(path).read_text(encoding="utf-8").splitlines():
-                key, _, value = line.partition(" ")
-                if key == word:
-                    return int(value)
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        with suppress(OSError, ValueError, KeyError):
+            counts = dict(line.split(" ") for line in Path(path).read_text(encoding="utf-8").splitlines())
+            return int(counts["oom_kill"])
     return 0
 
 

@@ -91,7 +91,7 @@ class Checkpoints:
                 self.store.drop_checkpoint(self.run_id, checkpoint.step)  # the row first: none names a lost folder
                 shutil.rmtree(checkpoint.path, ignore_errors=True)
 
-    def link_best(self, checkpoint: CheckpointRecord, dev_accuracy: float) -> None:
+    def link_best(self, checkpoint: CheckpointRecord, dev_score: float) -> None:
         """Make a link beside the checkpoints that says in its name which is the best, in place of the one before."""
         target = Path(self.folder.name) / Path(checkpoint.path).name
 
@@ -101,7 +101,7 @@ class Checkpoints:
                     if old.is_symlink():  # a copy may hold the folder itself in its place
                         old.unlink()
                 with suppress(FileExistsError):
-                    (self.folder.parent / best_link(checkpoint.step, dev_accuracy)).symlink_to(target)
+                    (self.folder.parent / best_link(checkpoint.step, dev_score)).symlink_to(target)
 
         self.store.patiently(link)
 

@@ -141,6 +141,7 @@ class Controller:
             last_step=state.last_step,
             weights_step=state.weights_step,
             load_answers=lambda step: session.store.load_answers(session.run_id, step, "dev"),
+            load_signal=lambda steps: session.store.load_signal(session.run_id, steps),
             decisions=snapshot.decisions,
         )
 

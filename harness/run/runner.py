@@ -176,7 +176,8 @@ class Run:
         spec, parts, inputs, store = self.spec, self.parts, self.parts.inputs, self.store
         checkpoints = Checkpoints(store, self.run_id, self.folder / "checkpoints", keep=spec.checkpoint.keep)
         checkpoints.drop_orphans()
-        eras = store.load_run(self.run_id).eras
+        record = store.load_run(self.run_id)
+        eras = record.eras
         start, last = (eras[-1]["weights_step"], eras[-1]["last_step"]) if eras else (0, 0)
         # None that the era before left behind when it had gone back further: its decisions are not taken again.
         newest, damaged = checkpoints.find_newest(lambda step: not start < step <= last)
@@ -212,6 +213,7 @@ class Run:
             snapshot=lambda: store.patiently(reader.read),
             progress=self.progress,
             wall_s=self.wall_s,
+            graded=record.graded,
         )
         if newest is None:
             self._forecast(trainer)

@@ -19,7 +19,14 @@ from typing import Any
 from harness.core.branch import open_branch
 from harness.core.knobs import describe
 from harness.core.seeds import derive_seed
-from harness.core.step_metrics import compute_signal, describe_broken_reward, describe_step, select_samples, to_sample
+from harness.core.step_metrics import (
+    compute_signal,
+    describe_broken_reward,
+    describe_step,
+    is_graded,
+    select_samples,
+    to_sample,
+)
 from harness.errors import Diverged, Refused, RunFailed
 from harness.run.checkpoints import Checkpoints, read_state
 from harness.run.state import Settings, State, apply_decision
@@ -29,7 +36,6 @@ from harness.types import (
     CheckedDecision,
     CheckpointRecord,
     Decision,
-    Evaluation,
     Evaluator,
     KnobValue,
     More,
@@ -55,7 +61,8 @@ class Session:
     """Hold model, optimizer, knobs and pool of a run and change them by verbs, each of which records itself.
 
     ``ask`` and ``tell`` are for whoever decides; evaluate, sample, save, rollback and branch may be called at a
-    boundary, between two steps. ``wall_s`` tells how long the run was driven, over all its processes.
+    boundary, between two steps. ``wall_s`` tells how long the run was driven, over all its processes. ``graded`` says
+    that evaluations are judged by mean reward; unset, the first one decides, for the whole era.
     """
 
     store: Store
@@ -69,6 +76,7 @@ class Session:
     snapshot: Callable[[], Snapshot]
     progress: Progress
     wall_s: Callable[[], float]
+    graded: bool | None = None
     stopped: str | None = None
     _lost_in_a_row: int = 0
 
@@ -118,7 +126,7 @@ class Session:
         try:
             match action.kind:
                 case "evaluate":
-                    answer = self.evaluate("dev").text
+                    answer = self.evaluate("dev")
                 case "sample":
                     answer = f"{self.sample()} samples taken; grpo review shows them"
                 case "save":
@@ -143,18 +151,24 @@ class Session:
 
     # ------------------------------------------------------------ verbs
 
-    def evaluate(self, split: str) -> Evaluation:
-        """Measure the weights in memory on a split and record it. The best on dev so far are saved."""
+    def evaluate(self, split: str) -> str:
+        """Measure the weights in memory on a split and record it. The best on dev so far are saved. Return the scores
+        in words."""
         seed = derive_seed(self.settings.spec.seed, "evaluate", split)
         evaluation = self.evaluator.evaluate(split, seed=seed, progress=self.progress)
-        self.store.record_evaluation(self.run_id, self.state.weights_step, evaluation)
-        log.info("step=%d %s", self.state.weights_step, evaluation.text)
+        if self.graded is None:
+            self.graded = is_graded([example.completion.score for example in evaluation.examples])
+            if self.graded:
+                self.note("info", "none of these answers is fully right: evaluations are judged by mean reward")
+        self.store.record_evaluation(self.run_id, self.state.weights_step, evaluation, graded=self.graded)
+        said = evaluation.describe(graded=self.graded)
+        log.info("step=%d %s", self.state.weights_step, said)
         if evaluation.errors:
             many = f"{len(evaluation.errors)} of {evaluation.n}"
             self.note("warning", f"the reward failed on {many} of {split}, the first time with {evaluation.errors[0]}")
         if split == "dev" and self.store.best_step(self.run_id) == self.state.weights_step:
-            self.checkpoints.link_best(self.save(), evaluation.accuracy)
-        return evaluation
+            self.checkpoints.link_best(self.save(), evaluation.reward if self.graded else evaluation.accuracy)
+        return said
 
     def sample(self) -> int:
         """Record completions of the fixed sample prompts for people. Return their number."""

@@ -67,6 +67,7 @@ def start_run(
         folder=os.path.relpath(folder, place),
         knobs=parts.knobs,
         bounds=parts.bounds,
+        graded=find_graded(spec, passage),
     )
     folder.mkdir(parents=True)
     write_card(folder, store.load_run(run_id))
@@ -76,6 +77,14 @@ def start_run(
     for level, text in passage.events if passage else ():
         store.record_event(run_id, 0, level, text)
     return Run(replace(parts, inputs=replace(inputs, spec=spec)), store, run_id)
+
+
+def find_graded(spec: RunSpec, passage: Passage | None) -> bool | None:
+    """Tell whether evaluations are judged by mean reward: as the spec says, else as preflight found it; None where the
+    first evaluation is to decide."""
+    if spec.reward.graded is not None:
+        return spec.reward.graded
+    return True if passage and passage.report.graded else None
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,7 @@ def resume_run(
         spec=spec.model_dump(mode="json") | {"output": row.spec.get("output", {})},
         manifest=(parts.manifest if changes else row.manifest) | (passage.manifest if passage else {}) | made,
         bounds={knob: list(pair) for knob, pair in parts.bounds.items()},
+        **({"graded": find_graded(spec, passage)} if era else {}),
     )
     write_card(Path(row.folder), store.load_run(record.id))
     keep_splits(spec, inputs.splits)

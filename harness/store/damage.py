@@ -137,7 +137,10 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "decisions.changes": lambda changes: all(
         isinstance(change, dict) and {"from", "to"} <= change.keys() for change in changes.values()
     ),
-    "evaluations.correct": lambda correct: all(isinstance(value, int) for value in correct.values()),
+    "evaluations.answers": lambda answers: all(
+        isinstance(answer, list) and len(answer) == 3 and all(isinstance(value, NUMBER) for value in answer)
+        for answer in answers.values()
+    ),
     "checkpoints.hashes": lambda hashes: all(isinstance(value, str) for value in hashes.values()),
 }
 """What must hold of a column's value, where more than its type is read."""

@@ -16,6 +16,7 @@ from harness.store.rows import (
     load_knobs,
     load_metrics,
     load_object,
+    load_scores,
     sample_record,
     seen_group,
 )
@@ -51,8 +52,12 @@ SELECT step FROM completions WHERE id IN (
 )
 """
 TEST_ANSWERS = """
-SELECT step, correct FROM evaluations
+SELECT step, answers FROM evaluations
 WHERE run_id = :run AND split = 'test' AND step >= (SELECT era_start FROM runs WHERE id = :run)
+"""
+ATTEMPTS = """
+SELECT count(*), sum(instr(correct, '1') > 0) FROM groups JOIN steps ON steps.id = step_id
+WHERE run_id = :run AND state = 'live' AND step > (SELECT last_step FROM runs WHERE id = :run) - :n GROUP BY prompt_id
 """
 KNOBS_IN_FORCE = """
 SELECT step, knobs FROM (
@@ -104,13 +109,16 @@ def _load_history(store: RunReader, name: str, *, whole_run: bool) -> History:
             buckets=load_buckets(c, run.id),
             newest=tuple(step.metrics for step in load_steps(c, run.id, NEWEST_STEPS)),
             evaluations=tuple(map(evaluation_record, c.execute(f"{EVALUATIONS} ORDER BY step, id", here))),
-            answers={step: load_object(correct) for step, correct in c.execute(TEST_ANSWERS, here)},
+            answers={
+                step: load_scores(answers, graded=bool(run.graded)) for step, answers in c.execute(TEST_ANSWERS, here)
+            },
             decisions=tuple(map(decision_record, c.execute(f"{decisions} ORDER BY step, id", here))),
             continued=row["decided"] - row["acted"],
             events=tuple(map(event_record, c.execute(f"{EVENTS} ORDER BY id", here))),
             samples=tuple(map(sample_record, c.execute(f"{samples} ORDER BY id", here))),
             checkpoints=tuple(load_checkpoints(c, run.id, store.path)),
             asked=Asked(*c.execute(ASKED, (run.id,)).fetchone()),
+            attempts=tuple(tuples(c, ATTEMPTS, here | {"n": STEPS_SHOWN})),
         )
 
 
@@ -149,7 +157,7 @@ def _read_back(store: RunReader, now: Snapshot, step: int) -> Snapshot:
         samples = load_samples(c, run, until=step)
         measured = c.execute(NEWEST_EVALUATIONS, {"run": run, "until": step})
         looks = [evaluation_record(row) for row in measured][::-1]
-    best = max((look for look in looks if look.split == "dev"), key=lambda look: look.accuracy, default=None)
+    best = max((look for look in looks if look.split == "dev"), key=lambda look: look.rank, default=None)
     pins: set[str] = set()
     for d in decisions:
         if d.source == "manual" and d.refused is None:

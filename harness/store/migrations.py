@@ -94,6 +94,20 @@ ALTER TABLE decisions ADD COLUMN cost_usd FLOAT;
 CREATE INDEX decisions_asked ON decisions (run_id, step) WHERE tokens_in IS NOT NULL;
 """
 
+GRADED_REWARDS = """
+ALTER TABLE runs ADD COLUMN graded BOOLEAN;
+UPDATE runs SET graded = 0 WHERE id IN (SELECT run_id FROM evaluations);
+ALTER TABLE evaluations RENAME COLUMN correct TO answers;
+ALTER TABLE evaluations ADD COLUMN score FLOAT NOT NULL DEFAULT 0.0;
+ALTER TABLE evaluations ADD COLUMN tie FLOAT NOT NULL DEFAULT 0.0;
+UPDATE evaluations SET score = accuracy;
+UPDATE evaluations SET answers = (
+    SELECT json_group_object(key, json_array(NULL, value, 1)) FROM json_each(evaluations.answers)
+) WHERE json_valid(answers);
+DROP INDEX evaluations_by_accuracy;
+CREATE INDEX evaluations_by_score ON evaluations (run_id, split, score DESC, tie DESC, step);
+"""
+
 MORE_BUCKETS = """
 WITH RECURSIVE
     powers (width) AS (SELECT 1 UNION ALL SELECT width * 2 FROM powers WHERE width < 1 << 30),
@@ -149,12 +163,19 @@ def fifth_schema(c: sqlite3.Connection) -> None:
         c.execute("UPDATE runs SET folder = ? WHERE id = ?", (str(named), run))
 
 
+def sixth_schema(c: sqlite3.Connection) -> None:
+    """Version 6: what evaluations are judged by. Those on record stay judged by accuracy, and of equal ones the
+    earliest stays the best, whose checkpoint was kept."""
+    _run(c, GRADED_REWARDS)
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
     third_schema,
     fourth_schema,
     fifth_schema,
+    sixth_schema,
 ]
 
 

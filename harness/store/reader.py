@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from harness.store.rows import (
     dump_json,
     event_record,
     load_json,
+    load_scores,
     run_details,
     run_record,
     sample_record,
@@ -364,6 +366,19 @@ class RunReader:
         found = f"{GROUPS} AND step = :step AND state != 'superseded' ORDER BY groups.id"
         return [row["prompt_id"] for row in c.execute(found, {"run": run_id, "step": step})]
 
+    @reading
+    def load_signal(
+        self, c: sqlite3.Connection, run_id: int, steps: range
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        found = f"{GROUPS} AND step BETWEEN :first AND :last AND state != 'superseded' ORDER BY step, groups.id"
+        mixed, means = {}, {}
+        for row in c.execute(found, {"run": run_id, "first": steps[0], "last": steps[-1]}):
+            rewards = [reward for reward in load_json(row["rewards"]) if reward is not None]
+            if rewards:
+                key = f"{row['step'] - steps[0]} {row['prompt_id']}"
+                mixed[key], means[key] = float(len(set(rewards)) > 1), math.fsum(rewards) / len(rewards)
+        return mixed, means
+
     # ------------------------------------------------------------ looks, checkpoints, lineage
 
     @reading
@@ -372,10 +387,13 @@ class RunReader:
         return c.execute(found, (run_id, step, split)).fetchone() is not None
 
     @reading
-    def load_answers(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> dict[str, int]:
-        found = "SELECT correct FROM evaluations WHERE run_id = ? AND step = ? AND split = ?"
+    def load_answers(self, c: sqlite3.Connection, run_id: int, step: int, split: str) -> dict[str, float]:
+        found = (
+            "SELECT answers, graded FROM evaluations JOIN runs ON runs.id = run_id "
+            "WHERE run_id = ? AND step = ? AND split = ?"
+        )
         row = c.execute(found, (run_id, step, split)).fetchone()
-        return dict(load_json(row["correct"])) if row else {}
+        return load_scores(row["answers"], graded=bool(row["graded"])) if row else {}
 
     @reading
     def has_samples(self, c: sqlite3.Connection, run_id: int, step: int) -> bool:
@@ -416,9 +434,10 @@ class RunReader:
             facts["metrics"] = load_json(row["metrics"])
         for found in c.execute("SELECT hashes FROM checkpoints WHERE run_id = ? AND step = ?", at):
             facts["weights"] = load_json(found["hashes"])
-        evaluations = "SELECT split, n, accuracy, reward, correct FROM evaluations WHERE run_id = ? AND step = ?"
-        for found in c.execute(evaluations, at):
-            facts[f"evaluation of {found['split']}"] = dict(found) | {"correct": load_json(found["correct"])}
+        evaluations = "SELECT split, n, accuracy, reward, answers FROM evaluations WHERE run_id = ? AND step = ?"
+        for split, n, accuracy, reward, answers in c.execute(evaluations, at):
+            correct = load_scores(answers, graded=False)
+            facts[f"evaluation of {split}"] = {"n": n, "accuracy": accuracy, "reward": reward, "correct": correct}
         samples = (
             "SELECT kind, prompt, completion, reward, reason FROM completions WHERE run_id = ? AND step = ? ORDER BY id"
         )
@@ -464,7 +483,7 @@ def load_checkpoints(c: sqlite3.Connection, run_id: int, database: Path) -> list
 def best_step(c: sqlite3.Connection, run_id: int) -> int | None:
     row = c.execute(
         "SELECT step FROM evaluations WHERE run_id = :run AND split = 'dev' "
-        "AND step >= (SELECT era_start FROM runs WHERE id = :run) ORDER BY accuracy DESC, step LIMIT 1",
+        "AND step >= (SELECT era_start FROM runs WHERE id = :run) ORDER BY score DESC, tie DESC, step LIMIT 1",
         {"run": run_id},
     ).fetchone()
     return None if row is None else row["step"]

@@ -18,6 +18,7 @@ from harness.core.paths import checkpoint_path, find_folder
 from harness.core.step_metrics import compute_kind
 from harness.types import (
     Action,
+    Answer,
     CheckedDecision,
     CheckpointRecord,
     CommandRecord,
@@ -37,7 +38,8 @@ from harness.types import (
     StepRecord,
 )
 
-RUN_COLUMNS = tuple(name for name in RunRecord.__dataclass_fields__ if not name.startswith("budget_"))
+FROM_SPEC = ("budget_steps", "budget_hours", "reward_range")
+RUN_COLUMNS = tuple(name for name in RunRecord.__dataclass_fields__ if name not in FROM_SPEC)
 OF_COMMANDS = ("who", "asked_at", "result")
 DECISION_COLUMNS = ", ".join(
     f"(SELECT {name} FROM commands WHERE commands.id = command_id)" if name in OF_COMMANDS else name
@@ -45,6 +47,7 @@ DECISION_COLUMNS = ", ".join(
 )
 """The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
 SAMPLE_COLUMNS = ", ".join(SampleRecord.__dataclass_fields__)
+EVALUATION_COLUMNS = ("step", "split", "n", "accuracy", "low", "high", "reward", "score", "tie")
 EVENT_COLUMNS = ", ".join(EventRecord.__dataclass_fields__)
 SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
 """The fields of a Decision that are columns as they stand."""
@@ -129,9 +132,10 @@ def load_eras(stored: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 @lru_cache(maxsize=4096)
-def count_correct(correct: str, rewards: str) -> tuple[int, int]:
-    """Count the correct and the judged completions of a group, from its two lists."""
-    return sum(json.loads(correct)), sum(reward is not None for reward in json.loads(rewards))
+def count_correct(correct: str, rewards: str) -> tuple[int, int, bool]:
+    """Count the correct and the judged completions of a group, from its two lists, and tell whether it is mixed."""
+    judged = [reward for reward in json.loads(rewards) if reward is not None]
+    return sum(json.loads(correct)), len(judged), len(set(judged)) > 1
 
 
 @lru_cache(maxsize=64)
@@ -166,20 +170,33 @@ def load_bounds(stored: str) -> Mapping[str, tuple[float, float]]:
 
 
 @lru_cache(maxsize=8)
-def load_budget(spec: str) -> tuple[int, float | None]:
-    budget = json.loads(spec).get("budget", {})
-    return budget.get("steps", 0), budget.get("hours")
+def load_spec_fields(spec: str) -> tuple[int, float | None, tuple[float, float]]:
+    """Load FROM_SPEC from the spec of a run."""
+    tree = json.loads(spec)
+    budget = tree.get("budget", {})
+    low, high = tree.get("reward", {}).get("range", (0.0, 1.0))
+    check_numbers(low, high)
+    return budget.get("steps", 0), budget.get("hours"), (low, high)
+
+
+def load_scores(stored: str, *, graded: bool) -> dict[str, float]:
+    """Load the score of each prompt that an evaluation could judge: its mean reward where the run is ``graded``, else
+    the share of correct completions."""
+    answers = ((prompt, Answer(*values)) for prompt, values in load_object(stored).items())
+    if graded:
+        return {prompt: answer.reward for prompt, answer in answers if answer.reward is not None}
+    return {prompt: answer.correct / answer.n for prompt, answer in answers if answer.n}
 
 
 # ---------------------------------------------------------------- rows to records
 
 
 def run_record(row: sqlite3.Row, database: Path) -> RunRecord:
-    steps, hours = load_budget(row["spec"])
     if row["status"] not in STATUSES or not all(0 <= row[name] < NO_TIME for name in ("created", "heartbeat")):
         raise ValueError("no run")
     values = {name: row[name] for name in RUN_COLUMNS} | {"folder": str(find_folder(database, row["folder"]))}
-    return intact(RunRecord(**values, budget_steps=steps, budget_hours=hours))
+    values["graded"] = None if row["graded"] is None else bool(row["graded"])
+    return intact(RunRecord(**values | dict(zip(FROM_SPEC, load_spec_fields(row["spec"]), strict=True))))
 
 
 def step_record(row: sqlite3.Row) -> StepRecord:
@@ -235,9 +252,10 @@ def decision_from_row(row: Mapping[str, Any]) -> Decision:
 
 
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
-    ci95 = (row["low"], row["high"])
-    check_numbers(*ci95)
-    return intact(EvaluationRecord(row["step"], row["split"], row["n"], row["accuracy"], ci95, row["reward"]))
+    """Of EVALUATION_COLUMNS."""
+    step, split, n, accuracy, low, high, *rest = row[: len(EVALUATION_COLUMNS)]
+    check_numbers(low, high)
+    return intact(EvaluationRecord(step, split, n, accuracy, (low, high), *rest))
 
 
 def event_record(row: sqlite3.Row) -> EventRecord:
@@ -300,9 +318,14 @@ def decision_row(run_id: int, step: int, checked: CheckedDecision, at: float) ->
     }
 
 
-def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float) -> dict[str, Any]:
-    """An errored completion is left out of ``correct``: what is compared prompt by prompt was judged both times."""
-    judged = [example for example in evaluation.examples if not example.completion.score.errored]
+def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float, *, graded: bool) -> dict[str, Any]:
+    """Return the row of an evaluation that is judged by mean reward where the run is ``graded``, else by accuracy."""
+    low, high = evaluation.reward_ci95 if graded else evaluation.ci95
+    scores = {example.prompt.id: example.completion.score for example in evaluation.examples}
+    answers = {
+        prompt: Answer(None, 0, 0) if score.errored else Answer(score.reward, int(score.correct), 1)
+        for prompt, score in scores.items()
+    }
     return {
         "run_id": run_id,
         "step": step,
@@ -310,8 +333,10 @@ def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float) ->
         "at": at,
         "n": evaluation.n,
         "accuracy": evaluation.accuracy,
-        "low": evaluation.ci95[0],
-        "high": evaluation.ci95[1],
+        "low": low,
+        "high": high,
         "reward": evaluation.reward,
-        "correct": dump_json({e.prompt.id: int(e.completion.score.correct) for e in judged}),
+        "answers": dump_json(answers),
+        "score": evaluation.reward if graded else evaluation.accuracy,
+        "tie": evaluation.reward,
     }

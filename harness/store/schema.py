@@ -43,7 +43,8 @@ class RunRow(SQLModel, table=True):
     recorded steps stop being live (resume, rollback), ``version`` when decisions, evaluations or checkpoints change.
     ``process`` tells the process ``pid`` from a later one of that number,
     ``supervisor`` the process that starts it again; ``heartbeat_boot`` is ``heartbeat`` on the
-    clock of that boot. What is compared begins after ``era_start``, the step at which the last of ``eras`` began."""
+    clock of that boot. What is compared begins after ``era_start``, the step at which the last of ``eras`` began;
+    ``graded`` says what its evaluations are judged by, null before the first one."""
 
     __tablename__ = "runs"
     id: int | None = Field(default=None, primary_key=True)
@@ -77,6 +78,7 @@ class RunRow(SQLModel, table=True):
     era_start: int = 0
     eras: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     supervisor: str = ""
+    graded: bool | None = None
 
 
 class _OfRun(SQLModel):
@@ -183,13 +185,14 @@ class CommandRow(_OfRun, table=True):
 
 
 class EvaluationRow(_OfStep, table=True):
-    """``correct`` maps prompt ids to 0 or 1, for comparisons prompt by prompt."""
+    """``answers`` maps prompt ids to [mean reward, number correct, number judged] (harness.types.Answer). ``score``,
+    with ``low`` and ``high``, and ``tie`` are as in EvaluationRecord."""
 
     __tablename__ = "evaluations"
     __table_args__ = (
         UniqueConstraint("run_id", "split", "step"),
         Index("evaluations_by_step", "run_id", "step"),
-        Index("evaluations_by_accuracy", "run_id", "split", text("accuracy DESC"), "step"),
+        Index("evaluations_by_score", "run_id", "split", text("score DESC"), text("tie DESC"), "step"),
     )
     split: str
     n: int
@@ -197,7 +200,9 @@ class EvaluationRow(_OfStep, table=True):
     low: float
     high: float
     reward: float
-    correct: dict[str, int] = Field(sa_type=JSON)
+    answers: dict[str, list[Any]] = Field(sa_type=JSON)
+    score: float
+    tie: float = 0.0
 
 
 class CheckpointRow(_OfStep, table=True):

@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from harness.core.statistics import count_changes
+from harness.core.statistics import Comparison, compare_answers
 from harness.store.reader import COMMANDS, RunReader, load_checkpoints
 from harness.store.rows import (
     DECISION_COLUMNS,
+    EVALUATION_COLUMNS,
     EVENT_COLUMNS,
     RUN_COLUMNS,
     SAMPLE_COLUMNS,
@@ -24,7 +25,7 @@ from harness.store.rows import (
     load_bounds,
     load_json,
     load_knobs,
-    load_object,
+    load_scores,
     run_record,
     sample_record,
     step_record,
@@ -72,15 +73,15 @@ SELECT count(*), coalesce(max(step), 0), coalesce(sum(tokens_in), 0), coalesce(s
 FROM decisions WHERE run_id = ? AND tokens_in IS NOT NULL
 """
 # Without the answers prompt by prompt, of which a snapshot shows only how two looks differ.
-EVALUATIONS = """
-SELECT step, split, n, accuracy, low, high, reward, id, at FROM evaluations
+EVALUATIONS = f"""
+SELECT {", ".join(EVALUATION_COLUMNS)}, id, at FROM evaluations
 WHERE run_id = :run AND step >= (SELECT era_start FROM runs WHERE id = :run)
 """
 NEWEST_EVALUATIONS = f"{EVALUATIONS} AND step <= :until ORDER BY step DESC LIMIT {EVALUATIONS_SHOWN}"
 FIRST_EVALUATIONS = f"{EVALUATIONS} ORDER BY step LIMIT 2"
 WAITING = "SELECT count(*) FROM commands WHERE run_id = ? AND state = 'waiting'"
-BEST_EVALUATION = f"{EVALUATIONS} AND split = 'dev' ORDER BY accuracy DESC, step LIMIT 1"
-ANSWERS = "SELECT correct FROM evaluations WHERE id = ?"
+BEST_EVALUATION = f"{EVALUATIONS} AND split = 'dev' ORDER BY score DESC, tie DESC, step LIMIT 1"
+ANSWERS = "SELECT answers FROM evaluations WHERE id = ?"
 FAULTS_SHOWN = 3
 SAMPLES = f"SELECT {SAMPLE_COLUMNS} FROM completions WHERE run_id = :run"
 NEWEST_SAMPLES = tuple(
@@ -118,7 +119,8 @@ class SnapshotReader:
         self._decided: tuple[DecisionRecord, ...] = ()
         self._looks: tuple[EvaluationRecord, ...] = ()
         self._paired: tuple[PairedLook, ...] = ()
-        self._answers: dict[tuple[int, float], Mapping[str, int]] = {}
+        self._answers: dict[tuple[int, float], Mapping[str, float]] = {}
+        self._pairs: dict[tuple[tuple[int, float], ...], PairedLook] = {}
         self._saved: tuple[CheckpointRecord, ...] = ()
         self._faults: tuple[EventRecord, ...] = ()
         self._asked = Asked()
@@ -138,7 +140,7 @@ class SnapshotReader:
             self._read_steps(c, run["lineage"], run["era_start"])
             if run["version"] != self._version:
                 self._decided = load_acted(c, self.run_id)
-                self._looks, self._paired = self._evaluations(c)
+                self._looks, self._paired = self._evaluations(c, graded=bool(run["graded"]))
                 self._faults = _load_newest(c, NEWEST_FAULTS, {"run": self.run_id}, event_record)
                 self._saved = tuple(load_checkpoints(c, self.run_id, self.store.path))
                 self._asked = Asked(*c.execute(ASKED, (self.run_id,)).fetchone())
@@ -180,30 +182,39 @@ class SnapshotReader:
         last = self._steps[-1].step if self._steps else era_start
         self._steps.extend(load_steps(c, self.run_id, STEPS_SHOWN, after=last))
 
-    def _evaluations(self, c: sqlite3.Connection) -> tuple[tuple[EvaluationRecord, ...], tuple[PairedLook, ...]]:
+    def _evaluations(
+        self, c: sqlite3.Connection, *, graded: bool
+    ) -> tuple[tuple[EvaluationRecord, ...], tuple[PairedLook, ...]]:
         """The first and best dev look and the newest ones, in order of steps, and dev prompt by prompt."""
         queries, asked = (NEWEST_EVALUATIONS, FIRST_EVALUATIONS, BEST_EVALUATION), {"run": self.run_id, "until": NOW}
         found = {row["id"]: row for query in queries for row in c.execute(query, asked)}
         rows = sorted(found.values(), key=lambda row: (row["step"], row["id"]))
-        return tuple(map(evaluation_record, rows)), self._pair(c, [row for row in rows if row["split"] == "dev"])
+        dev = [row for row in rows if row["split"] == "dev"]
+        return tuple(map(evaluation_record, rows)), self._pair(c, dev, graded=graded)
 
-    def _pair(self, c: sqlite3.Connection, looks: Sequence[sqlite3.Row]) -> tuple[PairedLook, ...]:
-        """The newest look at dev against the best one and those shortly before; the answers of each are read once."""
-        best = max(looks, key=lambda row: row["accuracy"], default=None)
-        chosen = [row for i, row in enumerate(looks) if row is best or i >= len(looks) - LOOKS_PAIRED]
-        answers = {}
-        for row in chosen:
-            key = (row["id"], row["at"])  # SQLite gives the id of a deleted row again
-            answers[key] = self._answers.get(key) or load_object(c.execute(ANSWERS, key[:1]).fetchone()["correct"])
-        self._answers = answers
-        if not chosen:
-            return ()
-        *earlier, after = answers.values()
-        return tuple(
-            compute_paired_look(row["step"], before, chosen[-1]["step"], after)
-            for row, before in zip(chosen, earlier, strict=False)
-            if before.keys() & after.keys()  # else no prompt could be judged in one of them
-        )
+    def _pair(self, c: sqlite3.Connection, looks: Sequence[sqlite3.Row], *, graded: bool) -> tuple[PairedLook, ...]:
+        """The newest look at dev against the best one and those shortly before; the answers of each are read once, and
+        each two compared once."""
+        best = max(looks, key=lambda row: (row["score"], row["tie"]), default=None)
+        chosen = {
+            (row["id"], row["at"]): row["step"]  # SQLite gives the id of a deleted row again
+            for i, row in enumerate(looks)
+            if row is best or i >= len(looks) - LOOKS_PAIRED
+        }
+        known, self._answers = self._answers, {}
+        for key in chosen:
+            self._answers[key] = known.get(key) or load_scores(
+                c.execute(ANSWERS, key[:1]).fetchone()["answers"], graded=graded
+            )
+        compared, self._pairs = self._pairs, {}
+        *earlier, newest = chosen or [(0, 0.0)]
+        for key in earlier:
+            before, after = self._answers[key], self._answers[newest]
+            if before.keys() & after.keys():  # else no prompt could be judged in one of them
+                self._pairs[key, newest] = compared.get((key, newest)) or compute_paired_look(
+                    chosen[key], before, chosen[newest], after
+                )
+        return tuple(self._pairs.values())
 
     def _read_buckets(self, c: sqlite3.Connection) -> dict[str, tuple[Bucket, ...]]:
         """The last one known of each metric and those after it; all of them when they were folded anew."""
@@ -262,8 +273,16 @@ def load_buckets(c: sqlite3.Connection, run_id: int) -> dict[str, tuple[Bucket, 
 
 
 def compute_paired_look(
-    before_step: int, before: Mapping[str, int], after_step: int, after: Mapping[str, int]
+    before_step: int, before: Mapping[str, float], after_step: int, after: Mapping[str, float]
 ) -> PairedLook:
     """How two looks differ, on the prompts that both have."""
-    gained, lost, n = count_changes(before, after)
-    return PairedLook(before_step, after_step, n, gained, lost)
+    return to_paired_look(before_step, after_step, compare_answers(before, after))
+
+
+def to_paired_look(before: int, after: int, found: Comparison) -> PairedLook:
+    """Turn a comparison of the looks of two steps into the record that decisions see."""
+    apart = found.difference
+    return PairedLook(
+        before, after, found.n, found.gained, found.lost,
+        apart.value, apart.se, (apart.low, apart.high), found.p_rose, found.p_fell,
+    )  # fmt: skip

@@ -242,9 +242,12 @@ class RunStore(RunReader):
     # ------------------------------------------------------------ looks and checkpoints
 
     @transaction
-    def record_evaluation(self, c: Connection, run_id: int, step: int, evaluation: Evaluation) -> None:
+    def record_evaluation(
+        self, c: Connection, run_id: int, step: int, evaluation: Evaluation, *, graded: bool = False
+    ) -> None:
         c.execute(delete(EVALUATION).filter_by(run_id=run_id, step=step, split=evaluation.split))
-        add_rows(c, "evaluations", [evaluation_row(run_id, step, evaluation, time.time())])
+        add_rows(c, "evaluations", [evaluation_row(run_id, step, evaluation, time.time(), graded=graded)])
+        _update_run(c, run_id, graded=graded)
         _bump(c, run_id)
 
     @transaction

@@ -28,14 +28,14 @@ from trl.trainer.utils import add_fused_lm_head, use_adapter
 from harness.config.schema import TrainerSpec
 from harness.core.seeds import derive_seed
 from harness.errors import RunFailed
-from harness.models.generate import Generated, build_stop, draw_uniforms, generate_ids
+from harness.models.generate import Generated, generate_batches
 from harness.models.load import LoadedModel, load_weights, save_weights
 from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
 from harness.training.log_probs import can_share_prompts, compute_log_probs
 from harness.training.rollout import Rollout, join_generated, pack_rows
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
-KL_SAMPLES = 8
+KL_SAMPLES = 32
 """Completions on which KL is measured when beta is 0 and the loss does not need it."""
 MEMORY_FILE = "memory.json"
 SAME_IN_TRL = {
@@ -98,7 +98,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             self.model, loaded.tokenizer.pad_token_id
         )
         self._lr_factor = get_scheduler(
-            spec.lr_scheduler,
+            spec.scheduler,
             torch.optim.SGD([torch.zeros(1)]),
             num_warmup_steps=spec.warmup_steps,
             # One more than asked for, so that the last step is not taken at rate 0.
@@ -324,34 +324,24 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         return self._rollout.generated.ids, None
 
     def _sample(self, prompt_ids: Sequence[Sequence[int]], seed: int) -> Generated:
-        uniforms = draw_uniforms(seed, len(prompt_ids), self.max_completion_length)
-        made = []
         with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
             model.eval()  # dropout belongs to the update alone
             try:
-                for start in range(0, len(prompt_ids), self.rollout_batch):
-                    part = slice(start, start + self.rollout_batch)
-
-                    def report(ended: int, start: int = start) -> None:
-                        self._progress("sampling", start + ended, len(prompt_ids))
-
-                    made.append(
-                        generate_ids(
-                            model,
-                            prompt_ids[part],
-                            max_tokens=self.max_completion_length,
-                            temperature=self.temperature,
-                            top_p=self.spec.top_p,
-                            eos_ids=self.eos_token_ids,
-                            pad_id=self._tokenizer.pad_token_id,
-                            stop=build_stop(self._tokenizer, self.spec.stop),
-                            uniforms=uniforms[part],
-                            report=report,
-                        )
-                    )
+                batches = generate_batches(
+                    model,
+                    self._tokenizer,
+                    prompt_ids,
+                    batch_size=self.rollout_batch,
+                    max_tokens=self.max_completion_length,
+                    temperature=self.temperature,
+                    top_p=self.spec.top_p,
+                    stop=self.spec.stop,
+                    seed=seed,
+                    report=lambda ended: self._progress("sampling", ended, len(prompt_ids)),
+                )
+                return join_generated(list(batches))
             finally:
                 model.train()
-        return join_generated(made)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         """Return their rewards; errored ones are NaN, which TRL's advantages leave out of the baseline."""

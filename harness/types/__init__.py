@@ -5,6 +5,7 @@ A *group* is the completions of one prompt; a *step* is one cycle of decide, dra
 """
 
 from harness.types.data import PROMPT_COLUMNS as PROMPT_COLUMNS
+from harness.types.data import Answer as Answer
 from harness.types.data import Completion as Completion
 from harness.types.data import Evaluation as Evaluation
 from harness.types.data import Example as Example

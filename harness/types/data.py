@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Metrics = Mapping[str, float]
 
@@ -101,9 +101,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Accuracy of one model on one split: ``accuracy`` in [0, 1], ``ci95`` its Wilson interval.
+    """What one model is worth on one split: ``accuracy`` in [0, 1], and the mean ``reward``, each with its 95%
+    interval.
 
-    ``errors`` are those of the verifier; such completions count as not correct.
+    ``errors`` are those of the verifier; such completions count as not correct and have no reward.
     """
 
     split: str
@@ -111,12 +112,26 @@ class Evaluation:
     accuracy: float
     ci95: tuple[float, float]
     reward: float
+    reward_ci95: tuple[float, float]
     examples: tuple[Example, ...] = ()
     errors: tuple[str, ...] = ()
 
-    @property
-    def text(self) -> str:
-        return f"{self.split} accuracy {self.accuracy:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}] on {self.n} prompts"
+    def describe(self, *, graded: bool) -> str:
+        """Describe it in one line, what it is judged by first."""
+        judged = "reward", self.reward, self.reward_ci95, f"accuracy {self.accuracy:.3f}"
+        if not graded:
+            judged = "accuracy", self.accuracy, self.ci95, f"reward {self.reward:.3f}"
+        name, score, (low, high), other = judged
+        return f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other}, on {self.n} prompts"
+
+
+class Answer(NamedTuple):
+    """What an evaluation found for one prompt: the mean ``reward`` of its judged completions (None where there is none,
+    and in what was recorded before rewards were kept), and how many of these ``n`` are ``correct``."""
+
+    reward: float | None
+    correct: int
+    n: int
 
 
 More = Callable[[Sequence[Group]], Sequence[Prompt]]

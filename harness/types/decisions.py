@@ -103,7 +103,8 @@ class Finding:
     last: int
 
 
-EffectVerdict = Literal["helped", "hurt", "unclear"]
+EffectVerdict = Literal["helped", "hurt", "unclear", "confounded"]
+"""``confounded``: of changes that were made at once and cannot be told apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,7 @@ class NewRun(TypedDict):
     folder: str
     knobs: Knobs
     bounds: Mapping[str, tuple[float, float]]
+    graded: bool | None
 
 
 class Store(Protocol):
@@ -265,19 +266,25 @@ class Store(Protocol):
     def load_drawn(self, run_id: int, step: int) -> list[str]:
         """Read the ids of the prompts that a step drew, in order; empty when there is no such step."""
 
+    def load_signal(self, run_id: int, steps: range) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """Read of the groups of ``steps``, by place of the step among them and prompt id: 1 where a group was mixed,
+        else 0; and its mean reward. Groups without a judged completion are left out."""
+
     # ------------------------------------------------------------ evaluations and samples
 
-    def record_evaluation(self, run_id: int, step: int, evaluation: Evaluation) -> None:
-        """Write an evaluation of the weights of ``step``, in place of an earlier one of the same split."""
+    def record_evaluation(self, run_id: int, step: int, evaluation: Evaluation, *, graded: bool = False) -> None:
+        """Write an evaluation of the weights of ``step``, in place of an earlier one of the same split, and what the
+        run's evaluations are judged by: accuracy, or where the reward is ``graded`` the mean reward."""
 
     def has_evaluation(self, run_id: int, step: int, split: str) -> bool: ...
 
-    def load_answers(self, run_id: int, step: int, split: str) -> Mapping[str, int]:
-        """Read 1 (correct) or 0 by prompt id of the evaluation of ``split`` at ``step``, errored completions left out;
-        empty when there was none."""
+    def load_answers(self, run_id: int, step: int, split: str) -> Mapping[str, float]:
+        """Read the score of each prompt, by id, in the evaluation of ``split`` at ``step``: 1 (correct) or 0, or its
+        reward where the run is graded. Errored completions are left out; empty when there was no evaluation."""
 
     def best_step(self, run_id: int) -> int | None:
-        """Read the step with the highest dev accuracy of the era, the earliest of equal ones; None before the first."""
+        """Read the step with the highest dev score of the era, of equal ones that with the higher mean reward, then the
+        earliest; None before the first."""
 
     def record_samples(self, run_id: int, step: int, samples: Sequence[SampleRecord]) -> None:
         """Write the completions of the sample prompts by the weights of ``step``, in place of earlier ones."""

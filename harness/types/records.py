@@ -76,7 +76,9 @@ class CommandRecord:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRecord:
-    """A recorded evaluation, without its examples."""
+    """A recorded evaluation, without its examples. ``score`` is what it is judged by, with its 95% interval: the mean
+    ``reward`` where the reward is graded, else the ``accuracy``. ``tie`` decides between equal scores: the mean
+    reward, 0 where that was not asked yet (runs of older versions)."""
 
     step: int
     split: str
@@ -84,23 +86,36 @@ class EvaluationRecord:
     accuracy: float
     ci95: tuple[float, float]
     reward: float
+    score: float
+    tie: float = 0.0
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What the best evaluation has most of; of equal ones the earliest is the best."""
+        return self.score, self.tie
 
 
 @dataclass(frozen=True, slots=True)
 class PairedLook:
-    """The newest look at dev (of step ``after``) against an earlier one on the same ``n`` prompts: how many were
-    ``gained`` (wrong before, right after) and ``lost``."""
+    """The newest look at dev (of step ``after``) against an earlier one on the same ``n`` prompts: on how many it was
+    better (``gained``) and worse (``lost``), the mean ``difference`` in score with its standard error and 95% interval,
+    and how likely such a rise or such a fall is by chance, one-sided (harness.core.statistics)."""
 
     before: int
     after: int
     n: int
     gained: int
     lost: int
+    difference: float
+    se: float
+    ci95: tuple[float, float]
+    p_rose: float
+    p_fell: float
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """A checkpoint folder at ``path``. ``name`` is "" for a periodic one; ``best`` says that the dev accuracy of its
+    """A checkpoint folder at ``path``. ``name`` is "" for a periodic one; ``best`` says that the dev score of its
     step is the highest of the era; ``hashes`` maps the folder's files, by relative path, to their SHA-256."""
 
     step: int
@@ -126,13 +141,15 @@ class SampleRecord:
 
 @dataclass(frozen=True, slots=True)
 class SeenGroup:
-    """A recorded group: ``correct`` of ``judged`` completions; errored ones are not judged."""
+    """A recorded group: ``correct`` of ``judged`` completions; errored ones are not judged. ``mixed``: their rewards
+    differ, so it had signal."""
 
     step: int
     prompt_id: str
     label: str
     correct: int
     judged: int
+    mixed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +175,9 @@ class Bucket:
 class RunRecord:
     """One row of the list of runs. ``phase`` is what the process said last, at ``heartbeat`` (epoch seconds).
 
-    ``process`` and ``heartbeat_boot`` tell whether it lives and how long ago that was (harness.core.paths).
+    ``process`` and ``heartbeat_boot`` tell whether it lives and how long ago that was (harness.core.paths). ``graded``
+    says that evaluations are judged by mean reward and not by accuracy, None before that is known;
+    ``reward_range`` and the budgets are the spec's.
     """
 
     id: int
@@ -179,10 +198,17 @@ class RunRecord:
     rollouts: int
     budget_steps: int
     budget_hours: float | None
+    reward_range: tuple[float, float] = (0.0, 1.0)
     last_step: int = 0
     process: str = ""
     heartbeat_boot: float = 0.0
     supervisor: str = ""
+    graded: bool | None = None
+
+    @property
+    def measure(self) -> str:
+        """What evaluations are judged by, as people are told it."""
+        return "reward" if self.graded else "accuracy"
 
     @property
     def ended(self) -> bool:
@@ -270,8 +296,9 @@ class History:
     """The whole record of a run, of its steps only what a review tells.
 
     Of the live steps in order: ``rewards`` by step, ``buckets`` over all, and all metrics of the ``newest``.
-    ``evaluations`` has those of the present era, ``answers`` what they found on the test split (1 or 0 by prompt id, by
-    step), ``samples`` the fixed prompts, ``continued`` how many decisions were to continue, ``asked`` what an LLM took.
+    ``evaluations`` has those of the present era, ``answers`` the scores of the test split (by prompt id, by step),
+    ``samples`` the fixed prompts, ``continued`` how many decisions were to continue, ``asked`` what an LLM took,
+    ``attempts`` of each prompt of the newest steps how many groups it had and how many with a right completion.
     """
 
     run: RunRecord
@@ -287,13 +314,14 @@ class History:
     buckets: Mapping[str, tuple[Bucket, ...]]
     newest: tuple[Metrics, ...]
     evaluations: tuple[EvaluationRecord, ...]
-    answers: Mapping[int, Mapping[str, int]]
+    answers: Mapping[int, Mapping[str, float]]
     decisions: tuple[DecisionRecord, ...]
     continued: int
     events: tuple[EventRecord, ...]
     samples: tuple[SampleRecord, ...]
     checkpoints: tuple[CheckpointRecord, ...]
     asked: Asked
+    attempts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ def _difference(reference: History, other: History) -> dict[str, Any]:
             continue
         answers = reference.answers.get(theirs.step, {}), other.answers.get(ours.step, {})
         found[which] = {
-            "from": theirs.accuracy,
-            "to": ours.accuracy,
+            "from": theirs.score,
+            "to": ours.score,
             **compute_difference(theirs, ours, *answers).document,
         }
     return found

@@ -19,8 +19,10 @@ from harness.types import (
     RunRecord,
     SampleRecord,
 )
-from harness.views.summary import flat_since
+from harness.views.summary import GOOD_MIXED, flat_since
 
+EASY, HARD = 0.5, 0.1
+"""Shares of groups with a right completion between which prompts of both kinds are far apart."""
 DECISIONS_TOLD = 50
 """Rows of the table of decisions; what does not fit is in the document."""
 SIGNAL = ("no_signal", "all_zero", "all_one", "flat", "solved", "unsolved")
@@ -39,7 +41,7 @@ def build_review(history: History) -> dict[str, Any]:
     parts = [shares[part] for part in ("all_zero", "all_one", "flat")]
     shares["no_signal"] = None if None in parts else sum(part or 0.0 for part in parts)
     last = max(history.rewards, default=history.era_start)
-    bottleneck = find_bottleneck(newest, dev, history.decisions)
+    bottleneck = find_bottleneck(newest, dev, history.decisions, history.attempts)
     change = _change(history, test, best_step, last)
     return {
         "run": run.name,
@@ -52,9 +54,13 @@ def build_review(history: History) -> dict[str, Any]:
         "rollouts": run.rollouts,
         "wall_s": round(run.wall_s, 1),
         "folder": run.folder,
-        "heldout": _heldout(test, history.era_start, best_step, last),
+        "heldout": _heldout(test, run.measure, history.era_start, best_step, last),
         "change": change,
-        "dev": {"by_step": {str(look.step): look.accuracy for look in dev}},
+        "dev": {
+            "metric": run.measure,
+            "by_step": {str(look.step): look.score for look in dev},
+            "reward_by_step": {str(look.step): look.reward for look in dev},
+        },
         "reward": {
             "first": rewards[0] if rewards else None,
             "last": rewards[-1] if rewards else None,
@@ -108,18 +114,20 @@ def compute_reasons(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name.removeprefix("reason/"): fmean(metrics.get(name, 0.0) for metrics in steps) for name in names}
 
 
-def _heldout(test: Mapping[int, EvaluationRecord], start: int, best_step: int | None, last: int) -> dict[str, Any]:
+def _heldout(
+    test: Mapping[int, EvaluationRecord], measure: str, start: int, best_step: int | None, last: int
+) -> dict[str, Any]:
     baseline, final = test.get(start), test.get(last)
     best = test.get(best_step) if best_step is not None else None
     any_look = final or best or baseline
     return {
-        "metric": "accuracy",
+        "metric": measure,
         "split": "test",
         "n": any_look.n if any_look else 0,
-        "baseline": baseline.accuracy if baseline else None,
-        "best": best.accuracy if best else None,
+        "baseline": baseline.score if baseline else None,
+        "best": best.score if best else None,
         "best_step": best_step,
-        "final": final.accuracy if final else None,
+        "final": final.score if final else None,
         "final_ci95": list(final.ci95) if final else None,
     }
 
@@ -137,8 +145,8 @@ def _change(
         "of": "best" if step == best_step else "final",
         "step": step,
         "from_step": start,
-        "from": test[start].accuracy,
-        "to": test[step].accuracy,
+        "from": test[start].score,
+        "to": test[step].score,
         **found.document,
     }
 
@@ -152,13 +160,17 @@ class Bottleneck:
 
 
 def find_bottleneck(
-    steps: Sequence[Mapping[str, float]], dev: Sequence[EvaluationRecord], decisions: Sequence[DecisionRecord]
+    steps: Sequence[Mapping[str, float]],
+    dev: Sequence[EvaluationRecord],
+    decisions: Sequence[DecisionRecord],
+    attempts: Sequence[tuple[int, int]] = (),
 ) -> Bottleneck | None:
-    """Name what most likely held dev back, with the numbers. None when dev rose beyond its noise."""
+    """Name what most likely held dev back, with the numbers: whether groups had signal first, and why not. None when
+    dev rose beyond its noise. ``attempts`` as in History."""
     if not steps or len(dev) < 2:
         return None
-    first, best = dev[0], max(dev, key=lambda look: look.accuracy)
-    if best.accuracy > first.ci95[1]:
+    first, best = dev[0], max(dev, key=lambda look: look.rank)
+    if best.score > first.ci95[1]:
         return None
 
     def mean(metric: str) -> float:
@@ -166,32 +178,48 @@ def find_bottleneck(
 
     errored, truncated = mean("completion/errored_rate"), mean("completion/truncated_rate")
     flat, solved, unsolved = mean("group/flat_rate"), mean("group/solved_rate"), mean("group/unsolved_rate")
-    kl = mean("kl/mean")
+    kl, mixed = mean("kl/mean"), mean("group/mixed_rate")
+    poor = mixed < GOOD_MIXED
     if errored > 0.02:
         cause = f"Reward: the verifier failed on {errored:.0%} of the completions."
         fix = "Fix the reward; its errors are in log.txt and reward.txt of the run."
     elif truncated > 0.3:
         cause = f"max_tokens: {truncated:.0%} of the completions were cut, {unsolved:.0%} of the groups unsolved."
         fix = "Raise max_tokens and its upper bound, or ask for shorter answers."
-    elif flat > 0.4:
+    elif poor and flat > 0.4:
         cause = f"Reward: {flat:.0%} of the groups were zero-variance, so only the format was paid."
         fix = "Give the format less weight, or grade partly right answers."
-    elif solved > 0.7:
+    elif poor and solved > 0.7:
         cause = f"Data too easy: {solved:.0%} of the groups were solved outright."
         fix = "Take a harder pool; grpo probe says beforehand how hard it is."
-    elif unsolved > 0.7:
-        cause = f"Data too hard or capacity: {unsolved:.0%} of the groups had no right completion."
-        fix = "Try easier prompts, a warm start or a larger model; grpo probe tells."
+    elif poor and unsolved > 0.7:
+        cause, fix = _tell_data_from_model(unsolved, attempts)
     elif kl < 1e-3:
         cause = f"Learning rate: at {steps[-1].get('learning_rate', 0.0):.1e} KL reached only {kl:.1e}."
         fix = "Raise the learning rate."
     else:
-        mixed, changed = mean("group/mixed_rate"), sum(bool(decision.changes) for decision in decisions)
+        changed = sum(bool(decision.changes) for decision in decisions)
         cause = f"Capacity or steps: {mixed:.0%} of the groups had signal, "
         cause += f"{changed} changes of hyperparameters did not help."
         fix = "Give it more steps first; then a larger model or another pool."
-    dev_so_far = f"dev {first.accuracy:.3f} at the start, at best {best.accuracy:.3f} (within its noise)."
+    dev_so_far = f"dev {first.score:.3f} at the start, at best {best.score:.3f} (within its noise)."
     return Bottleneck(f"{dev_so_far} {cause}", fix)
+
+
+def _tell_data_from_model(unsolved: float, attempts: Sequence[tuple[int, int]]) -> tuple[str, str]:
+    """Tell prompts that jump from easy to hard from a model that can do none, where hardly anything is right: by the
+    share of groups with a right completion (pass@k, k being the group size) of the easiest tenth and of the rest."""
+    rates = sorted((solved / groups for groups, solved in attempts), reverse=True)
+    tenth = -(-len(rates) // 10)
+    easiest, rest = fmean(rates[:tenth] or [0.0]), fmean(rates[tenth:] or [0.0])
+    lead = f"{unsolved:.0%} of the groups had no right completion"
+    shown = f"of the easiest tenth of the prompts {easiest:.0%} have one, of the rest {rest:.0%}"
+    if easiest >= EASY and rest < HARD:
+        return f"Data too hard: {lead}; {shown}.", "Add prompts between the two; grpo pool report lists the hardest."
+    return (
+        f"Model or reward: {lead}; {shown}.",
+        "Try a warm start or a larger model (grpo probe tells), and grpo check for the reward.",
+    )
 
 
 def find_next_steps(
@@ -224,14 +252,17 @@ def find_next_steps(
         say("Keep the model as it was: this run made it worse. The decisions below say what was tried.")
     if bottleneck and verdict != "better":
         say(bottleneck.fix)
-    best = max(dev, key=lambda look: look.accuracy, default=None)
+    best = max(dev, key=lambda look: look.rank, default=None)
     flat = flat_since(dev)
     if flat is not None and run.stop_reason.startswith("budget of"):
         say(f"Dev has been level since step {flat}: more steps of the same would add little; harder prompts might.")
     elif best is not None and best is dev[-1] and len(dev) > 1 and run.stop_reason.startswith("budget of"):
         say("Dev was at its best at the last evaluation: more steps may help.", f"grpo resume {run.name}{_more(run)}")
     elif change and verdict == "unclear" and not bottleneck:
-        say("The difference is within noise: more test prompts or another seed would tell.")
+        if change["from"] == change["to"] == 0:
+            say("Nothing was right at the start nor at the end: grpo probe says what the model can do.")
+        else:
+            say("The difference is within noise: more test prompts or another seed would tell.")
     return steps
 
 

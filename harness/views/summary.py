@@ -13,7 +13,7 @@ from statistics import fmean
 
 from harness.core.actions import parse_expected
 from harness.core.formatting import format_kind, format_knob
-from harness.core.statistics import Difference, compute_difference, compute_paired, describe_interval
+from harness.core.statistics import Difference, compute_difference, describe_interval
 from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
 
 RECENT = 8
@@ -50,18 +50,18 @@ def is_it_learning(s: Snapshot) -> Answer:
     if not looks:
         return Answer("NOT MEASURED", "plain", "no dev evaluation yet")
     first, last = looks[0], looks[-1]
-    best = max(looks, key=lambda look: look.accuracy)
+    best = max(looks, key=lambda look: look.rank)
     if len(looks) == 1:
-        return Answer("TOO EARLY", "plain", f"dev {last.accuracy:.3f} at step {last.step}, too few to compare")
-    course = f"dev {first.accuracy:.3f} -> {last.accuracy:.3f}"
+        return Answer("TOO EARLY", "plain", f"dev {last.score:.3f} at step {last.step}, too few to compare")
+    course = f"dev {first.score:.3f} -> {last.score:.3f}"
     if compare_looks(s, best, last).verdict == "worse":
-        return Answer("FALLING", "bad", f"{course}; its best was {best.accuracy:.3f} at step {best.step}")
+        return Answer("FALLING", "bad", f"{course}; its best was {best.score:.3f} at step {best.step}")
     change = compare_looks(s, first, last)
     if change.verdict != "better":
         style = "warn" if len(looks) > 3 else "plain"
         return Answer("NOT YET", style, f"{course}: {describe_interval(change.document)}, no gain beyond noise")
-    told = f"{course} ({change.value:+.3f}), best {best.accuracy:.3f} at step {best.step}"
-    test = {look.step: look.accuracy for look in s.evaluations if look.split == "test"}
+    told = f"{course} ({change.value:+.3f}), best {best.score:.3f} at step {best.step}"
+    test = {look.step: look.score for look in s.evaluations if look.split == "test"}
     if s.run.ended and len(test) > 1 and best.step in test:
         told += f"; test {test[min(test)]:.3f} -> {test[best.step]:.3f}"
     return Answer("LEARNING" if flat_since(looks) is None else "LEARNED", "good", told)
@@ -87,7 +87,9 @@ def compare_looks(s: Snapshot, before: EvaluationRecord, after: EvaluationRecord
     which makes the interval rather too wide."""
     steps = before.step, after.step
     pair = next((pair for pair in s.paired_dev if (pair.before, pair.after) == steps), None)
-    return compute_paired(pair.gained, pair.lost, pair.n) if pair else compute_difference(before, after, {}, {})
+    if pair is None:
+        return compute_difference(before, after, {}, {})
+    return Difference(pair.difference, *pair.ci95, paired=True, se=pair.se)
 
 
 # ---------------------------------------------------------------- is it stuck?

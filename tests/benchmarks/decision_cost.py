@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from statistics import median, quantiles
 
-from harness.types import PairedLook, Snapshot
+from harness.types import Snapshot
 from policies.effects import EffectJudge
 from policies.rules import RulesPolicy
-from tests.support.builders import make_change, make_look, make_snapshot
+from tests.support.builders import make_change, make_look, make_pair, make_snapshot
 from tests.support.fault_snapshots import load_steps
 
 LAST = 100_000
@@ -43,7 +43,7 @@ def make_long_run() -> Snapshot:
         knobs=steps[-1].knobs,
         decisions=(*changes, replace(make_change(LAST - 30, "temperature", 0.9, 1.0), id=49)),
         evaluations=looks,
-        paired_dev=tuple(PairedLook(look.step, LAST, 200, 10, 12) for look in looks[-17:-1]),
+        paired_dev=tuple(make_pair(look.step, LAST, 200, 10, 12) for look in looks[-17:-1]),
     )
 
 

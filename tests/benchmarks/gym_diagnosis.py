@@ -6,14 +6,13 @@ below says that it may name the fault, which is generous to the other two: most 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.store.reader import RunReader
-from harness.store.rows import evaluation_record, load_knobs, load_metrics
+from harness.store.rows import evaluation_record, load_knobs, load_metrics, load_scores
 from harness.store.snapshot import EVALUATIONS, SnapshotReader, compute_paired_look
 from harness.types import EventRecord, PairedLook, Snapshot, StepRecord
 from policies.detectors import detect
@@ -90,11 +89,11 @@ def load_snapshots(database: Path) -> list[Snapshot]:
         rows = c.execute("SELECT step, parent, knobs, metrics FROM steps WHERE state = 'live' ORDER BY step").fetchall()
         steps = [StepRecord(row[0], row[1], load_knobs(row[2]), load_metrics(row[3])) for row in rows]
         looks = [evaluation_record(row) for row in c.execute(f"{EVALUATIONS} ORDER BY step, id", {"run": 1})]
-        answers = dict(c.execute("SELECT step, correct FROM evaluations WHERE split = 'dev'").fetchall())
+        answers = dict(c.execute("SELECT step, answers FROM evaluations WHERE split = 'dev'").fetchall())
         errors = [
             EventRecord(*row) for row in c.execute("SELECT step, level, text, at FROM events WHERE level = 'error'")
         ]
-    right = {step: json.loads(correct) for step, correct in answers.items()}
+    right = {step: load_scores(stored, graded=bool(now.run.graded)) for step, stored in answers.items()}
 
     def pair(step: int) -> tuple[PairedLook, ...]:
         *before, newest = (look for look in sorted(right) if look <= step)
@@ -113,6 +112,9 @@ def load_snapshots(database: Path) -> list[Snapshot]:
     ]  # fmt: skip
 
 
+PAIRED = ("before", "after", "n", "gained", "lost")
+
+
 def shorten(snapshot: Snapshot, steps: int) -> dict[str, Any]:
     """The last ``steps`` steps of a snapshot with its looks, small enough to be kept among the tests' assets."""
     return {
@@ -122,7 +124,7 @@ def shorten(snapshot: Snapshot, steps: int) -> dict[str, Any]:
             for step in snapshot.steps[-steps:]
         },
         "dev": [asdict(look) for look in snapshot.dev],
-        "paired": [asdict(pair) for pair in snapshot.paired_dev],
+        "paired": [{name: getattr(pair, name) for name in PAIRED} for pair in snapshot.paired_dev],
     }
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from scipy import special
 
-from harness.core.statistics import compute_paired_p
 from harness.types import Snapshot
 from policies.rules import RulesPolicy
 from tests.benchmarks.gym_cells import FAULTS, HEALTHY, Cell
@@ -273,9 +272,7 @@ def find_exploit(fixed: Done) -> int | None:
     over the groups of it and the two before wrong completions earn more than in the first three steps and fewer are
     right, both by two standard errors. This reader knows which completions were wrong and paid, the policies do not."""
     steps = fixed.snapshots
-    worse = next(
-        (s.steps_done for s in steps if any(compute_paired_p(p.gained, p.lost) < 0.01 for p in s.paired_dev)), None
-    )
+    worse = next((s.steps_done for s in steps if any(p.p_fell < 0.01 for p in s.paired_dev)), None)
     with closing(sqlite3.connect(fixed.place / "harness.db")) as c:
         rows = c.execute(
             "SELECT step, rewards, correct FROM steps JOIN groups ON groups.step_id = steps.id WHERE state = 'live'"

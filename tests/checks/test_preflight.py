@@ -48,6 +48,21 @@ def test_a_sound_reward_passes_every_check() -> None:
     assert (report.verdict, levels(report), len(report.outcomes)) == ("pass", {}, 14)
 
 
+def digits(completion: str, truth: str) -> float:
+    """Partial credit that nothing gets in full: 0.3 for any number, up to 0.9 for its digits."""
+    text = completion.strip()
+    return 0.3 + 0.6 * sum(a == b for a, b in zip(text, truth, strict=False)) / len(truth) if text.isdigit() else 0.0
+
+
+def test_a_reward_that_nothing_gets_in_full_is_graded() -> None:
+    report = look(digits)
+    assert (report.graded, report.verdict) == (True, "warn")
+    assert "judged by mean reward" in next(o.said for o in report.outcomes if o.check == "gold")
+    assert not look(exact).graded
+    assert not look(lambda c, t: 0.2 * c.strip().isdigit()).graded, "a right form alone is no grade"
+    assert not look(digits, graded=False).graded
+
+
 state = {"calls": 0}
 
 

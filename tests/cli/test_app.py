@@ -43,7 +43,6 @@ WRONG = [
     (["run", "--policy", "rule"], "no decision policy named rule, did you mean rules?"),
     (["run", "--name", "a/b"], "name: 'a/b' must be letters"),
     (["run", "--set", "trainer.lr_scheduler=cosine"], "needs scheduler_total_steps"),
-    (["run", "--set", "trainer.warmup_steps=5"], "warmup_steps needs lr_scheduler"),
     (["run", "--set", "pool.source=empty.jsonl"], "empty.jsonl has no prompts"),
     (["run", "--set", "pool.source=no-truth.jsonl"], "no-truth.jsonl row 2 has no ground_truth"),
     (["run", "--set", "pool.source=few.jsonl"], "leave none to train on"),

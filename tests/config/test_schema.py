@@ -83,7 +83,6 @@ def test_overrides_take_toml_values_and_bare_words(override: str, path: tuple[st
         ('pool.columns={answer="a"}', "pool.columns: no column named answer"),
         ("pool.template=hello", r"pool.template: must contain \{prompt\}"),
         ("trainer.lr_scheduler=cosine", "needs scheduler_total_steps"),
-        ("trainer.warmup_steps=5", "warmup_steps needs lr_scheduler"),
         ("trainer.loss_type=gpo", "trainer.loss_type"),
         ("reward.range=[1, 0]", "range .* must go from low to high"),
         ("reward.solved_at=2", "solved_at 2 is not within range"),

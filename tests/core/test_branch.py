@@ -72,7 +72,7 @@ def test_what_cannot_be_compared_is_refused(text: str, pins: tuple[str, ...], le
 
 def finish(*answers: dict[str, int] | None) -> tuple[str, list[tuple[int, str]]]:
     """What is kept, and the verdicts, after the last of arms that answered dev like this (None: weights lost)."""
-    settings = " ".join(f"temperature=0.{9 - arm}" for arm in range(len(answers) - 1))
+    settings = " ".join(f"beta=0.{9 - arm}" for arm in range(len(answers) - 1))
     branch = open_branch(Action("branch", argument=f"2 {settings}"), start=10, last_step=10, knobs=Knobs())
     for arm, given in enumerate(answers):
         branch = replace(branch, lost=given is None)
@@ -85,8 +85,54 @@ def finish(*answers: dict[str, int] | None) -> tuple[str, list[tuple[int, str]]]
         DecisionRecord(11 + 2 * arm, "experiment", "branch", f"arm {arm}", {}, "", "", "", id=1 + arm)
         for arm in range(1, len(answers))
     ]
-    move = next_move(branch, last_step=last, weights_step=last, load_answers=looks.__getitem__, decisions=records)
+    move = next_move(
+        branch, last_step=last, weights_step=last, load_answers=looks.__getitem__, load_signal=lambda _: ({}, {}),
+        decisions=records,
+    )  # fmt: skip
     return str(move.decision.action.argument).partition(":")[0], [(v.decision_id, v.verdict) for v in move.verdicts]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "arm", "mixed", "reward", "devs", "kept"),
+    [
+        (2.0, 1.0, (0.4, 0.7), 0.0, (20, 22), "keep 1"),
+        (2.0, 1.0, (0.9, 0.5), 0.2, (20, 22), "keep 1"),
+        (2.0, 1.0, (0.6, 0.2), 0.2, (20, 22), "keep 0"),
+        (2.0, 1.0, (0.2, 0.2), 0.1, (22, 20), "keep 1"),
+        (2.0, 1.0, (0.4, 0.4), 0.0, (20, 22), "keep 0"),
+        (2.0, 1.0, (0.4, 0.7), 0.0, (35, 5), "keep 0"),
+        (0.7, 1.0, (0.3, 0.6), -0.1, (20, 22), "keep 1"),
+        (1.0, 1.4, (0.1, 0.5), -0.2, (20, 22), "keep 1"),
+        (1.0, 0.6, (0.5, 0.5), 0.3, (20, 22), "keep 0"),
+    ],
+    ids=[
+        "more is mixed", "enough is mixed, for more reward", "too little is mixed", "as little, for more reward",
+        "no difference", "dev says no", "colder samples", "hotter ones where little is mixed",
+        "colder ones earn more, which says nothing",
+    ],
+)  # fmt: skip
+def test_a_temperature_is_told_by_the_groups_of_the_same_prompts_where_dev_cannot(
+    knobs: float, arm: float, mixed: tuple[float, float], reward: float, devs: tuple[int, int], kept: str
+) -> None:
+    action = Action("branch", argument=f"3 temperature={arm}")
+    branch = open_branch(action, start=9, last_step=9, knobs=Knobs(temperature=knobs))
+    branch = branch.finish(12, 12)
+    asked: list[range] = []
+
+    def load_signal(steps: range) -> tuple[dict[str, float], dict[str, float]]:
+        asked.append(steps)
+        return (
+            {f"{i}": float(i / 48 < mixed[len(asked) - 1]) for i in range(48)},
+            {f"{i}": 0.3 + 0.01 * (i % 7) + reward * (len(asked) > 1) for i in range(48)},
+        )
+
+    move = next_move(
+        branch, last_step=15, weights_step=15, load_answers=lambda end: right(devs[end == 15]), load_signal=load_signal,
+        decisions=(),
+    )  # fmt: skip
+    assert str(move.decision.action.argument).partition(":")[0] == kept
+    assert asked == [range(10, 13), range(13, 16)]
+    assert "mixed groups" in move.decision.evidence
 
 
 def right(n: int, of: int = 40) -> dict[str, int]:

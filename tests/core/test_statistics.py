@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.core.statistics import (
+    compare_answers,
     compute_difference,
     compute_paired,
     compute_paired_p,
+    compute_sign_flip_p,
     compute_unpaired,
     compute_wilson,
     describe_interval,
@@ -81,6 +83,51 @@ def test_the_same_prompts_are_compared_one_by_one_and_other_prompts_are_not() ->
     assert not compute_difference(before, after, answers, {}).paired
     unpaired = compute_difference(before, after, answers, {"e": 1})
     assert (unpaired.paired, unpaired.value) == (False, 0.25)
+
+
+def test_the_sign_flip_p_is_that_of_an_independent_permutation_test() -> None:
+    rng = np.random.default_rng(1)
+    for n, shift in ((8, 0.2), (12, 0.0), (40, 0.1), (40, -0.3)):
+        moved = np.round(rng.normal(shift, 0.3, n), 2)
+        for found, side in zip(compute_sign_flip_p(moved.tolist()), ("greater", "less"), strict=True):
+            exact = stats.permutation_test(
+                (moved,), np.mean, permutation_type="samples", alternative=side, n_resamples=99_999, rng=rng
+            )
+            assert found == pytest.approx(exact.pvalue, abs=1e-12 if n < 13 else 0.01)
+    assert compute_sign_flip_p([0.0, 0.0]) == (1.0, 1.0)
+
+
+@given(st.lists(st.floats(-1, 1).map(lambda move: round(move, 2)), min_size=1, max_size=30), st.integers(0, 9))
+def test_a_graded_comparison_turns_round_with_the_runs(moved: list[float], same: int) -> None:
+    before = {f"{i}": 0.5 for i in range(len(moved) + same)}
+    after = before | {f"{i}": 0.5 + move for i, move in enumerate(moved)}
+    there, back = compare_answers(before, after), compare_answers(after, before)
+    assert (there.gained, there.lost, there.n) == (back.lost, back.gained, len(before))
+    assert there.difference.value == pytest.approx(-back.difference.value)
+    assert there.difference.se == pytest.approx(back.difference.se)
+    assert (there.p_rose, there.p_fell) == pytest.approx((back.p_fell, back.p_rose), abs=0.02)
+    assert there.p_rose + there.p_fell >= 1 - 1e-9
+
+
+def test_what_a_detector_finds_in_graded_scores_is_clear_in_a_report_too() -> None:
+    """And by chance it finds so much in one comparison of a hundred, where nothing changed."""
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(400):
+        pair = rng.choice([0.3, 0.5, 0.9], (2, 60))
+        before, after = ({f"{i}": float(score) for i, score in enumerate(scores)} for scores in pair)
+        compared = compare_answers(before, after)
+        if compared.p_fell < 0.01:
+            found += 1
+            assert compared.difference.verdict == "worse"
+    assert 0 < found < 12
+
+
+def test_answers_that_are_right_or_wrong_are_compared_by_mcnemar() -> None:
+    compared = compare_answers({"a": 0, "b": 1, "c": 1, "d": 0}, {"a": 1, "b": 0, "c": 0, "e": 1})
+    assert (compared.gained, compared.lost, compared.n) == (1, 2, 3)
+    assert (compared.p_rose, compared.p_fell) == (compute_paired_p(2, 1), compute_paired_p(1, 2))
+    assert compared.difference == compute_paired(1, 2, 3)
 
 
 def test_an_interval_in_words() -> None:

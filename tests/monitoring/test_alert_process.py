@@ -186,7 +186,7 @@ def test_what_cannot_be_delivered_is_an_event_that_tells_no_secret(
 ) -> None:
     monkeypatch.setenv("TEST_HOOK", f"http://127.0.0.1:9/{SECRET}")
     run = Beside(tmp_path, command=["false"])
-    (tmp_path / "sitecustomize.py").write_text("import harness.monitoring.notifiers\nharness.hooks.PAUSE_S = 0.01\n")
+    (tmp_path / "sitecustomize.py").write_text("from harness.monitoring import notifiers\nnotifiers.PAUSE_S = 0.01\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     with run.watch():
         run.end()
@@ -217,10 +217,10 @@ def test_a_locked_database_costs_no_alert(tmp_path: Path, monkeypatch: pytest.Mo
 def test_under_a_supervisor_a_death_is_told_when_it_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Beside(tmp_path)
     with Server([OK]) as server, subprocess.Popen(["sleep", "60"]) as supervisor:
         monkeypatch.setenv("TEST_HOOK", server.url)
         monkeypatch.setenv(SUPERVISOR, str(supervisor.pid))
+        run = Beside(tmp_path)
         monkeypatch.setattr(lookout, "LEAVE_S", 60.0)
         watch = run.watch()
         watch.__enter__()

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.monitoring.alerts import LONGEST, SILENT_S, Alert, build_message, build_test_message, find_alerts
-from harness.types import EventRecord, PairedLook, Snapshot
+from harness.types import EventRecord, Snapshot
 from harness.views.summary import GOOD_MIXED, POOR_MIXED, RECENT, is_it_stuck
 from tests.support.builders import (
     make_decision_record,
     make_look,
+    make_pair,
     make_run_record,
     make_snapshot,
     make_step,
@@ -102,6 +103,11 @@ def test_silence_is_told_once_for_a_step() -> None:
     assert alerts(snapshot, (alert,), age=SILENT_S + 900) == []
 
 
+@pytest.mark.parametrize(("steps", "told"), [(9, []), (10, ["stuck"])])
+def test_a_reward_that_fails_on_a_few_texts_is_told_after_ten_steps(steps: int, told: list[str]) -> None:
+    assert kinds(make_snapshot(make_steps(steps, {"completion/errored_rate": 0.03}))) == told
+
+
 def test_what_ends_is_not_also_stuck() -> None:
     bad = make_steps(30, {"group/mixed_rate": 0.0})
     assert kinds(make_snapshot(bad)) == ["stuck"]
@@ -157,15 +163,15 @@ def test_a_fall_on_dev_is_told_again_only_after_it_was_near_its_best() -> None:
 
 def test_a_fall_is_told_once_where_the_looks_are_compared_prompt_by_prompt() -> None:
     looks = (make_look(0, 0.4), make_look(10, 0.9), make_look(20, 0.86))
-    fell = make_snapshot(make_steps(20), evaluations=looks, paired_dev=(PairedLook(10, 20, 200, 0, 8),))
+    fell = make_snapshot(make_steps(20), evaluations=looks, paired_dev=(make_pair(10, 20, 200, 0, 8),))
     (alert,) = alerts(fell)
     assert alert.kind == "dev_fell"
     later = make_snapshot(
-        make_steps(30), evaluations=(*looks, make_look(30, 0.86)), paired_dev=(PairedLook(10, 30, 200, 0, 8),)
+        make_steps(30), evaluations=(*looks, make_look(30, 0.86)), paired_dev=(make_pair(10, 30, 200, 0, 8),)
     )
     assert alerts(later, (alert,)) == [], "a fall as deep as that is not near its best"
     perfect = (make_look(0, 1.0), make_look(10, 0.98))
-    pair = PairedLook(0, 10, 200, 0, 4)
+    pair = make_pair(0, 10, 200, 0, 4)
     assert alerts(make_snapshot(make_steps(10), evaluations=perfect, paired_dev=(pair,))) == []
 
 

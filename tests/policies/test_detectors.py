@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.types import Finding, Knobs, PairedLook, Snapshot, StepRecord
+from harness.types import Finding, Knobs, Snapshot, StepRecord
 from policies.detectors import DETECTORS, detect
-from tests.support.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
+from tests.support.builders import (
+    make_change,
+    make_decision_record,
+    make_look,
+    make_pair,
+    make_run_record,
+    make_snapshot,
+    make_step,
+    make_steps,
+)
 from tests.support.fault_snapshots import FAULTS, UNSOLVED, at, from_step, load_steps, series
 
 DEV = tuple(make_look(step, 0.5 + step / 1000) for step in (0, 10, 20))
@@ -31,7 +40,7 @@ def test_each_fault_is_found_by_its_name_with_evidence(kind: str) -> None:
     assert finding.first <= finding.last <= snapshot.steps_done
 
 
-@pytest.mark.parametrize("kind", sorted(set(DETECTORS) - {"unsolved", "flat"}))
+@pytest.mark.parametrize("kind", DETECTORS)
 def test_and_under_no_other(kind: str) -> None:
     also = {"chaos": {"unsolved"}}
     assert set(found(FAULTS[kind][0])) <= {kind} | also.get(kind, set())
@@ -53,7 +62,7 @@ def test_the_most_severe_comes_first() -> None:
 
 def test_too_few_steps_are_said_to_be_too_few() -> None:
     unknown = {f.kind: f for f in detect(make_snapshot(make_steps(2, UNSOLVED))) if f.severity == "unknown"}
-    assert unknown["unsolved"].evidence == "2 of 3 steps needed"
+    assert unknown["unsolved"].evidence == "2 of 8 steps needed"
     assert (unknown["unsolved"].confidence, unknown["unsolved"].first, unknown["unsolved"].last) == (0.0, 1, 2)
     assert {f.severity for f in detect(make_snapshot())} == {"unknown"}
 
@@ -69,7 +78,9 @@ def test_only_steps_under_the_present_knobs_are_judged() -> None:
 
 
 def test_a_reward_that_failed_now_and_then_from_the_start_is_no_reason_to_stop() -> None:
-    assert found(make_snapshot(series(12, completion__errored_rate=0.05)))["errored"].severity == "warning"
+    assert found(make_snapshot(series(12, completion__errored_rate=0.03)))["errored"].severity == "warning"
+    assert "errored" not in found(make_snapshot(series(9, completion__errored_rate=0.03))), "not told before ten steps"
+    assert found(make_snapshot(series(6, completion__errored_rate=0.06)))["errored"].severity == "severe"
     assert found(make_snapshot(series(12, completion__errored_rate=from_step(12, 0.05, 0.0))))["errored"].severity == (
         "warning"
     ), "once is not yet a reward that began to fail"
@@ -99,11 +110,11 @@ def test_nothing_wrong_any_more_is_paid_from_higher_up_too_if_every_step_surpris
 def test_dev_that_rises_without_a_gradient_was_paid_for_nothing() -> None:
     """As in the gym's pays-all.2.llm: nearly all was right when the verifier broke, so the steps alone tell nothing."""
     nearly = series(15, completion__correct_rate=from_step(11, 1.0, 0.96), group__mixed_rate=from_step(11, 0.0, 0.3))
-    looks, pair = (make_look(10, 0.78), make_look(15, 1.0)), PairedLook(10, 15, 200, 44, 0)
+    looks, pair = (make_look(10, 0.78), make_look(15, 1.0)), make_pair(10, 15, 200, 44, 0)
     broke = make_snapshot(nearly, evaluations=looks, paired_dev=(pair,))
     assert "no group between them had signal" in found(broke)["pays_everyone"].evidence
     learnt = series(15, completion__correct_rate=from_step(11, 1.0, 0.96), group__mixed_rate=from_step(12, 0.0, 0.3))
-    momentum = replace(broke, paired_dev=(replace(pair, gained=20),))
+    momentum = replace(broke, paired_dev=(make_pair(10, 15, 200, 20, 0),))
     went_back = replace(broke, steps=(*nearly[:10], replace(nearly[10], parent=5), *nearly[11:]))
     for other in (replace(broke, steps=learnt), momentum, went_back, replace(broke, evaluations=looks[:1])):
         assert "pays_everyone" not in found(other)
@@ -135,8 +146,62 @@ def test_wrong_answers_in_form_beside_right_ones_are_not_a_reward_that_pays_the_
     assert "flat" not in found(make_snapshot(series(4, group__flat_rate=0.6, completion__correct_rate=0.3)))
 
 
+PARTIAL = {"group/unsolved_rate": 1.0, "completion/correct_rate": 0.0, "group/all_zero_rate": 0.0}
+
+
+def test_groups_that_teach_by_partial_credit_are_no_prompts_that_are_too_hard() -> None:
+    """Nothing is ever right, half is cut, and nearly every group is mixed: GRPO has all it needs."""
+    steps = make_steps(20, PARTIAL | {"group/mixed_rate": 0.95, "completion/truncated_rate": 0.5})
+    assert not found(make_snapshot(steps))
+
+
+def test_a_hard_run_that_learns_is_not_found_unsolved_or_flat() -> None:
+    """As under 3% right: three groups in four have no signal, and the fourth teaches."""
+    hard = {"group/unsolved_rate": 0.8, "group/flat_rate": 0.5, "group/all_zero_rate": 0.28, "group/mixed_rate": 0.2}
+    assert not found(make_snapshot(make_steps(40, hard | {"completion/correct_rate": 0.03})))
+
+
+def test_equal_partial_credit_has_no_signal_and_is_found() -> None:
+    same = PARTIAL | {"group/mixed_rate": 0.0, "group/flat_rate": 1.0, "group/no_signal_rate": 1.0, "reward/std": 0.0}
+    graded = make_run_record(graded=True)
+    assert set(found(make_snapshot(make_steps(8, same), run=graded))) == {"flat"}
+    assert set(found(make_snapshot(make_steps(30, same), run=graded))) == {"flat", "no_signal"}
+
+
+def test_where_the_reward_grades_there_is_nothing_to_game() -> None:
+    snapshot, _ = FAULTS["gamed"]
+    assert "gamed" not in found(replace(snapshot, run=make_run_record(graded=True)))
+
+
+def test_a_limit_that_cuts_answers_which_are_paid_is_not_too_short() -> None:
+    snapshot, _ = FAULTS["truncation"]
+    paid = [replace(s, metrics={**s.metrics, "completion/truncated_paid": 0.8}) for s in snapshot.steps]
+    assert "truncation" not in found(replace(snapshot, steps=tuple(paid)))
+
+
+def test_a_rise_of_the_limit_that_helped_is_no_model_that_never_ends() -> None:
+    snapshot, _ = FAULTS["never_ends"]
+    assert "96 (from step 5)" in found(snapshot)["never_ends"].evidence
+    helped = [
+        replace(s, metrics={**s.metrics, "completion/truncated_rate": 0.6 if s.step >= 9 else 0.9})
+        for s in snapshot.steps
+    ]
+    assert set(found(replace(snapshot, steps=tuple(helped)))) == {"truncation"}
+
+
+def test_while_dev_lies_below_its_best_the_prompts_are_not_called_too_hard() -> None:
+    below = replace(FAULTS["dev_drop"][0], steps=make_steps(20, UNSOLVED))
+    assert "unsolved" not in found(below)
+
+
+def test_without_updates_there_is_no_plateau() -> None:
+    snapshot, _ = FAULTS["plateau"]
+    still = [replace(s, metrics={**s.metrics, "update/applied": 0.0}) for s in snapshot.steps]
+    assert "plateau" not in found(replace(snapshot, steps=tuple(still)))
+
+
 def test_dev_that_falls_while_its_rewards_do_not_is_gamed_and_with_them_is_harm() -> None:
-    looks, pair = (make_look(0, 0.7), make_look(5, 0.5)), (PairedLook(0, 5, 100, 2, 22),)
+    looks, pair = (make_look(0, 0.7), make_look(5, 0.5)), (make_pair(0, 5, 100, 2, 22),)
     harmed = make_snapshot(make_steps(5), evaluations=looks, paired_dev=pair)
     paid = replace(harmed, evaluations=(looks[0], replace(looks[1], reward=0.72)))
     assert "gamed" not in found(harmed)
@@ -146,13 +211,19 @@ def test_dev_that_falls_while_its_rewards_do_not_is_gamed_and_with_them_is_harm(
 
 
 def test_noise_that_is_cut_is_no_short_limit() -> None:
-    hot = series(3, completion__distinct_rate=1.0, group__unsolved_rate=0.8, completion__truncated_rate=0.6)
+    hot = series(
+        3, completion__distinct_rate=1.0, group__unsolved_rate=0.8, group__all_zero_rate=0.8,
+        completion__truncated_rate=0.6,
+    )  # fmt: skip
     assert set(found(at(Knobs(temperature=2.5), hot))) == {"chaos"}
     assert "truncation" in found(make_snapshot(hot))
 
 
-def test_one_high_kl_is_a_note() -> None:
-    assert found(make_snapshot(series(12, kl__mean=from_step(12, 3.0, 0.01))))["kl_spike"].severity == "note"
+def test_one_high_kl_is_a_warning_and_less_needs_two_steps_and_a_normal_to_compare_with() -> None:
+    assert found(make_snapshot(series(12, kl__mean=from_step(12, 0.7, 0.01))))["kl_spike"].severity == "warning"
+    assert found(make_snapshot(series(12, kl__mean=from_step(11, 0.3, 0.01))))["kl_spike"].severity == "warning"
+    for high, first, steps in ((0.3, 12, 12), (0.04, 11, 12), (0.3, 5, 6)):
+        assert "kl_spike" not in found(make_snapshot(series(steps, kl__mean=from_step(first, high, 0.003))))
 
 
 def test_kl_that_stays_high_after_a_change_is_not_found_again() -> None:
@@ -170,8 +241,9 @@ def test_rewards_that_fall_make_a_spike_severe() -> None:
 
 def test_completions_that_grow_until_they_are_cut_are_not_a_short_limit() -> None:
     grown = series(
-        12, completion__truncated_rate=from_step(9, 0.9, 0.0), group__unsolved_rate=0.8, reward__adjusted=-0.3
-    )
+        12, completion__truncated_rate=from_step(9, 0.9, 0.0), group__unsolved_rate=0.8, group__all_zero_rate=0.8,
+        reward__adjusted=-0.3,
+    )  # fmt: skip
     assert found(make_snapshot(grown))["length_inflation"].severity == "severe"
     assert "truncation" not in found(make_snapshot(grown))
     earned = [replace(step, metrics={**step.metrics, "reward/adjusted": 0.1}) for step in grown]
@@ -184,7 +256,7 @@ def test_a_drop_of_dev_is_told_once_and_not_after_a_rollback() -> None:
     assert "dev_drop" not in found(replace(snapshot, step=10, decisions=(back,)))
     later = (*snapshot.steps, *make_steps(3, first=21))
     assert "dev_drop" not in found(replace(snapshot, steps=later, steps_done=23))
-    within_noise = replace(snapshot, paired_dev=(PairedLook(10, 20, 200, 12, 20),))
+    within_noise = replace(snapshot, paired_dev=(make_pair(10, 20, 200, 12, 20),))
     assert "dev_drop" not in found(within_noise)
 
 
@@ -196,6 +268,7 @@ def test_warm_up_is_no_learning_rate_without_effect() -> None:
 def test_larger_groups_are_not_asked_for_where_other_prompts_would_do() -> None:
     snapshot, _ = FAULTS["small_groups"]
     others = [replace(s, metrics={**s.metrics, "pool/mixed_expected_others": 0.7}) for s in snapshot.steps]
+    others = [replace(s, metrics={**s.metrics, "group/mixed_rate": 0.4}) for s in others]
     assert set(found(replace(snapshot, steps=tuple(others)))) == {"poor_prompts"}
 
 
@@ -225,14 +298,14 @@ def every_boundary(steps: tuple[StepRecord, ...]) -> list[tuple[int, dict[str, F
 
 
 def test_a_real_run_whose_answers_are_cut_and_then_healthy_raises_no_false_alarm() -> None:
-    """The default recipe, seed 0: max_tokens 20, raised before step 3 and step 5."""
+    """The default recipe, seed 0: max_tokens 20, raised before step 3."""
     seen = [
         (step, kind)
         for step, findings in every_boundary(load_steps("steps-healthy.json"))
         for kind, finding in findings.items()
         if finding.severity in ("warning", "severe")
     ]
-    assert seen == [(2, "truncation"), (4, "truncation")]
+    assert seen == [(2, "truncation")]
 
 
 def test_a_real_run_at_thirty_times_its_learning_rate_is_found_within_three_steps() -> None:
@@ -261,7 +334,7 @@ def test_false_alarms_on_simulated_healthy_runs_are_rare() -> None:
                 "completion/truncated_rate": abs(rng.gauss(0, 0.02)),
                 "completion/tokens_mean": 28 + rng.gauss(0, 1.5),
                 "completion/distinct_rate": 0.32 + rng.gauss(0, 0.05),
-                "kl/mean": 0.02 * rng.lognormvariate(0, 1),
+                "kl/mean": min(0.02, 5e-4 * step) * rng.lognormvariate(0, 0.5),
                 "entropy/mean": 0.05 + rng.gauss(0, 0.006),
                 "grad/norm": 0.33 * rng.lognormvariate(0, 0.4),
             }

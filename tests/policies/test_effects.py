@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.core.actions import Expectation, parse_expected
-from harness.types import DecisionRecord, Knobs, PairedLook, Snapshot, StepRecord, Verdict
+from harness.types import DecisionRecord, Knobs, Snapshot, StepRecord, Verdict
 from policies.effects import AFTER, LOOK_WITHIN, EffectJudge
 from policies.question import build_tool
 from tests.support.builders import (
@@ -16,6 +16,7 @@ from tests.support.builders import (
     make_checkpoint,
     make_decision_record,
     make_look,
+    make_pair,
     make_snapshot,
     make_step,
 )
@@ -168,7 +169,7 @@ def with_dev(snapshot: Snapshot, gained: int, lost: int, *, before: int = 10, af
     return replace(
         snapshot,
         evaluations=looks,
-        paired_dev=(PairedLook(before, after, 200, gained, lost),),
+        paired_dev=(make_pair(before, after, 200, gained, lost),),
         checkpoints=(make_checkpoint(before),),
     )
 
@@ -196,7 +197,7 @@ def test_a_rollback_is_judged_on_dev_alone_and_never_undone() -> None:
     waiting = make_snapshot(steps, decisions=(back,), evaluations=(make_look(10, 0.8), make_look(20, 0.5)))
     assert judge(waiting) == ()
     looked = replace(
-        waiting, evaluations=(*waiting.evaluations, make_look(30, 0.8)), paired_dev=(PairedLook(20, 30, 200, 65, 5),)
+        waiting, evaluations=(*waiting.evaluations, make_look(30, 0.8)), paired_dev=(make_pair(20, 30, 200, 65, 5),)
     )
     (found,) = judge(looked)
     assert (found.verdict, found.revert) == ("helped", None)
@@ -210,3 +211,27 @@ def test_steps_that_a_rollback_left_say_nothing() -> None:
     verdicts = judge(make_snapshot(steps, decisions=(change(11), back)))
     assert [(v.decision_id, v.verdict) for v in verdicts] == [(11, "unclear")]
     assert "no steps after" in verdicts[0].measured
+
+
+def test_changes_that_were_made_at_once_cannot_be_told_apart_and_are_undone_together() -> None:
+    first = change(11, "beta", 0.0, 0.05, id=1, source="manual")
+    second = change(11, "temperature", 1.0, 1.4, id=2, source="manual")
+    steps = run(16, 11, 0.7, 0.3)
+    snapshot = make_snapshot(
+        steps, decisions=(first, second), knobs=Knobs(prompts_per_step=64, beta=0.05, temperature=1.4)
+    )
+    one, other = judge(snapshot)
+    assert (one.verdict, other.verdict) == ("confounded", "confounded")
+    assert one.measured.startswith("2 changes were made at once, so this is of all: group/mixed_rate 0.698 -> ")
+    assert one.revert is None
+    assert other.revert is not None
+    assert other.revert.action.changes == {"beta": 0.0, "temperature": 1.0}
+
+
+def test_the_interval_of_a_rate_stays_within_what_two_rates_can_differ_by() -> None:
+    steps = run(12, 11, 0.9, 0.05)
+    made = replace(change(11), step=11)
+    later = change(13, "focus", 0.5, 0.6)
+    found, *_ = judge(make_snapshot(steps, decisions=(made, later), knobs=Knobs(prompts_per_step=64, beta=0.05)))
+    low, high = (float(end) for end in found.measured.split("[")[1].split("]")[0].split(", "))
+    assert -1 <= low <= high <= 1

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from harness.types import Action, EvaluationRecord, Knobs, PairedLook, Snapshot, StepRecord
+from harness.types import Action, EvaluationRecord, Knobs, Snapshot, StepRecord
 from policies.detectors import detect
 from policies.rules import RulesPolicy
-from tests.support.builders import make_checkpoint, make_snapshot
+from tests.support.builders import make_checkpoint, make_pair, make_snapshot
 
 LOGS = Path(__file__).parent.parent / "assets" / "fault-gym.json"
 WIDE = {"temperature": (0.1, 3.0)}
@@ -35,8 +35,10 @@ def load_snapshot(fault: str) -> Snapshot:
     snapshot = make_snapshot(
         [StepRecord(int(step), int(step) - 1, knobs, metrics) for step, metrics in log["steps"].items()],
         knobs=knobs,
-        evaluations=tuple(EvaluationRecord(**look | {"ci95": tuple(look["ci95"])}) for look in log["dev"]),
-        paired_dev=tuple(PairedLook(**pair) for pair in log["paired"]),
+        evaluations=tuple(
+            EvaluationRecord(**look | {"ci95": tuple(look["ci95"]), "score": look["accuracy"]}) for look in log["dev"]
+        ),
+        paired_dev=tuple(make_pair(**pair) for pair in log["paired"]),
         checkpoints=tuple(make_checkpoint(look["step"]) for look in log["dev"]),
     )
     return replace(snapshot, bounds=snapshot.bounds | WIDE)
@@ -48,7 +50,7 @@ def alarms(snapshot: Snapshot) -> set[str]:
 
 CASES: dict[str, tuple[set[str], Action]] = {
     "lr-x10": ({"dev_drop"}, Action("rollback", {"learning_rate": 1e-4}, 0)),
-    "lr-by-100": ({"no_op_learning_rate"}, Action("set", {"learning_rate": 6.22e-5})),
+    "lr-by-100": ({"no_op_learning_rate", "learning_rate"}, Action("rollback", {"learning_rate": 1e-4}, 0)),
     "max-tokens": ({"truncation"}, Action("set", {"max_tokens": 40})),
     "cold": ({"collapse"}, Action("set", {"temperature": 1.0})),
     "hot": ({"chaos"}, Action("set", {"temperature": 1.0})),

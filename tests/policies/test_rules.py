@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.core.knobs import DEFAULT_BOUNDS, apply_changes
-from harness.types import Action, Decision, DecisionRecord, Knobs, PairedLook, Snapshot
+from harness.types import Action, Decision, DecisionRecord, Knobs, Snapshot
 from policies.detectors import detect
 from policies.rules import COOL_DOWN, GOOD_DEV, MEASURED_AFTER, RULES, UNCLEAR_REST, RulesPolicy, propose
 from tests.support.builders import (
@@ -21,6 +21,7 @@ from tests.support.builders import (
     make_checkpoint,
     make_decision_record,
     make_look,
+    make_pair,
     make_run_record,
     make_snapshot,
     make_step,
@@ -29,11 +30,14 @@ from tests.support.builders import (
 from tests.support.fault_snapshots import FAULTS, at, series
 
 WIDE = DEFAULT_BOUNDS | {"temperature": (0.05, 3.0)}
-UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05, "completion/distinct_rate": 0.5}
+UNSOLVED = {
+    "group/unsolved_rate": 0.97, "group/all_zero_rate": 0.97, "group/mixed_rate": 0.03, "completion/distinct_rate": 0.5,
+}  # fmt: skip
 CUT = UNSOLVED | {"completion/truncated_rate": 0.5}
 SOLVED = {"group/solved_rate": 0.9, "group/mixed_rate": 0.1}
 FLAT = {
-    "group/flat_rate": 0.8, "group/mixed_rate": 0.1, "group/unsolved_rate": 0.9, "completion/correct_rate": 0.02,
+    "group/flat_rate": 0.98, "group/mixed_rate": 0.02, "group/unsolved_rate": 0.98, "completion/correct_rate": 0.02,
+    "group/all_zero_rate": 0.0, "group/all_one_rate": 0.0,
 }  # fmt: skip
 CHECKPOINTS = tuple(make_checkpoint(step) for step in (0, 10))
 
@@ -64,13 +68,19 @@ def judged(change: DecisionRecord, verdict: str) -> DecisionRecord:
         ("gradient_spike", "set", {"learning_rate": 5e-5}),
         ("length_inflation", "set", {"learning_rate": 5e-5}),
         ("truncation", "set", {"max_tokens": 96}),
-        ("unsolved", "focus", {"focus": 0.65}),
+        ("never_ends", "set", {"max_tokens": 64}),
+        ("unsolved", "focus", {"focus": 0.95}),
+        ("no_middle", "focus", {"focus": 0.5}),
+        ("large_groups", "set", {"group_size": 16}),
+        ("no_signal", "set", {"temperature": 1.25}),
         ("flat", "set", {"temperature": 1.25}),
         ("solved", "evaluate", {}),
         ("anchored", "set", {"beta": 0.05}),
+        ("learning_rate", "rollback", {"learning_rate": pytest.approx(1e-4 * math.sqrt(2e-3 / 9e-5), rel=1e-3)}),
         ("no_op_learning_rate", "set", {"learning_rate": 1e-2}),
         ("small_groups", "set", {"group_size": 4}),
         ("plateau", "set", {"learning_rate": 5e-5}),
+        ("temperature", "branch", {}),
         ("poor_prompts", "continue", {}),
         ("slow_sampling", "continue", {}),
     ],
@@ -98,7 +108,7 @@ def test_prompts_that_give_no_signal_give_way_to_those_at_the_frontier(focus: fl
 
 
 def test_a_focus_that_was_set_too_hard_goes_to_the_frontier_at_once() -> None:
-    assert decide(at(Knobs(focus=0.05), make_steps(3, UNSOLVED))).action.changes == {"focus": 0.5}
+    assert decide(at(Knobs(focus=0.05), make_steps(8, UNSOLVED))).action.changes == {"focus": 0.5}
 
 
 def test_nearly_all_answers_cut_doubles_the_limit() -> None:
@@ -115,7 +125,7 @@ def test_a_model_that_drifts_off_is_looked_at_then_rolled_back_much_slower() -> 
     looked = replace(
         drifting,
         evaluations=(*drifting.evaluations, make_look(13, 0.4)),
-        paired_dev=(PairedLook(10, 13, 200, 3, 63),),
+        paired_dev=(make_pair(10, 13, 200, 3, 63),),
         decisions=(raised,),
     )
     decision = decide(looked)
@@ -123,7 +133,7 @@ def test_a_model_that_drifts_off_is_looked_at_then_rolled_back_much_slower() -> 
     assert decision.action.changes == {"learning_rate": 2.5e-5, "max_tokens": 96}, "what was learned since is kept"
     nothing_left = replace(looked, evaluations=(*drifting.evaluations, make_look(13, 0.3)))
     assert decide(nothing_left).action.changes == {"learning_rate": 1e-5, "max_tokens": 96}
-    unharmed = replace(looked, paired_dev=(PairedLook(10, 13, 200, 20, 22),), decisions=())
+    unharmed = replace(looked, paired_dev=(make_pair(10, 13, 200, 20, 22),), decisions=())
     assert decide(unharmed).action.changes == {"learning_rate": 2.5e-5}
 
 
@@ -131,7 +141,10 @@ def test_a_temperature_that_spoils_the_weights_goes_back_with_them() -> None:
     snapshot = replace(FAULTS["dev_drop"][0], knobs=Knobs(temperature=2.5))
     wild = [
         replace(
-            s, knobs=snapshot.knobs, metrics={**s.metrics, "completion/distinct_rate": 1.0, "group/unsolved_rate": 0.8}
+            s,
+            knobs=snapshot.knobs,
+            metrics=dict(s.metrics)
+            | {"completion/distinct_rate": 1.0, "group/unsolved_rate": 0.8, "group/all_zero_rate": 0.8},
         )
         for s in snapshot.steps
     ]
@@ -160,11 +173,81 @@ def test_the_test_split_is_never_looked_at() -> None:
     assert decide(make_snapshot(make_steps(10, SOLVED), evaluations=looks)).action.kind == "evaluate"
 
 
-def test_flat_groups_that_a_temperature_did_not_help_stop_for_a_person() -> None:
-    tried = (judged(make_change(10, "temperature", 1.0, 1.25), "unclear"),)
-    decision = decide(make_snapshot(make_steps(20, FLAT), decisions=tried))
+STRICT = UNSOLVED | {"reward/std": 0.0, "completion/correct_rate": 0.0, "reason/wrong": 1.0, "reason/right": 0.0}
+
+
+@pytest.mark.parametrize("metrics", [FLAT | {"reward/std": 0.0}, STRICT], ids=["flat", "all-zero"])
+def test_a_night_without_signal_that_nothing_helped_stops_for_a_person(metrics: dict[str, float]) -> None:
+    tried = (
+        judged(make_change(10, "focus", None, 0.95), "unclear"),
+        judged(make_change(20, "temperature", 1.0, 1.25), "unclear"),
+    )
+    knobs = Knobs(focus=0.95, temperature=1.25)
+    decision = decide(make_snapshot(make_steps(30, metrics), decisions=tried, knobs=knobs))
     assert decision.action.kind == "stop"
-    assert "temperature did not help" in decision.evidence
+    assert "no signal for 30 steps, likeliest reward too strict" in decision.evidence
+    assert "grade partly right answers" in decision.evidence
+    earlier = make_snapshot(make_steps(29, metrics), decisions=tried, knobs=knobs)
+    assert decide(earlier).action.kind == "continue", "thirty steps it must be"
+    resting = (*tried, make_change(28, "beta", 0.0, 0.05))
+    assert decide(make_snapshot(make_steps(30, metrics), decisions=resting, knobs=knobs)).action.kind == "continue"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "suspect"),
+    [
+        ({"completion/truncated_rate": 0.9, "reason/truncated": 0.9, "reason/wrong": 0.1}, "max_tokens: 90%"),
+        ({"reason/not_extracted": 0.8, "reason/wrong": 0.2}, "form: 80%"),
+        ({"completion/distinct_rate": 0.13}, "samples: only 13%"),
+    ],
+)
+def test_a_stop_names_first_what_the_steps_show_clearest(metrics: dict[str, float], suspect: str) -> None:
+    tried = (make_change(8, "focus", None, 0.95), make_change(15, "temperature", 1.4, 1.5))
+    knobs = Knobs(focus=0.95, temperature=1.5, max_tokens=4096)
+    night = make_snapshot(make_steps(30, STRICT | metrics), decisions=tried, knobs=knobs)
+    decision = RulesPolicy().decide(night)
+    assert f"likeliest {suspect}" in decision.evidence
+    assert decision.evidence.index("data: no completion was right") < decision.evidence.index("model: take a stronger")
+
+
+def test_a_night_in_which_all_is_paid_takes_samples_and_stops() -> None:
+    paid = SOLVED | {"group/mixed_rate": 0.0, "group/all_one_rate": 1.0, "group/all_zero_rate": 0.0}
+    looks = (make_look(0, 0.5), make_look(29, 0.9))
+    night = make_snapshot(make_steps(30, paid), knobs=Knobs(focus=0.05), evaluations=looks)
+    assert decide(night).action.kind == "sample"
+    sampled = replace(night, decisions=(make_decision_record(31, "sample"),))
+    decision = decide(sampled)
+    assert (decision.action.kind, "the pool is solved" in decision.evidence) == ("stop", True)
+
+
+def test_identical_samples_are_warmed_as_far_as_the_bounds_allow_then_other_prompts_are_drawn() -> None:
+    alike = {
+        "completion/distinct_rate": 0.13, "group/no_signal_rate": 1.0, "group/unsolved_rate": 0.5,
+        "group/all_zero_rate": 0.4, "group/all_one_rate": 0.4, "group/mixed_rate": 0.2,
+    }  # fmt: skip
+    assert decide(make_snapshot(make_steps(8, alike))).action.changes == {"temperature": 1.25}
+    warm = replace(at(Knobs(temperature=1.5), make_steps(8, alike)), bounds=DEFAULT_BOUNDS)
+    assert RulesPolicy().decide(warm).action.changes == {"focus": 0.5}
+
+
+def test_dev_is_evaluated_once_between_two_evaluations_that_were_due() -> None:
+    solved, focus = make_steps(24, SOLVED), Knobs(focus=0.05)
+    looks = (make_look(0, 0.5), make_look(20, 0.6))
+    assert decide(make_snapshot(solved, evaluations=looks, knobs=focus)).action.kind == "evaluate"
+    asked = (make_decision_record(22, "evaluate"),)
+    again = (*looks, make_look(21, 0.6))
+    assert decide(make_snapshot(solved, evaluations=again, decisions=asked, knobs=focus)).action.kind == "continue"
+    due = (*again, make_look(24, 0.6))
+    late = make_snapshot(make_steps(28, SOLVED), evaluations=due, decisions=asked, knobs=focus)
+    assert decide(late).action.kind == "evaluate"
+
+
+def test_a_pool_that_a_graded_reward_calls_solved_is_good_by_its_range() -> None:
+    graded = make_run_record(graded=True, reward_range=(0.0, 10.0))
+    look = replace(make_look(10, 0.0), score=9.8)
+    assert decide(make_snapshot(make_steps(10, SOLVED), evaluations=(look,), run=graded)).action.kind == "stop"
+    look = replace(look, score=5.0)
+    assert decide(make_snapshot(make_steps(10, SOLVED), evaluations=(look,), run=graded)).action.kind == "focus"
 
 
 def test_a_clock_never_shows_in_a_decision() -> None:
@@ -207,18 +290,21 @@ def test_no_rollback_without_its_checkpoint() -> None:
 @pytest.mark.parametrize("later", [3, MEASURED_AFTER])
 def test_while_a_change_is_measured_no_other_follows_unless_it_is_urgent(later: int) -> None:
     other = (make_change(11, "beta", 0.0, 0.05),)
-    unsolved = make_snapshot(make_steps(10 + later, UNSOLVED), decisions=other)
-    assert decide(unsolved).action.kind == ("focus" if later == MEASURED_AFTER else "continue")
-    assert decide(make_snapshot(make_steps(13, CUT), decisions=other)).action.changes == {"max_tokens": 96}
+    anchored = at(Knobs(beta=0.5), make_steps(10 + later))
+    other = (make_change(11, "temperature", 0.9, 1.0),)
+    measuring = replace(anchored, decisions=other)
+    assert decide(measuring).action.kind == ("set" if later == MEASURED_AFTER else "continue")
+    cut = make_snapshot(make_steps(13, CUT), decisions=other)
+    assert decide(cut).action.changes == {"max_tokens": 96}
     told = (judged(other[0], "helped"),)
-    assert decide(replace(unsolved, decisions=told)).action.kind == "focus"
+    assert decide(replace(measuring, decisions=told)).action.kind == "set"
 
 
-@pytest.mark.parametrize(("done", "kind"), [(10 + COOL_DOWN - 2, "continue"), (10 + COOL_DOWN - 1, "focus")])
+@pytest.mark.parametrize(("done", "kind"), [(10 + COOL_DOWN - 2, "continue"), (10 + COOL_DOWN - 1, "set")])
 def test_a_knob_rests_after_its_change(done: int, kind: str) -> None:
-    changed = (judged(make_change(10, "focus", 0.5, 0.65), "helped"),)
-    snapshot = make_snapshot(make_steps(done, UNSOLVED), knobs=Knobs(focus=0.65), decisions=changed)
-    assert decide(snapshot).action.kind == kind
+    changed = (judged(make_change(10, "beta", 1.0, 0.5), "helped"),)
+    anchored = replace(at(Knobs(beta=0.5), make_steps(done)), decisions=changed)
+    assert decide(anchored).action.kind == kind
 
 
 def test_numbers_that_overflow_right_after_a_change_are_answered_at_once() -> None:

@@ -45,6 +45,34 @@ def test_a_larger_group_is_mixed_more_often_but_gives_no_more_mixed_groups_per_r
     assert now / group_size >= larger / (group_size + 1) - 1e-12
 
 
+@pytest.mark.parametrize("levels", [2, 4, 7])
+@pytest.mark.parametrize("group_size", [2, 4, 8])
+def test_grades_within_a_side_make_groups_mixed_as_often_as_sampled_ones_are(levels: int, group_size: int) -> None:
+    rng = np.random.default_rng(0)
+    n = 100_000
+    rewards = rng.integers(0, levels, size=(n, group_size))  # none is right
+    measured = (rewards != rewards[:, :1]).any(axis=1).mean()
+    never = np.array([1e-9]), np.array([1e9])
+    found = float(compute_mixed_rate(*never, group_size, 1 - 1 / levels)[0])
+    assert found == pytest.approx(measured, abs=5 / np.sqrt(n))
+
+
+def test_a_pool_expects_of_partial_credit_what_its_groups_show() -> None:
+    """No completion is ever right, and the rewards of half of the prompts differ all the same."""
+    prompts = make_table([make_prompt(f"{i:02}") for i in range(40)])
+    pool, rng = PromptPool(prompts, draw_share=1.0, sampler="frontier"), np.random.default_rng(0)
+    for _ in range(6):
+        rewards = [rng.choice([0.3, 0.5, 0.7], 8).tolist() if i % 2 else [0.3] * 8 for i in range(len(prompts))]
+        pool.record([make_group(*earned, prompt=prompt) for earned, prompt in zip(rewards, prompts, strict=True)])
+    graded, plain = [prompts[1], prompts[3]], [prompts[0], prompts[2]]
+    assert pool.outlook(graded, 8)["pool/mixed_expected"] > 0.9
+    assert pool.outlook(plain, 8)["pool/mixed_expected"] < 0.35
+    outlook = pool.outlook(graded, 8)
+    assert (outlook["pool/frontier_rate"], outlook["pool/hopeless_rate"]) == (0.5, 0.5)
+    drawn = {prompt.id for prompt in pool.draw(12, seed=1, focus=None, group_size=8)}
+    assert len(drawn & {prompt.id for prompt in list(prompts)[1::2]}) >= 10
+
+
 def make_pool() -> PromptPool:
     prompts = make_table([make_prompt(f"{i:02}") for i in range(40)])
     pool = PromptPool(prompts, draw_share=1.0, sampler="uniform")

@@ -11,7 +11,7 @@ from pools.view import RATE_BINS, compute_class_counts, compute_windows, rank_pr
 
 
 def seen(step: int, prompt_id: str, correct: int, judged: int = 8) -> SeenGroup:
-    return SeenGroup(step, prompt_id, "label", correct, judged)
+    return SeenGroup(step, prompt_id, "label", correct, judged, 0 < correct < judged)
 
 
 groups = st.lists(
@@ -97,4 +97,4 @@ def test_the_hardest_come_first_and_of_equals_the_one_tried_more_often() -> None
 
 
 def test_class_counts_of_nothing_are_zero() -> None:
-    assert compute_class_counts([], []) == {"frontier": 0, "solved": 0, "hopeless": 0}
+    assert compute_class_counts([], [], []) == {"frontier": 0, "solved": 0, "hopeless": 0}

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -35,7 +37,7 @@ from harness.store.snapshot import (
     SnapshotReader,
 )
 from harness.store.writer import RunStore
-from harness.types import Action, Asked, CheckedDecision, Decision, Example, Knobs, PairedLook, Verdict
+from harness.types import Action, Asked, CheckedDecision, Decision, Example, Knobs, Verdict
 from harness.views.review import build_review
 from tests.support.bench import build
 from tests.support.builders import (
@@ -46,6 +48,7 @@ from tests.support.builders import (
     make_evaluation,
     make_group,
     make_in_force,
+    make_pair,
     make_prompt,
     make_sample,
     make_store,
@@ -308,6 +311,31 @@ def test_the_best_step_has_the_highest_dev_accuracy_and_the_earliest_of_equals(s
     for step, accuracy in ((30, 0.75), (0, 0.25), (20, 0.75), (10, 0.5)):
         store.record_evaluation(run_id, step, make_evaluation(accuracy))
     assert store.best_step(run_id) == 20
+
+
+def test_equal_accuracies_are_decided_by_mean_reward(store: RunStore, run_id: int) -> None:
+    for step, reward in ((0, 0.3), (10, 0.5), (20, 0.4), (30, 0.5)):
+        store.record_evaluation(run_id, step, replace(make_evaluation(0.0), reward=reward))
+        store.record_checkpoint(run_id, make_checkpoint(step))
+    assert store.best_step(run_id) == 10
+    assert [c.step for c in store.load_checkpoints(run_id) if c.best] == [10]
+    assert store.find_run("night").graded is False
+
+
+def test_a_graded_run_is_judged_by_mean_reward_prompt_by_prompt(store: RunStore, run_id: int) -> None:
+    assert store.find_run("night").graded is None
+    for step, rewards in ((0, (0.3, 0.3, 0.9)), (10, (0.5, 0.6, 0.9)), (20, (0.3, None, 0.8))):
+        examples = tuple(Example(make_prompt(f"{i}"), make_completion(r)) for i, r in enumerate(rewards))
+        judged = [reward for reward in rewards if reward is not None]
+        made = replace(make_evaluation(0.0), reward=fmean(judged), reward_ci95=(0.2, 0.9), examples=examples)
+        store.record_evaluation(run_id, step, made, graded=True)
+    snapshot = SnapshotReader(store, run_id).read()
+    assert (snapshot.run.graded, snapshot.run.measure, store.best_step(run_id)) == (True, "reward", 10)
+    assert [look.score for look in snapshot.dev] == pytest.approx([0.5, 2 / 3, 0.55])
+    assert snapshot.dev[0].ci95 == (0.2, 0.9)
+    assert store.load_answers(run_id, 20, "dev") == {"0": 0.3, "2": 0.8}, "an errored completion has no score"
+    first, best = snapshot.paired_dev
+    assert (first.n, first.gained, first.lost, best.difference) == (2, 0, 1, pytest.approx(-0.15))
 
 
 def test_checkpoints_come_oldest_first_and_know_the_best(store: RunStore, run_id: int) -> None:
@@ -650,6 +678,7 @@ def test_a_database_of_version_1_tells_what_it_told_then(tmp_path: Path) -> None
     assert now["folder"] == str(tmp_path / then.pop("folder"))  # as seen from the database
     assert [c["path"] for c in now["checkpoints"]] == [f"{now['folder']}/{c.pop('path')}" for c in then["checkpoints"]]
     assert [c["step"] for c in now["checkpoints"]] == [c["step"] for c in then.pop("checkpoints")]
+    assert now["dev"]["by_step"] == then.pop("dev")["by_step"]
     assert {key: now[key] for key in then} == then
     assert not is_alive_run(found.find_run("second"))
     assert found.load_run(1).spec["pool"]["sampler"] == "uniform"  # there was no other then
@@ -659,6 +688,20 @@ def test_a_database_of_version_1_tells_what_it_told_then(tmp_path: Path) -> None
     assert [step.step for step in SnapshotReader(store, 2).read().steps] == [1, 2]
     store.close()
     found.close()
+
+
+def test_a_run_of_version_1_stays_judged_by_accuracy_and_its_best_checkpoint_the_earliest(tmp_path: Path) -> None:
+    path = tmp_path / "harness.db"
+    shutil.copy(ASSETS / "version-1.db", path)
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("UPDATE evaluations SET accuracy = 0.5, reward = step + 1.0 WHERE split = 'dev'")
+    store = open_store(url_of(path))
+    assert (store.find_run("first").graded, store.find_run("second").graded) == (False, None)
+    assert store.best_step(1) == 0, "though dev earned more at step 7, whose checkpoint may be gone"
+    assert store.load_answers(1, 7, "dev") == {"a": 1.0}
+    store.record_evaluation(1, 9, make_evaluation(0.5))
+    assert store.best_step(1) == 9, "a new one is saved as it is measured"
+    store.close()
 
 
 def test_a_long_run_of_version_1_gets_the_buckets_that_folding_gives(tmp_path: Path) -> None:
@@ -738,9 +781,9 @@ def test_the_newest_look_at_dev_is_compared_with_earlier_ones_prompt_by_prompt(s
     assert reader.read().paired_dev == ()
     look(10, a=1.0, b=1.0, c=1.0)
     look(20, a=0.0, b=1.0, c=0.0)
-    assert reader.read().paired_dev == (PairedLook(0, 20, 3, 1, 1), PairedLook(10, 20, 3, 0, 2))
+    assert reader.read().paired_dev == (make_pair(0, 20, 3, 1, 1), make_pair(10, 20, 3, 0, 2))
     for step in range(30, 300, 10):
         look(step, a=0.0, b=0.0, c=0.0)
     pairs = reader.read().paired_dev
-    assert pairs[0] == PairedLook(10, 290, 3, 0, 3), "the best stays, however old"
+    assert pairs[0] == make_pair(10, 290, 3, 0, 3), "the best stays, however old"
     assert len(pairs) == LOOKS_PAIRED

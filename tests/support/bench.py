@@ -89,9 +89,8 @@ def _answer(rng: random.Random) -> Completion:
 
 class InstantEvaluator:
     def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
-        return Evaluation(
-            split, len(DEV), 0.5, (0.43, 0.57), 0.5, tuple(self.sample(seed=seed, progress=progress) * 50)
-        )
+        examples = tuple(self.sample(seed=seed, progress=progress) * 50)
+        return Evaluation(split, len(DEV), 0.5, (0.43, 0.57), 0.5, (0.43, 0.57), examples)
 
     def sample(self, *, seed: int, progress: Progress) -> list[Example]:
         rng = random.Random(seed)

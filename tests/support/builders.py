@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.core.knobs import DEFAULT_BOUNDS
 from harness.store.opening import open_store
+from harness.store.snapshot import compute_paired_look
 from harness.store.writer import RunStore
 from harness.types import (
     CheckedDecision,
@@ -22,6 +23,7 @@ from harness.types import (
     Group,
     InForce,
     Knobs,
+    PairedLook,
     Prompt,
     RunRecord,
     SampleRecord,
@@ -102,12 +104,21 @@ def make_steps(n: int, metrics: Mapping[str, float] | None = None, *, first: int
 
 def make_look(step: int, accuracy: float, *, split: str = "dev", n: int = 200) -> EvaluationRecord:
     low, high = max(0.0, accuracy - 0.05), min(1.0, accuracy + 0.05)
-    return EvaluationRecord(step, split, n, accuracy, (low, high), accuracy)
+    return EvaluationRecord(step, split, n, accuracy, (low, high), accuracy, accuracy)
+
+
+def make_pair(before: int, after: int, n: int, gained: int, lost: int) -> PairedLook:
+    """Two looks at ``n`` prompts of which some changed sides."""
+    was = {f"{i}": float(i < lost) for i in range(n)}
+    is_now = {prompt: float(lost <= i < lost + gained) for i, prompt in enumerate(was)}
+    return compute_paired_look(before, was, after, is_now)
 
 
 def make_evaluation(accuracy: float, *, split: str = "dev", n: int = 200) -> Evaluation:
     low, high = max(0.0, accuracy - 0.05), min(1.0, accuracy + 0.05)
-    return Evaluation(split, n, accuracy, (low, high), accuracy, (Example(make_prompt("a"), make_completion(1.0)),))
+    return Evaluation(
+        split, n, accuracy, (low, high), accuracy, (low, high), (Example(make_prompt("a"), make_completion(1.0)),)
+    )
 
 
 def make_sample(step: int, *, kind: str = "best", completion: str = "text", reward: float | None = 1.0) -> SampleRecord:

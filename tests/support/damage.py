@@ -38,7 +38,7 @@ BAD_VALUES = {
     "groups.rewards": ["oops"],
     "decisions.changes": ["7", '{"temperature": 3}'],
     "decisions.argument": ["{"],
-    "evaluations.correct": ["[]"],
+    "evaluations.answers": ["[]", '{"a": [1]}'],
     "evaluations.accuracy": ["good"],
     "checkpoints.hashes": ["3"],
     "completions.reward": ["high"],

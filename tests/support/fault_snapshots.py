@@ -7,12 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.types import EventRecord, Knobs, PairedLook, Snapshot, StepRecord
-from policies.detectors import STILL_STEPS
-from tests.support.builders import make_look, make_snapshot, make_step, make_steps
+from harness.types import EventRecord, Knobs, Snapshot, StepRecord
+from policies.detectors.groups import DRY_NIGHT, DRY_STEPS
+from policies.detectors.updates import FIRST_STEPS, STILL_STEPS
+from tests.support.builders import (
+    make_change,
+    make_look,
+    make_pair,
+    make_run_record,
+    make_snapshot,
+    make_step,
+    make_steps,
+)
 
 ASSETS = Path(__file__).parent.parent / "assets"
-UNSOLVED = {"group/unsolved_rate": 0.9, "group/mixed_rate": 0.05}
+UNSOLVED = {"group/unsolved_rate": 0.97, "group/all_zero_rate": 0.97, "group/mixed_rate": 0.03}
 
 
 def series(n: int, **metrics: Any) -> tuple[StepRecord, ...]:
@@ -39,6 +48,21 @@ def load_steps(name: str) -> tuple[StepRecord, ...]:
     return tuple(StepRecord(row["step"], row["step"] - 1, Knobs(**row["knobs"]), row["metrics"]) for row in rows)
 
 
+def make_never_ending() -> Snapshot:
+    """Two rises of max_tokens, and still nearly all is cut."""
+    limits = {1: 64, 5: 96, 9: 144}
+    steps = [
+        make_step(
+            step,
+            {"completion/truncated_rate": 0.9, "group/unsolved_rate": 0.9, "group/all_zero_rate": 0.5},
+            knobs=Knobs(max_tokens=limits[max(first for first in limits if first <= step)]),
+        )
+        for step in range(1, 13)
+    ]
+    rises = tuple(make_change(first, "max_tokens", before, limits[first]) for first, before in ((5, 64), (9, 96)))
+    return make_snapshot(steps, knobs=Knobs(max_tokens=144), decisions=rises)
+
+
 FAULTS: dict[str, tuple[Snapshot, str]] = {
     "errored": (make_snapshot(series(12, completion__errored_rate=from_step(11, 0.06, 0.0))), "severe"),
     "pays_everyone": (
@@ -58,13 +82,17 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
         make_snapshot(
             make_steps(20),
             evaluations=(make_look(0, 0.4), make_look(10, 0.8), make_look(20, 0.6)),
-            paired_dev=(PairedLook(0, 20, 200, 60, 20), PairedLook(10, 20, 200, 5, 45)),
+            paired_dev=(make_pair(0, 20, 200, 60, 20), make_pair(10, 20, 200, 5, 45)),
         ),
         "severe",
     ),
     "not_finite": (make_snapshot(make_steps(4), faults=(EventRecord(4, "error", "not finite", 0.0),)), "severe"),
     "chaos": (at(
-            Knobs(temperature=2.5), series(4, completion__distinct_rate=1.0, group__unsolved_rate=0.8)), "warning"),
+            Knobs(temperature=2.5),
+            series(4, completion__distinct_rate=1.0, group__unsolved_rate=0.8, group__all_zero_rate=0.8),
+        ),
+        "warning",
+    ),
     "collapse": (
         at(
             Knobs(temperature=0.1),
@@ -79,17 +107,41 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
         make_snapshot(series(16, completion__tokens_mean=lambda s: 20.0 + 2 * s, reward__adjusted=-0.01)), "warning"
     ),
     "truncation": (make_snapshot(
-            series(2, completion__truncated_rate=0.8, **{"group__unsolved_rate": 0.8})), "warning"),
-    "poor_prompts": (
-        make_snapshot(
-            series(4, pool__mixed_expected=0.2, pool__mixed_expected_larger=0.3, pool__mixed_expected_others=0.7)),
+            series(2, completion__truncated_rate=0.8, group__unsolved_rate=0.8, group__all_zero_rate=0.8)), "warning"),
+    "never_ends": (make_never_ending(), "warning"),
+    "temperature": (
+        replace(
+            at(Knobs(temperature=1.4), make_steps(8)),
+            evaluations=(make_look(0, 0.5),), run=make_run_record(budget_steps=100),
+        ),
         "warning",
     ),
-    "unsolved": (make_snapshot(make_steps(4, UNSOLVED)), "warning"),
-    "flat": (make_snapshot(series(4, group__flat_rate=0.8, completion__correct_rate=0.02)), "warning"),
-    "solved": (make_snapshot(series(4, group__solved_rate=0.9)), "warning"),
+    "poor_prompts": (
+        make_snapshot(
+            series(
+                4, group__mixed_rate=0.3, pool__mixed_expected=0.2, pool__mixed_expected_larger=0.3,
+                pool__mixed_expected_others=0.7,
+            )
+        ),
+        "warning",
+    ),
+    "unsolved": (make_snapshot(make_steps(DRY_STEPS, UNSOLVED)), "warning"),
+    "flat": (
+        make_snapshot(series(DRY_STEPS, group__flat_rate=0.98, group__mixed_rate=0.02, completion__correct_rate=0.02)),
+        "warning",
+    ),
+    "solved": (make_snapshot(series(4, group__solved_rate=0.9, group__mixed_rate=0.1)), "warning"),
+    "no_middle": (
+        make_snapshot(
+            series(DRY_STEPS, group__all_zero_rate=0.45, group__all_one_rate=0.45, group__mixed_rate=0.1)), "warning",
+    ),
+    "large_groups": (
+        at(Knobs(group_size=32), series(DRY_STEPS, group__mixed_tokens_rate=0.15, group__mixed_rate=0.15)), "warning"
+    ),
+    "no_signal": (make_snapshot(series(DRY_NIGHT, group__mixed_rate=0.02, completion__truncated_rate=0.1)), "warning"),
     "anchored": (at(Knobs(beta=0.5), make_steps(4)), "warning"),
-    "no_op_learning_rate": (make_snapshot(series(STILL_STEPS, kl__mean=1e-7)), "warning"),
+    "learning_rate": (make_snapshot(series(6, kl__mean=lambda s: 2e-5 * s)), "warning"),
+    "no_op_learning_rate": (make_snapshot(series(FIRST_STEPS + STILL_STEPS, kl__mean=1e-7)), "warning"),
     "small_groups": (
         at(
             Knobs(group_size=2),

@@ -61,7 +61,8 @@ MOVES: Mapping[int, CheckedDecision] = {
 def make_answers(split: str, right: int, n: int = 100) -> Evaluation:
     """``right`` of ``n`` prompts correct, the first ones; an interval around it."""
     examples = tuple(Example(make_prompt(f"{split} {i}"), make_completion(1.0 if i < right else 0.0)) for i in range(n))
-    return Evaluation(split, n, right / n, (max(0.0, right / n - 0.1), min(1.0, right / n + 0.1)), right / n, examples)
+    score, ci95 = right / n, (max(0.0, right / n - 0.1), min(1.0, right / n + 0.1))
+    return Evaluation(split, n, score, ci95, score, ci95, examples)
 
 
 def record_night(store: RunStore, name: str = "night", *, right: int = 80, steps: int = STEPS) -> int:

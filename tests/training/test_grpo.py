@@ -500,6 +500,7 @@ def test_progress_counts_samples_rewards_and_updates(build: Build) -> None:
         ("linear", 10, 0, {1: 10 / 11, 10: 1 / 11, 11: 0.0, 50: 0.0}),
         ("cosine", 10, 2, {1: 0.5, 2: 1.0, 11: 0.0, 15: 0.0, 20: 0.0}),
         ("constant_with_warmup", None, 4, {1: 0.25, 4: 1.0, 90: 1.0}),
+        ("constant", None, 4, {1: 0.25, 4: 1.0, 90: 1.0}),
     ],
 )
 def test_schedule_is_a_function_of_the_step_alone(

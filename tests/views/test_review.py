@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def test_a_review_keeps_its_contract(night: RunStore) -> None:
         "final": 0.65,
         "final_ci95": pytest.approx([0.6, 0.7]),
     }
-    assert review["dev"] == {"by_step": {"0": 0.25, "2": 0.75}}
+    by_step = {"0": 0.25, "2": 0.75}
+    assert review["dev"] == {"metric": "accuracy", "by_step": by_step, "reward_by_step": by_step}
     assert review["reward"]["by_step"] == pytest.approx([0.2, 0.4, 0.6])
     assert (review["reward"]["first"], review["reward"]["last"]) == (
         review["reward"]["by_step"][0],
@@ -258,6 +260,7 @@ def test_an_empty_review_is_told_too(store: RunStore) -> None:
 # ---------------------------------------------------------------- what held it back
 
 LEVEL = (make_look(0, 0.30), make_look(10, 0.31))
+POOR = {"group/mixed_rate": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -265,9 +268,10 @@ LEVEL = (make_look(0, 0.30), make_look(10, 0.31))
     [
         ({"completion/errored_rate": 0.1}, "Reward: the verifier failed on 10% of the completions"),
         ({"completion/truncated_rate": 0.5, "group/unsolved_rate": 0.9}, "max_tokens: 50% of the completions were cut"),
-        ({"group/flat_rate": 0.6, "group/unsolved_rate": 0.9}, "Reward: 60% of the groups were zero-variance"),
-        ({"group/solved_rate": 0.8}, "Data too easy: 80% of the groups were solved"),
-        ({"group/unsolved_rate": 0.8}, "Data too hard or capacity: 80% of the groups had no right completion"),
+        (POOR | {"group/flat_rate": 0.6, "group/unsolved_rate": 0.9}, "Reward: 60% of the groups were zero-variance"),
+        (POOR | {"group/solved_rate": 0.8}, "Data too easy: 80% of the groups were solved"),
+        (POOR | {"group/unsolved_rate": 0.8}, "Model or reward: 80% of the groups had no right completion"),
+        ({"group/unsolved_rate": 1.0}, "Capacity or steps: 80% of the groups had signal"),
         ({"kl/mean": 1e-5}, "Learning rate: at 1.0e-04 KL reached only 1.0e-05"),
         ({}, "Capacity or steps: 80% of the groups had signal, 1 changes of hyperparameters did not help"),
     ],
@@ -293,8 +297,37 @@ def test_without_a_fall_behind_there_is_no_bottleneck(steps: list[dict[str, floa
     assert find_bottleneck(steps, dev, []) is None
 
 
+@pytest.mark.parametrize(
+    ("attempts", "words"),
+    [
+        ([(4, 4)] * 5 + [(4, 0)] * 45, "Data too hard: 80% of the groups had no right completion; of the easiest tenth "
+         "of the prompts 100% have one, of the rest 0%"),
+        ([(4, 0)] * 50, "of the easiest tenth of the prompts 0% have one, of the rest 0%"),
+        ([(4, 1)] * 50, "Model or reward: 80% of the groups had no right completion; of the easiest tenth of the "
+         "prompts 25% have one"),
+    ],
+    ids=["two kinds of prompts", "none", "all alike"],
+)  # fmt: skip
+def test_the_bottleneck_tells_data_from_model(attempts: list[tuple[int, int]], words: str) -> None:
+    found = find_bottleneck([HEALTHY | POOR | {"group/unsolved_rate": 0.8}] * 5, LEVEL, [], attempts)
+    assert found is not None
+    assert words in found.text
+
+
+def test_a_dead_run_is_not_told_to_take_more_test_prompts(store: RunStore) -> None:
+    run_id = create_run(store)
+    for step in (0, 2):
+        for split in ("dev", "test"):
+            store.record_evaluation(run_id, step, replace(make_evaluation(0.0, split=split), reward=0.0))
+    record_step(store, run_id, 1, parent=0)
+    record_step(store, run_id, 2)
+    store.end_run(run_id, "finished", "budget of 2 steps spent", 1.0)
+    told = " ".join(step["text"] for step in review_of(store, "night")["next_steps"])
+    assert "more test prompts" not in told
+
+
 def test_only_the_last_twenty_steps_are_judged() -> None:
-    steps = [HEALTHY | {"group/solved_rate": 1.0}] * 30 + [HEALTHY] * 20
+    steps = [HEALTHY | POOR | {"group/solved_rate": 1.0}] * 30 + [HEALTHY] * 20
     found = find_bottleneck(steps, LEVEL, [])
     assert found is not None
     assert "Capacity or steps" in found.text

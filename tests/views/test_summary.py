@@ -7,9 +7,17 @@ from dataclasses import replace
 import pytest
 
 from harness.core.statistics import compute_wilson
-from harness.types import EvaluationRecord, PairedLook
+from harness.types import EvaluationRecord
 from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck
-from tests.support.builders import make_change, make_decision_record, make_look, make_snapshot, make_step, make_steps
+from tests.support.builders import (
+    make_change,
+    make_decision_record,
+    make_look,
+    make_pair,
+    make_snapshot,
+    make_step,
+    make_steps,
+)
 
 MEASURED = (
     "completion/truncated_rate 0.5 -> 0.02, -0.48 [-0.6, -0.36] against the forecast, steps 5-9 after 1-4; "
@@ -44,7 +52,7 @@ def test_whether_it_learns_is_told_by_dev_against_its_noise(accuracies: tuple[fl
 def test_a_fall_from_a_perfect_score_is_told_by_the_prompts_that_were_lost(gained: int, lost: int, word: str) -> None:
     after = 1.0 + (gained - lost) / 200
     snapshot = make_snapshot(
-        make_steps(10), evaluations=looks(1.0, after), paired_dev=(PairedLook(0, 10, 200, gained, lost),)
+        make_steps(10), evaluations=looks(1.0, after), paired_dev=(make_pair(0, 10, 200, gained, lost),)
     )
     answer = is_it_learning(snapshot)
     assert answer.word == word
@@ -59,7 +67,7 @@ def test_a_fall_from_a_perfect_score_is_told_by_the_prompts_that_were_lost(gaine
 def test_a_score_of_0_or_1_has_noise_too(score: float, paired: bool) -> None:
     n = 200
     evaluations = tuple(replace(make_look(step, score), ci95=compute_wilson(round(score * n), n)) for step in (0, 10))
-    pairs = (PairedLook(0, 10, n, 0, 0),) if paired else ()
+    pairs = (make_pair(0, 10, n, 0, 0),) if paired else ()
     answer = is_it_learning(make_snapshot(make_steps(10), evaluations=evaluations, paired_dev=pairs))
     assert answer.word == "NOT YET"
     assert "[-0.01" in answer.text
@@ -68,7 +76,7 @@ def test_a_score_of_0_or_1_has_noise_too(score: float, paired: bool) -> None:
 
 def test_pairs_tell_a_gain_that_two_samples_would_not() -> None:
     evaluations = looks(0.50, 0.55)
-    pairs = (PairedLook(0, 10, 200, 10, 0),)
+    pairs = (make_pair(0, 10, 200, 10, 0),)
     assert is_it_learning(make_snapshot(make_steps(10), evaluations=evaluations)).word == "NOT YET"
     assert is_it_learning(make_snapshot(make_steps(10), evaluations=evaluations, paired_dev=pairs)).word == "LEARNING"
 

@@ -83,15 +83,20 @@ def render_report(
     knobs = plot_knobs(course.knobs, acted, last)
     plots: dict[str, go.Figure] = {}
     if history.steps_taken:
-        plots["learning"] = plot_learning(history.buckets, history.evaluations, acted, best_step)
+        plots["learning"] = plot_learning(
+            history.buckets, history.evaluations, acted, best_step, measure=history.run.measure
+        )
         plots["signal"] = plot_signal(history.buckets, last)
     plots |= {f"health-{i}": figure for i, figure in enumerate(health.values())}
     plots |= {f"knob-{i}": figure for i, figure in enumerate(knobs.values())}
     if windows:
         plots["pool"] = plot_pool(windows, rate_bins)
+    low, high = history.run.reward_range if history.run.graded else (0.0, 1.0)
     return _render(
         "report.html",
         plots,
+        low=low,
+        high=high,
         title=f"{history.run.name}: run report",
         review=review,
         created=_day(history.run.created),
@@ -220,7 +225,8 @@ def _headline(review: Mapping[str, Any]) -> dict[str, str]:
     gone = status in ("running", "paused") and not review["alive"]
     ended = f"The run failed: {review['stop_reason']}" if status == "failed" else review["stop_reason"]
     if change is None:
-        start = f"Test accuracy was {held['baseline']:.3f} at the start." if held["baseline"] is not None else ""
+        baseline = held["baseline"]
+        start = "" if baseline is None else f"Test {held['metric']} was {baseline:.3f} at the start."
         titles = {"failed": "Failed before there was a score", "running": "Running: no score at the end yet"}
         titles["paused"] = "Paused: no score at the end yet"
         title = "Its process died: no score at the end" if gone else titles.get(status, "No score at the end")
@@ -229,7 +235,7 @@ def _headline(review: Mapping[str, Any]) -> dict[str, str]:
     low, high = change["ci95"]
     where = "at the best checkpoint by dev" if change["of"] == "best" else "after the last step"
     text = (
-        f"Test accuracy {where} (step {change['step']}): {change['difference']:+.3f}, "
+        f"Test {held['metric']} {where} (step {change['step']}): {change['difference']:+.3f}, "
         f"95% interval {low:+.3f} to {high:+.3f}, {'compared prompt by prompt' if change['paired'] else 'unpaired'}."
     )
     if change["step"] == change["from_step"] and change["of"] == "best":

@@ -56,27 +56,34 @@ def plot_learning(
     looks: Sequence[EvaluationRecord],
     decisions: Sequence[DecisionRecord],
     best_step: int | None,
+    *,
+    measure: str,
 ) -> go.Figure:
-    """Plot dev, test and raw reward above, adjusted reward in the middle, decisions as marks below."""
+    """Plot dev, test and raw reward above, adjusted reward in the middle, decisions as marks below. ``measure`` says
+    what dev and test are judged by; dev's mean reward is shown beside another one."""
     figure = _figure(440, legend=True)
     dev = [look for look in looks if look.split == "dev"]
     test = [look for look in looks if look.split == "test"]
     raw = buckets.get("reward/mean", ())
     _add_line(figure, raw, "reward (raw)", GREY, yaxis="y", width=1.2)
     if dev:
-        figure.add_trace(_looks(dev, "dev accuracy", BLUE))
+        figure.add_trace(_looks(dev, f"dev {measure}", BLUE))
+        if measure != "reward":
+            place = {"x": [look.step for look in dev], "y": [_short(look.reward) for look in dev]}
+            line = {"color": BLUE, "width": 1.2, "dash": "dot"}
+            figure.add_trace(go.Scatter(**place, name="dev reward", mode="lines", line=line))
     if test:
-        figure.add_trace(_looks(test, "test accuracy", PURPLE, dash=None))
+        figure.add_trace(_looks(test, f"test {measure}", PURPLE, dash=None))
     best = next((look for look in dev if look.step == best_step), None)
     if best:
-        place = {"x": [best.step], "y": [best.accuracy], "name": "best checkpoint"}
+        place = {"x": [best.step], "y": [best.score], "name": "best checkpoint"}
         ring = {"symbol": "circle-open", "size": 15, "color": GREEN, "line": {"width": 2.5}}
         figure.add_trace(go.Scatter(**place, mode="markers", marker=ring, hoverinfo="skip"))
     _add_line(figure, buckets.get("reward/adjusted", ()), "reward (adjusted)", ORANGE, yaxis="y2", band=True)
     _add_marks(figure, decisions)
     figure.update_layout(
         xaxis={"anchor": "y3", "title": {"text": "step"}},
-        yaxis={"domain": [0.47, 1], "title": {"text": "accuracy, reward"}, "rangemode": "tozero"},
+        yaxis={"domain": [0.47, 1], "title": {"text": "score, reward"}, "rangemode": "tozero"},
         yaxis2={"domain": [0.16, 0.41], "title": {"text": "adjusted"}, "zeroline": True, "anchor": "x"},
         yaxis3={
             "domain": [0, 0.1],
@@ -201,13 +208,13 @@ def plot_runs(metric: str, runs: Mapping[str, Mapping[str, Sequence[Bucket]]]) -
 
 
 def plot_looks(runs: Mapping[str, Sequence[EvaluationRecord]]) -> go.Figure:
-    """Plot the dev accuracy of several runs with its interval."""
+    """Plot the dev score of several runs with its interval."""
     figure = _figure(340, legend=True)
     for number, (run, looks) in enumerate(runs.items()):
         color, dash = _style(number)
         figure.add_trace(_looks(looks, run, color, dash=dash))
     figure.update_layout(
-        xaxis={"title": {"text": "step"}}, yaxis={"title": {"text": "dev accuracy"}, "rangemode": "tozero"}
+        xaxis={"title": {"text": "step"}}, yaxis={"title": {"text": "dev score"}, "rangemode": "tozero"}
     )
     return figure
 
@@ -282,14 +289,14 @@ def _looks(looks: Sequence[EvaluationRecord], name: str, color: str, *, dash: st
     shown = looks if dash is None else _thinned(looks, CHANGES)
     return go.Scatter(
         x=[look.step for look in shown],
-        y=[look.accuracy for look in shown],
+        y=[look.score for look in shown],
         name=html.escape(name),
         mode="lines+markers" if dash else "markers",
         marker={"color": color, "size": 6} if dash else {"color": color, "size": 9, "symbol": "diamond"},
         line={"color": color, "width": 2, "dash": dash} if dash else None,
         error_y={
-            "array": [look.ci95[1] - look.accuracy for look in shown],
-            "arrayminus": [look.accuracy - look.ci95[0] for look in shown],
+            "array": [look.ci95[1] - look.score for look in shown],
+            "arrayminus": [look.score - look.ci95[0] for look in shown],
             "thickness": 1.2,
             "width": 3,
         },

@@ -70,12 +70,9 @@ def _learning(s: Snapshot, steps: Steps, gutter: int, room: int, rows: int) -> L
     real = [value for value in adjusted if math.isfinite(value)]
     low = min([*real, *(look.ci95[0] for look in looks), 0.0])
     high = max([*real, *(look.ci95[1] for look in looks), 0.1])
-    best = max((look.accuracy for look in looks), default=None)
-    stars = [look.step for look in looks if look.accuracy == best][:1]
+    best = max(looks, key=lambda look: look.rank, default=None)
     points = [
-        Point(
-            steps.column(look.step, room), look.ci95[0], look.accuracy, look.ci95[1], "★" if look.step in stars else "●"
-        )
+        Point(steps.column(look.step, room), look.ci95[0], look.score, look.ci95[1], "★" if look is best else "●")
         for look in looks
     ]
     drawn = draw_plot(adjusted, points, rows, low, high, line_style="cyan", style="magenta")
@@ -97,13 +94,15 @@ def _notes(s: Snapshot) -> list[tuple[str, str]]:
     """List the numbers to the plot, in the order of what matters."""
     notes = []
     if s.dev:
-        last, best = s.dev[-1], max(s.dev, key=lambda look: look.accuracy)
-        notes = [(f"● {last.accuracy:.3f} dev", "bold magenta"), (f"★ {best.accuracy:.3f} best", "magenta")]
+        last, best = s.dev[-1], max(s.dev, key=lambda look: look.rank)
+        notes = [(f"● {last.score:.3f} dev", "bold magenta"), (f"★ {best.score:.3f} best", "magenta")]
     adjusted = s.steps[-1].metrics.get("reward/adjusted", math.nan) if s.steps else math.nan
     if math.isfinite(adjusted):
         notes.append((f"⠒ {adjusted:+.3f} adjusted", "cyan"))
     if s.dev:
         notes.append((f"  95% in {last.ci95[0]:.2f}-{last.ci95[1]:.2f}", "dim"))
+        if not s.run.graded:
+            notes.append((f"  {last.reward:.3f} dev reward", "dim"))
     return notes
 
 

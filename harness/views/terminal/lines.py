@@ -66,7 +66,9 @@ class PlainLines:
             if (look.step, look.split) not in self._looks:
                 self._looks.add((look.step, look.split))
                 low, high = look.ci95
-                lines.append((look.step + 0.1, f"{look.split} accuracy {look.accuracy:.3f} [{low:.3f}, {high:.3f}]"))
+                reward = "" if s.run.graded else f", reward {look.reward:.3f}"
+                score = f"{look.split} {s.run.measure} {look.score:.3f} [{low:.3f}, {high:.3f}]{reward}"
+                lines.append((look.step + 0.1, score))
         for step in s.steps:
             if step.step > self._step:
                 self._step = step.step

@@ -180,7 +180,7 @@ def pool(s: Snapshot, width: int) -> Lines:
 def checkpoints(s: Snapshot, width: int, rows: int) -> Lines:
     best = next((c for c in s.checkpoints if c.best), None)
     lines = [title("checkpoints", width, f"b rolls back to step {best.step}" if best else "")]
-    dev = {look.step: look.accuracy for look in s.dev}
+    dev = {look.step: look.score for look in s.dev}
     for c in sorted(s.checkpoints, key=lambda c: (c.best, c.step), reverse=True)[: max(1, rows - 1)]:
         line = Text().append("★ " if c.best else "  ", "magenta").append(f"step {c.step:<5}", "bold" if c.best else "")
         line.append(f" dev {dev[c.step]:.3f}" if c.step in dev else " " * 10)

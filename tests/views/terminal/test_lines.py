@@ -60,11 +60,11 @@ def test_decisions_looks_and_events_are_told_once_in_the_order_of_the_run() -> N
     )
     plain = PlainLines()
     assert plain.update(snapshot) == [
-        "step    0  dev accuracy 0.250 [0.200, 0.300]",
+        "step    0  dev accuracy 0.250 [0.200, 0.300], reward 0.250",
         "step    1  reward 0.500 adjusted +0.010 no signal 20% truncated 2% KL 0.0100 0.10 s",
         "step    2  decision by rules: max_tokens 20 -> 30 | cut",
         "step    2  reward 0.500 adjusted +0.010 no signal 20% truncated 2% KL 0.0100 0.10 s",
-        "step    2  dev accuracy 0.500 [0.450, 0.550]",
+        "step    2  dev accuracy 0.500 [0.450, 0.550], reward 0.500",
         "step    2  warning: slow",
     ]
     assert plain.update(snapshot) == []

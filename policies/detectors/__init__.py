@@ -1,0 +1,96 @@
+"""What is wrong with a run, from its snapshot: the middle columns of the table in docs/decisions.md.
+
+A detector looks at the steps since the last change, so it judges the present knobs; with fewer than it needs it says so
+(severity ``unknown``). Severities: ``severe`` cannot wait, ``warning`` wants an answer, ``note`` is worth knowing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from harness.types import Finding, Snapshot
+from policies.detectors.groups import (
+    DRY_STEPS,
+    find_flat,
+    find_large_groups,
+    find_no_middle,
+    find_no_signal,
+    find_poor_prompts,
+    find_small_groups,
+    find_solved,
+    find_unsolved,
+)
+from policies.detectors.reward import find_errored, find_gamed, find_pays_everyone
+from policies.detectors.signs import MIN_STEPS, SEVERITIES, Sign
+from policies.detectors.texts import (
+    find_chaos,
+    find_collapse,
+    find_length_inflation,
+    find_never_ends,
+    find_temperature,
+    find_truncation,
+)
+from policies.detectors.updates import (
+    STILL_STEPS,
+    SWING_STEPS,
+    find_anchored,
+    find_dev_drop,
+    find_gradient_spike,
+    find_kl_spike,
+    find_learning_rate,
+    find_no_op_learning_rate,
+    find_not_finite,
+    find_oscillation,
+    find_plateau,
+    find_slow_sampling,
+)
+from policies.view import View
+
+
+def detect(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """Find what is wrong, the most severe first and within a severity in the order of DETECTORS; what could not be
+    judged yet comes last."""
+    view = View(snapshot)
+    signs = {kind: _ask(needs, look, view) for kind, (needs, look) in DETECTORS.items()}
+    found = [Finding(kind, *sign) for kind, sign in signs.items() if sign is not None]
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def _ask(needs: int, look: Callable[[View], Sign | None], view: View) -> Sign | None:
+    steps = view.since
+    if len(steps) >= needs:
+        return look(view)
+    first, last = (steps[0].step, steps[-1].step) if steps else (view.next_step, view.next_step)
+    return Sign("unknown", f"{len(steps)} of {needs} steps needed", 0.0, first, last)
+
+
+DETECTORS: Mapping[str, tuple[int, Callable[[View], Sign | None]]] = {
+    "errored": (1, find_errored),
+    "pays_everyone": (1, find_pays_everyone),
+    "gamed": (MIN_STEPS, find_gamed),
+    "dev_drop": (0, find_dev_drop),
+    "not_finite": (0, find_not_finite),
+    "truncation": (2, find_truncation),
+    "never_ends": (2, find_never_ends),
+    "chaos": (MIN_STEPS, find_chaos),
+    "collapse": (MIN_STEPS, find_collapse),
+    "kl_spike": (2, find_kl_spike),
+    "length_inflation": (MIN_STEPS, find_length_inflation),
+    "oscillation": (SWING_STEPS, find_oscillation),
+    "gradient_spike": (1, find_gradient_spike),
+    "temperature": (MIN_STEPS, find_temperature),
+    "poor_prompts": (MIN_STEPS, find_poor_prompts),
+    "unsolved": (DRY_STEPS, find_unsolved),
+    "flat": (DRY_STEPS, find_flat),
+    "solved": (MIN_STEPS, find_solved),
+    "no_middle": (DRY_STEPS, find_no_middle),
+    "small_groups": (MIN_STEPS, find_small_groups),
+    "large_groups": (DRY_STEPS, find_large_groups),
+    "anchored": (MIN_STEPS, find_anchored),
+    "learning_rate": (1, find_learning_rate),
+    "no_op_learning_rate": (STILL_STEPS, find_no_op_learning_rate),
+    "plateau": (0, find_plateau),
+    "no_signal": (DRY_STEPS, find_no_signal),
+    "slow_sampling": (1, find_slow_sampling),
+}
+"""By kind: how many steps under the present knobs a detector needs, and the function that is asked then."""

@@ -1,0 +1,237 @@
+"""Findings about updates: harm done, steps too large and too small, and a machine that became slow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
+
+from harness.core.trends import compute_mad, compute_median, compute_trend
+from harness.types import StepRecord
+from policies.detectors.signs import MIN_STEPS, MIN_TREND, NORMAL_STEPS, Sign, confidence_of, found
+from policies.view import View
+
+KL_SPIKE = 0.5
+KL_SPIKE_FACTOR = 6.0
+"""A spike is over both: nats per token, and this many times the median of the steps before."""
+KL_UNUSUAL, KL_UNUSUAL_FACTOR = 0.05, 10.0
+"""Over both for two steps, and after enough steps to know what is normal, it is one for this run."""
+KL_FURTHER = 1.5
+KL_FAR = 0.75
+"""Nats per token from which on little of the model is left."""
+SWING_STEPS = 12
+SWING, SWING_CHANCE = 0.12, 1.5
+"""The least spread of rewards, and how many times that of a draw of so few prompts it must be."""
+SWING_CORRELATION = -0.65
+"""Of 12 independent steps, fewer than one series in a hundred has a lag-1 correlation as low as this (0.7%)."""
+GRADIENT_FACTOR = 10.0
+STILL_STEPS, STILL_KL = 6, 1e-5
+SLOW_STEPS, SLOW_KL = 12, 1e-4
+WARM = 0.5
+"""Share of the knob that warm-up or schedule must leave of the learning rate before it is judged."""
+BETA = 0.1
+BETA_FREE_KL = 0.1
+FIRST_UPDATES = (2, 5)
+"""Updates behind the weights whose KL tells the learning rate."""
+FIRST_STEPS = 30
+"""Steps in which these must have come: with long pauses between them KL tells less."""
+RATE_KL = 2e-3
+RATE_OFF = 2.5
+RATE_FAR_KL = 0.05
+"""Nats per token in the first two of these steps, from which on the others are not waited for."""
+RATE_STEADY = 0.05
+RATE_BETA = 0.02
+"""Largest beta under which KL is free to grow."""
+PLATEAU_LOOKS = 8
+UPDATED = 0.5
+"""Share of the steps that changed the weights from which on dev may be expected to rise."""
+SLOWER = 3.0
+
+
+def find_dev_drop(view: View) -> Sign | None:
+    """Find dev below its best by more than chance, prompt by prompt; told once, at the look that shows it."""
+    pair, newest = view.loss_on_dev, view.newest_look
+    if pair is None or newest is None or (view.look_age() or 0) > 1:
+        return None
+    evidence = (
+        f"dev {newest.score:.3f} at step {pair.after}, its best at step {pair.before}: {pair.difference:+.3f} "
+        f"[{pair.ci95[0]:+.3f}, {pair.ci95[1]:+.3f}], {pair.lost} of {pair.n} prompts lost and {pair.gained} gained"
+    )
+    return Sign("severe", evidence, 1 - pair.p_fell, pair.before, pair.after)
+
+
+def find_not_finite(view: View) -> Sign | None:
+    """Find a gradient or weights that were not finite at the last step."""
+    faults, done = view.snapshot.faults, view.snapshot.steps_done
+    if not faults or done == 0 or faults[-1].step < done:
+        return None
+    return Sign("severe", f"step {faults[-1].step}: {faults[-1].text}", 1.0, done, done)
+
+
+def find_kl_spike(view: View) -> Sign | None:
+    """Find KL far above the run's own normal for two steps, or once so far that the update before it was too large. It
+    rests on few completions, and it is a distance, which a change of knobs does not take back: after one only a further
+    rise counts."""
+    steps = view.snapshot.steps[-NORMAL_STEPS - 2 :]
+    kl = view.values("kl/mean", steps)
+    if len(kl) < MIN_STEPS:
+        return None
+    normal, at_change = compute_median(kl[:-2]), view.values("kl/mean", steps[: -len(view.since)])
+    further = max((KL_FURTHER * value for value in at_change[-1:]), default=0.0)
+    high = max(KL_SPIKE, KL_SPIKE_FACTOR * normal, further)
+    unusual = max(KL_UNUSUAL, KL_UNUSUAL_FACTOR * normal, further) if len(kl) - 2 >= MIN_TREND else high
+    if kl[-1] < high and min(kl[-2:]) < unusual:
+        return None
+    evidence = (
+        f"kl/mean {kl[-2]:.3f}, {kl[-1]:.3f} at steps {steps[-2].step}, {steps[-1].step}, median before {normal:.3f}"
+    )
+    lasts = kl[-2] >= high
+    spoilt = lasts and (min(kl[-2:]) >= KL_FAR or view.is_falling)
+    return found("severe" if spoilt else "warning", evidence, 0.9 if lasts else 0.6, steps[-2:])
+
+
+def find_oscillation(view: View) -> Sign | None:
+    """Find rewards that swing from step to step, by more than the chance of which prompts are drawn."""
+    steps = view.since[-SWING_STEPS:]
+    chance = fmean(view.values("reward/std", steps)) / math.sqrt(view.knobs.prompts_per_step)
+    rewards = view.values("reward/adjusted", steps)
+    spread, mean = compute_mad(rewards), fmean(rewards)
+    total = sum((reward - mean) ** 2 for reward in rewards)
+    if spread < max(SWING, SWING_CHANCE * chance) or total == 0:
+        return None
+    correlation = sum((a - mean) * (b - mean) for a, b in pairwise(rewards)) / total
+    if correlation > SWING_CORRELATION:
+        return None
+    evidence = f"reward/adjusted swings: spread {spread:.2f}, lag-1 correlation {correlation:.2f}"
+    return found("warning", evidence, -correlation, steps)
+
+
+def find_gradient_spike(view: View) -> Sign | None:
+    """Find gradient norms far above their normal; one alone is worth a note."""
+    steps = view.snapshot.steps[-NORMAL_STEPS:]
+    norms = [norm for norm in view.values("grad/norm", steps) if norm > 0]
+    if len(norms) < MIN_TREND:
+        return None
+    normal = compute_median(norms[:-3])
+    high = [norm for norm in norms[-3:] if norm > GRADIENT_FACTOR * normal]
+    if not high:
+        return None
+    evidence = f"grad/norm up to {max(high):.2g} in the last 3 steps, median before {normal:.2g}"
+    return found("warning" if len(high) > 1 else "note", evidence, 0.4 + 0.2 * len(high), steps[-3:])
+
+
+def find_anchored(view: View) -> Sign | None:
+    """Find a beta that holds the model where it was."""
+    if view.knobs.beta <= BETA or view.mean("kl/mean") >= BETA_FREE_KL:
+        return None
+    evidence = f"beta {view.knobs.beta:g}, " + view.evidence("kl/mean", "reward/adjusted")
+    return found("warning", evidence, confidence_of(view, "kl/mean", BETA_FREE_KL, below=True, floor=0.01), view.window)
+
+
+def find_no_op_learning_rate(view: View) -> Sign | None:
+    """Find that there is signal, and the model stays where it was. Steps that warm-up holds back do not count."""
+    steps = [
+        step
+        for step in view.since
+        if step.metrics.get("update/applied", 1.0) > 0
+        and step.metrics.get("learning_rate", 0.0) >= WARM * step.knobs.learning_rate
+    ]
+    if len(steps) < STILL_STEPS or fmean(view.values("group/mixed_rate", steps)) < 0.1:
+        return None
+    kl = max(view.values("kl/mean", steps[-MIN_STEPS:]))
+    looks = view.snapshot.dev
+    stuck = bool(looks) and looks[-1].score <= looks[0].ci95[1]
+    if kl > STILL_KL and not (kl <= SLOW_KL and len(steps) >= SLOW_STEPS and stuck):
+        return None
+    evidence = (
+        f"kl/mean at most {kl:.1e} at steps {steps[-MIN_STEPS].step}-{steps[-1].step}, after {len(steps)} updates"
+    )
+    if stuck:
+        evidence += f", dev {looks[-1].score:.3f} against {looks[0].score:.3f} at the start"
+    return found("warning", evidence, 0.95 if kl <= STILL_KL else 0.8, steps)
+
+
+def find_learning_rate(view: View) -> Sign | None:
+    """Find a first learning rate that is off by more than RATE_OFF: KL of the first updates grows with its square."""
+    found_rate = measure_rate(view)
+    if found_rate is None or 1 / RATE_OFF <= found_rate[0] <= RATE_OFF:
+        return None
+    factor, kl, steps = found_rate
+    off = f"{factor:.2g} times too low" if factor > 1 else f"{1 / factor:.2g} times too high"
+    evidence = (
+        f"kl/mean {kl:.1e} (median of steps {steps[0].step}-{steps[-1].step}) after {FIRST_UPDATES[0]} to "
+        f"{FIRST_UPDATES[1]} updates, where a good rate gives {RATE_KL:g}: the learning rate is {off}"
+    )
+    return found("warning", evidence, 0.9, steps)
+
+
+def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None:
+    """Measure what the first learning rate is to be multiplied by, with the median KL and the steps that say so; None
+    before that is known, and where it cannot be: the rate moved, weights were gone back to, or beta holds the model.
+
+    lr* = lr sqrt(RATE_KL / KL), fitted on first rates from 1e-6 to 1e-3 (docs/decisions.md). It holds near the initial
+    model only, so after the first updates the question is closed; far off, two steps tell.
+    """
+    steps, first = view.snapshot.steps, view.snapshot.steps[:1]
+    if not first or first[0].parent != 0 or len(steps) > FIRST_STEPS or view.last_rollback:
+        return None
+    if "learning_rate" in view.changed_at or view.knobs.beta > RATE_BETA:
+        return None
+    updates, measured = 0, []
+    for step in steps:
+        rate = step.metrics.get("learning_rate", 0.0)
+        if not abs(rate / step.knobs.learning_rate - 1) < RATE_STEADY:  # warm-up, or a schedule
+            return None
+        if FIRST_UPDATES[0] <= updates <= FIRST_UPDATES[1]:
+            measured.append(step)
+        updates += step.metrics.get("update/applied", 1.0) > 0
+    kl = view.values("kl/mean", measured)
+    whole = updates > FIRST_UPDATES[1]
+    if not kl or (whole and updates > FIRST_UPDATES[1] + 1) or not (whole or (len(kl) > 1 and min(kl) >= RATE_FAR_KL)):
+        return None
+    level = max(compute_median(kl), 1e-12)
+    return math.sqrt(RATE_KL / level), level, measured
+
+
+def is_rate_open(view: View) -> bool:
+    """Tell whether the first updates are still to say what the learning rate should be."""
+    updates = sum(step.metrics.get("update/applied", 1.0) > 0 for step in view.snapshot.steps)
+    moved = "learning_rate" in view.changed_at or view.last_rollback > 0
+    return updates <= FIRST_UPDATES[1] and not moved
+
+
+def find_plateau(view: View) -> Sign | None:
+    """Find that the last looks at dev neither rise nor beat what was before them; told once, at the look that shows
+    it."""
+    looks = [look for look in view.snapshot.dev if look.step >= view.last_rollback][-PLATEAU_LOOKS - 1 :]
+    if len(looks) <= PLATEAU_LOOKS or view.look_age() != 0:
+        return None
+    before, *last = looks
+    between = [step for step in view.snapshot.steps if step.step > before.step]
+    if not between or fmean(step.metrics.get("update/applied", 1.0) for step in between) < UPDATED:
+        return None  # without updates there is nothing that could rise
+    trend, most = compute_trend([look.score for look in last]), max(look.score for look in last)
+    if trend.p_rises < 0.2 or most > before.ci95[1]:
+        return None
+    evidence = (
+        f"dev {before.score:.3f} at step {before.step}, since then at most "
+        f"{most:.3f} in {len(last)} evaluations, {trend.slope:+.4f} each"
+    )
+    return Sign("warning", evidence, trend.p_rises, before.step, last[-1].step)
+
+
+def find_slow_sampling(view: View) -> Sign | None:
+    """Find a machine that became slow. For people: no rule acts on it, since a clock must not steer a run that can be
+    repeated."""
+    steps = view.snapshot.steps[-NORMAL_STEPS:]
+    cost = [
+        step.metrics["time/rollout_s"] / step.metrics["completion/tokens"]
+        for step in steps
+        if step.metrics.get("completion/tokens", 0.0) > 0 and "time/rollout_s" in step.metrics
+    ]
+    now, before = compute_median(cost[-3:]), compute_median(cost[:-3])
+    if len(cost) < MIN_TREND or now < SLOWER * before:
+        return None
+    evidence = f"a token takes {1e3 * now:.2g} ms in the last 3 steps, {1e3 * before:.2g} ms before"
+    return found("note", evidence, 0.8, steps[-3:])

@@ -1,0 +1,55 @@
+"""What to suspect where nothing has signal, likeliest first: in words for the person who is asked to look."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from policies.view import View
+
+STEPS = 30
+FORMLESS = ("not_extracted", "no_working", "empty_answer")
+"""Reason codes of completions that ended without an answer to judge."""
+CUT = 0.3
+MANY = 0.5
+DIFFERENT = 0.3
+"""Share of different texts in a group, from which on equal rewards are the reward's doing."""
+EQUAL = 1e-6
+
+
+def find_suspects(view: View) -> list[str]:
+    """Name what may keep all groups without signal, and what to do about each; what the steps show clearest first, data
+    and model last."""
+    steps = view.snapshot.steps[-STEPS:]
+
+    def mean(metric: str) -> float:
+        return fmean(view.values(metric, steps))
+
+    cut, right, differ = (mean(f"completion/{name}_rate") for name in ("truncated", "correct", "distinct"))
+    formless = sum(mean(f"reason/{name}") for name in FORMLESS)
+    shown: dict[str, float] = {}
+    if cut >= CUT:
+        shown[
+            f"max_tokens: {cut:.0%} of the completions are cut at {view.knobs.max_tokens} tokens; raise it, or where "
+            "the model never ends give trainer.stop, the EOS token or a warm start"
+        ] = cut
+    if formless >= MANY:
+        shown[
+            f"form: {formless:.0%} of the completions have no answer in the form the reward asks for; say the form in "
+            "pool.system_prompt, or show it with a supervised start (warmstart.steps)"
+        ] = formless
+    elif differ >= DIFFERENT and right < MANY and cut < MANY and mean("reward/std") < EQUAL:
+        formed = 1 - formless - mean("reason/truncated")
+        shown[
+            f"reward too strict: {differ:.0%} of the texts of a group differ and {formed:.0%} have the right form, "
+            "yet all earn the same; grade partly right answers"
+        ] = formed
+    if differ < DIFFERENT:
+        shown[f"samples: only {differ:.0%} of the texts of a group differ; raise the temperature"] = 1 - differ
+    found = sorted(shown, key=lambda text: -shown[text])
+    if right == 0:
+        found.append("data: no completion was right, so GRPO has nothing to amplify; take easier prompts")
+    elif right < MANY:
+        found.append(
+            f"data: {right:.1%} of the completions are right, of the same prompts each time; take some between"
+        )
+    return [*found, "model: take a stronger one, or supervised fine-tuning first (warmstart.steps)"]
