@@ -6,8 +6,9 @@
 An arm is a task, trained with full weights or with LoRA of rank 8. Its runs of 120 steps begin with each of three
 learning rates and two temperatures, under ``rules`` and under ``fixed``. They are compared with the best fixed rate at
 temperature 1, which is chosen beforehand by the mean of the last dev evaluations of one seed that is none of the
-others. A run whose result is in FOLDER is not run again; delete the ``*.rules`` folders after a change of rules. The
-report is Markdown, for docs/decisions.md.
+others. A run whose result is in FOLDER is not run again; delete the ``*.rules`` folders after a change of rules. In all
+it takes some two hours of one core; processes with other arms may share a folder. The report is Markdown, for
+docs/decisions.md.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python -m tests.benchmarks.hard_gym --out FOLDER --report
 
 The cells are those of gym_hard.py, of 60 steps each. A cell whose result is in FOLDER is not run again, so the gym may
-be stopped and started, and run twice side by side with other seeds; delete the ``*.rules`` folders after a change of
-detectors or rules. The report is Markdown, for docs/decisions.md.
+be stopped and started. A seed takes some 35 minutes of one core; two processes with other seeds may share a folder.
+Delete the ``*.rules`` folders after a change of detectors or rules. The report is Markdown, for docs/decisions.md.
 """
 
 from __future__ import annotations
