@@ -168,7 +168,8 @@ def find_learning_rate(view: View) -> Sign | None:
 
 def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None:
     """Measure what the first learning rate is to be multiplied by, with the median KL and the steps that say so; None
-    before that is known, and where it cannot be: the rate moved, weights were gone back to, or beta holds the model.
+    before that is known, and where it cannot be: rate or temperature moved, weights were gone back to, or beta holds
+    the model.
 
     lr* = lr sqrt(RATE_KL / KL), fitted on first rates from 1e-6 to 1e-3 (docs/decisions.md). It holds near the initial
     model only, so after the first updates the question is closed; far off, two steps tell.
@@ -176,7 +177,7 @@ def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None
     steps, first = view.snapshot.steps, view.snapshot.steps[:1]
     if not first or first[0].parent != 0 or len(steps) > FIRST_STEPS or view.last_rollback:
         return None
-    if "learning_rate" in view.changed_at or view.knobs.beta > RATE_BETA:
+    if view.changed_at.keys() & {"learning_rate", "temperature"} or view.knobs.beta > RATE_BETA:
         return None
     updates, measured = 0, []
     for step in steps:
