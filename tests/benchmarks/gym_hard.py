@@ -13,10 +13,10 @@ from tests.benchmarks import hard_rewards
 from tests.benchmarks.gym_cells import Fault
 from tests.benchmarks.gym_programs import CALL, CODE
 from tests.benchmarks.gym_tasks import (
+    COLLAPSED,
     ENDLESS,
     HALVES,
     MASTERED,
-    SHARP,
     SORT,
     SORT_HARD,
     SORT_PARTS,
@@ -62,7 +62,7 @@ NIGHTS: dict[str, Fault] = {
     "too-strict": _cell(SUBTRACT, "no_signal", reward="is_too_strict"),
     "all-same": _cell(SORT, "no_signal", "flat", reward="pays_the_same", graded=True),
     "never-ends": _cell(ENDLESS, "never_ends"),
-    "collapsed": _cell(SHARP, "collapse"),
+    "collapsed": _cell(COLLAPSED, "collapse", reward="pays_right"),
     "no-middle": _cell(HALVES, "no_middle", reward="pays_right"),
     "mastered": _cell(MASTERED, "solved"),
     "raises-3": _cell(SUBTRACT, "errored", reward="raises_on_3"),
@@ -94,7 +94,7 @@ START_VALUES: dict[str, Fault] = {
 CELLS = CONTROLS | NIGHTS | NOISE | START_VALUES
 
 
-RECOVERABLE = {*START_VALUES, "collapsed", "raises-3", "raises-6"}
+RECOVERABLE = {*START_VALUES, "raises-3", "raises-6"}
 
 
 def find_control(name: str) -> str | None:

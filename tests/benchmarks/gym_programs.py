@@ -12,7 +12,7 @@ from harness.types import Prompt
 from tests.benchmarks.gym_tasks import Kind, Start, Task, fill
 
 POOL, SHOWN = 1500, 3000
-LEFT_OUT = 0.8
+LEFT_OUT = 0.9
 """Share of lines that the programmer forgets."""
 BY_HABIT = 0.75
 """Share of arguments that the caller fills with what he always takes."""

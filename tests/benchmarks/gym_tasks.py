@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harness.checks.inputs import choose_demonstrations
 from harness.config.schema import LoraSpec, ModelSpec, RunSpec, WarmstartSpec
 from harness.core.seeds import derive_seed
@@ -33,13 +31,11 @@ CONTEXT = 128
 
 @dataclass(frozen=True)
 class Start:
-    """The model that a run begins with: warm-started on what is ``shown``, which does not depend on the seed of a run.
-    Its logits are multiplied by ``sharpness``."""
+    """The model that a run begins with, warm-started on what is ``shown``, whatever the seed of the run."""
 
     name: str
     shown: Callable[[], Iterator[Prompt]]
     steps: int = 400
-    sharpness: float = 1.0
 
     def make(self, folder: Path, seed: int) -> Path:
         """Train and save it, as a folder that a user would name in a spec."""
@@ -49,8 +45,6 @@ class Start:
             loaded = load_model(ModelSpec(chat=False), LoraSpec(), seed=derive_seed(seed, "model"))
             shown = choose_demonstrations(RunSpec(seed=seed, warmstart=spec), make_table(list(self.shown())))
             warm_start(loaded, shown, spec, seed=seed, progress=no_progress)
-            with torch.no_grad():
-                loaded.model.model.norm.weight.mul_(self.sharpness)
             half = folder / f"{kept.name}.half"
             save_weights(loaded.model, half)
             loaded.tokenizer.save_pretrained(half)
@@ -156,14 +150,18 @@ def draw_differences(counts: Mapping[Kind, int], *, wrong: float = 0.0) -> Itera
     return fill(counts, draw)
 
 
-def show_differences(slips: float, tail: str = "") -> Iterator[Prompt]:
-    """Show differences of two and three digits, as many of each; ``tail`` stands after the answer."""
+def show_differences(slips: float, tail: str = "", chatter: int = 0) -> Iterator[Prompt]:
+    """Show differences of two and three digits, as many of each; ``tail`` stands after the answer, and so many letters
+    of ``chatter``, drawn at random, before the working."""
     rng = random.Random("shown differences")
 
     def draw() -> tuple[Kind, Prompt]:
         digits = rng.choice((2, 3))
         b, a = sorted(rng.randint(10 ** (digits - 1), 10**digits - 1) for _ in "ab")
-        return digits, Prompt("", f"{a}-{b}=", "", demonstration=subtract(a, b, slips=slips, rng=rng) + tail)
+        shown = subtract(a, b, slips=slips, rng=rng) + tail
+        letters = "".join(rng.choices("abcd", k=chatter))
+        shown = shown.replace("<start_working_out>", f"<start_working_out>{letters}")
+        return digits, Prompt("", f"{a}-{b}=", "", demonstration=shown)
 
     return fill({2: 2000, 3: 2000}, draw)
 
@@ -178,12 +176,14 @@ FEW = _differences(0.6)
 SUBTRACT = Task("subtract", ANY, FEW)
 SUBTRACT_HARD = Task("subtract-hard", partial(draw_differences, {0: 120, 1: 450, 2: 2430}), _differences(0.8))
 MASTERED = Task("subtract", ANY, _differences(0.0))
-HALVES = Task("subtract-halves", partial(draw_differences, {0: 1500, 1: 900, 2: 600}), _differences(1.0))
-"""Every borrow is forgotten, so what needs none is always right and the rest always wrong."""
+COLLAPSED = Task("subtract-collapsed", ANY, _differences(1.0))
+"""Every borrow is forgotten, so nothing is left to chance: all texts of a prompt are alike."""
+CHATTER = Start("chatter", partial(show_differences, 1.0, chatter=1), steps=900)
+HALVES = Task("subtract-halves", partial(draw_differences, {0: 1500, 1: 900, 2: 600}), CHATTER)
+"""The same but for letters that say nothing: texts differ, yet what needs no borrow is always right, the rest wrong."""
 WRONG_DATA = Task("subtract-wrong-data", partial(ANY, wrong=0.2), FEW)
-ENDLESS = Task("subtract", ANY, Start("endless", partial(show_differences, 0.6, "." * CONTEXT), steps=700))
+ENDLESS = Task("subtract", ANY, Start("endless", partial(show_differences, 0.6, "." * CONTEXT), steps=200))
 """No demonstration ends within the context, so the model never learns to."""
-SHARP = Task("subtract", ANY, replace(FEW, name="sharp", sharpness=10.0))
 
 # ---------------------------------------------------------------- sorting
 
