@@ -218,6 +218,8 @@ def find_plateau(view: View) -> Sign | None:
     if not between or fmean(step.metrics.get("update/applied", 1.0) for step in between) < UPDATED:
         return None  # without updates there is nothing that could rise
     trend, most = compute_trend([look.score for look in last]), max(look.score for look in last)
+    if most >= view.good_score:
+        return None
     if trend.p_rises < 0.2 or most > before.ci95[1]:
         return None
     evidence = (

@@ -194,6 +194,12 @@ def test_while_dev_lies_below_its_best_the_prompts_are_not_called_too_hard() -> 
     assert "unsolved" not in found(below)
 
 
+def test_dev_that_is_good_enough_is_no_plateau() -> None:
+    snapshot, _ = FAULTS["plateau"]
+    good = tuple(make_look(look.step, 0.98) for look in snapshot.evaluations)
+    assert "plateau" not in found(replace(snapshot, evaluations=good))
+
+
 def test_without_updates_there_is_no_plateau() -> None:
     snapshot, _ = FAULTS["plateau"]
     still = [replace(s, metrics={**s.metrics, "update/applied": 0.0}) for s in snapshot.steps]
