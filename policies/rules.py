@@ -38,8 +38,6 @@ SAME_VALUE = 1.25
 STRIDE = {"helped": 1.5, "unclear": 0.5, "hurt": 0.5}
 """What the verdict on the last change in the same direction does to the size of the next, on the scale of factors."""
 
-GOOD_DEV = 0.97
-"""Share of the way from the lowest to the highest score."""
 FRESH_LOOK = 3
 """Steps after which a look at dev is too old to decide on."""
 MORE_TOKENS, MANY_MORE_TOKENS, NEARLY_ALL_CUT = 1.5, 2.0, 0.9
@@ -381,9 +379,11 @@ def resize_groups(case: Case) -> Decision | None:
 def warm_up(case: Case) -> Decision | None:
     """Raise the temperature once where groups are without signal and nothing else is left: more varied samples may hit
     a right answer. Identical ones at 1 and above are warmed as far as the bounds allow."""
-    finding = case.first("flat", "no_signal", "collapse")
-    view = case.view
-    if finding is None or (finding.kind != "collapse" and (_was_warmed(view) or view.mean(ALL_ONE) >= MOSTLY)):
+    view, finding = case.view, case.first("flat", "no_signal", "collapse")
+    if finding is None:
+        return None
+    in_vain = _was_warmed(view) or view.mean(ALL_ONE) >= MOSTLY or case.first("never_ends") is not None
+    if in_vain and finding.kind != "collapse":
         return None
     why, expected = "more varied samples may hit another reward", "group/mixed_rate rises"
     return case.set(finding, "temperature", case.scaled("temperature", WARMER), why, expected)
@@ -404,11 +404,9 @@ def finish_or_harder(case: Case) -> Decision | None:
         why = "the train prompts are mostly solved; dev tells how far that goes"
         if (decision := case.evaluate(finding, why)) is not None:
             return decision
-    low, high = view.snapshot.run.reward_range if view.snapshot.run.graded else (0.0, 1.0)
-    good = low + GOOD_DEV * (high - low)
-    if look is not None and look.score >= good:
+    if look is not None and look.score >= view.good_score:
         return _stop(
-            f"dev {look.score:.3f} (good is {good:g}), {tell(finding)}",
+            f"dev {look.score:.3f} (good is {view.good_score:g}), {tell(finding)}",
             "there is nothing left to learn from this pool", "the test score is near dev",
         )  # fmt: skip
     focus = _or_frontier(view.knobs.focus)

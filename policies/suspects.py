@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from policies.detectors.texts import find_vain_rises
 from policies.view import View
 
 STEPS = 30
@@ -27,10 +28,15 @@ def find_suspects(view: View) -> list[str]:
     cut, right, differ = (mean(f"completion/{name}_rate") for name in ("truncated", "correct", "distinct"))
     formless = sum(mean(f"reason/{name}") for name in FORMLESS)
     shown: dict[str, float] = {}
-    if cut >= CUT:
+    if cut >= CUT and find_vain_rises(view):
         shown[
-            f"max_tokens: {cut:.0%} of the completions are cut at {view.knobs.max_tokens} tokens; raise it, or where "
-            "the model never ends give trainer.stop, the EOS token or a warm start"
+            f"the model never ends: {cut:.0%} of the completions are cut at any max_tokens; give trainer.stop, the EOS "
+            "token or a warm start"
+        ] = cut
+    elif cut >= CUT:
+        shown[
+            f"max_tokens: {cut:.0%} of the completions are cut at {view.knobs.max_tokens} tokens; raise it and its "
+            "upper bound"
         ] = cut
     if formless >= MANY:
         shown[

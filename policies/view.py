@@ -13,6 +13,8 @@ SHORT = 4
 """Steps that a rate is averaged over, at most."""
 FALLING, FALLING_STEPS = -0.08, 3
 """``reward/adjusted`` over the last steps from which on rewards are said to fall."""
+GOOD_DEV = 0.97
+"""Share of the way from the lowest to the highest score that is good enough."""
 P_LOSS = 0.01
 """How unlikely by chance a loss on dev must be."""
 
@@ -95,6 +97,12 @@ class View:
         """The newest look at dev against earlier ones, prompt by prompt."""
         look = self.newest_look
         return [pair for pair in self.snapshot.paired_dev if look is not None and pair.after == look.step]
+
+    @property
+    def good_score(self) -> float:
+        """The score on dev from which on nothing is left to learn."""
+        low, high = self.snapshot.run.reward_range if self.snapshot.run.graded else (0.0, 1.0)
+        return low + GOOD_DEV * (high - low)
 
     @property
     def loss_on_dev(self) -> PairedLook | None:

@@ -213,7 +213,7 @@ class Run:
             snapshot=lambda: store.patiently(reader.read),
             progress=self.progress,
             wall_s=self.wall_s,
-            graded=record.graded,
+            graded=spec.reward.graded if record.graded is None else record.graded,
         )
         if newest is None:
             self._forecast(trainer)

@@ -74,7 +74,8 @@ def rows_of_card(
     eras = card["eras"][: state["era"]]
     told = {"status": "stopped", "stop_reason": missing, "host": "", "forecast": {}, "eras": eras}
     told["manifest"] = card["manifest"] | {"missing": missing}
-    place = {"id": 1, "name": name, "folder": folder, "era_start": eras[-1]["weights_step"] if eras else 0}
+    start = eras[-1]["weights_step"] if eras else 0
+    place = {"id": 1, "name": name, "folder": folder, "era_start": start, "graded": None}
     yield "runs", _encode(run | OF_NO_PROCESS | told | place)
     for c in checkpoints:
         row = {"run_id": 1, "step": c.step, "at": now, "name": c.name, "path": checkpoint_path(c.step)}

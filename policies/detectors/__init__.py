@@ -83,7 +83,7 @@ DETECTORS: Mapping[str, tuple[int, Callable[[View], Sign | None]]] = {
     "unsolved": (DRY_STEPS, find_unsolved),
     "flat": (DRY_STEPS, find_flat),
     "solved": (MIN_STEPS, find_solved),
-    "no_middle": (DRY_STEPS, find_no_middle),
+    "no_middle": (MIN_STEPS, find_no_middle),
     "small_groups": (MIN_STEPS, find_small_groups),
     "large_groups": (DRY_STEPS, find_large_groups),
     "anchored": (MIN_STEPS, find_anchored),

@@ -153,11 +153,16 @@ def find_no_op_learning_rate(view: View) -> Sign | None:
 
 
 def find_learning_rate(view: View) -> Sign | None:
-    """Find a first learning rate that is off by more than RATE_OFF: KL of the first updates grows with its square."""
-    found_rate = measure_rate(view)
-    if found_rate is None or 1 / RATE_OFF <= found_rate[0] <= RATE_OFF:
+    """Find a first learning rate that is off by more than RATE_OFF: KL of the first updates grows with its square. KL
+    of one step is noisy, so all of them but one must say so."""
+    measured = measure_rate(view)
+    if measured is None:
         return None
-    factor, kl, steps = found_rate
+    factor, kl, steps = measured
+    ordered = sorted(view.values("kl/mean", steps))
+    too_high, too_low = ordered[1] > RATE_KL * RATE_OFF**2, ordered[-2] < RATE_KL / RATE_OFF**2
+    if not (too_high or too_low):
+        return None
     off = f"{factor:.2g} times too low" if factor > 1 else f"{1 / factor:.2g} times too high"
     evidence = (
         f"kl/mean {kl:.1e} (median of steps {steps[0].step}-{steps[-1].step}) after {FIRST_UPDATES[0]} to "
@@ -168,7 +173,8 @@ def find_learning_rate(view: View) -> Sign | None:
 
 def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None:
     """Measure what the first learning rate is to be multiplied by, with the median KL and the steps that say so; None
-    before that is known, and where it cannot be: the rate moved, weights were gone back to, or beta holds the model.
+    before that is known, and where it cannot be: rate or temperature moved, weights were gone back to, or beta holds
+    the model.
 
     lr* = lr sqrt(RATE_KL / KL), fitted on first rates from 1e-6 to 1e-3 (docs/decisions.md). It holds near the initial
     model only, so after the first updates the question is closed; far off, two steps tell.
@@ -176,7 +182,7 @@ def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None
     steps, first = view.snapshot.steps, view.snapshot.steps[:1]
     if not first or first[0].parent != 0 or len(steps) > FIRST_STEPS or view.last_rollback:
         return None
-    if "learning_rate" in view.changed_at or view.knobs.beta > RATE_BETA:
+    if view.changed_at.keys() & {"learning_rate", "temperature"} or view.knobs.beta > RATE_BETA:
         return None
     updates, measured = 0, []
     for step in steps:
@@ -188,7 +194,7 @@ def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None
         updates += step.metrics.get("update/applied", 1.0) > 0
     kl = view.values("kl/mean", measured)
     whole = updates > FIRST_UPDATES[1]
-    if not kl or (whole and updates > FIRST_UPDATES[1] + 1) or not (whole or (len(kl) > 1 and min(kl) >= RATE_FAR_KL)):
+    if len(kl) < 2 or updates > FIRST_UPDATES[1] + 1 or not (whole or min(kl) >= RATE_FAR_KL):
         return None
     level = max(compute_median(kl), 1e-12)
     return math.sqrt(RATE_KL / level), level, measured
@@ -212,6 +218,8 @@ def find_plateau(view: View) -> Sign | None:
     if not between or fmean(step.metrics.get("update/applied", 1.0) for step in between) < UPDATED:
         return None  # without updates there is nothing that could rise
     trend, most = compute_trend([look.score for look in last]), max(look.score for look in last)
+    if most >= view.good_score:
+        return None
     if trend.p_rises < 0.2 or most > before.ci95[1]:
         return None
     evidence = (

@@ -194,6 +194,12 @@ def test_while_dev_lies_below_its_best_the_prompts_are_not_called_too_hard() -> 
     assert "unsolved" not in found(below)
 
 
+def test_dev_that_is_good_enough_is_no_plateau() -> None:
+    snapshot, _ = FAULTS["plateau"]
+    good = tuple(make_look(look.step, 0.98) for look in snapshot.evaluations)
+    assert "plateau" not in found(replace(snapshot, evaluations=good))
+
+
 def test_without_updates_there_is_no_plateau() -> None:
     snapshot, _ = FAULTS["plateau"]
     still = [replace(s, metrics={**s.metrics, "update/applied": 0.0}) for s in snapshot.steps]
@@ -263,6 +269,41 @@ def test_a_drop_of_dev_is_told_once_and_not_after_a_rollback() -> None:
 def test_warm_up_is_no_learning_rate_without_effect() -> None:
     held_back = series(8, kl__mean=1e-7, learning_rate=1e-6)
     assert "no_op_learning_rate" not in found(make_snapshot(held_back))
+
+
+@pytest.mark.parametrize(
+    ("kl", "seen"),
+    [
+        ([0.2, 0.3], True),
+        ([0.02, 0.3], False),
+        ([0.02, 0.03, 0.05, 0.04], True),
+        ([0.081, 0.005, 0.001, 0.034], False),
+        ([1e-5, 2e-5, 3e-5, 4e-5], True),
+        ([1e-5, 2e-5, 3e-3, 4e-5], True),
+        ([1e-4, 2e-3, 3e-3, 1e-4], False),
+        ([1e-3, 2e-3, 3e-3, 4e-3], False),
+    ],
+)
+def test_a_first_rate_is_wrong_where_all_kls_but_one_say_so(kl: list[float], seen: bool) -> None:
+    """Of the weights after two to five updates; far off, the first two tell."""
+    values = [0.0, 0.0, *kl]
+    steps = series(len(values), kl__mean=lambda step: values[step - 1])
+    assert ("learning_rate" in found(make_snapshot(steps))) == seen
+
+
+@pytest.mark.parametrize("what", ["a later step", "warm-up", "no update", "temperature", "beta", "rolled back"])
+def test_the_rate_is_asked_once_and_only_where_kl_can_tell(what: str) -> None:
+    snapshot, _ = FAULTS["learning_rate"]
+    assert "learning_rate" in found(snapshot)
+    other = {
+        "a later step": lambda: make_snapshot(series(8, kl__mean=1e-5)),
+        "warm-up": lambda: make_snapshot(series(6, kl__mean=1e-5, learning_rate=lambda s: 1e-5 * s)),
+        "no update": lambda: make_snapshot(series(6, kl__mean=1e-5, update__applied=lambda s: float(s > 3))),
+        "temperature": lambda: replace(snapshot, decisions=(make_change(3, "temperature", 1.0, 1.25),)),
+        "beta": lambda: at(Knobs(beta=0.1), snapshot.steps),
+        "rolled back": lambda: replace(snapshot, decisions=(make_decision_record(2, "rollback", argument=0),)),
+    }[what]()
+    assert "learning_rate" not in found(other)
 
 
 def test_larger_groups_are_not_asked_for_where_other_prompts_would_do() -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from harness.core.knobs import DEFAULT_BOUNDS, apply_changes
 from harness.types import Action, Decision, DecisionRecord, Knobs, Snapshot
 from policies.detectors import detect
-from policies.rules import COOL_DOWN, GOOD_DEV, MEASURED_AFTER, RULES, UNCLEAR_REST, RulesPolicy, propose
+from policies.rules import COOL_DOWN, MEASURED_AFTER, RULES, UNCLEAR_REST, RulesPolicy, propose
+from policies.view import GOOD_DEV
 from tests.support.builders import (
     HEALTHY,
     make_change,
@@ -208,6 +209,21 @@ def test_a_stop_names_first_what_the_steps_show_clearest(metrics: dict[str, floa
     decision = RulesPolicy().decide(night)
     assert f"likeliest {suspect}" in decision.evidence
     assert decision.evidence.index("data: no completion was right") < decision.evidence.index("model: take a stronger")
+
+
+def test_a_model_that_never_ends_is_not_warmed_and_is_what_the_stop_names() -> None:
+    snapshot, _ = FAULTS["never_ends"]
+    dry = {"group/mixed_rate": 0.0, "group/all_zero_rate": 1.0, "group/unsolved_rate": 1.0}
+    steps = [*snapshot.steps, *(replace(s, step=s.step + 12) for s in snapshot.steps)]
+    steps += [replace(snapshot.steps[-1], step=step) for step in range(25, 41)]
+    back = make_change(13, "max_tokens", 144, 64)
+    night = make_snapshot(
+        [replace(s, metrics=dict(s.metrics) | dry) for s in steps], knobs=Knobs(max_tokens=64, focus=0.95),
+        decisions=(*snapshot.decisions, back),
+    )  # fmt: skip
+    decision = decide(night)
+    assert decision.action.kind == "stop"
+    assert "likeliest the model never ends: 90% of the completions are cut at any max_tokens" in decision.evidence
 
 
 def test_a_night_in_which_all_is_paid_takes_samples_and_stops() -> None:
