@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,10 +46,13 @@ class Start:
             loaded = load_model(ModelSpec(chat=False), LoraSpec(), seed=derive_seed(seed, "model"))
             shown = choose_demonstrations(RunSpec(seed=seed, warmstart=spec), make_table(list(self.shown())))
             warm_start(loaded, shown, spec, seed=seed, progress=no_progress)
-            half = folder / f"{kept.name}.half"
+            half = folder / f"{kept.name}.{os.getpid()}"  # another process may make the same one
             save_weights(loaded.model, half)
             loaded.tokenizer.save_pretrained(half)
-            half.rename(kept)
+            if kept.exists():
+                shutil.rmtree(half)
+            else:
+                half.rename(kept)
         return kept
 
 
@@ -65,7 +69,7 @@ class Task:
         """Write the pool as a file."""
         kept = folder / f"pool-{self.name}.jsonl"
         if not kept.exists():
-            half = folder / f"{kept.name}.{os.getpid()}"  # of a process of its own, since several may run side by side
+            half = folder / f"{kept.name}.{os.getpid()}"  # as above
             rows = ({"prompt": p.text, "ground_truth": p.ground_truth} for p in self.prompts())
             half.write_text("".join(json.dumps(row) + "\n" for row in rows))
             half.rename(kept)
