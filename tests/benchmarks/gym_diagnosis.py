@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.store.reader import RunReader
+from harness.store.opening import open_store
 from harness.store.rows import evaluation_record, load_knobs, load_metrics, load_scores
 from harness.store.snapshot import EVALUATIONS, SnapshotReader, compute_paired_look
 from harness.types import EventRecord, PairedLook, Snapshot, StepRecord
@@ -83,7 +83,7 @@ class Seen:
 
 def load_snapshots(database: Path) -> list[Snapshot]:
     """The snapshots of a run whose knobs did not change, as its decision policy saw them after each of its steps."""
-    store = RunReader(f"sqlite:///{database}")
+    store = open_store(f"sqlite:///{database}")  # migrated, when a cell is older than the schema
     now = SnapshotReader(store, 1).read()
     with store.read() as c:
         rows = c.execute("SELECT step, parent, knobs, metrics FROM steps WHERE state = 'live' ORDER BY step").fetchall()
