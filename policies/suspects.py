@@ -48,8 +48,8 @@ def find_suspects(view: View) -> list[str]:
         # Where not one lacks an answer the reward may not look at the form at all.
         told = f" and {formed:.0%} have the right form" if formless else ""
         shown[
-            f"reward too strict: {differ:.0%} of the texts of a group differ{told}, yet all earn the same; grade partly "
-            "right answers"
+            f"reward too strict: {differ:.0%} of the texts of a group differ{told}, yet all earn the same; grade "
+            "partly right answers"
         ] = formed
     if differ < DIFFERENT:
         shown[f"samples: only {differ:.0%} of the texts of a group differ; raise the temperature"] = 1 - differ
