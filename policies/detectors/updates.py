@@ -163,7 +163,7 @@ def find_learning_rate(view: View) -> Sign | None:
     too_high, too_low = ordered[1] > RATE_KL * RATE_OFF**2, ordered[-2] < RATE_KL / RATE_OFF**2
     if not (too_high or too_low):
         return None
-    off = f"{factor:.2g} times too low" if factor > 1 else f"{1 / factor:.2g} times too high"
+    off = f"{factor:.1f} times too low" if factor > 1 else f"{1 / factor:.1f} times too high"
     evidence = (
         f"kl/mean {kl:.1e} (median of steps {steps[0].step}-{steps[-1].step}) after {FIRST_UPDATES[0]} to "
         f"{FIRST_UPDATES[1]} updates, where a good rate gives {RATE_KL:g}: the learning rate is {off}"
