@@ -378,7 +378,7 @@ def resize_groups(case: Case) -> Decision | None:
 
 def warm_up(case: Case) -> Decision | None:
     """Raise the temperature once where groups are without signal and nothing else is left: more varied samples may hit
-    a right answer. Identical ones at 1 and above are warmed as far as the bounds allow."""
+    a right answer. Identical ones at 1 and above are warmed as far as the bounds allow at once."""
     view, finding = case.view, case.first("flat", "no_signal", "collapse")
     if finding is None:
         return None
@@ -386,7 +386,9 @@ def warm_up(case: Case) -> Decision | None:
     if in_vain and finding.kind != "collapse":
         return None
     why, expected = "more varied samples may hit another reward", "group/mixed_rate rises"
-    return case.set(finding, "temperature", case.scaled("temperature", WARMER), why, expected)
+    high = view.snapshot.bounds["temperature"][1]
+    wanted = high if finding.kind == "collapse" else case.scaled("temperature", WARMER)
+    return case.set(finding, "temperature", wanted, why, expected)
 
 
 def _was_warmed(view: View) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from policies.detectors.groups import NO_MIDDLE_SIDE
 from policies.detectors.texts import find_vain_rises
 from policies.view import View
 
@@ -53,10 +54,16 @@ def find_suspects(view: View) -> list[str]:
         ] = formed
     if differ < DIFFERENT:
         shown[f"samples: only {differ:.0%} of the texts of a group differ; raise the temperature"] = 1 - differ
+    zero, one = mean("group/all_zero_rate"), mean("group/all_one_rate")
+    if min(zero, one) >= NO_MIDDLE_SIDE:
+        shown[
+            f"data: prompts are of two kinds, {zero:.0%} of the groups all wrong and {one:.0%} all right; take some in "
+            "between"
+        ] = zero + one
     found = sorted(shown, key=lambda text: -shown[text])
     if right == 0:
         found.append("data: no completion was right, so GRPO has nothing to amplify; take easier prompts")
-    elif right < MANY:
+    elif right < MANY and min(zero, one) < NO_MIDDLE_SIDE:
         found.append(
             f"data: {right:.1%} of the completions are right, of the same prompts each time; take some between"
         )

@@ -99,6 +99,12 @@ class View:
         return [pair for pair in self.snapshot.paired_dev if look is not None and pair.after == look.step]
 
     @property
+    def has_learned(self) -> bool:
+        """Whether the newest look at dev lies above the interval of the first one."""
+        looks = self.snapshot.dev
+        return bool(looks) and looks[-1].score > looks[0].ci95[1]
+
+    @property
     def good_score(self) -> float:
         """The score on dev from which on nothing is left to learn."""
         low, high = self.snapshot.run.reward_range if self.snapshot.run.graded else (0.0, 1.0)

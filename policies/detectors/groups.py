@@ -35,12 +35,17 @@ TOKENS_USED = 0.25
 
 
 def find_no_signal(view: View) -> Sign | None:
-    """Find a night without signal: over thirty steps hardly any group taught, whatever was tried meanwhile."""
+    """Find a night without signal: over thirty steps hardly any group taught, whatever was tried meanwhile; or few did
+    between two kinds of prompts, and dev is where it was."""
     steps = view.snapshot.steps[-DRY_NIGHT:]
-    if len(steps) < DRY_NIGHT or fmean(view.values("group/mixed_rate", steps)) >= DRY:
+    if len(steps) < DRY_NIGHT:
         return None
     metrics = ("group/mixed_rate", "group/all_zero_rate", "group/all_one_rate", "group/flat_rate")
-    shown = ", ".join(f"{metric} {fmean(view.values(metric, steps)):.2f}" for metric in metrics)
+    mixed, zero, one, _ = means = [fmean(view.values(metric, steps)) for metric in metrics]
+    apart = mixed < NO_MIDDLE and min(zero, one) >= NO_MIDDLE_SIDE and not view.has_learned
+    if mixed >= DRY and not apart:
+        return None
+    shown = ", ".join(f"{metric} {mean:.2f}" for metric, mean in zip(metrics, means, strict=True))
     return found("warning", f"{shown} over steps {steps[0].step}-{steps[-1].step}", 0.99, steps)
 
 

@@ -41,6 +41,8 @@ RATE_OFF = 2.5
 RATE_FAR_KL = 0.05
 """Nats per token in the first two of these steps, from which on the others are not waited for."""
 RATE_STEADY = 0.05
+RATE_MIXED = 0.25
+"""Share of mixed groups under which updates rest on too few of them to tell."""
 RATE_BETA = 0.02
 """Largest beta under which KL is free to grow."""
 PLATEAU_LOOKS = 8
@@ -141,7 +143,7 @@ def find_no_op_learning_rate(view: View) -> Sign | None:
         return None
     kl = max(view.values("kl/mean", steps[-MIN_STEPS:]))
     looks = view.snapshot.dev
-    stuck = bool(looks) and looks[-1].score <= looks[0].ci95[1]
+    stuck = bool(looks) and not view.has_learned
     if kl > STILL_KL and not (kl <= SLOW_KL and len(steps) >= SLOW_STEPS and stuck):
         return None
     evidence = (
@@ -173,8 +175,8 @@ def find_learning_rate(view: View) -> Sign | None:
 
 def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None:
     """Measure what the first learning rate is to be multiplied by, with the median KL and the steps that say so; None
-    before that is known, and where it cannot be: rate or temperature moved, weights were gone back to, or beta holds
-    the model.
+    before that is known, and where it cannot be: rate or temperature moved, weights were gone back to, few groups were
+    mixed, or beta holds the model.
 
     lr* = lr sqrt(RATE_KL / KL), fitted on first rates from 1e-6 to 1e-3 (docs/decisions.md). It holds near the initial
     model only, so after the first updates the question is closed; far off, two steps tell.
@@ -192,6 +194,8 @@ def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None
         if FIRST_UPDATES[0] <= updates <= FIRST_UPDATES[1]:
             measured.append(step)
         updates += step.metrics.get("update/applied", 1.0) > 0
+    if fmean(view.values("group/mixed_rate", steps)) < RATE_MIXED:
+        return None
     kl = view.values("kl/mean", measured)
     whole = updates > FIRST_UPDATES[1]
     if len(kl) < 2 or updates > FIRST_UPDATES[1] + 1 or not (whole or min(kl) >= RATE_FAR_KL):

@@ -241,9 +241,29 @@ def test_identical_samples_are_warmed_as_far_as_the_bounds_allow_then_other_prom
         "completion/distinct_rate": 0.13, "group/no_signal_rate": 1.0, "group/unsolved_rate": 0.5,
         "group/all_zero_rate": 0.4, "group/all_one_rate": 0.4, "group/mixed_rate": 0.2,
     }  # fmt: skip
-    assert decide(make_snapshot(make_steps(8, alike))).action.changes == {"temperature": 1.25}
+    cool = replace(make_snapshot(make_steps(8, alike)), bounds=DEFAULT_BOUNDS)
+    assert RulesPolicy().decide(cool).action.changes == {"temperature": 1.5}
     warm = replace(at(Knobs(temperature=1.5), make_steps(8, alike)), bounds=DEFAULT_BOUNDS)
     assert RulesPolicy().decide(warm).action.changes == {"focus": 0.5}
+
+
+def test_prompts_of_two_kinds_that_nothing_helped_end_the_night() -> None:
+    apart = {"group/all_zero_rate": 0.48, "group/all_one_rate": 0.4, "group/mixed_rate": 0.12,
+             "group/unsolved_rate": 0.48, "group/solved_rate": 0.4, "completion/distinct_rate": 0.4}  # fmt: skip
+    tried = tuple(
+        judged(make_change(step, knob, old, new), "unclear")
+        for step, knob, old, new in ((5, "focus", None, 0.5), (12, "group_size", 8, 16), (20, "temperature", 1.0, 1.25))
+    )
+    knobs = Knobs(focus=0.5, group_size=16, temperature=1.25)
+    looks = (make_look(0, 0.5), make_look(30, 0.5))
+    night = make_snapshot(make_steps(30, apart), decisions=tried, knobs=knobs, evaluations=looks)
+    decision = decide(night)
+    assert decision.action.kind == "stop"
+    assert (
+        "likeliest data: prompts are of two kinds, 48% of the groups all wrong and 40% all right" in decision.evidence
+    )
+    learned = replace(night, evaluations=(looks[0], make_look(30, 0.7)))
+    assert decide(learned).action.kind != "stop"
 
 
 def test_dev_is_evaluated_once_between_two_evaluations_that_were_due() -> None:
