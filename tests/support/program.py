@@ -38,7 +38,7 @@ splits = { probe = 10, dev = 30, test = 30 }
 max_tokens = 30
 group_size = 4
 prompts_per_step = 4
-learning_rate = 3e-4
+learning_rate = 1e-4
 [evaluate]
 every = 4
 max_tokens = 30
