@@ -43,7 +43,7 @@ FRESH_LOOK = 3
 MORE_TOKENS, MANY_MORE_TOKENS, NEARLY_ALL_CUT = 1.5, 2.0, 0.9
 SLOWER, MUCH_SLOWER, FAR_SLOWER = 0.5, 0.25, 0.1
 FASTER_AT_MOST, USEFUL_KL = 100.0, 1e-3
-WARMER = 1.25
+WARMER, MUCH_WARMER = 1.25, 1.5
 WEAKER_BETA = 0.1
 SAMPLED_WITHIN = 6
 """Steps in which samples for people are taken once before a stop that rests on texts."""
@@ -378,7 +378,7 @@ def resize_groups(case: Case) -> Decision | None:
 
 def warm_up(case: Case) -> Decision | None:
     """Raise the temperature once where groups are without signal and nothing else is left: more varied samples may hit
-    a right answer. Identical ones at 1 and above are warmed as far as the bounds allow at once."""
+    a right answer. Identical ones at 1 and above are warmed by more, as far as the bounds allow."""
     view, finding = case.view, case.first("flat", "no_signal", "collapse")
     if finding is None:
         return None
@@ -386,9 +386,8 @@ def warm_up(case: Case) -> Decision | None:
     if in_vain and finding.kind != "collapse":
         return None
     why, expected = "more varied samples may hit another reward", "group/mixed_rate rises"
-    high = view.snapshot.bounds["temperature"][1]
-    wanted = high if finding.kind == "collapse" else case.scaled("temperature", WARMER)
-    return case.set(finding, "temperature", wanted, why, expected)
+    factor = MUCH_WARMER if finding.kind == "collapse" else WARMER
+    return case.set(finding, "temperature", case.scaled("temperature", factor), why, expected)
 
 
 def _was_warmed(view: View) -> bool:
