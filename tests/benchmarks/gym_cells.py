@@ -160,12 +160,14 @@ def load_scores(place: Path) -> dict[str, Any]:
     has the mean rewards beside them."""
     with closing(sqlite3.connect(place / "harness.db")) as c:
         looks = c.execute("SELECT step, split, accuracy, reward FROM evaluations ORDER BY step").fetchall()
+        best = c.execute(
+            "SELECT step FROM evaluations WHERE split = 'dev' ORDER BY score DESC, tie DESC, step"
+        ).fetchone()[0]
         (last,) = c.execute("SELECT max(step) FROM steps WHERE state = 'live'").fetchone()
     scores = {}
     for i, name in enumerate(("accuracy", "reward")):
         dev = {step: values[i] for step, split, *values in looks if split == "dev"}
         test = {step: values[i] for step, split, *values in looks if split == "test"}
-        best = max(dev, key=lambda step: (dev[step], -step))
         scores[name] = {
             "before": test.get(0),
             "best_step": best,
