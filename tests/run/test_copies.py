@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -156,8 +157,10 @@ def test_a_run_is_copied_while_it_runs(program: Program) -> None:
     program.here("export", "live", "--as", "run", "--to", "copy")
     # By hand, without the -wal in which SQLite keeps the first megabytes of a record.
     (program.folder / "plain").mkdir()
+    process.send_signal(signal.SIGSTOP)  # which may delete an old checkpoint while a plain copy reads it
     shutil.copy(program.folder / "runs" / "harness.db", program.folder / "plain")
     shutil.copytree(program.folder / "runs" / "live", program.folder / "plain" / "live")
+    process.send_signal(signal.SIGCONT)
     assert process.poll() is None
     program.kill(process)
     (found,) = json.loads(program.here("runs", "--json", "--out", "plain").stdout)
