@@ -272,10 +272,10 @@ def raise_max_tokens(case: Case) -> Decision | None:
 
 def give_back_tokens(case: Case) -> Decision | None:
     """Take rises of max_tokens back that were in vain: a model that never ends only costs more at a higher limit."""
-    finding, rises = case.first("never_ends"), find_vain_rises(case.view)
-    if finding is None or not rises:
+    finding = case.first("never_ends")
+    if finding is None:
         return None
-    before = rises[0][0].changes["max_tokens"]["from"]
+    before = find_vain_rises(case.view)[0][0].changes["max_tokens"]["from"]
     if before is None or case.view.knobs.max_tokens <= before:
         return None
     why = "the model never ends, so a higher limit only costs more"
@@ -343,8 +343,7 @@ def weaken_anchor(case: Case) -> Decision | None:
 def find_rate(case: Case) -> Decision | None:
     """Begin anew from the weights of the start at the learning rate that the first KL asks for, once."""
     view, snapshot, finding = case.view, case.view.snapshot, case.first("learning_rate")
-    measured = measure_rate(view)
-    if finding is None or measured is None or "learning_rate" in snapshot.pins:
+    if finding is None or "learning_rate" in snapshot.pins or (measured := measure_rate(view)) is None:
         return None
     factor = min(FASTER_AT_MOST, measured[0])
     wanted = _within(snapshot, "learning_rate", view.knobs.learning_rate * factor)

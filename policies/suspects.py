@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from policies.detectors.groups import NO_MIDDLE_SIDE
+from policies.detectors.groups import DRY_NIGHT, NO_MIDDLE_SIDE
+from policies.detectors.signs import TRUNCATED
 from policies.detectors.texts import find_vain_rises
 from policies.view import View
 
-STEPS = 30
 FORMLESS = ("not_extracted", "no_working", "empty_answer")
 """Reason codes of completions that ended without an answer to judge."""
-CUT = 0.3
 MANY = 0.5
 DIFFERENT = 0.3
 """Share of different texts in a group, from which on equal rewards are the reward's doing."""
@@ -21,7 +20,7 @@ EQUAL = 1e-6
 def find_suspects(view: View) -> list[str]:
     """Name what may keep all groups without signal, and what to do about each; what the steps show clearest first, data
     and model last."""
-    steps = view.snapshot.steps[-STEPS:]
+    steps = view.snapshot.steps[-DRY_NIGHT:]
 
     def mean(metric: str) -> float:
         return fmean(view.values(metric, steps))
@@ -29,12 +28,12 @@ def find_suspects(view: View) -> list[str]:
     cut, right, differ = (mean(f"completion/{name}_rate") for name in ("truncated", "correct", "distinct"))
     formless = sum(mean(f"reason/{name}") for name in FORMLESS)
     shown: dict[str, float] = {}
-    if cut >= CUT and find_vain_rises(view):
+    if cut >= TRUNCATED and find_vain_rises(view):
         shown[
             f"the model never ends: {cut:.0%} of the completions are cut at any max_tokens; give trainer.stop, the EOS "
             "token or a warm start"
         ] = cut
-    elif cut >= CUT:
+    elif cut >= TRUNCATED:
         shown[
             f"max_tokens: {cut:.0%} of the completions are cut at {view.knobs.max_tokens} tokens; raise it and its "
             "upper bound"

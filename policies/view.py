@@ -15,8 +15,8 @@ FALLING, FALLING_STEPS = -0.08, 3
 """``reward/adjusted`` over the last steps from which on rewards are said to fall."""
 GOOD_DEV = 0.97
 """Share of the way from the lowest to the highest score that is good enough."""
-P_LOSS = 0.01
-"""How unlikely by chance a loss on dev must be."""
+P = 0.01
+"""How unlikely by chance a trend or a loss on dev must be."""
 
 
 class View:
@@ -115,7 +115,7 @@ class View:
         """The newest look at dev against the best one, where it lost more than chance takes."""
         best = self.best_look
         pairs = (pair for pair in self.newest_pairs if best is not None and pair.before == best.step)
-        return next((pair for pair in pairs if pair.p_fell < P_LOSS), None)
+        return next((pair for pair in pairs if pair.p_fell < P), None)
 
     # ------------------------------------------------------------ what was tried
 

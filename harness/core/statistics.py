@@ -91,9 +91,8 @@ def compare_answers(before: Mapping[str, float], after: Mapping[str, float]) -> 
     if all(score in (0, 1) for answers in (before, after) for score in answers.values()):
         p_rose, p_fell = compute_paired_p(lost, gained), compute_paired_p(gained, lost)
         return Comparison(gained, lost, n, compute_paired(gained, lost, n), p_rose, p_fell)
-    mean = math.fsum(moved) / n
-    se = math.sqrt(math.fsum((move - mean) ** 2 for move in moved) / max(1, n - 1) / n)
-    difference = Difference(mean, mean - Z95 * se, mean + Z95 * se, paired=True, se=se)
+    mean, (low, high) = compute_mean(moved)
+    difference = Difference(mean, low, high, paired=True, se=(high - mean) / Z95)
     return Comparison(gained, lost, n, difference, *compute_sign_flip_p(moved))
 
 

@@ -167,7 +167,7 @@ class Session:
             many = f"{len(evaluation.errors)} of {evaluation.n}"
             self.note("warning", f"the reward failed on {many} of {split}, the first time with {evaluation.errors[0]}")
         if split == "dev" and self.store.best_step(self.run_id) == self.state.weights_step:
-            self.checkpoints.link_best(self.save(), evaluation.reward if self.graded else evaluation.accuracy)
+            self.checkpoints.link_best(self.save(), evaluation.judge(graded=self.graded)[0])
         return said
 
     def sample(self) -> int:

@@ -320,11 +320,11 @@ def decision_row(run_id: int, step: int, checked: CheckedDecision, at: float) ->
 
 def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float, *, graded: bool) -> dict[str, Any]:
     """Return the row of an evaluation that is judged by mean reward where the run is ``graded``, else by accuracy."""
-    low, high = evaluation.reward_ci95 if graded else evaluation.ci95
-    scores = {example.prompt.id: example.completion.score for example in evaluation.examples}
+    score, (low, high) = evaluation.judge(graded=graded)
+    scored = {example.prompt.id: example.completion.score for example in evaluation.examples}
     answers = {
-        prompt: Answer(None, 0, 0) if score.errored else Answer(score.reward, int(score.correct), 1)
-        for prompt, score in scores.items()
+        prompt: Answer(None, 0, 0) if found.errored else Answer(found.reward, int(found.correct), 1)
+        for prompt, found in scored.items()
     }
     return {
         "run_id": run_id,
@@ -337,6 +337,6 @@ def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float, *,
         "high": high,
         "reward": evaluation.reward,
         "answers": dump_json(answers),
-        "score": evaluation.reward if graded else evaluation.accuracy,
+        "score": score,
         "tie": evaluation.reward,
     }

@@ -118,11 +118,16 @@ class Evaluation:
 
     def describe(self, *, graded: bool) -> str:
         """Describe it in one line, what it is judged by first."""
-        judged = "reward", self.reward, self.reward_ci95, f"accuracy {self.accuracy:.3f}"
-        if not graded:
-            judged = "accuracy", self.accuracy, self.ci95, f"reward {self.reward:.3f}"
-        name, score, (low, high), other = judged
-        return f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other}, on {self.n} prompts"
+        score, (low, high) = self.judge(graded=graded)
+        name, other, value = "accuracy", "reward", self.reward
+        if graded:
+            name, other, value = "reward", "accuracy", self.accuracy
+        return f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other} {value:.3f}, on {self.n} prompts"
+
+    def judge(self, *, graded: bool) -> tuple[float, tuple[float, float]]:
+        """Return what it is judged by, with its interval: the mean reward where the run is ``graded``, else the
+        accuracy."""
+        return (self.reward, self.reward_ci95) if graded else (self.accuracy, self.ci95)
 
 
 class Answer(NamedTuple):

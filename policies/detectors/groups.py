@@ -9,14 +9,13 @@ from __future__ import annotations
 from statistics import fmean
 
 from harness.core.trends import confidence_above
-from policies.detectors.signs import RATE_NOISE, Sign, confidence_of, found, rate
+from policies.detectors.signs import RATE_NOISE, TRUNCATED, Sign, confidence_of, found, rate
 from policies.view import View
 
 DRY = 0.05
 """Share of mixed groups under which hardly any group teaches."""
 DRY_STEPS, DRY_NIGHT = 8, 30
 """Steps in which that is no chance any more, and after which nothing else is expected."""
-TRUNCATED = 0.3
 FLAT = 0.5
 FLAT_RIGHT = 0.1
 """Right completions from which on more than the format is paid."""

@@ -10,8 +10,8 @@ from statistics import fmean
 
 from harness.core.trends import compute_median, compute_trend
 from harness.types import StepRecord
-from policies.detectors.signs import MIN_STEPS, NORMAL_STEPS, TREND_STEPS, P, Sign, found
-from policies.view import View, sampling
+from policies.detectors.signs import MIN_STEPS, NORMAL_STEPS, TREND_STEPS, Sign, found
+from policies.view import P, View, sampling
 
 ERRORED = 0.02
 ERRORED_BEFORE = 0.005
@@ -89,15 +89,13 @@ def _dev_rose_without_signal(view: View) -> Sign | None:
     moved = any(
         s.metrics.get("group/mixed_rate", 1.0) > 0 or s.knobs.beta > 0 or s.parent < pair.before for s in between
     )
-    p = pair.p_rose
-    rose = pair.difference
-    if moved or len(between) < pair.after - pair.before or p >= P or rose < PAID_ON_DEV:
+    if moved or len(between) < pair.after - pair.before or pair.p_rose >= P or pair.difference < PAID_ON_DEV:
         return None
     evidence = (
         f"dev gained {pair.gained} and lost {pair.lost} of {pair.n} prompts from step {pair.before} to {pair.after}, "
         "though no group between them had signal: the verifier pays everyone"
     )
-    return Sign("severe", evidence, 1 - p, pair.before, pair.after)
+    return Sign("severe", evidence, 1 - pair.p_rose, pair.before, pair.after)
 
 
 def _is_too_good(before: StepRecord, since: Sequence[StepRecord], view: View) -> bool:

@@ -21,8 +21,8 @@ NORMAL_STEPS = 20
 """Steps before the newest that say what is normal, at most."""
 RATE_NOISE = 0.05
 """The least noise of a rate of groups or completions in one step."""
-P = 0.01
-"""How unlikely by chance a trend or a loss on dev must be."""
+TRUNCATED = 0.3
+"""Share of cut completions from which on a limit may be too short."""
 
 
 class Sign(NamedTuple):

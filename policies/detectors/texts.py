@@ -7,11 +7,10 @@ from statistics import fmean
 
 from harness.core.trends import compute_median, compute_trend
 from harness.types import DecisionRecord
-from policies.detectors.signs import MIN_STEPS, TREND_STEPS, P, Sign, confidence_of, found, rate
+from policies.detectors.signs import MIN_STEPS, TREND_STEPS, TRUNCATED, Sign, confidence_of, found, rate
 from policies.detectors.updates import is_rate_open
-from policies.view import View, sampling
+from policies.view import P, View, sampling
 
-TRUNCATED = 0.3
 TRUNCATED_BEFORE = 0.1
 """Completions that the same limit cut this seldom at first are not too long for it, but grew."""
 CUT_PAID = 0.5
