@@ -17,7 +17,7 @@ from policies.detectors.groups import DRY_NIGHT
 from policies.detectors.texts import find_vain_rises
 from policies.detectors.updates import STILL_STEPS, measure_rate
 from policies.suspects import find_suspects
-from policies.view import View
+from policies.view import NotLogged, View
 
 # Every threshold of the rules, in one place.
 COOL_DOWN = 6
@@ -69,7 +69,14 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding]) -> tuple[Decision, 
     """Return what the rules would do, best first; empty when there is nothing to do. Every one is allowed as it stands:
     within bounds, no pinned knob, no change that hurt before."""
     case = Case(View(snapshot), {f.kind: f for f in findings if f.severity in ("severe", "warning")})
-    return tuple(decision for decision in (rule(case) for rule in RULES) if decision is not None)
+    return tuple(decision for decision in (_ask(rule, case) for rule in RULES) if decision is not None)
+
+
+def _ask(rule: Callable[[Case], Decision | None], case: Case) -> Decision | None:
+    try:
+        return rule(case)
+    except NotLogged:  # what the answer depends on
+        return None
 
 
 def _continue(view: View, findings: Sequence[Finding]) -> Decision:
@@ -202,6 +209,7 @@ def stop_for_a_person(case: Case) -> Decision | None:
         "errored": "the reward fails; what it fails on is in the run's events",
         "pays_everyone": "the reward tells right from wrong no longer",
         "gamed": "the partial credit of the reward is being exploited",
+        "proxy_only": "partial credit is all that updates rest on, and it does not lead to right answers",
     }
     finding = case.first(*why, severe=True)
     return None if finding is None else _stop(tell(finding), f"{why[finding.kind]}; reward needs review")
@@ -230,8 +238,11 @@ def roll_back(case: Case) -> Decision | None:
     )  # fmt: skip
 
 
-DRIFT = ("kl_spike", "chaos", "collapse", "length_inflation")
+DRIFT = ("kl_spike", "entropy_explosion", "collapse", "length_inflation")
 """Findings that, when severe, mean that the weights are being spoilt."""
+
+
+UNSTEADY = ("gradient_spike", "instability")
 
 
 def look_at_dev(case: Case) -> Decision | None:
@@ -246,7 +257,7 @@ def look_at_dev(case: Case) -> Decision | None:
 def slow_down(case: Case) -> Decision | None:
     """Make too large updates smaller: the learning rate, and where that may not move a temperature nearer to 1."""
     severe = case.first(*DRIFT, severe=True)
-    finding = severe or case.first("not_finite", "kl_spike", "length_inflation", "oscillation", "gradient_spike")
+    finding = severe or case.first("not_finite", "kl_spike", "length_inflation", "oscillation", *UNSTEADY)
     if finding is None:
         return None
     wanted = case.scaled("learning_rate", MUCH_SLOWER if severe else SLOWER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import fmean
 
 from policies.detectors.groups import DRY_NIGHT, NO_MIDDLE_SIDE
@@ -22,10 +23,12 @@ def find_suspects(view: View) -> list[str]:
     and model last."""
     steps = view.snapshot.steps[-DRY_NIGHT:]
 
-    def mean(metric: str) -> float:
-        return fmean(view.values(metric, steps))
+    def mean(metric: str, unknown: float = 0.0) -> float:
+        return fmean(step.metrics.get(metric, unknown) for step in steps)
 
-    cut, right, differ = (mean(f"completion/{name}_rate") for name in ("truncated", "correct", "distinct"))
+    # Of what is not logged nothing is suspected.
+    cut, right = mean("completion/truncated_rate"), mean("completion/correct_rate", MANY)
+    differ = mean("completion/distinct_rate", math.nan)
     formless = sum(mean(f"reason/{name}") for name in FORMLESS)
     shown: dict[str, float] = {}
     if cut >= TRUNCATED and find_vain_rises(view):

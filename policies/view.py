@@ -17,6 +17,12 @@ GOOD_DEV = 0.97
 """Share of the way from the lowest to the highest score that is good enough."""
 P = 0.01
 """How unlikely by chance a trend or a loss on dev must be."""
+IN_REWARD = ("reward/mean", "reward/std", "reward/adjusted", "group/mean_error", "group/mean_spread")
+"""Metrics in units of the reward, which detectors see as shares of its range."""
+
+
+class NotLogged(Exception):
+    """No step has what a detector asks for: an older record, or the log of another trainer. So it cannot tell."""
 
 
 class View:
@@ -33,32 +39,45 @@ class View:
         self.since: tuple[StepRecord, ...] = tuple(s for s in snapshot.steps if s.step >= last_change)
         """The live steps since the last change, the only ones that tell of the present knobs."""
         self.window = self.since[-SHORT:]
+        self.range = snapshot.run.reward_range
 
     # ------------------------------------------------------------ steps
 
     def mean(self, metric: str) -> float:
-        """Return the mean over the newest steps under the present knobs; a step without the metric (an old record) has
-        0."""
+        """Return the mean over the newest steps under the present knobs, as ``values`` has them."""
         return fmean(self.values(metric, self.window))
 
     def values(self, metric: str, steps: Sequence[StepRecord] | None = None) -> list[float]:
-        """Return the metric of the steps since the last change unless others are given, in order."""
-        return [step.metrics.get(metric, 0.0) for step in (self.since if steps is None else steps)]
+        """Return the metric of the steps since the last change unless others are given, in order; 0 where a step lacks
+        it. Amounts of reward are shares of the range of rewards. Raises NotLogged where no step of the snapshot has
+        it."""
+        chosen = self.since if steps is None else steps
+        values = [step.metrics.get(metric, 0.0) for step in chosen]
+        if not any(values) and chosen and not self.has(metric):
+            raise NotLogged(metric)
+        if metric not in IN_REWARD or self.range == (0.0, 1.0):
+            return values
+        low, high = self.range
+        start = low if metric == "reward/mean" else 0.0
+        return [(value - start) / (high - low) for value in values]
+
+    def has(self, metric: str) -> bool:
+        """Whether any step of the snapshot has the metric."""
+        return any(metric in step.metrics for step in self.snapshot.steps)
 
     def evidence(self, *metrics: str) -> str:
-        """Return the means of the metrics in words, with their steps."""
-        shown = ", ".join(f"{metric} {self.mean(metric):.2f}" for metric in metrics)
+        """Return the means of those metrics that are logged in words, as they are, with their steps."""
+        shown = ", ".join(
+            f"{metric} {fmean(step.metrics.get(metric, 0.0) for step in self.window):.2f}"
+            for metric in metrics
+            if self.has(metric)
+        )
         return f"{shown} over steps {self.window[0].step}-{self.window[-1].step}"
 
     def lost(self, steps: Sequence[StepRecord]) -> list[float]:
         """Return the share of groups of each step without signal and without a right completion."""
-        return [
-            min(
-                step.metrics.get("group/unsolved_rate", 0.0),
-                step.metrics.get("group/all_zero_rate", 0.0) + step.metrics.get("group/flat_rate", 0.0),
-            )
-            for step in steps
-        ]
+        unsolved, zero, flat = (self.values(f"group/{kind}_rate", steps) for kind in ("unsolved", "all_zero", "flat"))
+        return [min(wrong, low + equal) for wrong, low, equal in zip(unsolved, zero, flat, strict=True)]
 
     @cached_property
     def is_falling(self) -> bool:

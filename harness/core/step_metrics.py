@@ -71,6 +71,7 @@ def compute_signal(
             for g in groups
         )
         / n,
+        "group/proxy_rate": sum(g.mixed and not any(c.score.correct for c in g.completions) for g in groups) / n,
         "completion/correct_rate": sum(c.score.correct for c in completions) / len(completions),
         "completion/errored_rate": sum(c.score.errored for c in completions) / len(completions),
         "completion/truncated_rate": sum(c.truncated for c in completions) / len(completions),

@@ -20,11 +20,13 @@ from policies.detectors.groups import (
     find_solved,
     find_unsolved,
 )
-from policies.detectors.reward import find_errored, find_gamed, find_pays_everyone
+from policies.detectors.reward import find_errored, find_gamed, find_pays_everyone, find_proxy_only
 from policies.detectors.signs import MIN_STEPS, SEVERITIES, Sign
 from policies.detectors.texts import (
     find_chaos,
     find_collapse,
+    find_cut_but_paid,
+    find_entropy_explosion,
     find_length_inflation,
     find_never_ends,
     find_temperature,
@@ -33,9 +35,11 @@ from policies.detectors.texts import (
 from policies.detectors.updates import (
     STILL_STEPS,
     SWING_STEPS,
+    UNSTABLE_STEPS,
     find_anchored,
     find_dev_drop,
     find_gradient_spike,
+    find_instability,
     find_kl_spike,
     find_learning_rate,
     find_no_op_learning_rate,
@@ -44,7 +48,7 @@ from policies.detectors.updates import (
     find_plateau,
     find_slow_sampling,
 )
-from policies.view import View
+from policies.view import NotLogged, View
 
 
 def detect(snapshot: Snapshot) -> tuple[Finding, ...]:
@@ -58,26 +62,34 @@ def detect(snapshot: Snapshot) -> tuple[Finding, ...]:
 
 def _ask(needs: int, look: Callable[[View], Sign | None], view: View) -> Sign | None:
     steps = view.since
+    why = f"{len(steps)} of {needs} steps needed"
     if len(steps) >= needs:
-        return look(view)
+        try:
+            return look(view)
+        except NotLogged as missing:
+            why = f"not logged: {missing}"
     first, last = (steps[0].step, steps[-1].step) if steps else (view.next_step, view.next_step)
-    return Sign("unknown", f"{len(steps)} of {needs} steps needed", 0.0, first, last)
+    return Sign("unknown", why, 0.0, first, last)
 
 
 DETECTORS: Mapping[str, tuple[int, Callable[[View], Sign | None]]] = {
     "errored": (1, find_errored),
     "pays_everyone": (1, find_pays_everyone),
     "gamed": (MIN_STEPS, find_gamed),
+    "proxy_only": (DRY_STEPS, find_proxy_only),
     "dev_drop": (0, find_dev_drop),
     "not_finite": (0, find_not_finite),
     "truncation": (2, find_truncation),
     "never_ends": (2, find_never_ends),
+    "cut_but_paid": (MIN_STEPS, find_cut_but_paid),
+    "entropy_explosion": (MIN_STEPS, find_entropy_explosion),
     "chaos": (MIN_STEPS, find_chaos),
     "collapse": (MIN_STEPS, find_collapse),
     "kl_spike": (2, find_kl_spike),
     "length_inflation": (MIN_STEPS, find_length_inflation),
     "oscillation": (SWING_STEPS, find_oscillation),
     "gradient_spike": (1, find_gradient_spike),
+    "instability": (UNSTABLE_STEPS, find_instability),
     "temperature": (MIN_STEPS, find_temperature),
     "poor_prompts": (MIN_STEPS, find_poor_prompts),
     "unsolved": (DRY_STEPS, find_unsolved),

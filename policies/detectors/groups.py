@@ -106,11 +106,14 @@ def find_small_groups(view: View) -> Sign | None:
     tell more of chance than of the prompts."""
     metrics = ("pool/mixed_expected", "pool/mixed_expected_larger", "pool/mixed_expected_others")
     drawn, larger, others = map(view.mean, metrics)
-    error, spread = view.mean("group/mean_error"), view.mean("group/mean_spread")
-    chance = larger - drawn >= LARGER_GIVES and others < OTHERS_GIVE * drawn
-    if view.knobs.group_size >= SMALL_GROUP or not (chance or error > spread / 2):
+    told = f"group_size {view.knobs.group_size}, "
+    if view.knobs.group_size >= SMALL_GROUP:
         return None
-    told = f"group_size {view.knobs.group_size}, group/mean_error {error:.2f} of prompts that differ by {spread:.2f}, "
+    if larger - drawn < LARGER_GIVES or others >= OTHERS_GIVE * drawn:
+        error, spread = view.mean("group/mean_error"), view.mean("group/mean_spread")
+        if error <= spread / 2:
+            return None
+        told += f"group/mean_error {error:.2f} of prompts that differ by {spread:.2f}, "
     return rate(view, "group/no_signal_rate", SMALL_NO_SIGNAL, *metrics, told=told)
 
 

@@ -1,7 +1,4 @@
-"""Findings about the reward: it fails, pays everyone, or is gamed.
-
-Rewards are taken to lie in [0, 1] where an amount of reward is compared with a threshold.
-"""
+"""Findings about the reward: it fails, pays everyone, is gamed, or teaches only what stands in for the goal."""
 
 from __future__ import annotations
 
@@ -25,6 +22,10 @@ JUMP_STEPS = 4
 ALL_PAID = 0.995
 PAID_ON_DEV = 0.15
 CUT_AND_PAID = 0.05
+PROXY, PROXY_SIGNAL = 0.75, 0.2
+"""Of the mixed groups, which are this share of all at least, the share without a right completion."""
+PROXY_NIGHT = 30
+"""Steps after which more right answers are no longer expected of it."""
 CREDIT_RISE, CREDIT_JUMP = 0.08, 0.2
 """Rise of the mean reward of wrong completions, as a trend, and beyond doubt."""
 
@@ -70,13 +71,26 @@ def find_pays_everyone(view: View) -> Sign | None:
         )
         return found("severe", evidence, 0.95, steps)
     cut = fmean(view.values("completion/truncated_rate", newest))
-    if min(right[-2:]) >= ALL_PAID and cut >= CUT_AND_PAID:
+    if min(right[-2:]) >= ALL_PAID and cut >= CUT_AND_PAID and not _were_cut_and_right(view):
         evidence = f"{shown}, completion/truncated_rate {cut:.2f}: the verifier pays answers that were cut off"
         return found("severe", evidence, 0.9, newest)
     if newest[0] is view.snapshot.steps[0] and min(right) >= ALL_PAID:
         evidence = f"{shown}, from the first step on: the verifier pays everyone, or there is nothing to learn here"
         return found("severe", evidence, 0.7, newest)
     return _dev_rose_without_signal(view)
+
+
+def _were_cut_and_right(view: View) -> bool:
+    """Tell whether cut completions were right before, too, while others were wrong: then the answer comes before the
+    cut, and the verifier still tells right from wrong."""
+    return any(
+        cut >= CUT_AND_PAID and PAID_JUMP <= right < PAID and cut + right > 1 + CUT_AND_PAID
+        for cut, right in zip(
+            view.values("completion/truncated_rate", view.snapshot.steps[:-JUMP_STEPS]),
+            view.values("completion/correct_rate", view.snapshot.steps[:-JUMP_STEPS]),
+            strict=True,
+        )
+    )
 
 
 def _dev_rose_without_signal(view: View) -> Sign | None:
@@ -107,6 +121,26 @@ def _is_too_good(before: StepRecord, since: Sequence[StepRecord], view: View) ->
     if before.metrics.get("completion/correct_rate", 0.0) <= PAID - PAID_JUMP:
         return surprises[0] >= PAID_JUMP
     return min(view.values("completion/correct_rate", since)) >= ALL_PAID and min(surprises) >= PAID_JUMP
+
+
+def find_proxy_only(view: View) -> Sign | None:
+    """Find that only wrong answers are told apart: groups are mixed by partial credit and none of their completions is
+    right, while the share of right ones does not rise. Such updates serve what stands in for the goal, and KL and
+    entropy look calm meanwhile. A reward that is graded has nothing else."""
+    if view.snapshot.run.graded:
+        return None
+    steps = view.since[-PROXY_NIGHT:]
+    proxy, mixed = (fmean(view.values(f"group/{kind}_rate", steps)) for kind in ("proxy", "mixed"))
+    right = view.values("completion/correct_rate", steps)
+    trend = compute_trend(right)
+    if mixed < PROXY_SIGNAL or proxy < PROXY * mixed or trend.p_rises < 0.2 or _moved(right) > ERRORED:
+        return None
+    evidence = (
+        f"group/proxy_rate {proxy:.2f} of group/mixed_rate {mixed:.2f}, completion/correct_rate {right[0]:.3f} -> "
+        f"{right[-1]:.3f} over steps {steps[0].step}-{steps[-1].step}: only partial credit tells completions apart"
+    )
+    lasts = len(steps) == PROXY_NIGHT and not view.has_learned
+    return found("severe" if lasts or trend.p_falls < P else "warning", evidence, 0.8, steps)
 
 
 def find_gamed(view: View) -> Sign | None:

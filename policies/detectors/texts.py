@@ -18,12 +18,16 @@ CUT_PAID = 0.5
 STILL_CUT = 0.75
 """Share of the cut completions that a rise of max_tokens leaves, from which on it was in vain."""
 LONGER = 1.3
+EXPLODED, EARNED = 4.0, 0.1
+"""Times the run's own length from which on answers have exploded, unless they earn this share of the range more."""
 ALIKE = 0.08
 """Share of the texts of a group beyond the first that differ, under which they are one text."""
 VARIED = 0.9
 NO_SIGNAL = 0.6
 ENTROPY_LOST = 0.25
-ENTROPY_GROWN = 4.0
+ENTROPY_GROWN, ENTROPY_NOISE = 3.0, 0.1
+"""An explosion is over both: this many times the run's own level, and nats per token, of which noise has one or more
+and a sure model less than this."""
 HOT = 1.15
 AWAY = 0.15
 """How far from 1 a temperature is asked what it costs."""
@@ -49,16 +53,29 @@ def _rambles(view: View) -> bool:
 
 
 def find_chaos(view: View) -> Sign | None:
-    """Find noise instead of answers: the temperature is too high, or the weights are spoilt."""
-    entropy, early = view.mean("entropy/mean"), _early_entropy(view)
+    """Find noise instead of answers: the temperature is too high."""
+    if fmean(view.lost(view.window)) < 0.3 or not _rambles(view):
+        return None
     evidence = view.evidence("completion/distinct_rate", "group/unsolved_rate", "completion/correct_rate")
-    confidence = confidence_of(view, "group/unsolved_rate", 0.3)
-    if _rambles(view) and fmean(view.lost(view.window)) >= 0.3:
-        return found("warning", f"temperature {view.knobs.temperature:g}, {evidence}", confidence, view.window)
-    if early > 0 and entropy >= ENTROPY_GROWN * early and view.is_falling:
-        grown = f"entropy/mean {entropy:.2f} after {early:.2f} at first, rewards fall, {evidence}"
-        return found("severe", grown, confidence, view.window)
-    return None
+    told = f"temperature {view.knobs.temperature:g}, {evidence}"
+    return found("warning", told, confidence_of(view, "group/unsolved_rate", 0.3), view.window)
+
+
+def find_entropy_explosion(view: View) -> Sign | None:
+    """Find texts that dissolve into noise at any temperature: entropy far above the run's own level while rewards fall.
+    A low level alone is no fault, and one that rises with the rewards is worth a note."""
+    alike = [step for step in view.snapshot.steps if sampling(step.knobs) == sampling(view.knobs)]
+    entropy = view.values("entropy/mean", alike)
+    if len(entropy) < 2 * MIN_STEPS:
+        return None
+    now, level = fmean(entropy[-MIN_STEPS:]), compute_median(entropy[:-MIN_STEPS])
+    if now < max(ENTROPY_NOISE, ENTROPY_GROWN * level):
+        return None
+    evidence = (
+        f"entropy/mean {now:.2f}, {now / level:.1f} times its level before" if level else f"entropy/mean {now:.2f}"
+    )
+    evidence += "; " + view.evidence("reward/mean", "completion/correct_rate", "completion/tokens_mean")
+    return found("severe" if view.is_falling else "note", evidence, 0.9, alike[-MIN_STEPS:])
 
 
 def find_collapse(view: View) -> Sign | None:
@@ -96,8 +113,8 @@ def _cut_at_first(view: View) -> float:
 def find_truncation(view: View) -> Sign | None:
     """Find a limit that cuts answers: from the first step on, or because they grew and earn by it. Noise has no end at
     any limit."""
-    lost, paid = fmean(view.lost(view.window)), view.mean("completion/truncated_paid")
-    if lost < TRUNCATED or paid >= CUT_PAID or _rambles(view) or find_vain_rises(view):
+    paid = view.mean("completion/truncated_paid") if view.has("completion/truncated_paid") else 0.0  # an older record
+    if fmean(view.lost(view.window)) < TRUNCATED or paid >= CUT_PAID or _rambles(view) or find_vain_rises(view):
         return None
     if _cut_at_first(view) < TRUNCATED_BEFORE and view.mean("reward/adjusted") <= 0:
         return None
@@ -105,6 +122,13 @@ def find_truncation(view: View) -> Sign | None:
 
 
 VainRise = tuple[DecisionRecord, float, float]
+
+
+def find_cut_but_paid(view: View) -> Sign | None:
+    """Find answers that earn their reward before they are cut: they need an end, and more tokens only cost."""
+    if view.mean("completion/truncated_paid") < CUT_PAID:
+        return None
+    return rate(view, "completion/truncated_rate", TRUNCATED, "completion/truncated_paid", "completion/tokens_mean")
 
 
 def find_never_ends(view: View) -> Sign | None:
@@ -141,8 +165,12 @@ def find_vain_rises(view: View) -> list[VainRise]:
 
 
 def find_length_inflation(view: View) -> Sign | None:
-    """Find completions that grow though it earns them nothing."""
+    """Find completions that grow though it earns them nothing: over the last steps, or to many times the length of the
+    run until then."""
     steps = view.since[-TREND_STEPS:]
+    exploded = _find_explosion(view)
+    if exploded is not None:
+        return exploded
     lengths, cut = view.values("completion/tokens_mean", steps), view.mean("completion/truncated_rate")
     ran_away = cut >= TRUNCATED and _cut_at_first(view) < TRUNCATED_BEFORE
     earns = fmean(view.values("reward/adjusted", steps[-MIN_STEPS:])) > 0
@@ -156,3 +184,15 @@ def find_length_inflation(view: View) -> Sign | None:
         f"{steps[0].step}-{steps[-1].step}, completion/truncated_rate {cut:.2f}, reward/adjusted does not rise"
     )
     return found("severe" if ran_away and view.is_falling else "warning", evidence, 1 - trend.p_rises, steps)
+
+
+def _find_explosion(view: View) -> Sign | None:
+    lengths, rewards = view.values("completion/tokens_mean"), view.values("reward/mean")
+    if len(lengths) < 2 * MIN_STEPS:
+        return None
+    now, level = fmean(lengths[-MIN_STEPS:]), compute_median(lengths[:-MIN_STEPS])
+    earned = fmean(rewards[-MIN_STEPS:]) - compute_median(rewards[:-MIN_STEPS])
+    if level == 0 or now < EXPLODED * level or earned >= EARNED:
+        return None
+    evidence = f"completion/tokens_mean {now:.0f}, {now / level:.1f} times the {level:.0f} of the steps before; "
+    return found("severe" if view.is_falling else "warning", evidence + view.evidence("reward/mean"), 0.9, view.window)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from harness.core.trends import compute_mad, compute_median, compute_trend
+from harness.core.trends import compute_mad, compute_median, compute_noise, compute_trend
 from harness.types import StepRecord
 from policies.detectors.signs import MIN_STEPS, MIN_TREND, NORMAL_STEPS, Sign, confidence_of, found
-from policies.view import View
+from policies.view import NotLogged, View
 
 KL_SPIKE = 0.5
 KL_SPIKE_FACTOR = 6.0
@@ -26,6 +26,11 @@ SWING, SWING_CHANCE = 0.12, 1.5
 SWING_CORRELATION = -0.65
 """Of 12 independent steps, fewer than one series in a hundred has a lag-1 correlation as low as this (0.7%)."""
 GRADIENT_FACTOR = 10.0
+UNSTABLE_STEPS, NEWEST = 24, 8
+"""Steps that tell of an instability, and how many of them are the newest."""
+UNSTABLE_GRADIENT, UNSTABLE_FALL, UNSTABLE_NOISE = 2.5, 0.05, 2.0
+"""Times the gradient norms of the first half; what the newest rewards lack to the best as many steps before, as an
+amount and as a multiple of its noise."""
 STILL_STEPS, STILL_KL = 6, 1e-5
 SLOW_STEPS, SLOW_KL = 12, 1e-4
 WARM = 0.5
@@ -54,6 +59,8 @@ SLOWER = 3.0
 
 def find_dev_drop(view: View) -> Sign | None:
     """Find dev below its best by more than chance, prompt by prompt; told once, at the look that shows it."""
+    if view.snapshot.steps and not view.snapshot.dev:
+        raise NotLogged("dev")
     pair, newest = view.loss_on_dev, view.newest_look
     if pair is None or newest is None or (view.look_age() or 0) > 1:
         return None
@@ -124,6 +131,31 @@ def find_gradient_spike(view: View) -> Sign | None:
     return found("warning" if len(high) > 1 else "note", evidence, 0.4 + 0.2 * len(high), steps[-3:])
 
 
+def find_instability(view: View) -> Sign | None:
+    """Find rewards that lost part of what they had reached while gradients grew: no collapse, but the rate is too high
+    for what is left to learn."""
+    steps = view.since
+    norms = [[norm for norm in view.values("grad/norm", part) if norm > 0] for part in _halves(steps)]
+    if not all(norms) or compute_median(norms[1]) < UNSTABLE_GRADIENT * compute_median(norms[0]):
+        return None
+    rewards = view.values("reward/mean", steps)
+    earlier, newest = rewards[:-NEWEST], rewards[-NEWEST:]
+    best = max(fmean(earlier[i : i + NEWEST]) for i in range(0, len(earlier) - NEWEST + 1, NEWEST // 2))
+    noise = compute_noise(rewards) / math.sqrt(NEWEST)
+    if best - fmean(newest) < max(UNSTABLE_FALL, UNSTABLE_NOISE * noise):
+        return None
+    evidence = (
+        f"reward/mean {fmean(newest):.2f} over the last {NEWEST} steps after {best:.2f}, grad/norm "
+        f"{compute_median(norms[1]):.2g} after {compute_median(norms[0]):.2g} in the first half"
+    )
+    return found("warning", evidence, 0.7, steps[-NEWEST:])
+
+
+def _halves(steps: Sequence[StepRecord]) -> tuple[Sequence[StepRecord], Sequence[StepRecord]]:
+    """The first half of the steps, and the newest."""
+    return steps[: len(steps) // 2], steps[-NEWEST:]
+
+
 def find_anchored(view: View) -> Sign | None:
     """Find a beta that holds the model where it was."""
     if view.knobs.beta <= BETA or view.mean("kl/mean") >= BETA_FREE_KL:
@@ -188,14 +220,15 @@ def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None
         return None
     if view.changed_at.keys() & {"learning_rate", "temperature"} or view.knobs.beta > RATE_BETA:
         return None
-    updates, measured = 0, []
-    for step in steps:
-        rate = step.metrics.get("learning_rate", 0.0)
+    updates, measured = 0.0, []
+    if view.values("kl/mean", first)[0] > RATE_FAR_KL:  # before any update: the reference is another model
+        return None
+    for step, rate in zip(steps, view.values("learning_rate", steps), strict=True):
         if not abs(rate / step.knobs.learning_rate - 1) < RATE_STEADY:  # warm-up, or a schedule
             return None
         if FIRST_UPDATES[0] <= updates <= FIRST_UPDATES[1]:
             measured.append(step)
-        updates += step.metrics.get("update/applied", 1.0) > 0
+        updates += step.metrics.get("update/applied", 1.0)
     if fmean(view.values("group/mixed_rate", steps)) < RATE_MIXED:
         return None
     kl = view.values("kl/mean", measured)
@@ -216,6 +249,8 @@ def is_rate_open(view: View) -> bool:
 def find_plateau(view: View) -> Sign | None:
     """Find that the last looks at dev neither rise nor beat what was before them; told once, at the look that shows
     it."""
+    if view.snapshot.steps and not view.snapshot.dev:
+        raise NotLogged("dev")
     looks = [look for look in view.snapshot.dev if look.step >= view.last_rollback][-PLATEAU_LOOKS - 1 :]
     if len(looks) <= PLATEAU_LOOKS or view.look_age() != 0:
         return None
@@ -239,6 +274,8 @@ def find_slow_sampling(view: View) -> Sign | None:
     """Find a machine that became slow. For people: no rule acts on it, since a clock must not steer a run that can be
     repeated."""
     steps = view.snapshot.steps[-NORMAL_STEPS:]
+    if not view.has("time/rollout_s"):
+        raise NotLogged("time/rollout_s")
     cost = [
         step.metrics["time/rollout_s"] / step.metrics["completion/tokens"]
         for step in steps

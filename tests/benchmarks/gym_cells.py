@@ -69,7 +69,8 @@ def _reward(name: str, right: Sequence[str], **more: Any) -> Fault:
 
 FAULTS: dict[str, Fault] = {
     "lr-x10": _knobs(
-        ["kl_spike", "chaos", "collapse", "oscillation", "dev_drop", "not_finite", "learning_rate"], learning_rate=1e-3
+        ["kl_spike", "entropy_explosion", "collapse", "oscillation", "dev_drop", "not_finite", "learning_rate"],
+        learning_rate=1e-3,
     ),
     "lr-by-100": _knobs(["no_op_learning_rate", "learning_rate"], learning_rate=1e-6),
     "max-tokens": _knobs(["truncation"], max_tokens=20),

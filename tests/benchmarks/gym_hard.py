@@ -27,7 +27,7 @@ from tests.benchmarks.gym_tasks import (
 )
 
 STEPS = 60
-HARM = ("kl_spike", "chaos", "collapse", "oscillation", "dev_drop", "not_finite", "learning_rate")
+HARM = ("kl_spike", "entropy_explosion", "collapse", "oscillation", "dev_drop", "not_finite", "learning_rate")
 HEAT = ("chaos", "temperature")
 
 

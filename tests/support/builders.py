@@ -59,6 +59,11 @@ HEALTHY: dict[str, float] = {
     "grad/norm": 0.3,
     "time/step_s": 0.1,
     "learning_rate": 1e-4,
+    "group/proxy_rate": 0.0,
+    "completion/truncated_paid": 0.0,
+    "group/mean_error": 0.0,
+    "group/mean_spread": 0.0,
+    "group/mixed_tokens_rate": 0.8,
 }
 """Metrics of a step with nothing to complain about."""
 

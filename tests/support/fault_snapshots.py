@@ -78,6 +78,10 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
         ),
         "severe",
     ),
+    "proxy_only": (
+        make_snapshot(series(DRY_NIGHT, group__proxy_rate=0.45, group__mixed_rate=0.5, group__unsolved_rate=0.9)),
+        "severe",
+    ),
     "dev_drop": (
         make_snapshot(
             make_steps(20),
@@ -100,9 +104,22 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
         ),
         "warning",
     ),
+    "cut_but_paid": (
+        make_snapshot(series(4, completion__truncated_rate=0.9, completion__truncated_paid=0.8)), "warning"
+    ),
+    "entropy_explosion": (
+        make_snapshot(series(16, entropy__mean=from_step(14, 1.2, 0.2), reward__adjusted=from_step(14, -0.3, 0.0))),
+        "severe",
+    ),
     "kl_spike": (make_snapshot(series(12, kl__mean=from_step(11, 0.6, 0.01))), "warning"),
     "oscillation": (make_snapshot(series(20, reward__adjusted=lambda s: 0.3 if s % 2 else -0.3)), "warning"),
     "gradient_spike": (make_snapshot(series(20, grad__norm=from_step(19, 9.0, 0.3))), "warning"),
+    "instability": (
+        make_snapshot(
+            series(32, grad__norm=from_step(20, 0.9, 0.3), reward__mean=from_step(24, 0.78, 0.88))
+        ),
+        "warning",
+    ),
     "length_inflation": (
         make_snapshot(series(16, completion__tokens_mean=lambda s: 20.0 + 2 * s, reward__adjusted=-0.01)), "warning"
     ),
