@@ -18,6 +18,8 @@ BROKEN, BROKEN_STEPS = 0.05, 6
 """Share of errors that stops a run, and the steps that it takes to be sure of it."""
 PAID = 0.9
 PAID_JUMP = 0.25
+BEYOND = 0.05
+"""How far a jump lies above every surprise of the steps before."""
 JUMP_STEPS = 4
 ALL_PAID = 0.995
 PAID_ON_DEV = 0.15
@@ -118,9 +120,13 @@ def _is_too_good(before: StepRecord, since: Sequence[StepRecord], view: View) ->
     surprises = view.values("reward/adjusted", since)
     if sampling(before.knobs) != sampling(since[0].knobs):
         return False
-    if before.metrics.get("completion/correct_rate", 0.0) <= PAID - PAID_JUMP:
-        return surprises[0] >= PAID_JUMP
-    return min(view.values("completion/correct_rate", since)) >= ALL_PAID and min(surprises) >= PAID_JUMP
+    was_low = before.metrics.get("completion/correct_rate", 0.0) <= PAID - PAID_JUMP
+    if min(view.values("completion/correct_rate", since)) >= ALL_PAID:
+        return (surprises[0] if was_low else min(surprises)) >= PAID_JUMP
+    # A model that learns fast is better than expected step after step, and a step of hard prompts hides it for once.
+    earlier = [step for step in view.snapshot.steps if step.step <= before.step][-NORMAL_STEPS:]
+    usual = max(view.values("reward/adjusted", earlier))
+    return was_low and surprises[0] >= max(PAID_JUMP, usual + BEYOND)
 
 
 def find_proxy_only(view: View) -> Sign | None:
