@@ -13,7 +13,7 @@ LAYERS = (
     ("harness.errors",),
     ("harness.types",),
     ("harness.core",),
-    ("harness.llm",),
+    ("harness.llm", "harness.logs"),
     ("pools", "rewards", "policies"),
     ("harness.config",),
     ("harness.store",),

@@ -1,0 +1,1 @@
+"""Metric logs of GRPO runs that other trainers made, under our names."""
