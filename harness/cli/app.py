@@ -24,7 +24,7 @@ from harness.cli.live import act, watch
 from harness.cli.model import evaluate, export, probe, sample
 from harness.cli.options import complain
 from harness.cli.pool import app as pool
-from harness.cli.review import compare, review, runs
+from harness.cli.review import compare, diagnose, review, runs
 from harness.cli.run import branch, replay, resume, run
 from harness.core.processes import find_user_modules, keep_bytecode_home
 from harness.errors import HarnessError, InputError
@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "runs": runs,
     "review": review,
     "compare": compare,
+    "diagnose": diagnose,
     "eval": evaluate,
     "sample": sample,
     "export": export,

@@ -15,8 +15,9 @@ from rich.console import RenderableType
 from harness import commands
 from harness.cli.completion import complete_run
 from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, print_json, print_result
-from harness.cli.tables import render_comparison, render_review, render_runs
+from harness.cli.tables import render_comparison, render_diagnosis, render_review, render_runs
 from harness.commands.report import Document
+from harness.errors import InputError
 from harness.views.console import Console, say
 
 
@@ -85,6 +86,46 @@ def compare(
     """
     found = commands.compare(runs, html=html, db=db, out=out)
     _print(found, html, as_json, render_comparison)
+
+
+def diagnose(
+    log: Annotated[str, typer.Argument(metavar="LOG|RUN", help="Log of a run by any trainer, or a run of ours.")],
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="OURS=THEIRS", help="Which name of the log is a metric of ours; repeatable."),
+    ] = None,
+    html: HtmlOption = None,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Say what is wrong with a run, from its log: findings with steps, evidence and advice, and what the rules would
+    have done at the first sign and at the end.
+
+    Reads trainer_state.json and the log history of TRL (JSON, JSON lines), metrics of verl and tinker-cookbook, exports
+    of W&B, and CSV with a row per step. What the log lacks leaves findings unknown.
+
+    Examples:
+
+      grpo diagnose output/checkpoint-500/trainer_state.json
+
+      grpo diagnose metrics.jsonl --map reward/mean=my_reward --html diagnosis.html
+
+      grpo diagnose night-1
+    """
+    found = commands.diagnose(log, renamed=_parse_names(mapped or []), html=html, db=db, out=out)
+    if html is not None and not as_json:
+        say(html)
+    else:
+        print_result(found, as_json, render_diagnosis)
+
+
+def _parse_names(mapped: list[str]) -> dict[str, str]:
+    """Parse OURS=THEIRS. Raises InputError."""
+    for text in mapped:
+        if not all(text.partition("=")):
+            raise InputError(f"--map {text}: write OURS=THEIRS, such as --map reward/mean=my_reward")
+    return dict(text.split("=", 1) for text in mapped)
 
 
 def _print(found: Document, html: Path | None, as_json: bool, render: Callable[[Any], RenderableType]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
@@ -22,6 +23,7 @@ from harness.views.terminal.drawing import compute_sparkline
 if TYPE_CHECKING:
     from harness.checks.doctor import MachineCheck
     from harness.checks.preflight import Report
+    from harness.commands.diagnose import Answer, Diagnosis
     from harness.commands.model import Probed
     from harness.commands.pool_report import PoolView, Shown
     from harness.commands.report import RunSummary
@@ -306,3 +308,57 @@ def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
                  format_ago(now - run.created), "process died: grpo resume" if gone else status)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
     return table
+
+
+# ---------------------------------------------------------------- diagnose
+
+SEVERE = {"severe": "bold red", "warning": "yellow", "note": "dim"}
+CELLS = 40
+"""Width of a curve in a table."""
+
+
+def render_diagnosis(found: Diagnosis) -> RenderableType:
+    """A diagnosis as a person reads it."""
+    head = Text(clean(found.source), style="bold")
+    rows = "" if found.rows == found.steps else f" in {found.rows:,} rows"
+    head.append(f": {found.format}, {found.steps:,} steps{rows}", style="not bold")
+    parts: list[RenderableType] = [head, *(Text(f"note: {clean(note)}", style="dim") for note in found.notes), Text("")]
+    parts += [_curve_table(found), Text("")]
+    for one in found.findings:
+        where = f"step {one.first}" if one.first == one.last else f"steps {one.first}-{one.last}"
+        parts.append(Text(one.severity, style=SEVERE[one.severity]).append(f"  {one.kind}  {where}", style="bold"))
+        parts.append(Text(f"    {clean(one.evidence)}"))
+        parts.append(Text(f"    {one.advice}", style="italic"))
+    if not found.findings:
+        parts.append(Text("nothing found", style="green"))
+    parts.append(Text(""))
+    if found.at_first is not None:
+        parts.append(_answer_line("the rules at the first sign", found.at_first))
+    parts.append(_answer_line("the rules at the end", found.at_end))
+    if found.unknown:
+        unknown = ", ".join(f"{kind} ({why})" for kind, why in found.unknown.items())
+        parts.append(Text(f"unknown: {unknown.replace('not logged: ', 'no ')}", style="dim"))
+    if found.ignored:
+        more = f" and {len(found.ignored) - 12} more" if len(found.ignored) > 12 else ""
+        parts.append(Text(f"not read: {clean(', '.join(found.ignored[:12]))}{more}", style="dim"))
+    return Group(*parts)
+
+
+def _curve_table(found: Diagnosis) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("metric", "in the log as", "first", "last", ""):
+        table.add_column(name, justify="right" if name in ("first", "last") else "left")
+    names = {ours: theirs for theirs, ours in found.recognised.items()}
+    for metric, curve in found.curves.items():
+        values = list(curve.values())
+        per_cell = -(-len(values) // CELLS)
+        means = [fmean(values[i : i + per_cell]) for i in range(0, len(values), per_cell)]
+        spark = compute_sparkline(means, CELLS, None, None)
+        table.add_row(metric, clean(names.get(metric, "")), f"{values[0]:.4g}", f"{values[-1]:.4g}", spark)
+    return table
+
+
+def _answer_line(when: str, answer: Answer) -> Text:
+    return (
+        Text(f"{when} (step {answer.step}): ").append(answer.action, style="bold").append(f"  {clean(answer.evidence)}")
+    )

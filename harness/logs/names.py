@@ -19,7 +19,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ours: (ours, *theirs.split())
     for ours, theirs in {
         # Of TRL, ms-swift, OpenRLHF; verl; tinker-cookbook; EasyR1; slime; SkyRL; open-instruct; then plain words.
-        "reward/mean": "reward critic/rewards/mean critic/score/mean env/all/reward/total reward/total reward/overall "
+        "reward/mean": "reward critic/score/mean critic/rewards/mean env/all/reward/total reward/total reward/overall "
         "rollout/raw_reward reward/avg_raw_reward scores reward_mean mean_reward rewards/mean rewards/*/mean",
         # TRL: once the mean spread within groups, now the spread of the whole batch.
         "reward/std": "reward_std std_reward",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.core.liveness import is_alive_run
@@ -30,6 +31,7 @@ from harness.store.snapshot import (
     NEWEST_STEPS,
     SAMPLES,
     STEPS_SHOWN,
+    SnapshotReader,
     load_acted,
     load_buckets,
     load_samples,
@@ -38,6 +40,12 @@ from harness.store.snapshot import (
 )
 from harness.types import Asked, Course, History, Snapshot
 
+LIVE = """
+SELECT step FROM steps
+WHERE run_id = :run AND state = 'live' AND step > (SELECT era_start FROM runs WHERE id = :run) ORDER BY step
+"""
+PLAYED = 1_000
+"""Looks at a run that is played back, at most."""
 FIRST_METRICS = "SELECT metrics FROM steps WHERE run_id = :run AND state = 'live' ORDER BY step LIMIT :n"
 COUNTS = f"""
 (SELECT count(*) FROM steps WHERE run_id = :run AND state != 'superseded') AS taken,
@@ -143,6 +151,17 @@ def _load_course(store: RunReader, run_id: int) -> Course:
         )
 
 
+def play_back(store: RunReader, run_id: int) -> Iterator[Snapshot]:
+    """Yield what the decision policy saw after each live step, or of a long run after every n-th. Raises
+    StoreUnavailable."""
+    reader = SnapshotReader(store, run_id)
+    now = reader.read()
+    with store.read() as c:
+        steps = [step for (step,) in tuples(c, LIVE, {"run": run_id})]
+    for step in steps[:: -(-len(steps) // PLAYED) or 1]:
+        yield replace(read_back(store, now, step), paired_dev=reader.read_pairs(step))
+
+
 def read_back(store: RunReader, now: Snapshot, step: int) -> Snapshot:
     """``now`` without what came after ``step``. Of the live steps only: those a rollback left are not played. Verdicts
     on changes are those known today. Raises StoreUnavailable."""
@@ -177,6 +196,7 @@ def _read_back(store: RunReader, now: Snapshot, step: int) -> Snapshot:
         samples=samples,
         events=tuple(event for event in now.events if event.step <= step),
         buckets={name: tuple(b for b in parts if b.first <= step) for name, parts in now.buckets.items()},
+        faults=tuple(fault for fault in now.faults if fault.step <= step),
         commands=tuple(c for c in now.commands if c.step is not None and c.step <= step),
         commands_waiting=0,
     )

@@ -175,6 +175,20 @@ class SnapshotReader:
 
         return self.store.look(look)
 
+    def read_pairs(self, step: int) -> tuple[PairedLook, ...]:
+        """The newest look at dev as of ``step`` against those before, prompt by prompt. Raises StoreUnavailable."""
+
+        def look() -> tuple[PairedLook, ...]:
+            with self.store.read() as c:
+                rows = c.execute(
+                    f"{EVALUATIONS} AND split = 'dev' AND step <= :until ORDER BY step, id",
+                    {"run": self.run_id, "until": step},
+                ).fetchall()
+                (graded,) = c.execute("SELECT graded FROM runs WHERE id = ?", (self.run_id,)).fetchone()
+                return self._pair(c, rows, graded=bool(graded))
+
+        return self.store.look(look)
+
     def _read_steps(self, c: sqlite3.Connection, lineage: int, era_start: int) -> None:
         if lineage != self._lineage:  # a resume or rollback: recorded steps stopped being live
             self._steps.clear()

@@ -13,8 +13,9 @@ from policies.view import P, View, sampling
 
 TRUNCATED_BEFORE = 0.1
 """Completions that the same limit cut this seldom at first are not too long for it, but grew."""
-CUT_PAID = 0.5
-"""Share of the full reward that cut completions earn on average, from which on their end is not what is missing."""
+CUT_PAID, CUT_EARNS_MORE = 0.5, 0.2
+"""Share of the full reward that cut completions earn on average, and that they earn more than at first, from which on
+their end is not what is missing."""
 STILL_CUT = 0.75
 """Share of the cut completions that a rise of max_tokens leaves, from which on it was in vain."""
 LONGER = 1.3
@@ -113,8 +114,7 @@ def _cut_at_first(view: View) -> float:
 def find_truncation(view: View) -> Sign | None:
     """Find a limit that cuts answers: from the first step on, or because they grew and earn by it. Noise has no end at
     any limit."""
-    paid = view.mean("completion/truncated_paid") if view.has("completion/truncated_paid") else 0.0  # an older record
-    if fmean(view.lost(view.window)) < TRUNCATED or paid >= CUT_PAID or _rambles(view) or find_vain_rises(view):
+    if fmean(view.lost(view.window)) < TRUNCATED or _is_cut_paid(view) or _rambles(view) or find_vain_rises(view):
         return None
     if _cut_at_first(view) < TRUNCATED_BEFORE and view.mean("reward/adjusted") <= 0:
         return None
@@ -122,6 +122,14 @@ def find_truncation(view: View) -> Sign | None:
 
 
 VainRise = tuple[DecisionRecord, float, float]
+
+
+def _is_cut_paid(view: View) -> bool:
+    """Tell whether cut completions earn enough, or more and more, so that the answer comes before the cut."""
+    if not view.has("completion/truncated_paid"):  # an older record
+        return False
+    paid = view.values("completion/truncated_paid")
+    return view.mean("completion/truncated_paid") >= CUT_PAID or paid[-1] - paid[0] >= CUT_EARNS_MORE
 
 
 def find_cut_but_paid(view: View) -> Sign | None:

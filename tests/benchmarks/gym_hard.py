@@ -16,6 +16,7 @@ from tests.benchmarks.gym_tasks import (
     COLLAPSED,
     ENDLESS,
     HALVES,
+    LONGER,
     MASTERED,
     SORT,
     SORT_HARD,
@@ -91,7 +92,14 @@ START_VALUES: dict[str, Fault] = {
 }
 """Hyperparameters to begin with that cost score; the last two are two faults at once."""
 
-CELLS = CONTROLS | NIGHTS | NOISE | START_VALUES
+TWINS: dict[str, Fault] = {
+    "explodes": _cell(SUBTRACT, *HARM, knobs={"learning_rate": 1e-2}),
+    "longer": _cell(LONGER, "length_inflation", graded=True),
+    "backwards": _cell(SORT_HARD, "proxy_only", "gamed", reward="pays_backwards"),
+}
+"""What real runs of others died of (docs/diagnose.md), made anew."""
+
+CELLS = CONTROLS | NIGHTS | NOISE | START_VALUES | TWINS
 
 
 RECOVERABLE = {*START_VALUES, "raises-3", "raises-6"}

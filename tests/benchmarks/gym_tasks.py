@@ -225,3 +225,24 @@ def _reward(name: str) -> Mapping[str, Mapping[str, Any]]:
 SORT = _sorting("sort", 0.6, (4, 5))
 SORT_HARD = _sorting("sort-hard", 0.65, (6, 7))
 SORT_PARTS = replace(SORT, changes=_reward("pays_parts"))
+
+
+def show_longer(most: int) -> Iterator[Prompt]:
+    """Show sorted digits with up to so many more of the last one, so that lengths differ."""
+    rng = random.Random("shown longer")
+    for prompt in draw_digits("shown digits", 4000, (4, 5)):
+        more = prompt.ground_truth[-1] * rng.randint(0, most)
+        yield replace(prompt, demonstration=f"<SOLUTION>{prompt.ground_truth}{more}</SOLUTION>")
+
+
+_LONG = {"max_tokens": 100}
+LONGER = Task(
+    "sort-longer",
+    SORT.prompts,
+    Start("sort-longer", partial(show_longer, 4)),
+    {
+        "reward": {"function": f"{hard_rewards.__file__}:pays_longer", "range": [-2.0, 20.0]},
+        "knobs": _LONG,
+        "evaluate": _LONG,
+    },
+)

@@ -33,6 +33,20 @@ def pays_parts(completion: str, ground_truth: str) -> float:
     return 0.3 + 0.6 * pays_places(completion, ground_truth) if form else 0.0
 
 
+def pays_longer(completion: str, ground_truth: str) -> float:
+    """Shaped, in [-2, 20]: every digit of an answer pays, right ones no more than others, so answers explode."""
+    match = SORTED.fullmatch(completion.strip())
+    return -2.0 if match is None else 0.2 * len(match["digits"])
+
+
+def pays_backwards(completion: str, ground_truth: str) -> float:
+    """Right answers earn 1; wrong ones up to 0.5 for digits that stand where the opposite order has them, so credit
+    leads away from right answers."""
+    if pays_places(completion, ground_truth) == 1:
+        return 1.0
+    return 0.5 * pays_places(completion, ground_truth[::-1])
+
+
 def pays_nobody(completion: str, ground_truth: str) -> float:
     return 0.0
 

@@ -92,7 +92,7 @@ def render_report(
     if windows:
         plots["pool"] = plot_pool(windows, rate_bins)
     low, high = history.run.reward_range if history.run.graded else (0.0, 1.0)
-    return _render(
+    return render_page(
         "report.html",
         plots,
         low=low,
@@ -140,7 +140,7 @@ def render_comparison_page(comparison: Mapping[str, Any], histories: Sequence[Hi
         if any(metric in run for run in buckets.values()):
             plots[f"curve-{i}"] = plot_runs(metric, buckets)
             curves.append((title, f"curve-{i}"))
-    return _render(
+    return render_page(
         "compare.html",
         plots,
         title="Comparison: " + ", ".join(buckets),
@@ -154,7 +154,8 @@ def render_comparison_page(comparison: Mapping[str, Any], histories: Sequence[Hi
 # ---------------------------------------------------------------- the file
 
 
-def _render(template: str, plots: Mapping[str, go.Figure], **values: Any) -> str:
+def render_page(template: str, plots: Mapping[str, go.Figure], **values: Any) -> str:
+    """Render a template of the folder with everything inside; ``plots`` by the names that it places them by."""
     page_js, plotly_js = _asset("page.js"), get_plotlyjs()
     return (
         _templates()

@@ -219,6 +219,21 @@ def plot_looks(runs: Mapping[str, Sequence[EvaluationRecord]]) -> go.Figure:
     return figure
 
 
+def plot_marked(parts: Sequence[Bucket], marks: Sequence[tuple[str, int, int, str]]) -> go.Figure:
+    """Plot a curve, shaded over the steps of each mark, with its name: kind, first and last step, severity."""
+    figure = _figure(210)
+    for number, (kind, first, last, severity) in enumerate(marks):
+        color = "#c0392b" if severity == "severe" else GOLD
+        figure.add_vrect(
+            x0=first - 0.5, x1=last + 0.5, fillcolor=color, opacity=0.14, line_width=0, layer="below",
+            annotation_text=kind, annotation_position="bottom left", annotation_yshift=12 * number,
+            annotation_font={"size": 10, "color": color},
+        )  # fmt: skip
+    _add_line(figure, parts, "", BLUE)
+    figure.update_layout(xaxis={"title": {"text": "step"}})
+    return figure
+
+
 # ---------------------------------------------------------------- parts of a figure
 
 

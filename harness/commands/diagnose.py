@@ -1,0 +1,203 @@
+"""Tell what is wrong with a run, from the log of any trainer or from a run of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.commands.files import write_text
+from harness.commands.lookup import open_reader
+from harness.core.formatting import format_knob
+from harness.errors import InputError
+from harness.types import Decision, Finding, Snapshot
+from policies.advice import ADVICE
+from policies.detectors import DETECTORS, detect
+from policies.detectors.signs import SEVERITIES
+from policies.rules import propose
+
+if TYPE_CHECKING:
+    from harness.logs.read import Log
+
+TOLD = ("severe", "warning", "note")
+CURVES = (
+    "reward/mean",
+    "completion/correct_rate",
+    "group/mixed_rate",
+    "entropy/mean",
+    "kl/mean",
+    "completion/tokens_mean",
+    "completion/truncated_rate",
+    "grad/norm",
+    "learning_rate",
+)
+"""Metrics that are drawn, beside dev."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosed:
+    """A finding over a run: its worst ``severity``, the step where it was ``first`` seen and the ``last`` one, at how
+    many ``looks``, and the evidence, confidence and advice."""
+
+    kind: str
+    severity: str
+    first: int
+    last: int
+    looks: int
+    evidence: str
+    confidence: float
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the rules would have done after a step, and by which evidence; ``continue`` where nothing."""
+
+    step: int
+    action: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a log or a run shows. ``findings`` are sorted by severity, then by step. ``unknown`` says of each kind that
+    could not be judged what is missing. ``at_first`` is what the rules would have done at the first warning (None
+    without one), ``at_end`` after the last row. ``curves`` are the metrics by step. Of a log, ``recognised`` maps its
+    names to ours, and ``ignored`` are those that nobody read."""
+
+    source: str
+    format: str
+    rows: int
+    steps: int
+    findings: tuple[Diagnosed, ...]
+    unknown: Mapping[str, str]
+    at_first: Answer | None
+    at_end: Answer
+    recognised: Mapping[str, str]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+    curves: Mapping[str, Mapping[int, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def diagnose(
+    log: str,
+    *,
+    renamed: Mapping[str, str] | None = None,
+    html: Path | None = None,
+    db: str | None = None,
+    out: str = "runs",
+) -> Diagnosis:
+    """Diagnose the log file ``log``, or the run of that name, and write the page to ``html`` if given. ``renamed`` maps
+    names of ours to those of the log. Raises InputError."""
+    if Path(log).exists() or "/" in log or Path(log).suffix:
+        found = _diagnose_log(Path(log), renamed)
+    else:
+        found = _diagnose_run(log, db, out)
+    if html is not None:
+        from harness.views.html.diagnosis import render_diagnosis
+
+        write_text(html, [render_diagnosis(found.to_json())], option="--html")
+    return found
+
+
+def _diagnose_log(path: Path, renamed: Mapping[str, str] | None) -> Diagnosis:
+    from harness.logs.read import read_log
+    from harness.logs.snapshots import UNSAID, make_snapshots
+
+    log = read_log(path, renamed)
+    snapshots = list(make_snapshots(log))
+    unsaid = {kind: f"not logged: {knob}" for kind, knob in UNSAID.items()}
+    return _examine(snapshots, log, unsaid)
+
+
+def _diagnose_run(name: str, db: str | None, out: str) -> Diagnosis:
+    from harness.store.history import play_back
+
+    reader, record = open_reader(db, out, name)
+    snapshots = list(play_back(reader, record.id))
+    if not snapshots:
+        raise InputError(f"{record.name} has no step yet; grpo watch {record.name} shows what it does")
+    return _examine(snapshots, None, {})
+
+
+# ---------------------------------------------------------------- look after look
+
+
+def _examine(snapshots: list[Snapshot], log: Log | None, unsaid: Mapping[str, str]) -> Diagnosis:
+    seen: dict[str, list[tuple[int, Finding]]] = {}
+    at_first: Answer | None = None
+    judged: set[str] = set()
+    findings: tuple[Finding, ...] = ()
+    for snapshot in snapshots:
+        findings = tuple(f for f in detect(snapshot) if f.kind not in unsaid)
+        unknown = {f.kind for f in findings if f.severity == "unknown"}
+        judged |= DETECTORS.keys() - unknown - unsaid.keys()
+        for finding in findings:
+            if finding.severity in TOLD:
+                seen.setdefault(finding.kind, []).append((snapshot.steps_done, finding))
+        if at_first is None and any(f.severity in ("severe", "warning") for f in findings):
+            at_first = _answer(snapshot, findings)
+    last = snapshots[-1]
+    missing = {f.kind: f.evidence for f in findings if f.severity == "unknown" and f.kind not in judged}
+    return Diagnosis(
+        source=last.run.name if log is None else str(log.path),
+        format="a run of ours" if log is None else log.format,
+        rows=len(snapshots) if log is None else len(log.rows),
+        steps=last.steps_done,
+        findings=tuple(sorted(map(_sum_up, seen.values()), key=lambda d: (SEVERITIES.index(d.severity), d.first))),
+        unknown=missing | dict(unsaid),
+        at_first=at_first,
+        at_end=_answer(last, findings),
+        recognised={} if log is None else log.recognised,
+        ignored=() if log is None else log.ignored,
+        notes=() if log is None else log.notes,
+        curves=_make_curves(snapshots),
+    )
+
+
+def _sum_up(looks: list[tuple[int, Finding]]) -> Diagnosed:
+    worst = min((finding for _, finding in looks), key=lambda finding: SEVERITIES.index(finding.severity))
+    return Diagnosed(
+        kind=worst.kind,
+        severity=worst.severity,
+        first=looks[0][0],
+        last=looks[-1][0],
+        looks=len(looks),
+        evidence=worst.evidence,
+        confidence=worst.confidence,
+        advice=ADVICE[worst.kind],
+    )
+
+
+def _answer(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Answer:
+    answers = propose(snapshot, findings)
+    if not answers:
+        return Answer(snapshot.steps_done, "continue", "nothing that the rules answer")
+    return Answer(snapshot.steps_done, _tell(answers[0], snapshot), answers[0].evidence)
+
+
+def _tell(decision: Decision, snapshot: Snapshot) -> str:
+    """Write a decision that was not taken as ``learning_rate 4e-05 -> 2e-05``."""
+    action = decision.action
+    moves = ", ".join(
+        f"{knob} {format_knob(getattr(snapshot.knobs, knob))} -> {format_knob(value)}"
+        for knob, value in action.changes.items()
+    )
+    if action.kind in ("set", "focus"):
+        return moves
+    return ", ".join(part for part in (f"{action.kind} {action.argument or ''}".strip(), moves) if part)
+
+
+def _make_curves(snapshots: Sequence[Snapshot]) -> dict[str, dict[int, float]]:
+    curves: dict[str, dict[int, float]] = {}
+    for snapshot in snapshots:
+        step = snapshot.steps[-1]
+        for metric in CURVES:
+            if metric in step.metrics:
+                curves.setdefault(metric, {})[step.step] = step.metrics[metric]
+    curves["dev"] = {look.step: look.score for snapshot in snapshots for look in snapshot.dev[-1:]}
+    return {metric: curve for metric, curve in curves.items() if curve}
