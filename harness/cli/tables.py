@@ -313,7 +313,7 @@ def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
 # ---------------------------------------------------------------- diagnose
 
 SEVERE = {"severe": "bold red", "warning": "yellow", "note": "dim"}
-CELLS = 40
+CELLS = 24
 """Width of a curve in a table."""
 
 

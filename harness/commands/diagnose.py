@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from harness.commands.files import write_text
 from harness.commands.lookup import open_reader
 from harness.core.formatting import format_knob
 from harness.errors import InputError
-from harness.types import Decision, Finding, Snapshot
+from harness.types import Decision, Finding, KnobValue, Snapshot
 from policies.advice import ADVICE
 from policies.detectors import DETECTORS, detect
 from policies.detectors.signs import SEVERITIES
@@ -61,7 +61,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What a log or a run shows. ``findings`` are sorted by severity, then by step. ``unknown`` says of each kind that
+    """What a log or a run shows. ``findings`` are sorted by severity, within one those that stand at the end first. ``unknown`` says of each kind that
     could not be judged what is missing. ``at_first`` is what the rules would have done at the first warning (None
     without one), ``at_end`` after the last row. ``curves`` are the metrics by step. Of a log, ``recognised`` maps its
     names to ours, and ``ignored`` are those that nobody read."""
@@ -148,7 +148,7 @@ def _examine(snapshots: list[Snapshot], log: Log | None, unsaid: Mapping[str, st
         format="a run of ours" if log is None else log.format,
         rows=len(snapshots) if log is None else len(log.rows),
         steps=last.steps_done,
-        findings=tuple(sorted(map(_sum_up, seen.values()), key=lambda d: (SEVERITIES.index(d.severity), d.first))),
+        findings=_sort(map(_sum_up, seen.values()), last.steps_done),
         unknown=missing | dict(unsaid),
         at_first=at_first,
         at_end=_answer(last, findings),
@@ -157,6 +157,11 @@ def _examine(snapshots: list[Snapshot], log: Log | None, unsaid: Mapping[str, st
         notes=() if log is None else log.notes,
         curves=_make_curves(snapshots),
     )
+
+
+def _sort(found: Iterable[Diagnosed], end: int) -> tuple[Diagnosed, ...]:
+    """Sort by severity, within one what still stands at the end first, then by step."""
+    return tuple(sorted(found, key=lambda one: (SEVERITIES.index(one.severity), one.last < end, one.first)))
 
 
 def _sum_up(looks: list[tuple[int, Finding]]) -> Diagnosed:
@@ -184,12 +189,16 @@ def _tell(decision: Decision, snapshot: Snapshot) -> str:
     """Write a decision that was not taken as ``learning_rate 4e-05 -> 2e-05``."""
     action = decision.action
     moves = ", ".join(
-        f"{knob} {format_knob(getattr(snapshot.knobs, knob))} -> {format_knob(value)}"
+        f"{knob} {format_knob(_round(getattr(snapshot.knobs, knob)))} -> {format_knob(_round(value))}"
         for knob, value in action.changes.items()
     )
     if action.kind in ("set", "focus"):
         return moves
     return ", ".join(part for part in (f"{action.kind} {action.argument or ''}".strip(), moves) if part)
+
+
+def _round(value: KnobValue) -> KnobValue:
+    return value if value is None else float(f"{value:.4g}")
 
 
 def _make_curves(snapshots: Sequence[Snapshot]) -> dict[str, dict[int, float]]:
