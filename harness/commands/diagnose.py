@@ -61,10 +61,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What a log or a run shows. ``findings`` are sorted by severity, within one those that stand at the end first. ``unknown`` says of each kind that
-    could not be judged what is missing. ``at_first`` is what the rules would have done at the first warning (None
+    """What a log or a run shows.
+
+    ``findings`` are sorted by severity, within one those that stand at the end first. ``unknown`` says of each kind
+    that could not be judged what is missing. ``at_first`` is what the rules would have done at the first warning (None
     without one), ``at_end`` after the last row. ``curves`` are the metrics by step. Of a log, ``recognised`` maps its
-    names to ours, and ``ignored`` are those that nobody read."""
+    names to ours, and ``ignored`` are those that nobody read.
+    """
 
     source: str
     format: str

@@ -37,6 +37,7 @@ MOSTLY = 0.9
 """Share of the rows that must have a metric; what is missing between is taken from the row before."""
 BEFORE = 8
 """Rows that say what was expected of the next."""
+MOST_PROMPTS = 1024
 LARGEST_GROUP = 16
 """Completions of a group, at most, where the log does not say how many there are."""
 LOOKS, LEAST_NOISE = 6, 0.01
@@ -127,13 +128,21 @@ def _make_steps(rows: Sequence[LogRow], reward_range: tuple[float, float]) -> tu
     """Make the steps; ``update/applied`` is how many of the trainer's a row stands for."""
     rates = [row.metrics.get("learning_rate", 0.0) for row in rows]
     lengths = [row.metrics.get("completion/tokens_max", row.metrics.get("completion/tokens_mean", 0.0)) for row in rows]
-    knobs = Knobs(prompts_per_step=1)  # the fewest, so that chance is not taken for less than it is
-    knobs = replace(knobs, learning_rate=max(rates) or knobs.learning_rate, max_tokens=round(max(lengths)) or 1)
+    all_rewards = [row.metrics["reward/mean"] for row in rows]
+    noise = compute_noise(all_rewards)
+    spread = fmean(row.metrics.get("reward/std", noise) for row in rows)
+    knobs = Knobs(
+        learning_rate=max(rates) or Knobs().learning_rate,
+        max_tokens=round(max(lengths)) or 1,
+        # How many prompts a row rests on is not logged: as many as its noise is that of.
+        prompts_per_step=min(MOST_PROMPTS, max(1, round((spread / noise) ** 2))) if noise else MOST_PROMPTS,
+    )
     steps: list[StepRecord] = []
     rewards: list[float] = []
     for row in rows:
         reward, last = row.metrics["reward/mean"], steps[-1].step if steps else 0
         metrics = {
+            "reward/std": noise,  # where it is not logged
             **_derive(row.metrics, rewards[-1:], reward_range),
             "reward/adjusted": reward - compute_median(rewards[-BEFORE:]) if rewards else 0.0,
             "update/applied": float(max(1, row.step - last)),

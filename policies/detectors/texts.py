@@ -19,8 +19,9 @@ their end is not what is missing."""
 STILL_CUT = 0.75
 """Share of the cut completions that a rise of max_tokens leaves, from which on it was in vain."""
 LONGER = 1.3
-EXPLODED, EARNED = 4.0, 0.1
-"""Times the run's own length from which on answers have exploded, unless they earn this share of the range more."""
+EXPLODED, EXPLODED_ALONE, MORE_RIGHT = 2.0, 3.0, 0.05
+"""Times the run's own length from which on answers have exploded, unless so many more are right; the second where that
+is not known: a reward alone may pay for the length itself."""
 ALIKE = 0.08
 """Share of the texts of a group beyond the first that differ, under which they are one text."""
 VARIED = 0.9
@@ -67,9 +68,9 @@ def find_entropy_explosion(view: View) -> Sign | None:
     A low level alone is no fault, and one that rises with the rewards is worth a note."""
     alike = [step for step in view.snapshot.steps if sampling(step.knobs) == sampling(view.knobs)]
     entropy = view.values("entropy/mean", alike)
-    if len(entropy) < 2 * MIN_STEPS:
+    if len(entropy) <= MIN_STEPS:
         return None
-    now, level = fmean(entropy[-MIN_STEPS:]), compute_median(entropy[:-MIN_STEPS])
+    now, level = fmean(entropy[-MIN_STEPS:]), min(entropy[0], compute_median(entropy[:-MIN_STEPS]))
     if now < max(ENTROPY_NOISE, ENTROPY_GROWN * level):
         return None
     evidence = (
@@ -195,12 +196,20 @@ def find_length_inflation(view: View) -> Sign | None:
 
 
 def _find_explosion(view: View) -> Sign | None:
-    lengths, rewards = view.values("completion/tokens_mean"), view.values("reward/mean")
+    lengths = view.values("completion/tokens_mean")
     if len(lengths) < 2 * MIN_STEPS:
         return None
     now, level = fmean(lengths[-MIN_STEPS:]), compute_median(lengths[:-MIN_STEPS])
-    earned = fmean(rewards[-MIN_STEPS:]) - compute_median(rewards[:-MIN_STEPS])
-    if level == 0 or now < EXPLODED * level or earned >= EARNED:
+    judged = view.has("completion/correct_rate")
+    if level == 0 or now < (EXPLODED if judged else EXPLODED_ALONE) * level:
+        return None
+    right = view.values("completion/correct_rate") if judged else []
+    if judged and fmean(right[-MIN_STEPS:]) - compute_median(right[:-MIN_STEPS]) >= MORE_RIGHT:
         return None
     evidence = f"completion/tokens_mean {now:.0f}, {now / level:.1f} times the {level:.0f} of the steps before; "
-    return found("severe" if view.is_falling else "warning", evidence + view.evidence("reward/mean"), 0.9, view.window)
+    return found(
+        "severe" if view.is_falling else "warning",
+        evidence + view.evidence("reward/mean", "completion/correct_rate"),
+        0.9,
+        view.window,
+    )

@@ -18,6 +18,7 @@ from tests.benchmarks.gym_tasks import (
     HALVES,
     LONGER,
     MASTERED,
+    PROXY,
     SORT,
     SORT_HARD,
     SORT_PARTS,
@@ -95,7 +96,7 @@ START_VALUES: dict[str, Fault] = {
 TWINS: dict[str, Fault] = {
     "explodes": _cell(SUBTRACT, *HARM, knobs={"learning_rate": 1e-2}),
     "longer": _cell(LONGER, "length_inflation", graded=True),
-    "backwards": _cell(SORT_HARD, "proxy_only", "gamed", reward="pays_backwards"),
+    "letters": _cell(PROXY, "proxy_only", "gamed"),
 }
 """What real runs of others died of (docs/diagnose.md), made anew."""
 

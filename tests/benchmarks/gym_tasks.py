@@ -76,6 +76,10 @@ class Task:
         return kept
 
 
+def _reward(name: str) -> Mapping[str, Mapping[str, Any]]:
+    return {"reward": {"function": f"{hard_rewards.__file__}:{name}"}}
+
+
 Kind = int | str
 
 
@@ -185,6 +189,9 @@ COLLAPSED = Task("subtract-collapsed", ANY, _differences(1.0))
 CHATTER = Start("chatter", partial(show_differences, 1.0, chatter=1), steps=900)
 HALVES = Task("subtract-halves", partial(draw_differences, {0: 1500, 1: 900, 2: 600}), CHATTER)
 """The same but for letters that say nothing: texts differ, yet what needs no borrow is always right, the rest wrong."""
+LETTERS = Start("letters", partial(show_differences, 1.0, chatter=6), steps=900)
+PROXY = Task("subtract-proxy", partial(draw_differences, {0: 300, 1: 1500, 2: 1200}), LETTERS, _reward("pays_letters"))
+"""The same with more letters, which earn: one prompt in ten is always right, and only letters tell others apart."""
 WRONG_DATA = Task("subtract-wrong-data", partial(ANY, wrong=0.2), FEW)
 ENDLESS = Task("subtract", ANY, Start("endless", partial(show_differences, 0.6, "." * CONTEXT), steps=200))
 """No demonstration ends within the context, so the model never learns to."""
@@ -216,10 +223,6 @@ def draw_digits(name: str, size: int, lengths: tuple[int, ...], *, slips: float 
 def _sorting(name: str, slips: float, lengths: tuple[int, ...]) -> Task:
     start = Start(name, partial(draw_digits, "shown digits", 4000, lengths, slips=slips))
     return Task(name, partial(draw_digits, "digits", 3000, lengths), start, _reward("pays_places"))
-
-
-def _reward(name: str) -> Mapping[str, Mapping[str, Any]]:
-    return {"reward": {"function": f"{hard_rewards.__file__}:{name}"}}
 
 
 SORT = _sorting("sort", 0.6, (4, 5))

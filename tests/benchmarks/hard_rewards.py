@@ -39,12 +39,13 @@ def pays_longer(completion: str, ground_truth: str) -> float:
     return -2.0 if match is None else 0.2 * len(match["digits"])
 
 
-def pays_backwards(completion: str, ground_truth: str) -> float:
-    """Right answers earn 1; wrong ones up to 0.5 for digits that stand where the opposite order has them, so credit
-    leads away from right answers."""
-    if pays_places(completion, ground_truth) == 1:
-        return 1.0
-    return 0.5 * pays_places(completion, ground_truth[::-1])
+def pays_letters(completion: str, ground_truth: str) -> float:
+    """Right answers earn 1; wrong ones a tenth for each of six letters before the working that is an "a", which leads
+    to nothing."""
+    right = compute_reward(completion, ground_truth)
+    if right == 1:
+        return right
+    return completion.partition("<start_working_out>")[2][:6].count("a") / 10
 
 
 def pays_nobody(completion: str, ground_truth: str) -> float:
