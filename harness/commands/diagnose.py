@@ -169,6 +169,8 @@ def _sort(found: Iterable[Diagnosed], end: int) -> tuple[Diagnosed, ...]:
 
 def _sum_up(looks: list[tuple[int, Finding]]) -> Diagnosed:
     worst = min((finding for _, finding in looks), key=lambda finding: SEVERITIES.index(finding.severity))
+    if worst.severity != "note":  # what was only worth a note before is no sign yet
+        looks = [(step, finding) for step, finding in looks if finding.severity != "note"]
     return Diagnosed(
         kind=worst.kind,
         severity=worst.severity,

@@ -207,9 +207,5 @@ def _find_explosion(view: View) -> Sign | None:
     if judged and fmean(right[-MIN_STEPS:]) - compute_median(right[:-MIN_STEPS]) >= MORE_RIGHT:
         return None
     evidence = f"completion/tokens_mean {now:.0f}, {now / level:.1f} times the {level:.0f} of the steps before; "
-    return found(
-        "severe" if view.is_falling else "warning",
-        evidence + view.evidence("reward/mean", "completion/correct_rate"),
-        0.9,
-        view.window,
-    )
+    evidence += view.evidence("reward/mean", "completion/correct_rate")
+    return found("severe" if view.is_falling else "warning", evidence, 0.9, view.window)

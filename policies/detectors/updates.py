@@ -66,8 +66,10 @@ def find_dev_drop(view: View) -> Sign | None:
         return None
     evidence = (
         f"dev {newest.score:.3f} at step {pair.after}, its best at step {pair.before}: {pair.difference:+.3f} "
-        f"[{pair.ci95[0]:+.3f}, {pair.ci95[1]:+.3f}], {pair.lost} of {pair.n} prompts lost and {pair.gained} gained"
+        f"[{pair.ci95[0]:+.3f}, {pair.ci95[1]:+.3f}]"
     )
+    if pair.n:  # a log says nothing of single prompts
+        evidence += f", {pair.lost} of {pair.n} prompts lost and {pair.gained} gained"
     return Sign("severe", evidence, 1 - pair.p_fell, pair.before, pair.after)
 
 

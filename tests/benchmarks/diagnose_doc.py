@@ -21,6 +21,7 @@ from harness.types import Finding, Snapshot
 from harness.views.terminal.drawing import compute_sparkline
 from policies.advice import ADVICE
 from policies.detectors import DETECTORS, detect
+from policies.detectors.signs import SEVERITIES
 from tests.support.fault_snapshots import FAULTS
 
 WIDTH = 60

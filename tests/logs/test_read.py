@@ -134,12 +134,12 @@ def test_json_lines_of_verl(tmp_path: Path) -> None:
             {"step": 2, "data": {**train, "critic/rewards/mean": 0.25, "val-core/gsm8k/acc/mean@1": 0.5}},
         ),
     )
-    assert rewards(log) == [(1, 0.2), (2, 0.25)]
+    assert rewards(log) == [(1, 0.3), (2, 0.3)]
     assert log.dev == ((0, 0.4), (2, 0.5))
     assert log.rows[0].metrics["kl/mean"] == 0.02
     assert log.rows[0].metrics["grad/norm"] == 1.5
-    assert log.recognised["data/critic/rewards/mean"] == "reward/mean"
-    assert {"data/critic/score/mean", "data/actor/ppo_kl", "data/training/global_step"} <= set(log.ignored)
+    assert log.recognised["data/critic/score/mean"] == "reward/mean"
+    assert {"data/critic/rewards/mean", "data/actor/ppo_kl", "data/training/global_step"} <= set(log.ignored)
 
 
 def test_history_of_wandb_merges_the_rows_of_a_step_of_the_trainer(tmp_path: Path) -> None:
