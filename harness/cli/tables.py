@@ -23,7 +23,7 @@ from harness.views.terminal.drawing import compute_sparkline
 if TYPE_CHECKING:
     from harness.checks.doctor import MachineCheck
     from harness.checks.preflight import Report
-    from harness.commands.diagnose import Answer, Diagnosis
+    from harness.commands.diagnosis import Answer, Diagnosis
     from harness.commands.model import Probed
     from harness.commands.pool_report import PoolView, Shown
     from harness.commands.report import RunSummary

@@ -20,6 +20,7 @@ from harness.core.trends import compute_median, compute_noise
 from harness.logs.read import Log, LogRow
 from harness.types import (
     CheckpointRecord,
+    DecisionRecord,
     EvaluationRecord,
     EventRecord,
     Knobs,
@@ -42,6 +43,8 @@ LARGEST_GROUP = 16
 """Completions of a group, at most, where the log does not say how many there are."""
 LOOKS, LEAST_NOISE = 6, 0.01
 """Evaluations from which on their noise is known, and the least that it is taken for."""
+NO_EVALUATION = DecisionRecord(1, "rules", "evaluate", None, {}, "", "", "")
+"""Nobody can evaluate a log: as if that had been asked for once, in vain."""
 UNSAID = {"temperature": "temperature", "chaos": "temperature", "anchored": "beta"}
 """Findings that rest on a hyperparameter, which no log states."""
 
@@ -65,6 +68,7 @@ def make_snapshots(log: Log) -> Iterator[Snapshot]:
             knobs=replace(step.knobs, learning_rate=rate) if rate > 0 else step.knobs,
             bounds=DEFAULT_BOUNDS,
             pins=frozenset(),
+            decisions=(NO_EVALUATION,),
             steps=steps[max(0, i + 1 - SHOWN) : i + 1],
             evaluations=dev,
             paired_dev=tuple(_pair(dev)),

@@ -12,15 +12,12 @@ from harness.commands.lookup import open_reader
 from harness.core.formatting import format_knob
 from harness.errors import InputError
 from harness.types import Decision, Finding, KnobValue, Snapshot
-from policies.advice import ADVICE
-from policies.detectors import DETECTORS, detect
-from policies.detectors.signs import SEVERITIES
-from policies.rules import propose
 
 if TYPE_CHECKING:
     from harness.logs.read import Log
 
 TOLD = ("severe", "warning", "note")
+"""Severities of what was found, the worst first."""
 CURVES = (
     "reward/mean",
     "completion/correct_rate",
@@ -131,6 +128,8 @@ def _diagnose_run(name: str, db: str | None, out: str) -> Diagnosis:
 
 
 def _examine(snapshots: list[Snapshot], log: Log | None, unsaid: Mapping[str, str]) -> Diagnosis:
+    from policies.detectors import DETECTORS, detect
+
     seen: dict[str, list[tuple[int, Finding]]] = {}
     at_first: Answer | None = None
     judged: set[str] = set()
@@ -164,11 +163,13 @@ def _examine(snapshots: list[Snapshot], log: Log | None, unsaid: Mapping[str, st
 
 def _sort(found: Iterable[Diagnosed], end: int) -> tuple[Diagnosed, ...]:
     """Sort by severity, within one what still stands at the end first, then by step."""
-    return tuple(sorted(found, key=lambda one: (SEVERITIES.index(one.severity), one.last < end, one.first)))
+    return tuple(sorted(found, key=lambda one: (TOLD.index(one.severity), one.last < end, one.first)))
 
 
 def _sum_up(looks: list[tuple[int, Finding]]) -> Diagnosed:
-    worst = min((finding for _, finding in looks), key=lambda finding: SEVERITIES.index(finding.severity))
+    from policies.advice import ADVICE
+
+    worst = min((finding for _, finding in looks), key=lambda finding: TOLD.index(finding.severity))
     if worst.severity != "note":  # what was only worth a note before is no sign yet
         looks = [(step, finding) for step, finding in looks if finding.severity != "note"]
     return Diagnosed(
@@ -184,6 +185,8 @@ def _sum_up(looks: list[tuple[int, Finding]]) -> Diagnosed:
 
 
 def _answer(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Answer:
+    from policies.rules import propose
+
     answers = propose(snapshot, findings)
     if not answers:
         return Answer(snapshot.steps_done, "continue", "nothing that the rules answer")
