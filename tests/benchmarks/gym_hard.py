@@ -103,7 +103,9 @@ TWINS: dict[str, Fault] = {
 CELLS = CONTROLS | NIGHTS | NOISE | START_VALUES | TWINS
 
 
-RECOVERABLE = {*START_VALUES, "raises-3", "raises-6"}
+RECOVERABLE = {*START_VALUES, "raises-3", "raises-6", "explodes"}
+CANNOT = {"collapsed", "no-middle"}
+"""Nights of a start that can do no more than it does, whatever is changed."""
 
 
 def find_control(name: str) -> str | None:
