@@ -315,6 +315,70 @@ def test_larger_groups_are_not_asked_for_where_other_prompts_would_do() -> None:
     assert set(found(replace(snapshot, steps=tuple(others)))) == {"poor_prompts"}
 
 
+def test_a_fast_learner_after_a_step_of_hard_prompts_is_no_verifier_that_pays_everyone() -> None:
+    """A run that is 0.3 better than expected step after step, as real ones are while they learn most."""
+    right = [0.7, 0.75, 0.8, 0.91, 0.89, 0.62, 0.93, 0.96]
+    better = [0.1, 0.15, 0.2, 0.3, 0.36, 0.01, 0.34, 0.31]
+    learns = series(8, completion__correct_rate=lambda s: right[s - 1], reward__adjusted=lambda s: better[s - 1])
+    assert "pays_everyone" not in found(make_snapshot(learns))
+    broke = series(8, completion__correct_rate=from_step(7, 0.95, 0.5), reward__adjusted=from_step(7, 0.45, 0.1))
+    assert "pays_everyone" in found(make_snapshot(broke))
+
+
+def test_answers_that_are_right_before_they_are_cut_need_an_end_and_are_no_broken_verifier() -> None:
+    cut = {"completion__truncated_rate": 0.9, "completion__truncated_paid": from_step(2, 0.9, 0.7)}
+    steps = series(12, completion__correct_rate=lambda s: min(1.0, 0.6 + 0.08 * s), **cut)
+    kinds = found(make_snapshot(steps)).keys()
+    assert "cut_but_paid" in kinds
+    assert not kinds & {"truncation", "pays_everyone"}
+    at_once = series(
+        12, completion__correct_rate=from_step(11, 1.0, 0.1), reward__adjusted=from_step(11, 0.9, 0), **cut
+    )
+    assert "pays_everyone" in found(make_snapshot(at_once))
+
+
+def test_cut_answers_that_earn_more_and_more_want_no_higher_limit() -> None:
+    lost = {"completion__truncated_rate": 1.0, "group__unsolved_rate": 0.5, "group__all_zero_rate": 0.5}
+    assert "truncation" in found(make_snapshot(series(3, completion__truncated_paid=0.1, **lost)))
+    earns = series(3, completion__truncated_paid=lambda s: 0.15 * s, **lost)
+    assert "truncation" not in found(make_snapshot(earns))
+
+
+def test_partial_credit_that_leads_to_right_answers_is_no_proxy() -> None:
+    proxy = {"group__proxy_rate": 0.5, "group__mixed_rate": 0.55}
+    early = found(make_snapshot(series(9, completion__correct_rate=0.02, **proxy)))
+    assert early["proxy_only"].severity == "warning", "the form may be learned first"
+    rises = series(30, completion__correct_rate=lambda s: 0.004 * s, **proxy)
+    assert "proxy_only" not in found(make_snapshot(rises))
+    graded = replace(make_snapshot(series(30, completion__correct_rate=0.0, **proxy)), run=make_run_record(graded=True))
+    assert "proxy_only" not in found(graded)
+
+
+def test_entropy_is_compared_with_the_runs_own_level() -> None:
+    falls = from_step(14, -0.3, 0.0)
+    low = series(16, entropy__mean=0.02, reward__adjusted=falls)
+    assert "entropy_explosion" not in found(make_snapshot(low)), "a low level alone is no fault"
+    sure = series(16, entropy__mean=from_step(14, 0.08, 0.02), reward__adjusted=falls)
+    assert "entropy_explosion" not in found(make_snapshot(sure)), "four times next to nothing is no noise"
+    rises = series(16, entropy__mean=from_step(14, 1.2, 0.2))
+    assert found(make_snapshot(rises))["entropy_explosion"].severity == "note", "rewards do not fall"
+
+
+def test_gradients_that_grow_while_rewards_stay_are_no_instability() -> None:
+    grows = series(32, grad__norm=from_step(20, 0.9, 0.3), reward__mean=0.88)
+    assert "instability" not in found(make_snapshot(grows))
+    dips = series(32, reward__mean=from_step(24, 0.78, 0.88))
+    assert "instability" not in found(make_snapshot(dips)), "which prompts were drawn"
+
+
+def test_rewards_are_seen_as_shares_of_their_range() -> None:
+    wide = make_run_record(reward_range=(-10.0, 10.0))
+    steps = series(16, entropy__mean=from_step(14, 1.2, 0.2), reward__adjusted=from_step(14, -0.3, 0.0))
+    assert found(replace(make_snapshot(steps), run=wide))["entropy_explosion"].severity == "note", "0.3 of 20 is little"
+    far = series(16, entropy__mean=from_step(14, 1.2, 0.2), reward__adjusted=from_step(14, -6.0, 0.0))
+    assert found(replace(make_snapshot(far), run=wide))["entropy_explosion"].severity == "severe"
+
+
 # ---------------------------------------------------------------- real logs, and health
 
 
