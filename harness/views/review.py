@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.core.statistics import VERDICTS, compute_difference, describe_interval
+from harness.core.step_metrics import GOOD_MIXED
 from harness.types import (
     Bucket,
     CheckpointRecord,
@@ -19,7 +20,7 @@ from harness.types import (
     RunRecord,
     SampleRecord,
 )
-from harness.views.summary import GOOD_MIXED, flat_since
+from harness.views.summary import flat_since
 
 EASY, HARD = 0.5, 0.1
 """Shares of groups with a right completion between which prompts of both kinds are far apart."""
