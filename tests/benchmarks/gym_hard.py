@@ -63,7 +63,7 @@ NIGHTS: dict[str, Fault] = {
     "all-zero": _cell(SUBTRACT, "no_signal", reward="pays_nobody"),
     "too-strict": _cell(SUBTRACT, "no_signal", reward="is_too_strict"),
     "all-same": _cell(SORT, "no_signal", "flat", reward="pays_the_same", graded=True),
-    "never-ends": _cell(ENDLESS, "never_ends"),
+    "never-ends": _cell(ENDLESS, "never_ends", "no_signal"),
     "collapsed": _cell(COLLAPSED, "collapse", reward="pays_right"),
     "no-middle": _cell(HALVES, "no_middle", reward="pays_right"),
     "mastered": _cell(MASTERED, "solved", "no_signal"),
@@ -104,8 +104,8 @@ CELLS = CONTROLS | NIGHTS | NOISE | START_VALUES | TWINS
 
 
 RECOVERABLE = {*START_VALUES, "raises-3", "raises-6", "explodes"}
-CANNOT = {"collapsed", "no-middle"}
-"""Nights of a start that can do no more than it does, whatever is changed."""
+CANNOT = {"collapsed", "no-middle", "longer"}
+"""Cells whose start can do no more than it does, whatever is changed."""
 
 
 def find_control(name: str) -> str | None:
