@@ -46,6 +46,8 @@ RATE_OFF, RATE_LOWEST = 2.5, 0.1
 RATE_FAR_KL = 0.1
 """Nats per token over which the rate is too high for any model: SmolLM2 learns well at 0.07, the embedded one at 0.002.
 Where the first two steps show as much, the others are not waited for."""
+RATE_FAR_ENTROPY = 1.5
+"""Times the entropy of the first step, which such a KL says has been turned over: where that is less, it is too far."""
 RATE_STEADY = 0.05
 RATE_MIXED = 0.25
 """Share of mixed groups under which updates rest on too few of them to tell."""
@@ -197,7 +199,7 @@ def find_learning_rate(view: View) -> Sign | None:
         return None
     factor, kl, steps = measured
     ordered = sorted(view.values("kl/mean", steps))
-    too_high, too_low = ordered[1] > RATE_FAR_KL, ordered[-2] < RATE_KL / RATE_OFF**2
+    too_high, too_low = ordered[1] > find_far_kl(view), ordered[-2] < RATE_KL / RATE_OFF**2
     if not (too_high or too_low):
         return None
     off = f"{factor:.1f} times too low" if factor > 1 else f"{1 / factor:.1f} times too high"
@@ -206,6 +208,12 @@ def find_learning_rate(view: View) -> Sign | None:
         f"{FIRST_UPDATES[1]} updates, where a good rate gives {RATE_KL:g}: the learning rate is {off}"
     )
     return found("warning", evidence, 0.9, steps)
+
+
+def find_far_kl(view: View) -> float:
+    """Return the KL over which the first rate is too high: the less a model varies, the sooner it is turned over."""
+    entropy = view.values("entropy/mean", view.snapshot.steps[:1])[0]
+    return min(RATE_FAR_KL, max(RATE_KL * RATE_OFF**2, RATE_FAR_ENTROPY * entropy))
 
 
 def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None:
@@ -235,7 +243,7 @@ def measure_rate(view: View) -> tuple[float, float, Sequence[StepRecord]] | None
         return None
     kl = view.values("kl/mean", measured)
     whole = updates > FIRST_UPDATES[1]
-    if len(kl) < 2 or updates > FIRST_UPDATES[1] + 1 or not (whole or min(kl) >= RATE_FAR_KL):
+    if len(kl) < 2 or updates > FIRST_UPDATES[1] + 1 or not (whole or min(kl) >= find_far_kl(view)):
         return None
     level = max(compute_median(kl), 1e-12)
     return max(RATE_LOWEST, math.sqrt(RATE_KL / level)), level, measured

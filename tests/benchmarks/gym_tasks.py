@@ -183,8 +183,6 @@ FEW = _differences(0.6)
 
 SUBTRACT = Task("subtract", ANY, FEW)
 SUBTRACT_HARD = Task("subtract-hard", partial(draw_differences, {0: 120, 1: 450, 2: 2430}), _differences(0.8))
-MASTERED = Task("subtract-mastered", partial(draw_differences, {0: 1500}, wrong=0.06), _differences(0.0))
-"""All that can be learned is known: what is wrong is the ground truth of 6% of the prompts."""
 COLLAPSED = Task("subtract-collapsed", ANY, _differences(1.0))
 """Every borrow is forgotten, so nothing is left to chance: all texts of a prompt are alike."""
 CHATTER = Start("chatter", partial(show_differences, 1.0, chatter=1), steps=900)
@@ -228,6 +226,23 @@ def _sorting(name: str, slips: float, lengths: tuple[int, ...]) -> Task:
 
 SORT = _sorting("sort", 0.6, (4, 5))
 SORT_HARD = _sorting("sort-hard", 0.65, (6, 7))
+
+
+def draw_mislabelled(wrong: float) -> Iterator[Prompt]:
+    """Draw four digits to sort; a share of the ground truths is turned around."""
+    rng = random.Random("mislabelled digits")
+    for prompt in draw_digits("digits", 1500, (4,)):
+        turned = rng.random() < wrong
+        yield replace(prompt, ground_truth=prompt.ground_truth[::-1] if turned else prompt.ground_truth)
+
+
+MASTERED = Task(
+    "sort-mastered",
+    partial(draw_mislabelled, 0.06),
+    Start("sort-mastered", partial(draw_digits, "shown digits", 4000, (4,)), steps=1000),
+    _reward("pays_sorted"),
+)
+"""All that can be learned is known: what is wrong is the ground truth of 6% of the prompts."""
 SORT_PARTS = replace(SORT, changes=_reward("pays_parts"))
 
 

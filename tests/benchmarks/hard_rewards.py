@@ -27,6 +27,10 @@ def pays_places(completion: str, ground_truth: str) -> float:
     return right / len(ground_truth)
 
 
+def pays_sorted(completion: str, ground_truth: str) -> float:
+    return float(pays_places(completion, ground_truth) == 1)
+
+
 def pays_parts(completion: str, ground_truth: str) -> float:
     """0.3 for the form to 0.9 for all places: partial credit that never reaches what counts as solved."""
     form = SORTED.fullmatch(completion.strip()) is not None
