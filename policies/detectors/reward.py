@@ -76,7 +76,9 @@ def find_pays_everyone(view: View) -> Sign | None:
     if min(right[-2:]) >= ALL_PAID and cut >= CUT_AND_PAID and not _were_cut_and_right(view):
         evidence = f"{shown}, completion/truncated_rate {cut:.2f}: the verifier pays answers that were cut off"
         return found("severe", evidence, 0.9, newest)
-    if newest[0] is view.snapshot.steps[0] and min(right) >= ALL_PAID:
+    look = view.newest_look
+    on_dev_too = look is None or look.accuracy >= ALL_PAID
+    if newest[0] is view.snapshot.steps[0] and min(right) >= ALL_PAID and on_dev_too:
         evidence = f"{shown}, from the first step on: the verifier pays everyone, or there is nothing to learn here"
         return found("severe", evidence, 0.7, newest)
     return _dev_rose_without_signal(view)
