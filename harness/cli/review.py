@@ -17,6 +17,7 @@ from harness.cli.completion import complete_run
 from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, print_json, print_result
 from harness.cli.tables import render_comparison, render_diagnosis, render_review, render_runs
 from harness.commands.report import Document
+from harness.core.formatting import clean
 from harness.errors import InputError
 from harness.views.console import Console, say
 
@@ -124,7 +125,7 @@ def _parse_names(mapped: list[str]) -> dict[str, str]:
     """Parse OURS=THEIRS. Raises InputError."""
     for text in mapped:
         if not all(text.partition("=")):
-            raise InputError(f"--map {text}: write OURS=THEIRS, such as --map reward/mean=my_reward")
+            raise InputError(f"--map {clean(text)}: write OURS=THEIRS, such as --map reward/mean=my_reward")
     return dict(text.split("=", 1) for text in mapped)
 
 

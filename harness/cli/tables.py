@@ -320,8 +320,8 @@ CELLS = 24
 def render_diagnosis(found: Diagnosis) -> RenderableType:
     """A diagnosis as a person reads it."""
     head = Text(clean(found.source), style="bold")
-    rows = "" if found.rows == found.steps else f" in {found.rows:,} rows"
-    head.append(f": {found.format}, {found.steps:,} steps{rows}", style="not bold")
+    rows = "" if found.rows == found.steps else f" in {found.rows:,} row{'s' * (found.rows != 1)}"
+    head.append(f": {found.format}, {found.steps:,} step{'s' * (found.steps != 1)}{rows}", style="not bold")
     parts: list[RenderableType] = [head, *(Text(f"note: {clean(note)}", style="dim") for note in found.notes), Text("")]
     parts += [_curve_table(found), Text("")]
     for one in found.findings:

@@ -15,6 +15,8 @@ from harness.types import Decision, Finding, KnobValue, Snapshot
 
 if TYPE_CHECKING:
     from harness.logs.read import Log
+    from harness.store.reader import RunReader
+    from harness.types import RunRecord
 
 TOLD = ("severe", "warning", "note")
 """Severities of what was found, the worst first."""
@@ -30,6 +32,8 @@ CURVES = (
     "learning_rate",
 )
 """Metrics that are drawn, beside dev."""
+SAID = {"learning_rate": "learning_rate", "max_tokens": "completion/tokens_max"}
+"""Hyperparameters that a log says, and by which metric: completions are cut at the longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +97,32 @@ def diagnose(
 ) -> Diagnosis:
     """Diagnose the log file ``log``, or the run of that name, and write the page to ``html`` if given. ``renamed`` maps
     names of ours to those of the log. Raises InputError."""
-    if Path(log).exists() or "/" in log or Path(log).suffix:
+    run = _find_run(log, db, out)
+    if run is None:
         found = _diagnose_log(Path(log), renamed)
+    elif renamed:
+        raise InputError(f"--map: {run[1].name} is a run of ours, whose metrics have our names; leave it out")
     else:
-        found = _diagnose_run(log, db, out)
+        found = _diagnose_run(*run)
     if html is not None:
         from harness.views.html.diagnosis import render_diagnosis
 
         write_text(html, [render_diagnosis(found.to_json())], option="--html")
     return found
+
+
+def _find_run(log: str, db: str | None, out: str) -> tuple[RunReader, RunRecord] | None:
+    """Find the run that is meant; None of a log: a file comes before a run of its name, which comes before a folder,
+    since that may be its own."""
+    path = Path(log)
+    if "/" in log or path.suffix or (path.exists() and not path.is_dir()):
+        return None
+    try:
+        return open_reader(db, out, log)
+    except InputError:
+        if path.is_dir():
+            return None
+        raise
 
 
 def _diagnose_log(path: Path, renamed: Mapping[str, str] | None) -> Diagnosis:
@@ -114,10 +135,9 @@ def _diagnose_log(path: Path, renamed: Mapping[str, str] | None) -> Diagnosis:
     return _examine(snapshots, log, unsaid)
 
 
-def _diagnose_run(name: str, db: str | None, out: str) -> Diagnosis:
+def _diagnose_run(reader: RunReader, record: RunRecord) -> Diagnosis:
     from harness.store.history import play_back
 
-    reader, record = open_reader(db, out, name)
     snapshots = list(play_back(reader, record.id))
     if not snapshots:
         raise InputError(f"{record.name} has no step yet; grpo watch {record.name} shows what it does")
@@ -142,7 +162,7 @@ def _examine(snapshots: list[Snapshot], log: Log | None, unsaid: Mapping[str, st
             if finding.severity in TOLD:
                 seen.setdefault(finding.kind, []).append((snapshot.steps_done, finding))
         if at_first is None and any(f.severity in ("severe", "warning") for f in findings):
-            at_first = _answer(snapshot, findings)
+            at_first = _answer(snapshot, findings, log)
     last = snapshots[-1]
     missing = {f.kind: f.evidence for f in findings if f.severity == "unknown" and f.kind not in judged}
     return Diagnosis(
@@ -153,7 +173,7 @@ def _examine(snapshots: list[Snapshot], log: Log | None, unsaid: Mapping[str, st
         findings=_sort(map(_sum_up, seen.values()), last.steps_done),
         unknown=missing | dict(unsaid),
         at_first=at_first,
-        at_end=_answer(last, findings),
+        at_end=_answer(last, findings, log),
         recognised={} if log is None else log.recognised,
         ignored=() if log is None else log.ignored,
         notes=() if log is None else log.notes,
@@ -184,25 +204,30 @@ def _sum_up(looks: list[tuple[int, Finding]]) -> Diagnosed:
     )
 
 
-def _answer(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Answer:
+def _answer(snapshot: Snapshot, findings: tuple[Finding, ...], log: Log | None) -> Answer:
     from policies.rules import propose
 
     answers = propose(snapshot, findings)
     if not answers:
         return Answer(snapshot.steps_done, "continue", "nothing that the rules answer")
-    return Answer(snapshot.steps_done, _tell(answers[0], snapshot), answers[0].evidence)
+    return Answer(snapshot.steps_done, _tell(answers[0], snapshot, log), answers[0].evidence)
 
 
-def _tell(decision: Decision, snapshot: Snapshot) -> str:
-    """Write a decision that was not taken as ``learning_rate 4e-05 -> 2e-05``."""
+def _tell(decision: Decision, snapshot: Snapshot, log: Log | None) -> str:
+    """Write a decision that was not taken as ``learning_rate 4e-05 -> 2e-05``, and as ``temperature times 1.25`` where
+    the log does not say what it was."""
     action = decision.action
-    moves = ", ".join(
-        f"{knob} {format_knob(_round(getattr(snapshot.knobs, knob)))} -> {format_knob(_round(value))}"
-        for knob, value in action.changes.items()
-    )
+    moves = ", ".join(_tell_move(knob, value, snapshot, log) for knob, value in action.changes.items())
     if action.kind in ("set", "focus"):
         return moves
     return ", ".join(part for part in (f"{action.kind} {action.argument or ''}".strip(), moves) if part)
+
+
+def _tell_move(knob: str, value: KnobValue, snapshot: Snapshot, log: Log | None) -> str:
+    now = getattr(snapshot.knobs, knob)
+    if log is None or snapshot.steps[-1].metrics.get(SAID.get(knob, ""), 0.0) > 0:
+        return f"{knob} {format_knob(_round(now))} -> {format_knob(_round(value))}"
+    return f"{knob} times {value / now:.3g}" if now and value else f"{knob} {format_knob(_round(value))}"
 
 
 def _round(value: KnobValue) -> KnobValue:

@@ -32,6 +32,8 @@ def write_text(file: Path, parts: Iterable[str], *, option: str) -> None:
 
     Raises InputError when it cannot be written.
     """
+    if file.exists() and not file.is_file():  # a device would be gone, and a file in its place
+        raise InputError(f"{option}: {file} is a folder or a device; name a file")
     try:
         with write_whole(file) as unfinished, unfinished.open("w", encoding="utf-8") as stream:
             stream.writelines(parts)

@@ -78,10 +78,11 @@ def check_renamed(renamed: Mapping[str, str]) -> None:
     """Refuse what no log can satisfy. Raises InputError."""
     for ours, theirs in renamed.items():
         if ours not in NAMES:
-            raise InputError(f"--map {ours}={theirs}: no metric is called {ours}; these are: {', '.join(NAMES)}")
+            known = ", ".join(NAMES)
+            raise InputError(clean(f"--map {ours}={theirs}: no metric is called {ours}; these are: {known}"))
         twice = [other for other, name in renamed.items() if name == theirs]
         if len(twice) > 1:
-            raise InputError(f"--map: {theirs} is named for {' and for '.join(twice)}; name a column once")
+            raise InputError(clean(f"--map: {theirs} is named for {' and for '.join(twice)}; name a column once"))
 
 
 def may_be_read(name: str, renamed: Mapping[str, str]) -> bool:
@@ -108,7 +109,8 @@ def find_column(ours: str, columns: Iterable[str], renamed: Mapping[str, str]) -
         theirs = renamed[ours]
         found = theirs if theirs in columns else index.get(shorten(theirs))
         if found is None:
-            raise InputError(f"--map {ours}={theirs}: the log has no numeric column {theirs}; it has {few(columns)}")
+            wanted = clean(f"--map {ours}={theirs}: the log has no numeric column {theirs}")
+            raise InputError(f"{wanted}; it has {few(columns)}")
         return (found,)
     for pattern in NAMES[ours]:
         fits = [name for short, name in index.items() if fnmatchcase(short, pattern)] if "*" in pattern else []
@@ -125,7 +127,7 @@ def derive(metrics: dict[str, float]) -> None:
         if "group/mixed_rate" in metrics:
             metrics["group/no_signal_rate"] = 1 - metrics["group/mixed_rate"]
         elif "group/all_one_rate" in metrics and "group/all_zero_rate" in metrics:
-            metrics["group/no_signal_rate"] = metrics["group/all_one_rate"] + metrics["group/all_zero_rate"]
+            metrics["group/no_signal_rate"] = min(1.0, metrics["group/all_one_rate"] + metrics["group/all_zero_rate"])
     if "group/mixed_rate" not in metrics and "group/no_signal_rate" in metrics:
         metrics["group/mixed_rate"] = 1 - metrics["group/no_signal_rate"]
 

@@ -19,6 +19,10 @@ NOT_FINITE = {"nan", "inf", "-inf", "infinity", "-infinity"}
 """How loggers spell what JSON has no number for."""
 W_AND_B_BANDS = ("__MIN", "__MAX")
 """Ends of columns that an export of W&B adds to each: the same value where it draws one run."""
+LARGEST, SMALLEST = 3.4e38, 1e-45
+"""Of the numbers of single precision, in which trainers compute at most: what lies beyond is infinite, or 0."""
+ROUNDING = 1e-6
+"""What a share may lie outside 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +133,10 @@ def _flatten(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
 
 def _to_number(value: object) -> float | None:
     """Return the number that a logger meant, None for what is none."""
-    if type(value) is float:
-        return value
-    if type(value) is int:  # not bool
-        return float(value) if abs(value) < 10**300 else math.inf
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if abs(value) > LARGEST:
+            return math.inf
+        return 0.0 if abs(value) < SMALLEST else float(value)
     if isinstance(value, str):
         head, slash, total = value.partition("/")
         if slash and head.isdecimal() and total.isdecimal():  # ms-swift: step 300/2622
@@ -194,7 +198,7 @@ def _number(
     numbered, last = [], 0
     for row in rows:
         value = _to_number(row.get(chosen["step"]))
-        last = int(value) if value is not None and abs(value) < 2**53 else last  # neither NaN nor infinite
+        last = int(value) if value is not None and 0 <= value < 2**53 else last  # neither NaN nor infinite
         numbered.append((last, row))
     trained = [step for step, row in numbered if chosen[REWARD] in row]
     if sum(after < before for before, after in pairwise(trained)) > sum(a > b for b, a in pairwise(trained)):
@@ -203,7 +207,7 @@ def _number(
     return numbered
 
 
-def _merge(numbered: list[tuple[int, dict[str, object]]], chosen: Mapping[str, str], notes: list[str]) -> list[_Step]:
+def _merge(numbered: list[tuple[int, dict[str, object]]], chosen: dict[str, str], notes: list[str]) -> list[_Step]:
     """Merge rows of one step, where the later value wins, and drop what a resumed run took again.
 
     It did when the step of a row with a reward goes back: what was said of that step and of later ones is void. Other
@@ -213,21 +217,40 @@ def _merge(numbered: list[tuple[int, dict[str, object]]], chosen: Mapping[str, s
     of = attrgetter("step")
     steps: list[_Step] = []
     resumes: list[str] = []
-    trained = None
+    trained, again = None, 0
     for number, (step, row) in enumerate(numbered, 1):
         if _to_number(row.get(chosen[REWARD])) is not None:
             if trained is not None and step < trained:
                 resumes.append(f"steps went back from {trained} to {step} at row {number}: read from there as a resume")
                 del steps[bisect_left(steps, step, key=of) :]
+            again += step == trained
             trained = step
         at = len(steps) if not steps or steps[-1].step < step else bisect_left(steps, step, key=of)
         if at == len(steps) or steps[at].step != step:
             steps.insert(at, _Step(step))
         _add(steps[at], row, wanted)
     notes += _first_two(resumes, "resumes")
+    if again:
+        notes.append(
+            f"{again} times {few([chosen['step']])} is that of the reward before, and the later row counts; "
+            "--map step=NAME reads another number"
+        )
+    _drop_no_shares(steps, chosen, notes)
     for merged in steps:
         derive(merged.metrics)
     return steps
+
+
+def _drop_no_shares(steps: Iterable[_Step], chosen: dict[str, str], notes: list[str]) -> None:
+    """Leave out what should be a share and is none, such as percent, a count, or a score that can be negative."""
+    for ours in [ours for ours in chosen if ours.endswith("_rate") and "/" in ours]:
+        values = [step.metrics[ours] for step in steps if ours in step.metrics]
+        if not values or -ROUNDING <= min(values) <= max(values) <= 1 + ROUNDING:
+            continue
+        name = few([chosen.pop(ours)])
+        notes.append(f"{name} was not read as {ours}: from {min(values):.4g} to {max(values):.4g} it is no share")
+        for step in steps:
+            step.metrics.pop(ours, None)
 
 
 def _add(step: _Step, row: Mapping[str, object], wanted: Iterable[tuple[str, str]]) -> None:

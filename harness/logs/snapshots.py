@@ -122,7 +122,7 @@ def compute_range(rows: Sequence[LogRow]) -> tuple[float, float]:
     spread = [row.metrics.get("reward/std", 0.0) for row in rows]
     low = min(mean - std for mean, std in zip(means, spread, strict=True))
     high = max(mean + std for mean, std in zip(means, spread, strict=True))
-    return low, high if high > low else low + 1.0
+    return low, high if high > low else low + max(1.0, abs(low))
 
 
 # ---------------------------------------------------------------- steps

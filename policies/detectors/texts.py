@@ -74,7 +74,7 @@ def find_entropy_explosion(view: View) -> Sign | None:
     if now < max(ENTROPY_NOISE, ENTROPY_GROWN * level):
         return None
     evidence = (
-        f"entropy/mean {now:.2f}, {now / level:.1f} times its level before" if level else f"entropy/mean {now:.2f}"
+        f"entropy/mean {now:.2f}, {now / level:.1f} times its level before" if level > 0 else f"entropy/mean {now:.2f}"
     )
     evidence += "; " + view.evidence("reward/mean", "completion/correct_rate", "completion/tokens_mean")
     return found("severe" if view.is_falling else "note", evidence, 0.9, alike[-MIN_STEPS:])

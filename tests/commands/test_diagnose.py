@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,51 @@ def test_a_run_of_ours_is_played_back_with_its_decisions(tmp_path: Path) -> None
         commands.diagnose("empty", db=db)
     with pytest.raises(InputError, match="no run named nobody"):
         commands.diagnose("nobody", db=db)
+
+
+def test_a_run_comes_before_a_folder_and_after_a_file_of_its_name(program: Program) -> None:
+    store = make_store(program.folder)
+    record_night(store)
+    store.close()
+    (program.folder / "night").mkdir()
+    words = ("diagnose", "night", "--db", store.url)
+    assert "a run of ours" in program.here(*words).stdout
+    assert "leave it out" in program.here(*words, "--map", "dev=x", code=2).stderr
+    (program.folder / "other").mkdir()
+    assert "other: a folder" in program.here("diagnose", "other", "--db", store.url, code=2).stderr
+    (program.folder / "night").rmdir()
+    write(program.folder, "night")
+    assert "JSON list, 40 steps" in program.here(*words).stdout
+
+
+def test_what_a_log_does_not_say_is_told_as_a_factor(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    silent = {"reward": 0.0, "frac_reward_zero_std": 1.0}
+    path.write_text(json.dumps([{"step": step, **silent} for step in range(1, 41)]))
+    assert commands.diagnose(str(path)).at_end.action == "temperature times 1.25"
+    path.write_text(json.dumps([{**row, "learning_rate": 0.0} for row in EXPLODES]))
+    at_first = commands.diagnose(str(path)).at_first
+    assert at_first is not None
+    assert at_first.action == "learning_rate times 0.25"
+    cut = {"completions/clipped_ratio": 1.0, "completions/mean_length": 250.0}
+    for longest, action in (({}, "max_tokens times 2"), ({"completions/max_length": 256}, "max_tokens 256 -> 512")):
+        path.write_text(json.dumps([{"step": step, **silent, **cut, **longest} for step in range(1, 9)]))
+        assert commands.diagnose(str(path)).at_end.action == action
+
+
+@pytest.mark.parametrize("place", ["", "folder", "pipe"])
+def test_the_page_replaces_nothing_but_a_file(program: Program, place: str) -> None:
+    write(program.folder)
+    (program.folder / "folder").mkdir()
+    os.mkfifo(program.folder / "pipe")
+    done = program.here("diagnose", "log.json", "--html", place, code=2)
+    assert done.stderr == f"grpo: --html: {place or '.'} is a folder or a device; name a file\n"
+    assert (program.folder / "pipe").is_fifo()
+
+
+def test_one_row_is_one_step(program: Program) -> None:
+    (program.folder / "log.csv").write_text("step,reward\n1,0.5\n")
+    assert "CSV, 1 step\n" in program.here("diagnose", "log.csv").stdout
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="logs of others lie beside the project")

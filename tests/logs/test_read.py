@@ -258,6 +258,7 @@ def test_of_several_evaluations_the_first_is_read_and_said(tmp_path: Path) -> No
         ({"group/mixed_rate": 0.25}, 0.25, 0.75),
         ({"group/all_one_rate": 0.5, "group/all_zero_rate": 0.25}, 0.25, 0.75),
         ({"group/mixed_rate": 0.5, "group/no_signal_rate": 0.25}, 0.5, 0.25),
+        ({"group/all_one_rate": 0.75, "group/all_zero_rate": 0.75}, 0.0, 1.0),
         ({"group/all_one_rate": 0.5}, None, None),
     ],
 )
@@ -283,6 +284,9 @@ def test_map_comes_before_the_table(tmp_path: Path) -> None:
         ({"kl/mean": "nowhere"}, ("--map kl/mean=nowhere", "no numeric column nowhere", "it has reward, step")),
         ({"kl/mean": "word"}, ("no numeric column word",)),
         ({"kl/mean": "reward", "loss": "reward"}, ("reward is named for kl/mean and for loss",)),
+        ({"a\nb": "reward"}, ("no metric is called a⏎b",)),
+        ({"kl/mean": "a\nb"}, ("no numeric column a⏎b",)),
+        ({"kl/mean": "a\nb", "loss": "a\nb"}, ("a⏎b is named for kl/mean",)),
     ],
 )
 def test_a_wrong_map_is_refused(tmp_path: Path, renamed: dict[str, str], said: tuple[str, ...]) -> None:
@@ -328,6 +332,22 @@ def test_a_row_that_says_no_step_belongs_to_the_one_before(tmp_path: Path, step:
     assert [(row.step, row.metrics) for row in log.rows] == [(4, {"reward/mean": 0.5, "kl/mean": 0.1})]
 
 
+def test_a_number_below_0_is_no_step(tmp_path: Path) -> None:
+    assert rewards(read(tmp_path, lines({"step": -3, "reward": 0.1}, {"step": 2, "reward": 0.2}))) == [
+        (0, 0.1),
+        (2, 0.2),
+    ]
+
+
+def test_rewards_that_take_the_place_of_others_are_told(tmp_path: Path) -> None:
+    """As by a column that is not the step, or where each process writes its own row."""
+    log = read(tmp_path, lines(*({"reward": i / 10, "epoch": i / 100} for i in range(9))), {"step": "epoch"})
+    assert rewards(log) == [(0, 0.8)]
+    assert log.notes == (
+        "8 times epoch is that of the reward before, and the later row counts; --map step=NAME reads another number",
+    )
+
+
 def test_rows_from_last_to_first_are_sorted(tmp_path: Path) -> None:
     log = read(tmp_path, "step,reward\n3,0.3\n2,0.2\n1,0.1\n")
     assert rewards(log) == [(1, 0.1), (2, 0.2), (3, 0.3)]
@@ -364,6 +384,26 @@ def test_what_is_nested_too_deeply_is_no_metric(tmp_path: Path) -> None:
 
 def test_a_better_name_without_numbers_leaves_the_place_to_the_next(tmp_path: Path) -> None:
     assert rewards(read(tmp_path, lines({"step": 1, "reward": [0.1, 0.2], "reward_mean": 0.15}))) == [(1, 0.15)]
+
+
+def test_what_single_precision_does_not_hold_is_infinite_or_0(tmp_path: Path) -> None:
+    log = read(
+        tmp_path, '{"step": 1, "reward": 1e-300, "kl": 1e300, "loss": -1e39}\n{"step": 2, "reward": 3e38, "kl": 1}\n'
+    )
+    assert rewards(log) == [(1, 0.0), (2, 3e38)]
+    assert log.not_finite == ((1, "kl"), (1, "loss"))
+
+
+@pytest.mark.parametrize("share", [-1.0, 1.5, 40.0])
+def test_a_share_outside_0_and_1_is_told_and_not_read(tmp_path: Path, share: float) -> None:
+    log = read(
+        tmp_path, lines({"step": 1, "reward": 0.5, "accuracy": 0.5}, {"step": 2, "reward": 0.5, "accuracy": share})
+    )
+    assert [row.metrics for row in log.rows] == [{"reward/mean": 0.5}] * 2
+    assert (log.ignored, "accuracy" in log.recognised) == (("accuracy",), False)
+    assert "accuracy was not read as completion/correct_rate" in log.notes[0]
+    silent = read(tmp_path, lines({"step": 1, "reward": 0.5, "frac_reward_zero_std": share}))
+    assert silent.rows[0].metrics == {"reward/mean": 0.5}
 
 
 # Bad files.

@@ -84,6 +84,21 @@ def test_rewards_of_any_range_are_seen_as_shares_of_the_runs_own() -> None:
     assert found(scaled).keys() == found(make_log(falls, entropy__mean=entropy)).keys() >= {"entropy_explosion"}
 
 
+@pytest.mark.parametrize("reward", [1e-45, -3.0, 1e17, -3.4e38])
+@pytest.mark.parametrize("std", [0.0, 1e-45, 0.3, 3.4e38])
+def test_numbers_of_any_size_can_be_judged(reward: float, std: float) -> None:
+    """A run that always earns the same has some range too, though adding 1 to it may change nothing."""
+    for rewards in ([reward] * 30, [0.0, reward] * 15, [reward, -reward] * 15):
+        ends = {"entropy__mean": [1e-45] * 20 + [std] * 10, "completion__truncated_rate": [0.5] * 30}
+        log = make_log(rewards, reward__std=[std] * 30, grad__norm=[1e-45] * 15 + [std] * 15, **ends)
+        assert all("inf" not in f.evidence and "nan" not in f.evidence for s in make_snapshots(log) for f in detect(s))
+
+
+def test_entropy_that_was_below_0_has_no_times() -> None:
+    log = make_log([0.5] * 20 + [0.05] * 10, entropy__mean=[-0.1] * 20 + [1.0] * 10)
+    assert "times" not in found(log)["entropy_explosion"].evidence
+
+
 def test_a_metric_that_no_row_has_leaves_findings_unknown_and_one_that_few_lack_is_kept() -> None:
     log = make_log([0.5] * 20, entropy__mean=[0.2] * 20)
     rows = (LogRow(1, {"reward/mean": 0.5, **BINARY}), *log.rows[1:])  # as a first row that lacks it
