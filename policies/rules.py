@@ -238,7 +238,7 @@ def roll_back(case: Case) -> Decision | None:
     )  # fmt: skip
 
 
-DRIFT = ("kl_spike", "entropy_explosion", "collapse", "length_inflation")
+DRIFT = ("kl_spike", "entropy_explosion", "collapse", "length_inflation", "reward_drop")
 """Findings that, when severe, mean that the weights are being spoilt."""
 
 

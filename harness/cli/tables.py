@@ -23,10 +23,9 @@ from harness.views.terminal.drawing import compute_sparkline
 if TYPE_CHECKING:
     from harness.checks.doctor import MachineCheck
     from harness.checks.preflight import Report
-    from harness.commands.diagnosis import Answer, Diagnosis
     from harness.commands.model import Probed
     from harness.commands.pool_report import PoolView, Shown
-    from harness.commands.report import RunSummary
+    from harness.commands.report import Answer, Diagnosis, RunSummary
     from pools.view import Window
 
 
@@ -330,7 +329,9 @@ def render_diagnosis(found: Diagnosis) -> RenderableType:
         parts.append(Text(f"    {clean(one.evidence)}"))
         parts.append(Text(f"    {one.advice}", style="italic"))
     if not found.findings:
-        parts.append(Text("nothing found", style="green"))
+        parts.append(
+            Text(f"nothing found by the {found.judged} detectors that this has the metrics for", style="green")
+        )
     parts.append(Text(""))
     if found.at_first is not None:
         parts.append(_answer_line("the rules at the first sign", found.at_first))

@@ -14,11 +14,10 @@ database; each function loads what it needs.
 
 from harness.commands import pool
 from harness.commands.checks import alert_test, check, doctor, preflight
-from harness.commands.diagnosis import diagnose
 from harness.commands.launch import adopt, branch, copy_runs, prepare_resume, prepare_run, replay
 from harness.commands.live import act
 from harness.commands.model import evaluate, export, probe, sample
-from harness.commands.report import compare, list_runs, review
+from harness.commands.report import compare, diagnose, list_runs, review
 
 __all__ = [
     "act",

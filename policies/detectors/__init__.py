@@ -21,7 +21,7 @@ from policies.detectors.groups import (
     find_unsolved,
 )
 from policies.detectors.reward import find_errored, find_gamed, find_pays_everyone, find_proxy_only
-from policies.detectors.signs import MIN_STEPS, SEVERITIES, Sign
+from policies.detectors.signs import MIN_STEPS, MIN_TREND, SEVERITIES, Sign
 from policies.detectors.texts import (
     find_chaos,
     find_collapse,
@@ -46,6 +46,7 @@ from policies.detectors.updates import (
     find_not_finite,
     find_oscillation,
     find_plateau,
+    find_reward_drop,
     find_slow_sampling,
 )
 from policies.view import NotLogged, View
@@ -89,6 +90,7 @@ DETECTORS: Mapping[str, tuple[int, Callable[[View], Sign | None]]] = {
     "length_inflation": (MIN_STEPS, find_length_inflation),
     "oscillation": (SWING_STEPS, find_oscillation),
     "gradient_spike": (1, find_gradient_spike),
+    "reward_drop": (MIN_TREND, find_reward_drop),
     "instability": (UNSTABLE_STEPS, find_instability),
     "temperature": (MIN_STEPS, find_temperature),
     "poor_prompts": (MIN_STEPS, find_poor_prompts),

@@ -6,9 +6,11 @@ whether the prompts are too hard or too easy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean
 
 from harness.core.trends import confidence_above
+from harness.types import StepRecord
 from policies.detectors.signs import RATE_NOISE, TRUNCATED, Sign, confidence_of, found, rate
 from policies.view import View
 
@@ -36,8 +38,8 @@ TOKENS_USED = 0.25
 def find_no_signal(view: View) -> Sign | None:
     """Find a night without signal: over thirty steps hardly any group taught, whatever was tried meanwhile; or few did
     between two kinds of prompts, and dev is where it was."""
-    steps = view.snapshot.steps[-DRY_NIGHT:]
-    if len(steps) < DRY_NIGHT:
+    steps = find_night(view.snapshot.steps)
+    if steps is None:
         return None
     metrics = ("group/mixed_rate", "group/all_zero_rate", "group/all_one_rate", "group/flat_rate")
     mixed, zero, one, _ = means = [fmean(view.values(metric, steps)) for metric in metrics]
@@ -46,6 +48,17 @@ def find_no_signal(view: View) -> Sign | None:
         return None
     shown = ", ".join(f"{metric} {mean:.2f}" for metric, mean in zip(metrics, means, strict=True))
     return found("warning", f"{shown} over steps {steps[0].step}-{steps[-1].step}", 0.99, steps)
+
+
+def find_night(steps: Sequence[StepRecord]) -> Sequence[StepRecord] | None:
+    """Return the newest steps that make a night, None before there are as many. A row of a log may stand for several,
+    but some rows it must have."""
+    taken = 0.0
+    for first in range(len(steps) - 1, -1, -1):
+        taken += max(1.0, steps[first].metrics.get("update/applied", 1.0))
+        if taken >= DRY_NIGHT and len(steps) - first >= DRY_STEPS:
+            return steps[first:]
+    return None
 
 
 def find_unsolved(view: View) -> Sign | None:
@@ -70,9 +83,8 @@ def find_flat(view: View) -> Sign | None:
 
 def is_flat(view: View) -> bool:
     steps = view.since[-DRY_STEPS:]
-    metrics = ("group/mixed_rate", "group/flat_rate", "completion/correct_rate")
-    mixed, flat, right = (fmean(view.values(metric, steps)) for metric in metrics)
-    return mixed < DRY and flat >= FLAT and right < FLAT_RIGHT
+    mixed, flat = (fmean(view.values(f"group/{kind}_rate", steps)) for kind in ("mixed", "flat"))
+    return mixed < DRY and flat >= FLAT and fmean(view.values("completion/correct_rate", steps)) < FLAT_RIGHT
 
 
 def find_solved(view: View) -> Sign | None:

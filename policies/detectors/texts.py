@@ -18,7 +18,8 @@ CUT_PAID, CUT_EARNS_MORE = 0.5, 0.2
 their end is not what is missing."""
 STILL_CUT = 0.75
 """Share of the cut completions that a rise of max_tokens leaves, from which on it was in vain."""
-LONGER = 1.3
+LONGER, EARNING = 1.3, 0.2
+"""Growth of answers that is worth a word unless they earn by it: rewards rise, less likely by chance than this."""
 EXPLODED, EXPLODED_ALONE, MORE_RIGHT = 2.0, 3.0, 0.05
 """Times the run's own length from which on answers have exploded, unless so many more are right; the second where that
 is not known: a reward alone may pay for the length itself."""
@@ -182,7 +183,10 @@ def find_length_inflation(view: View) -> Sign | None:
         return exploded
     lengths, cut = view.values("completion/tokens_mean", steps), view.mean("completion/truncated_rate")
     ran_away = cut >= TRUNCATED and _cut_at_first(view) < TRUNCATED_BEFORE
-    earns = fmean(view.values("reward/adjusted", steps[-MIN_STEPS:])) > 0
+    earns = (
+        fmean(view.values("reward/adjusted", steps[-MIN_STEPS:])) > 0
+        or compute_trend(view.values("reward/mean", steps)).p_rises < EARNING
+    )
     if not ran_away and (earns or lengths[-1] < LONGER * lengths[0]):
         return None
     trend = compute_trend(lengths)

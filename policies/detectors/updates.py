@@ -31,6 +31,8 @@ UNSTABLE_STEPS, NEWEST = 24, 8
 UNSTABLE_GRADIENT, UNSTABLE_FALL, UNSTABLE_NOISE = 2.5, 0.05, 2.0
 """Times the gradient norms of the first half; what the newest rewards lack to the best as many steps before, as an
 amount and as a multiple of its noise."""
+DROP, DROP_SHARE, DROP_NOISE = 0.3, 0.5, 4.0
+"""Of the range of rewards, of what they had reached, and of their noise in one step: what a drop is over."""
 STILL_STEPS, STILL_KL = 6, 1e-5
 SLOW_STEPS, SLOW_KL = 12, 1e-4
 WARM = 0.5
@@ -73,6 +75,20 @@ def find_dev_drop(view: View) -> Sign | None:
     if pair.n:  # a log says nothing of single prompts
         evidence += f", {pair.lost} of {pair.n} prompts lost and {pair.gained} gained"
     return Sign("severe", evidence, 1 - pair.p_fell, pair.before, pair.after)
+
+
+def find_reward_drop(view: View) -> Sign | None:
+    """Find, where no evaluation tells, that rewards lost most of what they had reached: what only a change of the
+    prompts could do as well."""
+    if view.snapshot.dev:
+        return None
+    rewards = view.values("reward/mean")
+    earlier, newest = rewards[:-MIN_STEPS], fmean(rewards[-MIN_STEPS:])
+    best = max((fmean(earlier[i : i + NEWEST]) for i in range(0, len(earlier) - NEWEST + 1, NEWEST // 2)), default=0.0)
+    if best - newest < max(DROP, DROP_SHARE * best, DROP_NOISE * compute_noise(rewards)):
+        return None
+    evidence = f"reward/mean {newest:.2f} over the last {MIN_STEPS} steps after {best:.2f}, as shares of its range"
+    return found("severe", evidence, 0.9, view.since[-MIN_STEPS:])
 
 
 def find_not_finite(view: View) -> Sign | None:

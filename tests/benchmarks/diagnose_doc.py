@@ -19,9 +19,9 @@ from harness.store.history import play_back
 from harness.store.opening import open_store
 from harness.types import Finding, Snapshot
 from harness.views.terminal.drawing import compute_sparkline
-from policies.advice import ADVICE
 from policies.detectors import DETECTORS, detect
 from policies.detectors.signs import SEVERITIES
+from policies.diagnosis import ADVICE
 from tests.support.fault_snapshots import FAULTS
 
 WIDTH = 60

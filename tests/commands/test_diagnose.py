@@ -11,8 +11,8 @@ import pytest
 
 from harness import commands
 from harness.errors import InputError
-from policies.advice import ADVICE
 from policies.detectors import DETECTORS
+from policies.diagnosis import ADVICE
 from tests.support.builders import create_run, make_store
 from tests.support.nights import record_night
 from tests.support.program import Program

@@ -90,6 +90,7 @@ FAULTS: dict[str, tuple[Snapshot, str]] = {
         ),
         "severe",
     ),
+    "reward_drop": (make_snapshot(series(20, reward__mean=from_step(18, 0.05, 0.7))), "severe"),
     "not_finite": (make_snapshot(make_steps(4), faults=(EventRecord(4, "error", "not finite", 0.0),)), "severe"),
     "chaos": (at(
             Knobs(temperature=2.5),
