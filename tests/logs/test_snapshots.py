@@ -173,3 +173,29 @@ def test_a_flat_reward_with_dead_groups_is_no_plateau_without_dev() -> None:
     dead = {"group__no_signal_rate": [0.6] * 100, "group__mixed_rate": [0.4] * 100}
     snapshot = last(make_log([0.4 + 0.05 * (i % 3) for i in range(100)], **dead))
     assert {f.kind: f.severity for f in detect(snapshot)}["plateau"] == "unknown"
+
+
+def test_a_night_of_all_zero_is_told_after_thirty_steps_however_many_rows_that_is() -> None:
+    silent = {"group__no_signal_rate": [1.0] * 40, "group__mixed_rate": [0.0] * 40, "reward__std": [0.0] * 40}
+    zero = {**silent, "completion__truncated_rate": [0.1] * 40}
+    assert found(make_log([0.0] * 40, **zero))["no_signal"].last == 30
+    by_five = found(make_log([0.0] * 40, every=5, **zero))
+    assert by_five["no_signal"].last == 40, "eight rows at least"
+    assert by_five["unsolved"].last == 40
+
+
+def test_rewards_that_collapse_without_dev_are_found_and_with_dev_left_to_it() -> None:
+    rewards = [0.6 + 0.02 * (i % 3) for i in range(30)] + [0.05] * 4
+    drop = found(make_log(rewards))["reward_drop"]
+    assert (drop.severity, drop.last) == ("severe", 32)
+    assert "reward_drop" not in found(make_log(rewards, dev={0: 0.5, 30: 0.6}))
+    assert "reward_drop" not in found(make_log([0.6 + 0.1 * (-1) ** i for i in range(40)]))
+
+
+def test_answers_that_grow_while_rewards_rise_are_no_inflation_however_noisy_the_last_rows() -> None:
+    lengths = [300.0 + 8 * i for i in range(80)]
+    rewards = [0.3 + 0.004 * i + 0.03 * (-1) ** i for i in range(80)]
+    cut = {"completion__truncated_rate": [0.02] * 80}
+    assert "length_inflation" not in found(make_log(rewards, completion__tokens_mean=lengths, **cut))
+    flat = [0.3 + 0.03 * (-1) ** i for i in range(80)]
+    assert "length_inflation" in found(make_log(flat, completion__tokens_mean=lengths, **cut))
