@@ -1,24 +1,24 @@
 """Calls of functions: which ones, with which arguments.
 
-A completion makes its calls in one of two forms, after its thinking:
-
-    <tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>      once for each call; text may come before
-    {"name": "add", "arguments": {"a": 1, "b": 2}}                             or a list of such objects, and nothing
-                                                                               else, except a ```json fence around it
-
-Nothing may follow the last call, and a call has exactly these two keys (JSON as strict as rewards/json_values.py says).
-
-The ground truth is a JSON string:
+A completion makes its calls after its thinking, in the form that the ground truth names (rewards/call_forms.py), in
+JSON as strict as rewards/json_values.py says. The ground truth is a JSON string:
 
     {"calls": [{"name": "add", "arguments": {"a": 1, "b": {"$any": [2, 3]}, "note": {"$optional": ["x"]}}}],
-     "tools": [{"name": "add", "parameters": {JSON Schema}}], "ordered": false}
+     "tools": [{"name": "add", "parameters": {JSON Schema}}], "ordered": false, "form": "json"}
 
-    calls      at least one. The value of an argument is JSON, ``{"$any": [...]}`` for one of several values,
-               ``{"$schema": {...}}`` for whatever a JSON Schema accepts, ``{"$optional": [...]}`` for an argument that
-               may be left out, or have one of these values
+    calls      The value of an argument is JSON, ``{"$any": [...]}`` for one of several values, ``{"$schema": {...}}``
+               for whatever a JSON Schema accepts, ``{"$optional": [...]}`` for an argument that may be left out, or
+               have one of these values. Where no call is expected, an answer in words is right and any call wrong
     tools      optional, as for a chat template (``{"type": "function", "function": {...}}`` too). A call of a tool
-               that is not there, or with arguments that its schema refuses, earns nothing for its arguments
+               that is not there, or with arguments that its schema refuses, earns nothing for its arguments. An
+               argument may be left out, or written out, where its value is the schema's ``default``, and equal numbers
+               are equal, 3.0 and 3
     ordered    optional: whether calls must come in this order (default false)
+    form       optional: json (default), llama, openai, mistral, pythonic, qwen3-coder, glm
+
+As other data sets have them, calls may be a list alone (xLAM), ``tool_calls`` with arguments as text (OpenAI), or
+``[{"add": {"a": [1], "note": ["x", ""]}}]`` with the allowed values, "" where none need be given (BFCL); and types of
+a schema may have Python's names.
 
 Every call as expected and no other: 1.0. Else partial credit, at most 0.6: 0.1 for the form, 0.2 times the F1 of the
 names, 0.7 times the F1 of the arguments, with calls matched one to one.
@@ -26,25 +26,24 @@ names, 0.7 times the F1 of the arguments, with calls matched one to one.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from harness.types import Score
-from rewards.format import after_thinking
+from rewards.call_forms import FORMS, MARKS, Call, NoCalls, to_openai_call
+from rewards.format import after_thinking, hide_quoted, is_cut_in_thinking
 from rewards.json_values import (
-    Malformed,
     WrongTruth,
     check_expected,
     example,
     is_valid,
     matches,
-    parse,
     parse_truth,
+    pattern_budget,
     validator,
 )
 from rewards.outside import only_right
@@ -54,14 +53,20 @@ NAMES = 0.2
 ARGUMENTS = 0.7
 MOST_PARTIAL = 0.6
 MOST_CALLS = 64
-
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
-FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
-
-
-class Call(NamedTuple):
-    name: str
-    arguments: dict[str, Any]
+DATA = {"default", "enum", "const", "examples"}
+OPTIONAL = {"tools", "ordered", "form"}
+TYPES = {
+    "any": "",
+    "bool": "boolean",
+    "dict": "object",
+    "double": "number",
+    "float": "number",
+    "int": "integer",
+    "list": "array",
+    "str": "string",
+    "tuple": "array",
+}
+"""Of JSON Schema, by the names that data sets of calls have for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +76,25 @@ class Truth:
     calls: tuple[Call, ...]
     tools: dict[str, Any] | None
     ordered: bool
+    form: str = "json"
 
 
+@pattern_budget()
 def score(completion: str, ground_truth: str) -> Score:
     """Score the calls of a completion; components: form, names and arguments (both F1), exact.
 
-    Reason codes: right, no_call, malformed, text_after, unknown_tool, invalid_arguments, wrong_name, missing_call,
-    extra_call, wrong_arguments, wrong_order.
+    Reason codes: right, cut_in_thinking, no_call, malformed, text_after, unknown_tool, invalid_arguments, wrong_name,
+    missing_call, extra_call, wrong_arguments, wrong_order.
     """
     try:
-        return _compare(read_truth(ground_truth), read_calls(completion))
+        truth = read_truth(ground_truth)
+        found = read_calls(completion, truth)
+        return _compare(truth, found) if truth.calls or not found else _all_or_nothing("extra_call")
     except WrongTruth as error:
         return Score(None, False, "errored", error=f"the ground truth: {error}")
-    except _NoCalls as fault:
-        return Score(0.0, False, str(fault), {"form": 0.0, "names": 0.0, "arguments": 0.0, "exact": 0.0})
+    except NoCalls as fault:
+        is_answer = str(fault) == "no_call" and not truth.calls and after_thinking(completion).strip()
+        return _all_or_nothing("right" if is_answer else str(fault))
 
 
 compute_reward = only_right(score)
@@ -93,73 +103,29 @@ compute_reward = only_right(score)
 def write_reference(ground_truth: str) -> str | None:
     """A completion that is right; None where the ground truth cannot be used or only a schema says what is."""
     try:
-        calls = read_truth(ground_truth).calls
-        made = [
-            {"name": c.name, "arguments": {name: example(_present(value)) for name, value in c.arguments.items()}}
-            for c in calls
-        ]
+        truth = read_truth(ground_truth)
+        made = [_example(call) for call in truth.calls]
     except (WrongTruth, LookupError):
         return None
-    return "\n".join(f"{OPEN}{json.dumps(call)}{CLOSE}" for call in made)
+    return FORMS[truth.form][1](made) if made else "None of the tools is of use here."
 
 
-# ---------------------------------------------------------------- the completion
+def _all_or_nothing(reason: str) -> Score:
+    earned = float(reason == "right")
+    return Score(earned, earned == 1.0, reason, dict.fromkeys(("form", "names", "arguments", "exact"), earned))
 
 
-class _NoCalls(Exception):
-    """The completion has not the form of calls. Its text is the reason code."""
-
-
-def read_calls(completion: str) -> list[Call]:
-    """The calls of a completion, at least one. Raises _NoCalls."""
+def read_calls(completion: str, truth: Truth) -> list[Call]:
+    """The calls of a completion, at least one. Raises NoCalls."""
+    if is_cut_in_thinking(completion):
+        raise NoCalls("cut_in_thinking")
     text = after_thinking(completion).strip()
-    if OPEN in text or CLOSE in text:
-        return [_call(body) for body in _tagged(text)]
-    if match := FENCED.fullmatch(text):
-        text = match[1].strip()
-    if not text.startswith(("{", "[")):
-        raise _NoCalls("no_call")
-    value = _parse(text)
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        raise _NoCalls("no_call")
-    return [_to_call(one) for one in values]
-
-
-def _tagged(text: str) -> list[str]:
-    """What stands between the tags: each opened, closed, nothing but white space between and after them."""
-    before, *rest = text.split(OPEN)
-    if CLOSE in before or not rest:
-        raise _NoCalls("malformed")
-    bodies = []
-    for part in rest:
-        body, closed, after = part.partition(CLOSE)
-        if not closed or CLOSE in after:
-            raise _NoCalls("malformed")
-        if after.strip():
-            raise _NoCalls("text_after")
-        bodies.append(body)
-    return bodies
-
-
-def _call(text: str) -> Call:
-    return _to_call(_parse(text))
-
-
-def _parse(text: str) -> Any:
     try:
-        return parse(text)
-    except Malformed:
-        raise _NoCalls("malformed") from None
-
-
-def _to_call(value: Any) -> Call:
-    if not isinstance(value, dict) or value.keys() != {"name", "arguments"}:
-        raise _NoCalls("malformed")
-    name, arguments = value["name"], value["arguments"]
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise _NoCalls("malformed")
-    return Call(name, arguments)
+        return FORMS[truth.form][0](text, {name: tool.schema for name, tool in (truth.tools or {}).items()})
+    except NoCalls as fault:
+        if str(fault) == "no_call" and MARKS.search(hide_quoted(text)):
+            raise NoCalls("malformed") from None
+        raise
 
 
 # ---------------------------------------------------------------- the ground truth
@@ -169,23 +135,45 @@ def _to_call(value: Any) -> Call:
 def read_truth(ground_truth: str) -> Truth:
     """A ground truth, checked against its own tools. Raises WrongTruth."""
     value = parse_truth(ground_truth)
-    if not isinstance(value, dict) or not value.keys() <= {"calls", "tools", "ordered"} or "calls" not in value:
-        raise WrongTruth('must be an object with "calls", and perhaps "tools" and "ordered"')
-    if not isinstance(value["calls"], list) or not 1 <= len(value["calls"]) <= MOST_CALLS:
-        raise WrongTruth(f'"calls" must be a list of 1 to {MOST_CALLS} calls')
+    if isinstance(value, list):
+        value = {"calls": value}
+    elif isinstance(value, dict) and "tool_calls" in value:  # a message, with more of no use here
+        value = {"calls": value["tool_calls"] or [], **{key: value[key] for key in OPTIONAL & value.keys()}}
+    if not isinstance(value, dict) or not {"calls"} <= value.keys() <= {"calls"} | OPTIONAL:
+        raise WrongTruth('must be an object with "calls", and perhaps "tools", "ordered" and "form"')
+    if not isinstance(value["calls"], list) or len(value["calls"]) > MOST_CALLS:
+        raise WrongTruth(f'"calls" must be a list of at most {MOST_CALLS} calls')
     if not isinstance(value.get("ordered", False), bool):
         raise WrongTruth('"ordered" must be true or false')
+    if value.get("form", "json") not in FORMS:
+        raise WrongTruth(f'"form" must be one of {", ".join(FORMS)}')
     try:
-        calls = tuple(_to_call(call) for call in value["calls"])
-    except _NoCalls:
+        calls = [to_openai_call(_from_bfcl(call)) for call in value["calls"]]
+    except NoCalls:
         raise WrongTruth('a call must be {"name": text, "arguments": object}') from None
+    tools = _tools(value.get("tools"))
     for call in calls:
         for argument in call.arguments.values():
             check_expected(_present(argument))
-    truth = Truth(calls, _tools(value.get("tools")), value.get("ordered", False))
-    for call in calls:
-        _check_against_tools(call, truth)
-    return truth
+        _check_against_tools(call, tools)
+    calls = [_with_defaults(call, tools[call.name].schema) if tools else call for call in calls]
+    return Truth(tuple(calls), tools, value.get("ordered", False), value.get("form", "json"))
+
+
+def _from_bfcl(value: Any) -> Any:
+    """Of ``{"f": {"a": [1, 2], "b": ["x", ""]}}`` our own."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    [(name, given)] = value.items()
+    if not isinstance(given, dict) or not all(isinstance(allowed, list) and allowed for allowed in given.values()):
+        return value
+    allowed = {key: [one for one in values if one != ""] for key, values in given.items()}
+    return {
+        "name": name,
+        "arguments": {
+            key: {"$optional" if "" in given[key] else "$any": values or [""]} for key, values in allowed.items()
+        },
+    }
 
 
 def _tools(value: Any) -> dict[str, Any] | None:
@@ -198,21 +186,59 @@ def _tools(value: Any) -> dict[str, Any] | None:
         inner = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
             raise WrongTruth('a tool must be an object with "name" and "parameters"')
-        tools[inner["name"]] = validator(inner.get("parameters", {}))
+        schema = inner.get("parameters") or {}
+        if isinstance(schema, dict) and all(isinstance(one, dict) and "type" in one for one in schema.values()):
+            schema = {"properties": schema}  # xLAM
+        tools[inner["name"]] = validator(_to_schema(schema))
     return tools
 
 
-def _check_against_tools(call: Call, truth: Truth) -> None:
-    if truth.tools is None:
+def _to_schema(value: Any) -> Any:
+    """A schema with the types of JSON Schema."""
+    if isinstance(value, list):
+        return [_to_schema(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    schema = {key: inner if key in DATA else _to_schema(inner) for key, inner in value.items()}
+    if isinstance(schema.get("type"), str):
+        kind = re.split(r"\W", schema["type"], maxsplit=1)[0].lower()  # of "List[int], optional"
+        schema["type"] = TYPES.get(kind, schema["type"])
+        if not schema["type"]:
+            del schema["type"]
+    return schema
+
+
+def _check_against_tools(call: Call, tools: Mapping[str, Any] | None) -> None:
+    if tools is None:
         return
-    if call.name not in truth.tools:
+    if call.name not in tools:
         raise WrongTruth(f"no tool is named {call.name!r}")
     try:
         arguments = {name: example(_present(value)) for name, value in call.arguments.items()}
     except LookupError:  # a value of which only a schema is known
         return
-    if not is_valid(truth.tools[call.name], arguments):
+    if not is_valid(tools[call.name], arguments):
         raise WrongTruth(f"the tool {call.name!r} does not take the arguments of the call")
+
+
+def _with_defaults(call: Call, schema: Any) -> Call:
+    """The call with every argument optional whose value is the default: what the tool does is the same."""
+    arguments = dict(call.arguments)
+    properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
+    for name, inner in properties.items():
+        if not isinstance(inner, dict) or "default" not in inner or name in schema.get("required", ()):
+            continue
+        given = arguments.get(name, {"$optional": [inner["default"]]})
+        if not _is_optional(given) and matches(given, inner["default"], by_value=True):
+            given = {"$optional": [given]}
+        arguments[name] = given
+    return Call(call.name, arguments)
+
+
+def _example(call: Call) -> Call:
+    """Raises LookupError where only a schema says what a value is."""
+    needed = {name: value for name, value in call.arguments.items() if not _is_optional(value)}
+    return Call(call.name, {name: example(value) for name, value in needed.items()})
 
 
 def _is_optional(expected: Any) -> bool:
@@ -229,7 +255,7 @@ def _present(expected: Any) -> Any:
 
 def _compare(truth: Truth, found: Sequence[Call]) -> Score:
     pairs = _match(truth, found)
-    right = [n for n, call in pairs if is_exact(truth.calls[n], call)]
+    right = [n for n, call in pairs if is_exact(truth, n, call)]
     in_order = not truth.ordered or [n for n, _ in pairs] == sorted(n for n, _ in pairs)
     exact = len(right) == len(truth.calls) == len(found) and in_order and all(_is_taken(truth, c) for c in found)
     names = _f1(
@@ -254,14 +280,14 @@ def _match(truth: Truth, found: Sequence[Call]) -> list[tuple[int, Call]]:
     """
     found_of: dict[int, int] = {}  # expected -> found
     if truth.ordered:
-        found_of = {n: n for n in range(min(len(truth.calls), len(found))) if is_exact(truth.calls[n], found[n])}
+        found_of = {n: n for n in range(min(len(truth.calls), len(found))) if is_exact(truth, n, found[n])}
     else:
-        exact = [[n for n, call in enumerate(truth.calls) if is_exact(call, one)] for one in found]
+        exact = [[n for n in range(len(truth.calls)) if is_exact(truth, n, one)] for one in found]
         for i in range(len(found)):
             _augment(i, exact, found_of, set())
     taken = set(found_of.values())
     candidates = sorted(
-        (-_right_arguments(truth.calls[n], found[i]), n, i)
+        (-_right_arguments(truth, n, found[i]), n, i)
         for n in range(len(truth.calls))
         if n not in found_of
         for i in range(len(found))
@@ -285,21 +311,20 @@ def _augment(i: int, exact: Sequence[Sequence[int]], found_of: dict[int, int], t
     return False
 
 
-def is_exact(expected: Call, found: Call) -> bool:
-    """Whether a call is what was expected, to the last argument."""
+def is_exact(truth: Truth, n: int, found: Call) -> bool:
+    """Whether a call is the n-th that was expected, to the last argument."""
+    expected = truth.calls[n]
     return (
         expected.name == found.name
-        and found.arguments.keys() <= expected.arguments.keys()
-        and all(
-            matches(_present(value), found.arguments[name]) if name in found.arguments else _is_optional(value)
-            for name, value in expected.arguments.items()
-        )
+        and _right_arguments(truth, n, found) == len(found.arguments)
+        and all(name in found.arguments or _is_optional(value) for name, value in expected.arguments.items())
     )
 
 
-def _right_arguments(expected: Call, found: Call) -> int:
+def _right_arguments(truth: Truth, n: int, found: Call) -> int:
+    expected = truth.calls[n].arguments
     return sum(
-        name in expected.arguments and matches(_present(expected.arguments[name]), value)
+        name in expected and matches(_present(expected[name]), value, by_value=truth.tools is not None)
         for name, value in found.arguments.items()
     )
 
@@ -311,7 +336,7 @@ def _is_taken(truth: Truth, call: Call) -> bool:
 
 def _arguments(truth: Truth, found: Sequence[Call], pairs: Sequence[tuple[int, Call]]) -> float:
     """F1 of the arguments of all calls; where there are none to give, that of calls without any."""
-    right = sum(_right_arguments(truth.calls[n], call) for n, call in pairs if _is_taken(truth, call))
+    right = sum(_right_arguments(truth, n, call) for n, call in pairs if _is_taken(truth, call))
     left_out = sum(
         _is_optional(value)
         for n, call in pairs
@@ -336,8 +361,8 @@ def _reason(truth: Truth, found: Sequence[Call]) -> str:
         return "invalid_arguments"
     wanted, given = Counter(call.name for call in truth.calls), Counter(call.name for call in found)
     if given == wanted:
-        same = sorted(_match(Truth(truth.calls, truth.tools, False), found), key=lambda pair: pair[0])
-        exact = len(same) == len(found) and all(is_exact(truth.calls[n], call) for n, call in same)
+        same = sorted(_match(replace(truth, ordered=False), found), key=lambda pair: pair[0])
+        exact = len(same) == len(found) and all(is_exact(truth, n, call) for n, call in same)
         return "wrong_order" if exact else "wrong_arguments"
     if given - wanted and wanted - given:
         return "wrong_name"

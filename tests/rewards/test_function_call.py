@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rewards.function_call import MOST_PARTIAL, compute_reward, score
@@ -127,7 +127,7 @@ NO_CALLS = [
 def test_what_is_no_call_earns_nothing(completion: str) -> None:
     reward, reason = earned(completion, truth(ADD))
     assert reward == 0.0
-    assert reason in ("no_call", "malformed", "text_after")
+    assert reason in ("no_call", "malformed", "text_after", "cut_in_thinking")
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ def test_what_is_no_call_earns_nothing(completion: str) -> None:
         ({"name": "\u0430dd", "arguments": {"a": 1, "b": 2}}, 0.1, "unknown_tool"),
         (PING, 0.1, "wrong_name"),
         ({"name": "add", "arguments": {}}, 0.3, "invalid_arguments"),
-        ({"name": "add", "arguments": {"a": 1.0, "b": 2}}, 0.3, "invalid_arguments"),
+        ({"name": "add", "arguments": {"a": 1.5, "b": 2}}, 0.3, "invalid_arguments"),
         ({"name": "add", "arguments": {"a": True, "b": 2}}, 0.3, "invalid_arguments"),
         ({"name": "add", "arguments": {"a": "1", "b": 2}}, 0.3, "invalid_arguments"),
         ({"name": "add", "arguments": {"a": 1, "b": -2}}, 0.3, "invalid_arguments"),
         ({"name": "add", "arguments": {"a": 1, "b": 2, "c": 3}}, 0.3, "invalid_arguments"),
         ({"name": "add", "arguments": {"a": 3, "b": 4}}, 0.3, "wrong_arguments"),
-        ({"name": "add", "arguments": {"a": 1, "b": 2.0}}, 0.6, "wrong_arguments"),
+        ({"name": "add", "arguments": {"a": 1, "b": 2.5}}, 0.6, "wrong_arguments"),
         ({"name": "add", "arguments": {"a": 1, "b": 3}}, 0.6, "wrong_arguments"),
         ({"name": "add", "arguments": {"a": 1, "b": 2, "note": "?"}}, 0.6, "wrong_arguments"),
     ],
@@ -212,10 +212,11 @@ def test_a_pattern_that_backtracks_for_ever_is_given_up() -> None:
         "",
         "x",
         "{}",
-        "[]",
         "null",
-        '{"calls": []}',
         '{"calls": {}}',
+        '{"calls": [], "form": "no"}',
+        '{"calls": [{"add": {"a": 1}}]}',
+        '{"tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}',
         '{"calls": [{"name": "f"}]}',
         '{"calls": [{"name": "f", "arguments": {}}], "more": 1}',
         '{"calls": [{"name": "f", "arguments": {}}], "ordered": 1}',
@@ -224,7 +225,7 @@ def test_a_pattern_that_backtracks_for_ever_is_given_up() -> None:
         '{"calls": [{"name": "f", "arguments": {"a": NaN}}]}',
         '{"calls": [{"name": "f", "arguments": {"a": {"$any": []}}}]}',
         '{"calls": [{"name": "f", "arguments": {"a": {"$schema": {"type": "no"}}}}]}',
-        '{"calls": [{"name": "f", "arguments": {"a": {"$schema": {"patternProperties": {}}}}}]}',
+        '{"calls": [{"name": "f", "arguments": {"a": {"$schema": {"patternProperties": {"(": {}}}}}}]}',
         '{"calls": [{"name": "f", "arguments": {"a": {"$schema": {"$ref": "http://127.0.0.1/x"}}}}]}',
         '{"calls": [{"name": "f", "arguments": {"a": {"$schema": {"$ref": "#"}}}}]}',
         truth({"name": "add", "arguments": {"a": "1", "b": 2}}),
@@ -259,7 +260,6 @@ def test_a_call_is_right_for_itself(arguments: dict[str, Any]) -> None:
         wanted = json.dumps({"calls": [call]}, allow_nan=False)
     except ValueError:
         return
-    assume("<" not in json.dumps(call))  # tags are looked for in the text as it is, within strings too
     assert score(json.dumps(call), wanted).correct
 
 
