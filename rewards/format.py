@@ -78,6 +78,15 @@ def after_thinking(completion: str) -> str:
     return completion[found[2] :].removesuffix("<|return|>") if found else ""
 
 
+def read_answer(completion: str) -> str:
+    """What a completion says after its thinking, without answer tags where they are around all of it."""
+    text = after_thinking(completion).strip()
+    for opening, closing in ANSWER_TAGS.items():
+        if text.startswith(opening) and text.endswith(closing):
+            return text[len(opening) : -len(closing)].strip()
+    return text
+
+
 def is_cut_in_thinking(completion: str) -> bool:
     """Whether thinking was begun and never closed: the reason code ``cut_in_thinking``, with more tokens as advice.
 

@@ -35,7 +35,7 @@ from typing import Any
 
 from harness.types import Score
 from rewards.call_forms import FORMS, MARKS, Call, NoCalls, to_openai_call
-from rewards.format import after_thinking, hide_quoted, is_cut_in_thinking
+from rewards.format import hide_quoted, is_cut_in_thinking, read_answer
 from rewards.json_values import (
     WrongTruth,
     check_expected,
@@ -56,15 +56,13 @@ MOST_CALLS = 64
 DATA = {"default", "enum", "const", "examples"}
 OPTIONAL = {"tools", "ordered", "form"}
 TYPES = {
-    "any": "",
+    **dict.fromkeys(("any", "callable", "optional", "union"), ""),
+    **dict.fromkeys(("list", "set", "tuple"), "array"),
+    **dict.fromkeys(("double", "float"), "number"),
     "bool": "boolean",
     "dict": "object",
-    "double": "number",
-    "float": "number",
     "int": "integer",
-    "list": "array",
     "str": "string",
-    "tuple": "array",
 }
 """Of JSON Schema, by the names that data sets of calls have for them."""
 
@@ -93,7 +91,7 @@ def score(completion: str, ground_truth: str) -> Score:
     except WrongTruth as error:
         return Score(None, False, "errored", error=f"the ground truth: {error}")
     except NoCalls as fault:
-        is_answer = str(fault) == "no_call" and not truth.calls and after_thinking(completion).strip()
+        is_answer = str(fault) == "no_call" and not truth.calls and read_answer(completion)
         return _all_or_nothing("right" if is_answer else str(fault))
 
 
@@ -110,6 +108,14 @@ def write_reference(ground_truth: str) -> str | None:
     return FORMS[truth.form][1](made) if made else "None of the tools is of use here."
 
 
+def takes_any_words(ground_truth: str) -> str | None:
+    """Why any answer in words is right (preflight then tries none), None where one is not."""
+    try:
+        return None if read_truth(ground_truth).calls else "no call is expected"
+    except WrongTruth:
+        return None
+
+
 def _all_or_nothing(reason: str) -> Score:
     earned = float(reason == "right")
     return Score(earned, earned == 1.0, reason, dict.fromkeys(("form", "names", "arguments", "exact"), earned))
@@ -119,7 +125,7 @@ def read_calls(completion: str, truth: Truth) -> list[Call]:
     """The calls of a completion, at least one. Raises NoCalls."""
     if is_cut_in_thinking(completion):
         raise NoCalls("cut_in_thinking")
-    text = after_thinking(completion).strip()
+    text = read_answer(completion)
     try:
         return FORMS[truth.form][0](text, {name: tool.schema for name, tool in (truth.tools or {}).items()})
     except NoCalls as fault:

@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.types import Score
-from rewards.format import after_thinking, is_cut_in_thinking
+from rewards.format import is_cut_in_thinking, read_answer
 from rewards.json_values import (
     Malformed,
     WrongTruth,
@@ -106,7 +106,7 @@ def _compare(truth: Truth, value: Any) -> Score:
 
 def extract(completion: str) -> str:
     """The text that should be JSON; empty when there is none."""
-    text = after_thinking(completion)
+    text = read_answer(completion)
     blocks: dict[str, str] = {}  # the last of each language
     mark, language, start = "", "", 0
     for fence in FENCE.finditer(text):

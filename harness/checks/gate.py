@@ -115,6 +115,7 @@ def preflight_inputs(inputs: Inputs) -> Report:
                 time_limit=limit,
                 write=_hook(inputs.reward, "write_reference"),
                 refuse=_hook(inputs.reward, "check_ground_truth"),
+                words=_hook(inputs.reward, "takes_any_words"),
                 graded=spec.reward.graded,
                 attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
             ),
@@ -134,7 +135,7 @@ def _mix(splits: Splits) -> list[Prompt]:
 
 
 def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
-    """Return a function of the reward's own module, where it is one function: check_ground_truth, write_reference."""
+    """Return a function of the reward's own module, where it is one function, such as write_reference."""
     found = [getattr(inspect.getmodule(function), name, None) for function in reward.functions.values()]
     return found[0] if len(found) == 1 and callable(found[0]) else None
 

@@ -102,7 +102,8 @@ class Report:
 class RewardProbe:
     """How to ask the reward: as a run would (``judge``) and in a process with another hash seed (``elsewhere``).
 
-    ``refuse`` says of a ground truth why it cannot be trained on, ``attempts`` what the network was asked for so far,
+    ``refuse`` says of a ground truth why it cannot be trained on, ``words`` why any words are right there, so that no
+    text can fool it, ``attempts`` what the network was asked for so far,
     ``graded`` what the spec says of the reward, None where that is to be found out.
     """
 
@@ -112,6 +113,7 @@ class RewardProbe:
     time_limit: float
     write: Writer | None = None
     refuse: Callable[[str], str | None] | None = None
+    words: Callable[[str], str | None] | None = None
     attempts: Callable[[], Sequence[str]] = list
     graded: bool | None = None
 
@@ -140,7 +142,7 @@ def run_preflight(rows: Sequence[Prompt], reward: RewardProbe) -> Report:
     """Run every check on ``rows``, in an order that has nothing to do with their kind. Takes seconds."""
     write = find_writer(rows, reward.judge, reward.write)
     references = list(judge_references(rows, reward.judge, write, seconds=GOLD_S))
-    right = [reference for reference in references if reference.passed]
+    right = [one for one in references if one.passed and not (reward.words and reward.words(one.prompt.ground_truth))]
     grades = [] if right or reward.graded is False else find_graded(rows, reward.judge, reward.write)
     references, graded = grades or references, bool(reward.graded or grades)
     times, alone = _time(right[:TIMED], reward.judge)

@@ -170,6 +170,14 @@ def test_references_of_ours_are_written_by_the_reward_itself() -> None:
     assert find_writer(ROWS, lambda p, t: [Score(0.0, False, "wrong")] * len(t), None) is None
 
 
+def test_rows_where_any_words_are_right_are_not_tried_with_words() -> None:
+    truths = [{"calls": [{"name": "f", "arguments": {"a": n}}] if n % 5 else []} for n in range(101, 125)]
+    rows = [Prompt(f"{n:016x}", f"Row {n}?", json.dumps(truth)) for n, truth in enumerate(truths)]
+    options = {"write": function_call.write_reference, "words": function_call.takes_any_words}
+    assert levels(look(function_call.score, rows, **options)) == {}
+    assert "silence" in levels(look(function_call.score, rows, write=function_call.write_reference))
+
+
 @pytest.mark.parametrize("recipe", ["arithmetic", "smollm2", "coding", "function-calling"])
 def test_every_recipe_passes_without_a_word(recipe: str) -> None:
     spec, _ = load_spec(recipe)

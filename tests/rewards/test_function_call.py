@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.function_call import MOST_PARTIAL, compute_reward, score
+from rewards.call_forms import FORMS
+from rewards.function_call import MOST_PARTIAL, compute_reward, score, takes_any_words, write_reference
 from rewards.json_values import LONGEST
 
 DATA = Path(__file__).parent.parent.parent / "runs" / "recipes" / "data" / "function-calling.jsonl"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "tool_calling_100.jsonl"
 
 TOOLS = [
     {
@@ -240,6 +242,225 @@ def test_a_truth_that_cannot_be_used_is_errored(wanted: str) -> None:
     assert compute_reward(completion, wanted) == 0.0
 
 
+# ---------------------------------------------------------------- what is the same call
+
+UNIT = {"type": "string", "enum": ["celsius", "fahrenheit"], "default": "celsius"}
+WEATHER = {"name": "weather", "parameters": {"type": "object", "required": ["city"], "properties": {
+    "city": {"type": "string"}, "unit": UNIT, "days": {"type": "number", "default": 1}, "page": {"type": "integer"},
+    "note": {"type": ["string", "null"]}}}}  # fmt: skip
+
+
+def weather(**arguments: Any) -> dict[str, Any]:
+    return {"name": "weather", "arguments": {"city": "Oslo"} | arguments}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "right"),
+    [
+        ({}, {"unit": "celsius"}, True),
+        ({"unit": "celsius"}, {}, True),
+        ({"unit": {"$any": ["celsius", "fahrenheit"]}}, {}, True),
+        ({"days": 1}, {"unit": "celsius"}, True),
+        ({"days": 1.0}, {"days": 1}, True),
+        ({}, {"days": 1.0}, True),
+        ({"days": 3}, {"days": 3.0}, True),
+        ({"page": 3}, {"page": 3.0}, True),
+        ({}, {"unit": "fahrenheit"}, False),
+        ({"unit": "fahrenheit"}, {}, False),
+        ({"unit": "fahrenheit"}, {"unit": "celsius"}, False),
+        ({"unit": {"$any": ["fahrenheit"]}}, {}, False),
+        ({}, {"days": 2}, False),
+        ({}, {"days": True}, False),
+        ({}, {"note": None}, False),
+        ({"days": 3}, {"days": "3"}, False),
+        ({"days": 3}, {"days": 3.1}, False),
+        ({"page": 3}, {"page": 3.5}, False),
+        ({"days": {"$optional": [3]}}, {"days": 1}, False),
+    ],
+)
+def test_a_call_is_the_same_with_defaults_and_equal_numbers(wanted: Any, given: Any, right: bool) -> None:
+    truth = json.dumps({"calls": [weather(**wanted)], "tools": [WEATHER]})
+    assert score(tags(weather(**given)), truth).correct is right
+    reference = write_reference(truth)
+    assert reference is not None
+    assert score(reference, truth).correct
+
+
+def test_a_default_that_must_be_given_is_not_left_out() -> None:
+    tool = {"name": "f", "parameters": {"properties": {"a": {"default": 1}}, "required": ["a"]}}
+    truth = json.dumps({"calls": [{"name": "f", "arguments": {"a": 1}}], "tools": [tool]})
+    assert score(tags({"name": "f", "arguments": {"a": 1}}), truth).correct
+    assert score(tags({"name": "f", "arguments": {}}), truth).reason == "invalid_arguments"
+    assert score(write_reference(truth) or "", truth).correct
+
+
+@pytest.mark.parametrize("truth", [json.dumps({"calls": [], "tools": TOOLS}), "[]", '{"tool_calls": null}'])
+def test_where_no_call_is_expected_words_are_right(truth: str) -> None:
+    for words in ("I cannot look that up.", "<think>No tool fits.</think>Which city?", write_reference(truth) or ""):
+        assert earned(words, truth) == (1.0, "right")
+    for wrong in (RIGHT, TEXT, f"[{TEXT}]", f"Sorry. {RIGHT}", tags(ADD, PING)):
+        assert earned(wrong, truth) == (0.0, "extra_call")
+    attempts = ("", " ", "<think>x</think>", "<answer></answer>", "<tool_call></tool_call>", f"{RIGHT} Done.",
+                '{"name": "add"', "<think>No", 'No. [TOOL_CALLS]add{"a": 1}', "<function=add>",
+                "<|python_tag|>x")  # fmt: skip
+    for attempt in attempts:
+        assert earned(attempt, truth)[0] == 0.0
+    assert takes_any_words(truth)
+    assert takes_any_words(json.dumps({"calls": [ADD]})) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>", "</think>", "</tool_call>", "<tool_call>", 'a "</tool_call>" b', "[THINK]"]
+)
+@pytest.mark.parametrize("before", ["", "<think>I use <tool_call> now.</think>", "Let me see."])
+def test_a_tag_within_an_argument_is_text(text: str, before: str) -> None:
+    call = {"name": "run", "arguments": {"cmd": text, "rest": [text, {text: f"print('{text}')"}]}}
+    truth = json.dumps({"calls": [call, PING]})
+    assert score(before + tags(call, PING), truth).correct
+    assert score(tags(PING) + json.dumps(call), truth).reason == "text_after"
+    assert not score(f"<think>{tags(call, PING)}", truth).correct
+    if before != "Let me see.":
+        assert score(before + json.dumps([call, PING], indent=1), truth).correct
+
+
+# ---------------------------------------------------------------- other forms
+
+FORMED = {
+    "llama": [
+        '{"name": "weather", "parameters": {"city": "Oslo", "days": 2}}',
+        '<|python_tag|>{"type": "function", "name": "weather", "parameters": {"city": "Oslo", "days": 2}}',
+    ],
+    "openai": [
+        '{"name": "weather", "arguments": "{\\"city\\": \\"Oslo\\", \\"days\\": 2}"}',
+        '{"tool_calls": [{"id": "1", "type": "function", "function": {"name": "weather", '
+        '"arguments": "{\\"city\\": \\"Oslo\\", \\"days\\": 2}"}}]}',
+        '[{"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo", "days": 2}}}]',
+    ],
+    "mistral": [
+        'Let me see.[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}]',
+        '[TOOL_CALLS]weather[ARGS]{"city": "Oslo", "days": 2}',
+        '[TOOL_CALLS]weather{"city": "Oslo", "days": 2}',
+        '[{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}]',
+    ],
+    "pythonic": [
+        '[weather(city="Oslo", days=2)]',
+        "weather(city='Oslo', days=2)",
+        '```python\n[weather(city="Oslo", days=2)]\n```',
+    ],
+    "qwen3-coder": [
+        "I look.\n<tool_call>\n<function=weather>\n<parameter=city>\nOslo\n</parameter>\n<parameter=days>\n2\n"
+        "</parameter>\n</function>\n</tool_call>",
+    ],
+    "glm": [
+        "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n<arg_key>days</arg_key>\n"
+        "<arg_value>2</arg_value>\n</tool_call>",
+    ],
+    "json": [tags(weather(days=2))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_is_read_where_the_ground_truth_names_it(form: str) -> None:
+    truth = json.dumps({"calls": [weather(days=2)], "tools": [WEATHER], "form": form})
+    for text in FORMED[form]:
+        assert earned(f"<think>x</think>{text}", truth) == (1.0, "right"), text
+        assert earned(f"<answer>{text}</answer>", truth) == (1.0, "right"), text
+        assert not score(text.replace("2", "3"), truth).correct
+        assert not score(text.replace("Oslo", "Rome"), truth).correct
+        assert score(f"{text}\nDone.", truth).reward == 0.0
+        assert score(text[:-1], truth).reward == 0.0
+        assert score(f"<think>{text}", truth).reason == "cut_in_thinking"
+    others = [text for name, texts in FORMED.items() for text in texts if name != form and text not in FORMED[form]]
+    same = {"json", "mistral", "openai"}  # lists of objects with arguments
+    for text in others:
+        if form not in same or all(text not in FORMED[name] for name in same):
+            assert score(text, truth).reward == 0.0, text
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_each_form_writes_it_reads(form: str) -> None:
+    calls = [
+        {"name": "f", "arguments": {"text": 'a "b"\n</tool_call>é', "n": -2.5, "yes": True, "none": None}},
+        {"name": "math.g", "arguments": {}},
+        {"name": "f", "arguments": {"text": "12", "deep": {"a": [1, {"b": "x"}]}, "no": False}},
+    ]
+    if form in ("qwen3-coder", "glm"):  # texts have no quotes there
+        calls[0]["arguments"]["text"] = 'a "b"\né'  # type: ignore[index]
+    tools = [{"name": "f", "parameters": {"properties": {"text": {"type": "string"}}}}, {"name": "math.g"}]
+    truth = json.dumps({"calls": calls, "tools": tools, "form": form, "ordered": True})
+    reference = write_reference(truth)
+    assert reference is not None
+    assert score(reference, truth).correct, reference
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("pythonic", "[weather('Oslo', days=2)]"),
+        ("pythonic", "[weather(city='Oslo', days=2, days=2)]"),
+        ("pythonic", "[weather(**{'city': 'Oslo', 'days': 2})]"),
+        ("pythonic", "[weather(city='Oslo', days=1 + 1)]"),
+        ("pythonic", "[weather(city='Oslo', days={2})]"),
+        ("pythonic", "[weather(city='Oslo', days=2e999)]"),
+        ("pythonic", "weather(city='Oslo', days=2); 1"),
+        ("pythonic", "[" * 60_000),
+        ("pythonic", "[" + "-" * 60_000 + "1]"),
+        ("pythonic", "[f(a=" + "1+" * 30_000 + "1)]"),
+        ("qwen3-coder", "<tool_call><function=weather><parameter=city>Oslo</parameter>and<parameter=days>2</parameter>"
+                        "</function></tool_call>"),
+        ("qwen3-coder", "<tool_call><function=weather><parameter=city>Rome</parameter><parameter=city>Oslo</parameter>"
+                        "<parameter=days>2</parameter></function></tool_call>"),
+        ("qwen3-coder", "<function=weather><parameter=city>Oslo</parameter><parameter=days>2</parameter></function>"),
+        ("glm", "<tool_call>weather<arg_key>city</arg_key><arg_value>Oslo</arg_value><arg_key>days</arg_key>"
+                "</tool_call>"),
+        ("mistral", '[TOOL_CALLS][TOOL_CALLS]weather{"city": "Oslo", "days": 2}'),
+        ("openai", '{"name": "weather", "arguments": "city=Oslo"}'),
+        ("llama", '{"name": "weather", "parameters": {"city": "Oslo", "days": 2}, "arguments": {}}'),
+    ],
+)  # fmt: skip
+def test_what_is_no_call_of_a_form_earns_nothing(form: str, text: str) -> None:
+    truth = json.dumps({"calls": [weather(days=2)], "tools": [WEATHER], "form": form})
+    assert earned(text, truth) == (0.0, "malformed")
+
+
+# ---------------------------------------------------------------- ground truths of data sets
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        [ADD],
+        {"calls": [{"type": "function", "function": ADD}]},
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {
+            "name": "add", "arguments": '{"a": 1, "b": 2}'}}]},
+        [{"add": {"a": [1], "b": [2, 3], "note": ["x", ""]}}],
+        {"calls": [{"add": {"a": [1], "b": [2]}}], "tools": [{"name": "add", "parameters": {
+            "type": "dict", "properties": {"a": {"type": "int"}, "b": {"type": "float"}, "c": {"type": "any"}}}}]},
+        {"calls": [ADD], "tools": [{"type": "function", "function": {"name": "add", "parameters": {
+            "a": {"type": "int", "description": ""}, "b": {"type": "float, optional", "default": 5},
+            "type": {"type": "List[str]"}}}}]},
+    ],
+)  # fmt: skip
+def test_ground_truths_of_other_data_sets_are_read(truth: Any) -> None:
+    text = json.dumps(truth)
+    assert score(tags(ADD), text).correct
+    for wrong in ({"a": 2, "b": 2}, {"a": 1}, {"a": 1, "b": 2, "z": 1}, {"a": "1", "b": 2}):
+        assert not score(tags({"name": "add", "arguments": wrong}), text).correct
+    assert score(write_reference(text) or "", text).correct
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="real rows are not here")
+def test_real_ground_truths_are_read_with_their_tools() -> None:
+    for line in REAL.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        calls = row["ground_truth"]["tool_calls"]
+        for truth in (json.dumps(row["ground_truth"]), json.dumps({"calls": calls})):
+            assert score(write_reference(truth) or "", truth).correct, row["ground_truth"]
+        truth = json.dumps({"tool_calls": calls, "tools": row["tools"]})
+        found = score(write_reference(json.dumps({"calls": calls})) or "", truth)
+        assert found.correct or "does not take the arguments" in found.error, found
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abn"), inner, max_size=3),
@@ -269,15 +490,38 @@ def test_a_value_of_the_wrong_type_earns_nothing(value: Any) -> None:
     assert compute_reward(RIGHT, value) == 0.0
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "piece", ["[", "{", '"', '\\"', "<tool_call>", "</tool_call>", RIGHT, f"{TEXT},", "```json\n", "\n   ", "<think>"]
+    "piece",
+    [
+        "[TOOL_CALLS]",
+        "f(a=",
+        "<function=f>",
+        "<parameter=a>",
+        "<arg_key>",
+        "<arg_value>",
+        ',"</tool_call>"',
+        "[",
+        "{",
+        '"',
+        '\\"',
+        "<tool_call>",
+        "</tool_call>",
+        RIGHT,
+        f"{TEXT},",
+        "```json\n",
+        "\n   ",
+        "<think>",
+    ],
 )
-def test_time_grows_with_the_length_and_not_its_square(piece: str) -> None:
+def test_time_grows_with_the_length_and_not_its_square(piece: str, form: str) -> None:
+    wanted = truth(ADD, form=form)
+
     def seconds(length: int) -> float:
         times = []
         for _ in range(5):
             started = time.process_time()
-            score(piece * (length // len(piece)), truth(ADD))
+            score(f"<tool_call>{piece * (length // len(piece))}", wanted)
             times.append(time.process_time() - started)
         return min(times)
 

@@ -41,6 +41,8 @@ TEXT = json.dumps(PERSON)
         f"```\nname: Ada\n```\n```json\n{TEXT}\n```",
         f"It is `x`:\n```json\n{TEXT}\n``````",
         TEXT.replace("36", "36.0"),
+        f"x</think><answer>{TEXT}</answer>",
+        f"<answer>\n```json\n{TEXT}\n```\n</answer>",
     ],
 )
 def test_the_expected_value_is_right(completion: str) -> None:
