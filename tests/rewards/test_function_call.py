@@ -204,7 +204,7 @@ def test_allowed_values_optional_arguments_and_schemas() -> None:
 
 
 def test_a_pattern_that_backtracks_for_ever_is_given_up() -> None:
-    wanted = json.dumps({"calls": [{"name": "f", "arguments": {"x": {"$schema": {"pattern": "^(a+)+$"}}}}]})
+    wanted = json.dumps({"calls": [{"name": "f", "arguments": {"x": {"$schema": {"pattern": "^(a|aa)+$"}}}}]})
     assert earned(json.dumps({"name": "f", "arguments": {"x": "a" * 40 + "b"}}), wanted)[1] == "wrong_arguments"
 
 

@@ -185,6 +185,8 @@ def test_equal_numbers_are_equal_where_a_schema_says_what_they_are() -> None:
     assert score('{"a": 1.0, "b": [2.0], "c": 3}', json.dumps({"contains": equals["equals"]} | schema)).correct
     for wrong in ('{"a": true, "b": [2]}', '{"a": "1", "b": [2]}', '{"a": 1.5, "b": [2]}', '{"a": 1, "b": [2.5]}'):
         assert not score(wrong, json.dumps(equals | schema)).correct
+    for expected, found in ((True, "1"), (1, "true"), (0, "false"), (False, "0.0")):
+        assert not score(found, json.dumps({"equals": expected, "schema": {}})).correct
     assert not score("[1, 1.0]", json.dumps({"schema": {"uniqueItems": True}})).correct
     assert score("[1, true]", json.dumps({"schema": {"uniqueItems": True}})).correct
 
