@@ -88,7 +88,7 @@ def tell_healthy(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def tell_end(done: Done) -> str:
-    reason = str(done.result["reason"]).replace("|", "/")
+    reason = str(done.result["reason"]).replace("|", "/").partition("; ")[0]
     return "budget" if done.result["status"] == "finished" else f"step {done.result['last_step']}: {reason}"
 
 
