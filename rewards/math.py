@@ -26,6 +26,8 @@ from typing import NamedTuple
 from harness.types import Score
 from rewards import answers, symbolic
 from rewards.format import after_thinking
+from rewards.notation import tidy
+from rewards.numbers import Number, read_number
 from rewards.outside import only_right
 
 BOX = re.compile(r"\\boxed\s*\{")
@@ -206,7 +208,7 @@ class Gold(NamedTuple):
     """A tidy ground truth, and what number it is."""
 
     text: str
-    number: answers.Number | None
+    number: Number | None
 
 
 def _judge(content: str, ground_truth: str, *, literal: bool = True) -> Score:
@@ -217,11 +219,11 @@ def _judge(content: str, ground_truth: str, *, literal: bool = True) -> Score:
         return _wrong("too_long")
     content = content.strip()
     try:
-        found = None if gold.number is None else answers.read_number(content)  # most need no tidying
+        found = None if gold.number is None else read_number(content)  # most need no tidying
         if gold.number is not None and found is not None:
             reason = answers.compare_numbers(gold.number, found, literal=literal)
         else:
-            reason = _compare(gold.text, answers.tidy(content), literal=literal)
+            reason = _compare(gold.text, tidy(content), literal=literal)
     except symbolic.Lost as error:
         return _errored(str(error))
     return Score(1.0, True, "right", {"answer": 1.0}) if reason == "right" else _wrong(reason)
@@ -254,13 +256,13 @@ def _checked(ground_truth: str) -> Gold:
     """The truth, once it is known to equal itself. Raises Unreadable and Lost, which are not remembered."""
     if len(ground_truth) > answers.LONGEST:
         raise answers.Unreadable(f"the ground truth is longer than {answers.LONGEST} characters")
-    gold = answers.tidy(ground_truth)
+    gold = tidy(ground_truth)
     reason = _compare(gold, gold, literal=False)
     if reason == symbolic.COSTLY:
         raise answers.Unreadable(f"the ground truth {ground_truth!r} takes too much time or memory to compare")
     if reason != "right":
         raise answers.Unreadable(f"the ground truth {ground_truth!r} cannot be parsed")
-    return Gold(gold, answers.read_number(gold))
+    return Gold(gold, read_number(gold))
 
 
 def _wrong(reason: str) -> Score:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.answers import LONGEST, read_list, read_number, tidy
+from rewards.answers import LONGEST, read_list
 from rewards.math import boxed, compute_reward, expression, hashes, last_number, score, solution
+from rewards.notation import tidy
+from rewards.numbers import read_number
 
 
 def reason(completion: str, truth: str) -> str:
