@@ -17,7 +17,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +45,7 @@ class RewardDescription:
     range: tuple[float, float] = (0.0, 1.0)
     solved_at: float | None = None
     chat: bool = False
+    thinking_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reward:
@@ -52,7 +53,8 @@ class Reward:
 
     With one function the Score keeps its reason code and components; with several, each function's value is a
     component under its name, and what is not solved has the reason code of the first function that gave one.
-    ``chat`` says how TRL-style functions get their texts.
+    ``chat`` says how TRL-style functions get their texts. Rewards of this package read ``thinking_tags`` (opening to
+    closing) as they do ``<think>`` and ``</think>``; any other gets the text as it is.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Reward:
         range: tuple[float, float] = (0.0, 1.0),
         solved_at: float | None = None,
         chat: bool = False,
+        thinking_tags: Mapping[str, str] | None = None,
     ) -> None:
         self.functions = dict(functions)
+        self.thinking_tags = thinking_tags or {}
         self.weights = list(weights) if weights is not None else [1.0] * len(self.functions)
         self.range = range
         self.solved_at = range[1] if solved_at is None else solved_at
@@ -101,6 +105,9 @@ class Reward:
 
     def _scores_of(self, name: str, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
         function = self.functions[name]
+        if function.__module__.startswith(f"{HERE.name}."):
+            for opening, closing in self.thinking_tags.items():
+                completions = [c.replace(opening, "<think>").replace(closing, "</think>") for c in completions]
         if name not in self._trl_style:
             return [_one(function, p, c) for p, c in zip(prompts, completions, strict=True)]
         try:
@@ -186,6 +193,7 @@ def load_reward(description: RewardDescription) -> Reward:
         range=description.range,
         solved_at=description.solved_at,
         chat=description.chat,
+        thinking_tags=description.thinking_tags,
     )
 
 

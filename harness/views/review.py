@@ -177,7 +177,8 @@ def find_bottleneck(
     def mean(metric: str) -> float:
         return fmean(step.get(metric, 0.0) for step in steps[-20:])
 
-    errored, truncated = mean("completion/errored_rate"), mean("completion/truncated_rate")
+    errored = mean("completion/errored_rate")
+    truncated = max(mean("completion/truncated_rate"), mean("reason/cut_in_thinking"))
     flat, solved, unsolved = mean("group/flat_rate"), mean("group/solved_rate"), mean("group/unsolved_rate")
     kl, mixed = mean("kl/mean"), mean("group/mixed_rate")
     poor = mixed < GOOD_MIXED

@@ -389,3 +389,19 @@ def test_trls_logging_hooks_are_given_to_who_names_them() -> None:
 
     prompt = Prompt("a", "1", "1")
     assert [s.reward for s in Reward({"hooked": hooked}).score([prompt], ["x"])] == [1.0]
+
+
+def test_more_thinking_tags_are_for_rewards_of_this_package() -> None:
+    completion = "<ponder>\\boxed{7}</ponder>\\boxed{42}"
+    prompt = Prompt("p", "p", "42")
+    tags = {"<ponder>": "</ponder>"}
+    assert not load_reward(RewardDescription(("rewards.math",))).score([prompt], [completion])[0].correct
+    assert load_reward(RewardDescription(("rewards.math",), thinking_tags=tags)).score([prompt], [completion])[0].correct
+    seen: list[str] = []
+
+    def judge(completion: str, ground_truth: str) -> float:
+        seen.append(completion)
+        return 1.0
+
+    Reward({"judge": judge}, thinking_tags=tags).score([prompt], [completion])
+    assert seen == [completion]
