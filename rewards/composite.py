@@ -8,8 +8,9 @@ The ground truth is a JSON string:
 
     reward         a reward of this package: rewards.NAME or rewards.NAME:function
     ground_truth   what that reward takes; JSON that is no string is handed over as its text
-    section        optional: the reward sees only what stands between ``<section>`` and ``</section>``. These tags must
-                   each be there once, and the sections of a completion must not overlap. Without one: all of it
+    section        optional: the reward sees only what stands between ``<section>`` and ``</section>``, after the
+                   thinking. These tags must each be there once, and the sections of a completion must not overlap.
+                   Without one: all of it
     weight         optional, over 0 (default 1)
     gate           optional: another part; while that one is not right this one earns nothing
 
@@ -32,7 +33,8 @@ from typing import Any, cast
 from harness.types import Score
 from rewards import code, function_call, length, math, solution, structured
 from rewards import format as form
-from rewards.json_values import WrongTruth, parse_truth
+from rewards.format import THINKING_TAGS, after_thinking, is_cut_in_thinking
+from rewards.json_values import WrongTruth, parse_truth, pattern_budget
 from rewards.outside import only_right
 
 REWARDS: Mapping[str, ModuleType] = {
@@ -58,16 +60,20 @@ class Part:
     gate: str
 
 
+@pattern_budget()
 def score(completion: str, ground_truth: str) -> Score:
     """Score every part; the reason code is ``part:code`` of the first that is not right, else right.
 
-    A part whose section is not there as it should be has the code no_section.
+    A part whose section is not there as it should be has the code no_section. Where thinking is not closed nothing is
+    earned, and the code is cut_in_thinking.
     """
     try:
         parts = read_truth(ground_truth)
     except WrongTruth as error:
         return Score(None, False, "errored", error=f"the ground truth: {error}")
-    texts = _sections(completion, [part.section for part in parts.values() if part.section])
+    if is_cut_in_thinking(completion):
+        return Score(0.0, False, "cut_in_thinking", dict.fromkeys(parts, 0.0))
+    texts = _sections(after_thinking(completion), [part.section for part in parts.values() if part.section])
     scores: dict[str, Score] = {}
     for name, part in parts.items():
         text = texts.get(part.section) if part.section else completion
@@ -150,6 +156,8 @@ def _part(name: str, value: Any, parts: Mapping[str, Any]) -> Part:
         raise WrongTruth(f"part {name!r}: weight must be a number over 0")
     if section != "" and not (isinstance(section, str) and NAME.fullmatch(section)):
         raise WrongTruth(f"part {name!r}: section must be the name of a tag")
+    if f"<{section}>" in THINKING_TAGS:
+        raise WrongTruth(f"part {name!r}: <{section}> is thinking, which no part judges; name another section")
     if gate != "" and (not isinstance(gate, str) or gate not in parts):
         raise WrongTruth(f"part {name!r}: gate must name another part")
     truth = value["ground_truth"]

@@ -17,7 +17,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +26,8 @@ from harness.types import Prompt, Score
 
 RewardFunction = Callable[..., Any]
 HERE = Path(__file__).resolve().parent
+NONE = "the reward returned None"
+"""Of one TRL-style function among several: the row is another's."""
 
 
 def _ignore(*_: Any, **__: Any) -> None:
@@ -45,14 +47,17 @@ class RewardDescription:
     range: tuple[float, float] = (0.0, 1.0)
     solved_at: float | None = None
     chat: bool = False
+    thinking_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reward:
     """``harness.types.Scorer`` over one or several reward functions with weights.
 
     With one function the Score keeps its reason code and components; with several, each function's value is a
-    component under its name, and what is not solved has the reason code of the first function that gave one.
-    ``chat`` says how TRL-style functions get their texts.
+    component under its name, and what is not solved has the reason code of the first function that gave one. A
+    TRL-style function that returns None leaves the completion to the others; it is errored when all do.
+    ``chat`` says how TRL-style functions get their texts. Rewards of this package read ``thinking_tags`` (opening to
+    closing) as they do ``<think>`` and ``</think>``; any other gets the text as it is.
     """
 
     def __init__(
@@ -63,8 +68,10 @@ class Reward:
         range: tuple[float, float] = (0.0, 1.0),
         solved_at: float | None = None,
         chat: bool = False,
+        thinking_tags: Mapping[str, str] | None = None,
     ) -> None:
         self.functions = dict(functions)
+        self.thinking_tags = thinking_tags or {}
         self.weights = list(weights) if weights is not None else [1.0] * len(self.functions)
         self.range = range
         self.solved_at = range[1] if solved_at is None else solved_at
@@ -81,7 +88,12 @@ class Reward:
         return [self._combine(parts) for parts in zip(*columns, strict=True)]
 
     def _combine(self, parts: Sequence[Score]) -> Score:
-        for part in parts:
+        mine = {
+            name: part
+            for name, part in zip(self.functions, parts, strict=True)
+            if name not in self._trl_style or part.error != NONE
+        }
+        for part in mine.values() or parts:
             if part.errored:
                 return part
         total = math.fsum(weight * (part.reward or 0.0) for weight, part in zip(self.weights, parts, strict=True))
@@ -93,14 +105,17 @@ class Reward:
             if only.reason:  # the scorer judged correctness itself
                 return replace(only, reward=total)
             return Score(total, total >= self.solved_at, "right" if total >= self.solved_at else "wrong")
-        components = {name: part.reward or 0.0 for name, part in zip(self.functions, parts, strict=True)}
+        components = {name: part.reward or 0.0 for name, part in mine.items()}
         if total >= self.solved_at:
             return Score(total, True, "right", components)
-        reason = next((part.reason for part in parts if part.reason and not part.correct), "wrong")
+        reason = next((part.reason for part in mine.values() if part.reason and not part.correct), "wrong")
         return Score(total, False, reason, components)
 
     def _scores_of(self, name: str, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
         function = self.functions[name]
+        if function.__module__.startswith(f"{HERE.name}."):
+            for opening, closing in self.thinking_tags.items():
+                completions = [c.replace(opening, "<think>").replace(closing, "</think>") for c in completions]
         if name not in self._trl_style:
             return [_one(function, p, c) for p, c in zip(prompts, completions, strict=True)]
         try:
@@ -150,7 +165,7 @@ def to_score(value: Any) -> Score:
     if hasattr(value, "item"):  # NumPy scalars and one-element tensors
         value = value.item()
     if value is None:
-        return errored("the reward returned None")
+        return errored(NONE)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return errored(f"the reward returned {value!r} instead of a number")
     if not math.isfinite(value):
@@ -186,6 +201,7 @@ def load_reward(description: RewardDescription) -> Reward:
         range=description.range,
         solved_at=description.solved_at,
         chat=description.chat,
+        thinking_tags=description.thinking_tags,
     )
 
 

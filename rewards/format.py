@@ -1,7 +1,8 @@
 """Which sections a completion has: thinking and answer, in the tags that models are commonly taught.
 
 As a reward it pays for the form alone and says nothing of the answer: a thinking section, then an answer section,
-each tag once, something in both, nothing before, between or after. Combine it with a reward that judges the answer.
+each tag once, something in both, nothing before, between or after. The template may have opened the thinking in the
+prompt. Combine it with a reward that judges the answer.
 """
 
 from __future__ import annotations
@@ -13,24 +14,87 @@ from rewards.outside import only_right
 
 THINKING_TAGS = {
     "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
     "<reasoning>": "</reasoning>",
     "<start_working_out>": "<end_working_out>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
 }
-ANSWER_TAGS = {"<answer>": "</answer>", "<SOLUTION>": "</SOLUTION>"}
-TAG = re.compile("|".join(re.escape(tag) for pair in (THINKING_TAGS | ANSWER_TAGS).items() for tag in pair))
-CLOSING_TAGS = (*THINKING_TAGS.values(), "</end_working_out>")
-OPENING = re.compile("|".join(re.escape(tag) for tag in THINKING_TAGS))
+"""The one list; a spec adds to it with ``reward.thinking_tags``."""
+ANSWER_TAGS = {
+    "<answer>": "</answer>",
+    "<SOLUTION>": "</SOLUTION>",
+    "<|begin_of_solution|>": "<|end_of_solution|>",
+}
+CLOSING_TAGS = (*THINKING_TAGS.values(), "assistantfinal")
+"""The last is what is left of gpt-oss' channels where special tokens are not decoded."""
+
+
+def _any_of(*tags: str) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, tags)))
+
+
+OPENING = _any_of(*THINKING_TAGS)
+CLOSING = _any_of(*CLOSING_TAGS)
+TAG = _any_of(*THINKING_TAGS, *CLOSING_TAGS, *ANSWER_TAGS, *ANSWER_TAGS.values())
+QUOTED = re.compile(
+    r"""[:,{\[(=]\s*+(?:"(?:[^"\\\n]++|\\.)*+"|'(?:[^'\\\n]++|\\.)*+')(?=\s*+(?:[]:,})]|$))""", re.MULTILINE
+)
+"""A string in JSON or a program: a tag in it is text."""
 BOXED = re.compile(r"\\boxed\{[^}]|####\s*+\S")
+
+
+def hide_quoted(text: str) -> str:
+    """The text with spaces in the place of quoted strings, so that a tag is found only where it is one."""
+    return QUOTED.sub(lambda found: " " * len(found[0]), text)
+
+
+def _find_thinking(completion: str) -> tuple[int, int, int] | None:
+    """Where the thinking begins and ends, and where the answer begins; None when thinking is left open.
+
+    The opening tag may be in the prompt, so whatever comes before the last closing tag is thinking.
+    """
+    if not TAG.search(completion):
+        return 0, 0, 0
+    text = hide_quoted(completion)
+    begin = end = answer = 0
+    for closing in CLOSING.finditer(text):
+        end, answer = closing.span()
+    if OPENING.search(text, answer):
+        return None
+    if opening := OPENING.search(text):
+        begin = opening.end()
+    return begin, end, answer
+
+
+def after_thinking(completion: str) -> str:
+    """What a completion says once its thinking is over; empty when a thinking section is left open."""
+    found = _find_thinking(completion)
+    return completion[found[2] :].removesuffix("<|return|>") if found else ""
+
+
+def is_cut_in_thinking(completion: str) -> bool:
+    """Whether thinking was begun and never closed: the reason code ``cut_in_thinking``, with more tokens as advice.
+
+    The text does not show it where the prompt began the thinking.
+    """
+    return _find_thinking(completion) is None
 
 
 def has_thinking(completion: str) -> bool:
     """Whether there is a closed thinking section with something in it."""
-    opened = OPENING.search(completion)
-    return opened is not None and _has_text(completion, opened.end(), max(map(completion.rfind, CLOSING_TAGS)))
+    found = _find_thinking(completion)
+    return found is not None and _has_text(completion, *found[:2])
 
 
 def has_answer(completion: str) -> bool:
-    """Whether there is an answer section with something in it: SOLUTION or answer tags, boxed, or ####."""
+    """Whether an answer follows the thinking, with something in it: answer tags, boxed, or ####."""
+    completion = after_thinking(completion)
     for opening, closing in ANSWER_TAGS.items():
         start = completion.find(opening)
         if start >= 0 and _has_text(completion, start + len(opening), completion.rfind(closing)):
@@ -42,25 +106,13 @@ def _has_text(completion: str, start: int, end: int) -> bool:
     return end > start and not completion[start:end].isspace()
 
 
-def after_thinking(completion: str) -> str:
-    """What a completion says once its thinking is over; empty when a thinking section is left open.
-
-    The opening tag may be in the prompt, so whatever comes before the last closing tag is thinking.
-    """
-    if "<" not in completion:
-        return completion
-    end = max(completion.rfind(tag) + len(tag) if tag in completion else 0 for tag in THINKING_TAGS.values())
-    return "" if OPENING.search(completion, end) else completion[end:]
-
-
 def score(completion: str, ground_truth: str) -> Score:
     """Score the form of a completion, 1.0 or 0.0.
 
-    Reason codes: right, no_tags, wrong_tags, text_outside, empty_section. Components: ``thinking`` and ``answer`` (that
-    section is closed and has something in it) and ``form``.
+    Reason codes: right, cut_in_thinking, no_tags, wrong_tags, text_outside, empty_section. Components: ``thinking`` and
+    ``answer`` (that section is closed and has something in it) and ``form``.
     """
-    tags = list(TAG.finditer(completion))
-    reason = _fault(completion, tags)
+    reason = "cut_in_thinking" if is_cut_in_thinking(completion) else _fault(completion)
     return Score(
         0.0 if reason else 1.0,
         not reason,
@@ -73,17 +125,21 @@ def score(completion: str, ground_truth: str) -> Score:
     )
 
 
-def _fault(completion: str, tags: list[re.Match[str]]) -> str:
+def _fault(completion: str) -> str:
     """The reason code of what is wrong with the form, empty when nothing is."""
+    tags = [(tag[0], *tag.span()) for tag in TAG.finditer(hide_quoted(completion))]
     if not tags:
         return "no_tags"
-    names = [tag[0] for tag in tags]
-    if len(names) != 4 or THINKING_TAGS.get(names[0]) != names[1] or ANSWER_TAGS.get(names[2]) != names[3]:
+    if tags[0][0] in CLOSING_TAGS:  # the prompt ended with the opening tag
+        tags.insert(0, ("", 0, 0))
+    if len(tags) != 4:
         return "wrong_tags"
-    begin, end, answer, close = tags
-    if not completion[begin.end() : end.start()].strip() or not completion[answer.end() : close.start()].strip():
+    (think, begin, start), (end_think, end, rest), (answer, before, inside), (end_answer, close, after) = tags
+    if (think and THINKING_TAGS.get(think) != end_think) or ANSWER_TAGS.get(answer) != end_answer:
+        return "wrong_tags"
+    if not completion[start:end].strip() or not completion[inside:close].strip():
         return "empty_section"
-    outside = completion[: begin.start()] + completion[end.end() : answer.start()] + completion[close.end() :]
+    outside = completion[:begin] + completion[rest:before] + completion[after:]
     return "text_outside" if outside.strip() else ""
 
 

@@ -2,7 +2,8 @@
 
 Strict: what a lenient parser would let through is refused. Keys that occur twice, NaN and Infinity, numbers that no
 double holds, nesting beyond MOST_NESTED, more than LONGEST characters. Kinds are kept apart: ``true`` is not 1, and
-1.0 is not 1 where 1 is expected (where 1.0 is expected, 1 will do).
+1.0 is not 1 where 1 is expected (where 1.0 is expected, 1 will do). A schema has the say where there is one: to JSON
+Schema 1.0 is an integer, so once it has accepted a value, equal numbers are equal (``by_value``).
 
 What is expected is JSON too, and may hold in the place of any value
 
@@ -15,7 +16,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +36,7 @@ MOST_NESTED = 32
 DIGITS = 400
 """Of an integer: more than the largest double has."""
 PATTERN_LIMIT_S = 0.5
+"""CPU time of all patterns of a completion."""
 PUNCTUATION = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -97,27 +103,26 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def matches(expected: Any, found: Any) -> bool:
+def matches(expected: Any, found: Any, by_value: bool = False) -> bool:
     """Whether a value is what was expected, by the rules above."""
     if isinstance(expected, dict):
         if expected.keys() == {"$any"}:
-            return any(matches(one, found) for one in expected["$any"])
+            return any(matches(one, found, by_value) for one in expected["$any"])
         if expected.keys() == {"$schema"}:
             return is_valid(validator(expected["$schema"]), found)
         return (
             isinstance(found, dict)
             and expected.keys() == found.keys()
-            and all(matches(value, found[key]) for key, value in expected.items())
+            and all(matches(value, found[key], by_value) for key, value in expected.items())
         )
     if isinstance(expected, list):
         return (
             isinstance(found, list)
             and len(expected) == len(found)
-            and all(matches(*pair) for pair in zip(expected, found, strict=True))
+            and all(matches(*pair, by_value) for pair in zip(expected, found, strict=True))
         )
-    if isinstance(expected, float) and type(found) is int:
-        return expected == found
-    return type(expected) is type(found) and bool(expected == found)
+    same_kind = type(expected) is type(found) or (type(found) is int and type(expected) is float)
+    return (same_kind or (by_value and type(expected) is int and type(found) is float)) and bool(expected == found)
 
 
 def check_expected(expected: Any) -> None:
@@ -156,21 +161,73 @@ def _walk(value: Any) -> Iterator[Any]:
 # ---------------------------------------------------------------- JSON Schema
 
 
+_left: ContextVar[list[float] | None] = ContextVar("left", default=None)
+
+
+@contextmanager
+def pattern_budget() -> Iterator[None]:
+    """Within it all patterns together have PATTERN_LIMIT_S of CPU time, the outermost's."""
+    token = _left.set(_left.get() or [PATTERN_LIMIT_S])
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _search(pattern: str, text: str) -> bool:
+    """Patterns are the ground truth's, but the text is the model's, which may choose one that backtracks for ever.
+
+    Raises TimeoutError when the budget is used up.
+    """
+    left = _left.get() or [PATTERN_LIMIT_S]
+    if left[0] <= 0:
+        raise TimeoutError
+    started = time.process_time()
+    try:
+        return regex.search(pattern, text, timeout=left[0]) is not None  # of CPU time
+    finally:
+        left[0] -= time.process_time() - started
+
+
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
-    """Patterns are the ground truth's, but the text is the model's, which may choose one that backtracks for ever."""
-    if isinstance(value, str):
-        try:
-            if regex.search(pattern, value, timeout=PATTERN_LIMIT_S):
-                return
-        except TimeoutError:
-            pass
+    if isinstance(value, str) and not _search(pattern, value):
         yield ValidationError(f"does not match {pattern!r}")
+
+
+def _pattern_properties(checker: Any, patterns: Any, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    if isinstance(value, dict):
+        for pattern, schema in patterns.items():
+            for name, inner in value.items():
+                if _search(pattern, name):
+                    yield from checker.descend(inner, schema, path=name, schema_path=pattern)
+
+
+def _additional_properties(checker: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+    if not isinstance(value, dict):
+        return
+    for name, inner in value.items():
+        patterns = schema.get("patternProperties", {})
+        if name not in schema.get("properties", {}) and not any(_search(pattern, name) for pattern in patterns):
+            yield from checker.descend(inner, wanted, path=name)
+
+
+def _multiple_of(_validator: Any, step: Any, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    """As they are written: 19.99 is a multiple of 0.01, which no double is."""
+    if type(value) in (int, float) and (Fraction(str(value)) / Fraction(str(step))).denominator != 1:
+        yield ValidationError(f"is no multiple of {step}")
 
 
 def _unique(_validator: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[ValidationError]:
     """In linear time, where the package compares each with each."""
-    if wanted and isinstance(value, list) and len({canonical(item) for item in value}) != len(value):
-        yield ValidationError("has equal elements")
+    if wanted and isinstance(value, list):
+        items = json.loads(json.dumps(value), parse_float=_number)
+        if len({canonical(item) for item in items}) != len(items):
+            yield ValidationError("has equal elements")
+
+
+def _number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def canonical(value: Any) -> str:
@@ -180,10 +237,15 @@ def canonical(value: Any) -> str:
 
 Validator: Any = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
-    {"pattern": _pattern, "uniqueItems": _unique},
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _checker, value: type(value) is int),
+    {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "multipleOf": _multiple_of,
+        "uniqueItems": _unique,
+    },
 )
-"""JSON Schema, draft 2020-12; 1.0 is no integer."""
+"""JSON Schema, draft 2020-12."""
 
 
 def validator(schema: Any) -> Any:
@@ -195,13 +257,15 @@ def validator(schema: Any) -> Any:
 def _validator(text: str) -> Any:
     schema = json.loads(text)
     for part in _walk(schema):
-        if isinstance(part, dict) and "patternProperties" in part:
-            raise WrongTruth("a schema with patternProperties cannot be used: name the properties")
+        if isinstance(part, dict) and {"patternProperties", "unevaluatedProperties"} <= part.keys():
+            raise WrongTruth("patternProperties beside unevaluatedProperties cannot be used: say additionalProperties")
     try:
         Validator.check_schema(schema)
         for part in _walk(schema):
-            if isinstance(part, dict) and isinstance(part.get("pattern"), str):
-                regex.compile(part["pattern"])
+            if isinstance(part, dict):
+                for pattern in (part.get("pattern"), *(part.get("patternProperties") or ())):
+                    if isinstance(pattern, str):
+                        regex.compile(pattern)
     except (SchemaError, regex.error, RecursionError) as error:
         raise WrongTruth(f"not a JSON Schema: {str(error).splitlines()[0]}") from None
     return Validator(schema, registry=Registry())  # nothing is fetched
@@ -211,7 +275,7 @@ def is_valid(checker: Any, value: Any) -> bool:
     """Whether a value is accepted. Raises WrongTruth when the schema refers to nothing, or to itself for ever."""
     try:
         return bool(checker.is_valid(value))
-    except OverflowError:  # a number of hundreds of digits against a multipleOf
+    except TimeoutError:
         return False
     except (Unresolvable, RecursionError) as error:
         raise WrongTruth(f"the schema cannot be followed: {type(error).__name__}") from None

@@ -1,7 +1,8 @@
 """Structured output: a JSON value of the right shape and, where that is known, with the right contents.
 
-The value is the last block fenced as ```json, else the whole text after the thinking (JSON as strict as
-rewards/json_values.py says). The ground truth is a JSON string with at least one of
+The value is the last block fenced as json (by three or more backticks or tildes), else the last fenced without a
+language, else the whole text after the thinking (JSON as strict as rewards/json_values.py says). The ground truth is a
+JSON string with at least one of
 
     {"schema": {JSON Schema}, "equals": value, "contains": {...}}
 
@@ -23,7 +24,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.types import Score
-from rewards.format import after_thinking
+from rewards.format import after_thinking, is_cut_in_thinking
 from rewards.json_values import (
     Malformed,
     WrongTruth,
@@ -33,6 +34,7 @@ from rewards.json_values import (
     matches,
     parse,
     parse_truth,
+    pattern_budget,
     validator,
 )
 from rewards.outside import only_right
@@ -42,7 +44,7 @@ SCHEMA = 0.2
 FIELDS = 0.7
 MOST_PARTIAL = 0.6
 
-FENCE = re.compile(r"^[ \t]*+```[ \t]*+([A-Za-z0-9]*+)[ \t]*+$", re.MULTILINE)
+FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([^`\n]*+)$", re.MULTILINE)
 MARKERS = ({"$any"}, {"$schema"})
 Path = tuple[str | int, ...]
 
@@ -57,15 +59,18 @@ class Truth:
     compared: bool
 
 
+@pattern_budget()
 def score(completion: str, ground_truth: str) -> Score:
     """Score the JSON of a completion; components: json, schema, fields, exact.
 
-    Reason codes: right, no_json, malformed, invalid (by the schema), wrong_fields.
+    Reason codes: right, cut_in_thinking, no_json, malformed, invalid (by the schema), wrong_fields.
     """
     text = extract(completion)
     try:
         truth = read_truth(ground_truth)
-        return _compare(truth, parse(text)) if text else _nothing("no_json")
+        if text:
+            return _compare(truth, parse(text))
+        return _nothing("cut_in_thinking" if is_cut_in_thinking(completion) else "no_json")
     except WrongTruth as error:
         return Score(None, False, "errored", error=f"the ground truth: {error}")
     except Malformed:
@@ -86,8 +91,9 @@ def write_reference(ground_truth: str) -> str | None:
 
 def _compare(truth: Truth, value: Any) -> Score:
     valid = truth.schema is None or is_valid(truth.schema, value)
-    fields = _fields(truth, value) if truth.compared else float(valid)
-    exact = valid and (not truth.compared or _is_expected(truth, value))
+    by_value = valid and truth.schema is not None
+    fields = _fields(truth, value, by_value) if truth.compared else float(valid)
+    exact = valid and (not truth.compared or _is_expected(truth, value, by_value))
     shape = SCHEMA if valid and truth.schema is not None else 0.0
     partial = min(MOST_PARTIAL, JSON + shape + (FIELDS * fields if truth.compared else 0.0))
     return Score(
@@ -101,17 +107,17 @@ def _compare(truth: Truth, value: Any) -> Score:
 def extract(completion: str) -> str:
     """The text that should be JSON; empty when there is none."""
     text = after_thinking(completion)
-    found, language, start = None, "", -1
+    blocks: dict[str, str] = {}  # the last of each language
+    mark, language, start = "", "", 0
     for fence in FENCE.finditer(text):
-        if start < 0:
-            language, start = fence[1].lower(), fence.end()
-        else:
-            if language == "json":
-                found = text[start : fence.start()]
-            start = -1
-    if start >= 0 and language == "json":
+        if not mark:
+            mark, language, start = fence[1], fence[2].strip().lower(), fence.end()
+        elif fence[1].startswith(mark) and not fence[2].strip():
+            blocks[language] = text[start : fence.start()]
+            mark = ""
+    if mark and language == "json":
         return ""  # the last block is not closed
-    return (text if found is None else found).strip()
+    return blocks.get("json", blocks.get("", text)).strip()
 
 
 @lru_cache(4096)
@@ -134,19 +140,21 @@ def _nothing(reason: str) -> Score:
     return Score(0.0, False, reason, {"json": 0.0, "schema": 0.0, "fields": 0.0, "exact": 0.0})
 
 
-def _is_expected(truth: Truth, value: Any) -> bool:
-    return _contains(truth.expected, value) if truth.partial else matches(truth.expected, value)
+def _is_expected(truth: Truth, value: Any, by_value: bool) -> bool:
+    return (_contains if truth.partial else matches)(truth.expected, value, by_value)
 
 
-def _contains(expected: Any, value: Any) -> bool:
+def _contains(expected: Any, value: Any, by_value: bool) -> bool:
     if not isinstance(expected, dict) or expected.keys() in MARKERS:
-        return matches(expected, value)
-    return isinstance(value, dict) and all(key in value and _contains(one, value[key]) for key, one in expected.items())
+        return matches(expected, value, by_value)
+    return isinstance(value, dict) and all(
+        key in value and _contains(one, value[key], by_value) for key, one in expected.items()
+    )
 
 
-def _fields(truth: Truth, value: Any) -> float:
+def _fields(truth: Truth, value: Any, by_value: bool) -> float:
     expected = dict(_leaves(truth.expected))
-    right = sum(1 for path, one in expected.items() if _at(value, path, one))
+    right = sum(1 for path, one in expected.items() if _at(value, path, one, by_value))
     if truth.partial:
         return right / len(expected)
     # A field that is expected to be one of several, or of a schema, may be an object of many fields: count it once.
@@ -157,14 +165,14 @@ def _fields(truth: Truth, value: Any) -> float:
     return 2 * right / (len(expected) + len(given))
 
 
-def _at(value: Any, path: Path, expected: Any) -> bool:
+def _at(value: Any, path: Path, expected: Any, by_value: bool) -> bool:
     """Whether the value has what is expected at a place."""
     for step in path:
         there = step < len(value) if isinstance(step, int) and isinstance(value, list) else False
         if not there and not (isinstance(step, str) and isinstance(value, dict) and step in value):
             return False
         value = value[step]
-    return matches(expected, value)
+    return matches(expected, value, by_value)
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -102,6 +102,7 @@ def describe_reward(spec: RunSpec, *, chat: bool) -> RewardDescription:
         range=spec.reward.range,
         solved_at=spec.reward.solved_at,
         chat=chat,
+        thinking_tags=spec.reward.thinking_tags,
     )
 
 

@@ -85,6 +85,7 @@ def compute_histogram(rates: Sequence[float]) -> tuple[int, ...]:
 def judge(probe: Probe, knobs: Knobs) -> tuple[Suitability, str]:
     """Judge whether a run is worth its rollouts, and what to change if not."""
     signal = 1 - probe.no_signal[knobs.group_size]
+    cut = max(probe.truncated, probe.reasons.get("cut_in_thinking", 0.0))
     formless = sum(probe.reasons.get(name, 0.0) for name in FORMLESS)
     if probe.errored > 0.1:
         return "not verifiable", (
@@ -98,9 +99,9 @@ def judge(probe: Probe, knobs: Knobs) -> tuple[Suitability, str]:
             f"{probe.pass_rate:.0%} of the completions are right, so only {signal:.0%} of the groups have signal: take "
             "harder prompts"
         )
-    if probe.truncated > 0.5:
+    if cut > 0.5:
         return "too hard", (
-            f"{probe.truncated:.0%} of the completions were cut at {knobs.max_tokens} tokens: raise knobs.max_tokens"
+            f"{cut:.0%} of the completions were cut at {knobs.max_tokens} tokens: raise knobs.max_tokens"
         )
     if formless > 0.5:
         return "too hard", (

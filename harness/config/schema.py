@@ -142,6 +142,7 @@ class RewardSpec(Section):
     rewards. Over ``errored_limit`` the run stops. A completion that
     keeps the reward busy for more than ``time_limit`` seconds (unset: 10, or what a reward of ours asks for) gets the
     lowest reward. ``workers`` processes judge side by side, a TRL-style function in one of them.
+    ``thinking_tags``: more tags around thinking, for rewards of ours: ``{"<ponder>" = "</ponder>"}``.
     """
 
     function: str | list[str] = "rewards.solution"
@@ -152,6 +153,7 @@ class RewardSpec(Section):
     errored_limit: Share = 0.1
     time_limit: PositiveFloat | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    thinking_tags: dict[Given, Given] = {}
 
     @property
     def functions(self) -> list[str]:

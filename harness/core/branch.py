@@ -15,6 +15,7 @@ from typing import Any
 from harness.core.formatting import format_knob
 from harness.core.knobs import apply_action, parse_assignments
 from harness.core.statistics import compare_answers
+from harness.core.step_metrics import GOOD_MIXED
 from harness.errors import Refused
 from harness.types import Action, Decision, DecisionRecord, EffectVerdict, Knobs, KnobValue, Verdict
 
@@ -22,8 +23,6 @@ AS_IT_IS = "as it is"
 EFFECTS: Mapping[str, EffectVerdict] = {"better": "helped", "worse": "hurt", "unclear": "unclear"}
 SIGNAL_P = 0.05
 """How unlikely by chance a difference between groups of the same prompts must be, one-sided."""
-ENOUGH_MIXED = 0.4
-"""Share of mixed groups from which on a step has enough to learn from."""
 LONGEST = 1000
 MOST_ARMS = 8
 
@@ -246,7 +245,7 @@ def _compare_signal(first: Signal, other: Signal, *, nearer: bool) -> tuple[Effe
         return "unclear", "no group to compare"
     mixed, reward = (compare_answers(one, another) for one, another in zip(first, other, strict=True))
     more, fewer = mixed.p_rose < SIGNAL_P, mixed.p_fell < SIGNAL_P
-    enough_before, enough = _score(first[0]) >= ENOUGH_MIXED, _score(other[0]) >= ENOUGH_MIXED
+    enough_before, enough = _score(first[0]) >= GOOD_MIXED, _score(other[0]) >= GOOD_MIXED
     if nearer:
         better, worse = more or (reward.p_rose < SIGNAL_P and (enough or not fewer)), fewer and not enough
     else:

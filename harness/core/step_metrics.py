@@ -14,6 +14,8 @@ from typing import Literal
 
 from harness.types import Completion, Group, Metrics, Prompt, SampleRecord, Score
 
+GOOD_MIXED = 0.4
+"""Share of mixed groups from which on a step has signal enough, so that more of them are no gain of their own."""
 GroupKind = Literal["mixed", "all_zero", "all_one", "flat", "errored"]
 
 

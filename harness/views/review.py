@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.core.statistics import VERDICTS, compute_difference, describe_interval
+from harness.core.step_metrics import GOOD_MIXED
 from harness.types import (
     Bucket,
     CheckpointRecord,
@@ -19,7 +20,7 @@ from harness.types import (
     RunRecord,
     SampleRecord,
 )
-from harness.views.summary import GOOD_MIXED, flat_since
+from harness.views.summary import flat_since
 
 EASY, HARD = 0.5, 0.1
 """Shares of groups with a right completion between which prompts of both kinds are far apart."""
@@ -176,7 +177,8 @@ def find_bottleneck(
     def mean(metric: str) -> float:
         return fmean(step.get(metric, 0.0) for step in steps[-20:])
 
-    errored, truncated = mean("completion/errored_rate"), mean("completion/truncated_rate")
+    errored = mean("completion/errored_rate")
+    truncated = max(mean("completion/truncated_rate"), mean("reason/cut_in_thinking"))
     flat, solved, unsolved = mean("group/flat_rate"), mean("group/solved_rate"), mean("group/unsolved_rate")
     kl, mixed = mean("kl/mean"), mean("group/mixed_rate")
     poor = mixed < GOOD_MIXED

@@ -14,14 +14,15 @@ from statistics import fmean
 from harness.core.actions import parse_expected
 from harness.core.formatting import format_kind, format_knob
 from harness.core.statistics import Difference, compute_difference, describe_interval
+from harness.core.step_metrics import GOOD_MIXED
 from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
 
 RECENT = 8
 """Steps that say how it is now."""
 AROUND = 10
 """Steps before and after a change that are compared while nobody has judged it, at most."""
-GOOD_MIXED, POOR_MIXED = 0.4, 0.2
-"""Shares of mixed groups from which on a step has enough to learn from, and below which it has hardly anything."""
+POOR_MIXED = 0.2
+"""Share of mixed groups below which a step has hardly anything to learn from."""
 MUCH = 0.2
 """Share of groups, or of completions cut, from which on it is said what that means."""
 MOVED = re.compile(r"([a-z]+/[a-z_]+) (\S+) -> (\S+),")

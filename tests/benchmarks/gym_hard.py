@@ -66,7 +66,7 @@ NIGHTS: dict[str, Fault] = {
     "never-ends": _cell(ENDLESS, "never_ends"),
     "collapsed": _cell(COLLAPSED, "collapse", reward="pays_right"),
     "no-middle": _cell(HALVES, "no_middle", reward="pays_right"),
-    "mastered": _cell(MASTERED, "solved"),
+    "mastered": _cell(MASTERED, "solved", "no_signal"),
     "raises-3": _cell(SUBTRACT, "errored", reward="raises_on_3"),
     "raises-6": _cell(SUBTRACT, "errored", reward="raises_on_6"),
 }

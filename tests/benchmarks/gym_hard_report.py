@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from statistics import fmean
 
+from harness.core.step_metrics import GOOD_MIXED
 from tests.benchmarks.gym_cells import Cell
 from tests.benchmarks.gym_diagnosis import Seen, ask_ours
 from tests.benchmarks.gym_hard import CANNOT, CELLS, CONTROLS, NIGHTS, NOISE, START_VALUES, TWINS, find_control
@@ -16,8 +17,8 @@ from tests.benchmarks.gym_report import NEAR, Cells, Done, compute_mean, count_k
 
 TEACHES = ("set", "focus", "rollback", "branch")
 """Actions that change what a run does; a healthy one needs none."""
-NEWEST, ENOUGH = 10, 0.4
-"""Steps at the end whose groups are mixed to this share where signal is back."""
+NEWEST = 10
+"""Steps at the end that tell whether signal is back."""
 BORNE = 0.05
 """Score under fixed that a run under noise may miss: two standard errors of a difference on 300 prompts that mostly
 agree."""
@@ -169,7 +170,7 @@ def is_well(fixed: Done, rules: Done, healthy: Done | None) -> bool:
     name, stopped = rules.cell.fault, load_stop(rules)
     if name in NOISE or name == "raises-3":
         return stopped is None and score(rules) >= score(fixed) - BORNE
-    if name in CANNOT and compute_signal(rules) >= ENOUGH:
+    if name in CANNOT and compute_signal(rules) >= GOOD_MIXED:
         return score(rules) >= score(fixed) - BORNE
     recovered = healthy is not None and score(rules) >= NEAR * score(healthy)
     return recovered or stopped in CELLS[name].right

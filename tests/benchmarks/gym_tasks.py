@@ -183,7 +183,8 @@ FEW = _differences(0.6)
 
 SUBTRACT = Task("subtract", ANY, FEW)
 SUBTRACT_HARD = Task("subtract-hard", partial(draw_differences, {0: 120, 1: 450, 2: 2430}), _differences(0.8))
-MASTERED = Task("subtract", ANY, _differences(0.0))
+MASTERED = Task("subtract-mastered", partial(draw_differences, {0: 1500}, wrong=0.06), _differences(0.0))
+"""All that can be learned is known: what is wrong is the ground truth of 6% of the prompts."""
 COLLAPSED = Task("subtract-collapsed", ANY, _differences(1.0))
 """Every borrow is forgotten, so nothing is left to chance: all texts of a prompt are alike."""
 CHATTER = Start("chatter", partial(show_differences, 1.0, chatter=1), steps=900)

@@ -61,6 +61,7 @@ def test_the_histogram_keeps_never_and_always_apart() -> None:
         ([group_of([0.0] * 8)] * 5, "too hard", "nothing to amplify.*supervised"),
         ([group_of([0.0] * 8, reason="not_extracted")] * 5, "too hard", "system_prompt"),
         ([group_of([0.0] * 8, truncated=True)] * 5, "too hard", "raise knobs.max_tokens"),
+        ([group_of([0.0] * 8, reason="cut_in_thinking")] * 5, "too hard", "raise knobs.max_tokens"),
         ([group_of([0.0] * 8)] * 9 + [group_of([0.0] * 7 + [1.0])], "too hard", "larger knobs.group_size"),
         ([group_of([None] * 8)] * 5, "not verifiable", "the reward failed on 100%"),
     ],

@@ -69,6 +69,30 @@ def test_a_section_must_be_there_once_and_stand_alone(completion: str) -> None:
     assert (found.reward, found.reason) == (0.0, "sum:no_section")
 
 
+THINKING = ("<think>", "[THINK]", "<reasoning>", "")
+
+
+@pytest.mark.parametrize("opening", THINKING)
+def test_no_part_is_judged_by_what_stands_in_the_thinking(opening: str) -> None:
+    closing = {"[THINK]": "[/THINK]", "<reasoning>": "</reasoning>"}.get(opening, "</think>")
+    every = truth(
+        sum=SUM,
+        record=RECORD,
+        form={"reward": "rewards.format", "ground_truth": ""},
+        brevity={"reward": "rewards.length", "ground_truth": ""},
+    )
+    found = score(f"{opening}{RIGHT}{closing} The answer is 7", every)
+    assert (found.reward, found.correct, found.reason) == (0.0, False, "sum:no_section")
+    assert score(f"{opening}x{closing}{RIGHT}", BOTH).correct
+    assert score(f"{opening}<answer>\\boxed{{41}}</answer>{closing}{RIGHT}", BOTH).correct
+
+
+def test_thinking_that_is_not_closed_earns_nothing() -> None:
+    found = score(f"<think>{RIGHT}", BOTH)
+    assert (found.reward, found.reason) == (0.0, "cut_in_thinking")
+    assert found.components == {"sum": 0.0, "record": 0.0}
+
+
 def test_without_a_section_a_part_sees_everything() -> None:
     whole = truth(a={"reward": "rewards.math", "ground_truth": "42"}, b={"reward": "rewards.math:last_number",
                                                                         "ground_truth": "42"})  # fmt: skip
@@ -89,6 +113,7 @@ def test_without_a_section_a_part_sees_everything() -> None:
         truth(a={**SUM, "weight": "1"}),
         truth(a={**SUM, "section": "a b"}),
         truth(a={**SUM, "section": 1}),
+        truth(a={**SUM, "section": "think"}),
         truth(a={**SUM, "gate": "b"}),
         truth(a={**SUM, "gate": "a"}),
         truth(a={**SUM, "gate": "b"}, b={**RECORD, "gate": "a"}),

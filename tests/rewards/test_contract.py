@@ -389,3 +389,39 @@ def test_trls_logging_hooks_are_given_to_who_names_them() -> None:
 
     prompt = Prompt("a", "1", "1")
     assert [s.reward for s in Reward({"hooked": hooked}).score([prompt], ["x"])] == [1.0]
+
+
+def test_more_thinking_tags_are_for_rewards_of_this_package() -> None:
+    completion = "<ponder>\\boxed{7}</ponder>\\boxed{42}"
+    prompt = make_prompt(ground_truth="42")
+    tags = {"<ponder>": "</ponder>"}
+    for more, correct in (({}, False), (tags, True)):
+        reward = load_reward(RewardDescription(("rewards.math",), thinking_tags=more))
+        assert reward.score([prompt], [completion])[0].correct is correct
+    seen: list[str] = []
+
+    def judge(completion: str, ground_truth: str) -> float:
+        seen.append(completion)
+        return 1.0
+
+    Reward({"judge": judge}, thinking_tags=tags).score([prompt], [completion])
+    assert seen == [completion]
+
+
+def test_none_of_one_trl_function_leaves_the_completion_to_the_others() -> None:
+    def ours(completions: list[str], task: list[str], **_: Any) -> list[float | None]:
+        return [1.0 if one == "sum" else None for one in task]
+
+    def theirs(completions: list[str], task: list[str], **_: Any) -> list[float | None]:
+        return [0.5 if one == "code" else None for one in task]
+
+    prompts = [make_prompt(task, columns={"task": task}) for task in ("sum", "code", "none")]
+    scores = Reward({"ours": ours, "theirs": theirs}).score(prompts, ["x", "x", "x"])
+    assert [score.reward for score in scores] == [1.0, 0.5, None]
+    assert [score.components for score in scores[:2]] == [{"ours": 1.0}, {"theirs": 0.5}]
+    assert scores[2].error == "the reward returned None"
+
+
+def test_none_of_a_function_of_two_texts_is_its_fault() -> None:
+    reward = Reward({"ours": lambda completion, ground_truth: None, "rest": lambda completion, ground_truth: 1.0})
+    assert reward.score(PROMPTS, TEXTS)[0].errored

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewards.json_values import PATTERN_LIMIT_S
 from rewards.structured import MOST_PARTIAL, compute_reward, score
 
 SCHEMA = {
@@ -32,6 +33,14 @@ TEXT = json.dumps(PERSON)
         f"<think>```json\n[]\n```</think>{TEXT}",
         f"```python\nx = 1\n```\n```json\n{TEXT}\n```",
         '{"tags": ["x", "y"], "age": 36, "name": "Ada"}',
+        f"```\n{TEXT}\n```",
+        f"Here:\n```\n{TEXT}\n```\nDone.",
+        f"````json\n{TEXT}\n````",
+        f"~~~\n{TEXT}\n~~~",
+        f"```json\n{TEXT}\n```\nIt was made by\n```\nada\n```",
+        f"```\nname: Ada\n```\n```json\n{TEXT}\n```",
+        f"It is `x`:\n```json\n{TEXT}\n``````",
+        TEXT.replace("36", "36.0"),
     ],
 )
 def test_the_expected_value_is_right(completion: str) -> None:
@@ -50,7 +59,9 @@ def test_the_expected_value_is_right(completion: str) -> None:
         f"```json\n{TEXT}",
         f"```json\n{TEXT}\n```\n```json\n[",
         f"```json\n{TEXT}\n```\n```json\n\n```",
-        f"```\n{TEXT}\n```",
+        f"```yaml\n{TEXT}\n```",
+        f"````json\n{TEXT}\n```",
+        f"```json\n{TEXT}\n~~~",
         f"<think>{TEXT}</think>",
         '{"name": "Ada", "age": 36, "age": 36}',
         '{"name": "Ada", "age": NaN}',
@@ -62,7 +73,7 @@ def test_the_expected_value_is_right(completion: str) -> None:
 )
 def test_what_is_no_json_earns_nothing(completion: str) -> None:
     found = score(completion, EQUALS)
-    assert (found.reward, found.reason in ("no_json", "malformed")) == (0.0, True)
+    assert (found.reward, found.reason in ("no_json", "malformed", "cut_in_thinking")) == (0.0, True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +82,8 @@ def test_what_is_no_json_earns_nothing(completion: str) -> None:
         ([], 0.1, "invalid"),
         ({}, 0.1, "invalid"),
         (None, 0.1, "invalid"),
-        ({"name": "Ada", "age": 36.0, "tags": ["x", "y"]}, 0.1 + 0.7 * 3 / 4, "invalid"),
+        ({"name": "Ada", "age": 36.5, "tags": ["x", "y"]}, 0.1 + 0.7 * 3 / 4, "invalid"),
+        ({"name": "Ada", "age": True, "tags": ["x", "y"]}, 0.1 + 0.7 * 3 / 4, "invalid"),
         ({"name": "Bob", "age": 1}, 0.3, "wrong_fields"),
         ({"name": "Ada", "age": 1}, 0.3 + 0.7 * 2 / 6, "wrong_fields"),
         ({"name": "Ada", "age": 36}, 0.6, "wrong_fields"),
@@ -144,7 +156,65 @@ def test_time_grows_with_the_length_and_not_its_square(piece: str) -> None:
     assert seconds(160_000) < 24 * seconds(20_000) + 0.001
 
 
-def test_a_number_beyond_all_floats_is_the_completions_fault() -> None:
-    truth = json.dumps({"schema": {"type": "object", "properties": {"p": {"type": "number", "multipleOf": 0.01}}}})
-    found = score(json.dumps({"p": 10**350}), truth)
-    assert (found.error, found.correct) == ("", False)
+@pytest.mark.parametrize(
+    ("step", "value", "valid"),
+    [
+        (0.01, "19.99", True),
+        (0.01, "19.999", False),
+        (0.1, "0.3", True),
+        (0.1, "1e308", True),
+        (2, "3", False),
+        (2, "4.0", True),
+        (1e-3, "true", False),
+        (0.01, "1" + "0" * 350, True),
+        (7, "1" + "0" * 350, False),
+    ],
+)
+def test_multiples_are_those_of_the_numbers_as_written(step: float, value: str, valid: bool) -> None:
+    found = score(value, json.dumps({"schema": {"type": "number", "multipleOf": step}}))
+    assert (found.error, found.correct) == ("", valid)
+
+
+def test_equal_numbers_are_equal_where_a_schema_says_what_they_are() -> None:
+    equals = {"equals": {"a": 1, "b": [2]}}
+    schema = {"schema": {"properties": {"a": {"type": "integer"}, "b": {"items": {"type": "number"}}}}}
+    assert not score('{"a": 1.0, "b": [2.0]}', json.dumps(equals)).correct
+    assert score('{"a": 1.0, "b": [2.0]}', json.dumps(equals | schema)).correct
+    assert score('{"a": 1.0, "b": [2.0], "c": 3}', json.dumps({"contains": equals["equals"]} | schema)).correct
+    for wrong in ('{"a": true, "b": [2]}', '{"a": "1", "b": [2]}', '{"a": 1.5, "b": [2]}', '{"a": 1, "b": [2.5]}'):
+        assert not score(wrong, json.dumps(equals | schema)).correct
+    assert not score("[1, 1.0]", json.dumps({"schema": {"uniqueItems": True}})).correct
+    assert score("[1, true]", json.dumps({"schema": {"uniqueItems": True}})).correct
+
+
+def test_pattern_properties() -> None:
+    schema = {
+        "properties": {"id": {"type": "integer"}},
+        "patternProperties": {"^x_": {"type": "string"}},
+        "additionalProperties": False,
+    }
+    truth = json.dumps({"schema": schema})
+    assert score('{"id": 1, "x_a": "1"}', truth).correct
+    for wrong in ('{"id": 1, "x_a": 1}', '{"id": 1, "y": "1"}', '{"id": "1"}'):
+        assert score(wrong, truth).reason == "invalid"
+    for bad in ({"patternProperties": {"(": {}}}, schema | {"unevaluatedProperties": False}):
+        assert score("{}", json.dumps({"schema": bad})).errored
+
+
+@pytest.mark.parametrize("of", ["value", "name"])
+def test_all_patterns_of_a_completion_share_one_budget(of: str) -> None:
+    slow = "^(a|aa)+$"
+    texts = ["a" * 40 + "!" * n for n in range(1, 30)]
+    schema = {"additionalProperties": {"pattern": slow}} if of == "value" else {"patternProperties": {slow: False}}
+    value = dict(zip("abcdefghijklmnopqrstuvwxyzABC", texts, strict=True)) if of == "value" else dict.fromkeys(texts)
+    started = time.process_time()
+    truth = {"schema": {"allOf": [schema] * 3}, "equals": {key: {"$schema": {"pattern": slow}} for key in value}}
+    assert not score(json.dumps(value), json.dumps(truth)).correct
+    assert not score(json.dumps(value), json.dumps({"schema": {"not": schema}})).correct
+    assert time.process_time() - started < 4 * PATTERN_LIMIT_S
+
+
+def test_thinking_that_is_not_closed_has_its_own_code() -> None:
+    assert score(f"<think>{TEXT}", EQUALS).reason == "cut_in_thinking"
+    assert score(f"[THINK]x[/THINK]{TEXT}", EQUALS).correct
+    assert score('{"name": "</think>"}', json.dumps({"equals": {"name": "</think>"}})).correct

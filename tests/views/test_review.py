@@ -268,6 +268,7 @@ POOR = {"group/mixed_rate": 0.1}
     [
         ({"completion/errored_rate": 0.1}, "Reward: the verifier failed on 10% of the completions"),
         ({"completion/truncated_rate": 0.5, "group/unsolved_rate": 0.9}, "max_tokens: 50% of the completions were cut"),
+        ({"reason/cut_in_thinking": 0.5, "group/unsolved_rate": 0.9}, "max_tokens: 50% of the completions were cut"),
         (POOR | {"group/flat_rate": 0.6, "group/unsolved_rate": 0.9}, "Reward: 60% of the groups were zero-variance"),
         (POOR | {"group/solved_rate": 0.8}, "Data too easy: 80% of the groups were solved"),
         (POOR | {"group/unsolved_rate": 0.8}, "Model or reward: 80% of the groups had no right completion"),

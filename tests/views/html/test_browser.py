@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from harness import commands
 from harness.commands.report import write_comparison, write_report
 from tests.support.builders import create_run, make_store
 from tests.support.nights import record_night
 
+EVIL = "<img src=x onerror=alert(1)>\u202e"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -49,6 +52,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("night", "empty"):
         write_report(store, name, folder / f"{name}.html")
     write_comparison(store, ["other", "night"], folder / "compare.html")
+    rows = [{"step": n, "reward": n / 40, "entropy": 1.0, EVIL: 1.0} for n in range(1, 40)]
+    (folder / "log.json").write_text(json.dumps(rows))
+    commands.diagnose(str(folder / "log.json"), html=folder / "diagnosis.html")
     store.close()
     return folder
 
@@ -95,7 +101,7 @@ def calm(seen: Visit, name: str) -> Iterator[Page]:
     assert seen.page.url.endswith(f"{name}.html")
 
 
-@pytest.mark.parametrize(("name", "plots"), [("night", 11), ("compare", 7), ("empty", 0)])
+@pytest.mark.parametrize(("name", "plots"), [("night", 11), ("compare", 7), ("empty", 0), ("diagnosis", 2)])
 def test_a_page_opens_offline_without_complaint_and_draws_its_plots(visit: Open, name: str, plots: int) -> None:
     with calm(visit(name), name) as page:
         assert page.locator(".plot").count() == plots
@@ -172,7 +178,7 @@ def test_even_a_script_that_got_into_the_page_would_not_run(visit: Open) -> None
     assert any("Content Security Policy" in complaint for complaint in seen.complaints)
 
 
-@pytest.mark.parametrize("name", ["night", "compare", "empty"])
+@pytest.mark.parametrize("name", ["night", "compare", "empty", "diagnosis"])
 @pytest.mark.parametrize("width", [360, 1600])
 def test_no_width_needs_a_scroll_to_the_side(visit: Open, name: str, width: int) -> None:
     with calm(visit(name, width=width), name) as page:
