@@ -40,6 +40,17 @@ def is_denied(text: str, start: int) -> bool:
     return NEGATED.search(last if any(map(str.isalpha, last)) else clause) is not None
 
 
+PART = re.compile(
+    r"(?:[0-9A-Za-z)}]\s*[+/^]|[0-9)}]\s*\*|\\(?:times|cdot|div|pm|mp)|\\(?:sqrt|[dt]?frac|log|ln|sin|cos|tan)(?:\[[^\[\]]*\])?\s*\{?"
+    r"|[0-9=(]\s*[-−])\s*\Z|(?:[0-9]|(?<!-)[-−])\Z"
+)
+
+
+def is_part(text: str, start: int) -> bool:
+    """Whether what begins at ``start`` is only a part of a formula: after a sign, in a root or a fraction."""
+    return PART.search(text, max(0, start - 20), start) is not None
+
+
 # ---------------------------------------------------------------- after an answer
 
 ONES = "zero|one|two|three|four|five|six|seven|eight|nine"
@@ -77,11 +88,11 @@ TAKEN_BACK = re.compile(
 )
 OPERATION = re.compile(
     r"\A\s*(?:\^(?!\s*\{?\s*\\circ)|_|\\(?:times|cdot|div|pm|mp|frac|sqrt|pi)(?![A-Za-z])|[+*]\s*[0-9(\\]"
-    r"|[-–]\s?[0-9(\\]|/\s*[0-9(\\])|\A(?:\.?[0-9]|[A-Za-z](?![A-Za-z]))"
+    r"|[-–]\s?[0-9(\\]|/\s*[0-9(\\]|\}\s*\{)|\A(?:\.?[0-9]|[A-Za-z](?![A-Za-z]))"
 )
 """The answer is a part of something larger."""
 NEXT = re.compile(
-    rf"{END}(?:(?:[,;/=]|\\text ?\{{ ?(?:or|and) ?\}}|\b(?:or|and|to|else|even|maybe|perhaps|possibly|also|is|it))\s*)+"
+    rf"{END}(?:(?:[,;/=]|\\text ?\{{ ?(?:or|and) ?\}}|\b(?:or|and|to|else|even|maybe|perhaps|possibly|also))\s*)+"
     rf"[\s*]*(?P<value>{VALUE}|(?<=or )[^\W\d_]+)|\A *(?P<other>-?[0-9][0-9.,]*)",
     re.IGNORECASE,
 )
@@ -89,14 +100,20 @@ EQUAL = re.compile(r"\A\s*=(?P<value>[^$\n]*?)(?:\$|\\\]|\\\)|\n|\.?\Z|\.\s)")
 CLAIM = re.compile(
     r"(?:(?P<mark>####|<answer>|<SOLUTION>)"
     r"|\b(?:answer|solution|result)\b[^.\n:=]{0,30}?(?:\b(?:is|was|be|equals|becomes)\b|[:=])"
-    r"|\b(?:should|must)(?: actually| really| instead)? (?:be|have been|equal)\b|\bi mean\b|\bmake (?:that|it)\b"
-    r"|\b(?:it|this|that)(?: is|'s) (?:actually|really|instead|rather)\b)"
+    r")"
     rf"(?:[\s*:=]|\b(?:actually|really|therefore|thus|indeed|simply|just|equal to|instead|the|is)\b)*"
     rf"(?P<text>(?P<value>{VALUE})?[^\n<]{{0,80}})",
     re.IGNORECASE,
 )
 CLOSED = re.compile(r"\A\s*(?:\*\*)?(?:\$\$?|\\\)|\\\])")
 """The end of the formula that an answer stands in."""
+CORRECTED = re.compile(
+    r"(?:\b(?:should|must)(?: actually| really| instead)? (?:be|have been|equal)\b|\bi mean\b|\bmake (?:that|it)\b"
+    rf"|\b(?:it|this|that)(?: is|'s) (?:actually|really|instead|rather)\b)[\s*]*(?P<value>{VALUE})"
+    r"(?=[\s*$]*(?:\Z|[.,;!\n]|instead\b))"
+    rf"|(?P<named>{VALUE}) (?:as|is) (?:the|our|my) (?:\w+ )?(?:answer|solution|result)\b",
+    re.IGNORECASE,
+)
 PROSE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}")
 SENTENCE = re.compile(r"[.!?](?=\s|\Z|\*)")
 
@@ -124,4 +141,5 @@ def later_claims(after: str, *, in_words: bool) -> list[tuple[str, ...]] | None:
             claims.append((text,))
         elif in_words and text:
             claims.append((text, text.split()[0].strip(",;:*")))
+    claims.extend((found["value"] or found["named"],) for found in CORRECTED.finditer(after))
     return claims

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from harness.types import Score
 from rewards import answers, symbolic
-from rewards.claims import is_denied, later_claims
+from rewards.claims import is_denied, is_part, later_claims
 from rewards.format import after_thinking, is_cut_in_thinking
 from rewards.notation import tidy
 from rewards.numbers import Number, compare_numbers, read_number
@@ -154,7 +154,7 @@ def _judge_boxed(completion: str, ground_truth: str, *, literal: bool) -> Score:
             contents.append(content)
         if is_denied(completion, begin):
             return _wrong("denied")
-        if len(contents) > BOXES:
+        if len(contents) > BOXES or is_part(completion, begin):
             return _wrong("several_answers")
     if not contents:
         only = ANSWER.search(completion) if completion.count("<answer>") == 1 else None

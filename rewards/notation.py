@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # Exactly what a keyboard and LaTeX cannot write otherwise. Every other character outside of ASCII, such as digits of
 # other scripts, look-alikes and invisible ones, stays and makes an answer unreadable.
@@ -101,6 +102,7 @@ BARE_SET = re.compile(r"\{([^{}]*)\}")
 SPACES = re.compile(r" {2,}")
 
 
+@lru_cache(4096)
 def tidy(text: str) -> str:
     """The answer in one notation: without spacing, delimiters, sizes, styles or a full stop at the end."""
     text = text.strip()

@@ -99,14 +99,16 @@ def read_number(text: str) -> Number | None:
     if value is None:
         return None
     numerator, denominator, quotient = value
-    rest, currency = text[match.end() :], match["currency"]
-    word = rest.split(maxsplit=1)[0].lower() if rest.startswith(" ") and rest.strip() else ""
-    if word in SCALES:
-        numerator *= 10 ** SCALES[word]
-        rest = rest.lstrip()[len(word) :]
-    unit = read_unit(rest) if rest else ""
-    if unit is None or (currency and unit):
-        return None
+    rest, currency, unit = text[match.end() :], match["currency"], ""
+    if rest:
+        word = rest.split(maxsplit=1)[0].lower() if rest[0] == " " and rest.strip() else ""
+        if word in SCALES:
+            numerator *= 10 ** SCALES[word]
+            rest = rest.lstrip()[len(word) :]
+        found = read_unit(rest)
+        if found is None or (currency and found):
+            return None
+        unit = found
     if currency:
         unit = UNIT_NAMES.get(currency.strip(" \\").lower(), currency.strip(" \\"))
     return Number(numerator, denominator, unit, quotient)
@@ -142,7 +144,7 @@ def _value(match: re.Match[str]) -> tuple[int, int, bool] | None:
 
 
 def _integer(written: str) -> int:
-    return int(written.replace(" ", "").replace(",", ""))
+    return int(written) if written.isdigit() else int(written.replace(" ", "").replace(",", ""))
 
 
 @lru_cache(4096)

@@ -7,6 +7,12 @@ import pytest
 from rewards.math import hashes, score, solution
 
 ORDINARY = [
+    r"- \boxed{42}",
+    r"*Answer* \boxed{42}",
+    r"6 \cdot 7 = \boxed{42}",
+    r"\boxed{42}. It is 3 more than 39.",
+    r"\boxed{42} m, since it should be 2 m above 40 m.",
+    r"\begin{align*} x &= \boxed{42} \end{align*}",
     r"$x=\boxed{42}$, as required.",
     r"\boxed{42} The answer is 42.",
     r"Books not sold: \boxed{42}",
@@ -62,6 +68,13 @@ ORDINARY = [
     r"$\boxed{42}$ is the number of people who did not vote",
 ]
 TAKEN_BACK = [
+    r"-\boxed{42}",
+    r"x = -\boxed{42}",
+    r"3 + \boxed{42}",
+    r"\frac{\boxed{42}}{2}",
+    r"\sqrt{\boxed{42}}",
+    r"2\boxed{42}",
+    r"\boxed{42}. So we get 43 as the answer.",
     r"\boxed{42} is wrong",
     r"\boxed{42}? No, 43.",
     r"not \boxed{42}",

@@ -24,9 +24,7 @@ THINKING = [
     "x {} </think>",
     r"<reasoning>\boxed{{{}}}</reasoning>",
 ]
-WORDS = st.sampled_from(
-    ["apples", "the", "of", "cats", "ran", "it", "seven", "we", "red", "=", "+", "x", ":", ".", "3"]
-)
+WORDS = st.sampled_from(["apples", "the", "of", "cats", "ran", "it", "seven", "we", "red", "=", "x", ":", ".", "3"])
 
 
 @given(NUMBERS, st.sampled_from(WRAPPED), st.sampled_from(THOUSANDS), st.sampled_from(SENTENCES), NUMBERS)
