@@ -133,6 +133,11 @@ score = boxed
 compute_reward = only_right(score)
 
 
+def write_reference(ground_truth: str) -> str:
+    """A completion that is right for ``boxed``."""
+    return rf"\boxed{{{_final_answer(ground_truth)}}}"
+
+
 # ---------------------------------------------------------------- extraction
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.math import hashes, score, solution
+from rewards.math import hashes, score, solution, write_reference
 
 ORDINARY = [
     r"- \boxed{42}",
@@ -177,6 +177,7 @@ def test_several_boxes_and_claims_in_words(completion: str, truth: str, right: b
 def test_a_worked_solution_may_be_the_truth(truth: str, answer: str) -> None:
     assert score(rf"\boxed{{{answer}}}", truth).reason == "right"
     assert score(r"\boxed{7}", truth).reason == "wrong"
+    assert score(write_reference(truth), truth).reason == "right"
 
 
 def test_what_is_cut_in_its_thinking_has_a_code_of_its_own() -> None:
