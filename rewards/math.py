@@ -135,7 +135,7 @@ compute_reward = only_right(score)
 
 def write_reference(ground_truth: str) -> str:
     """A completion that is right for ``boxed``."""
-    return rf"\boxed{{{_final_answer(ground_truth)}}}"
+    return rf"\boxed{{{_final_answer(ground_truth).strip()}}}"
 
 
 # ---------------------------------------------------------------- extraction
