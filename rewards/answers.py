@@ -1,16 +1,17 @@
-"""What an answer in mathematical notation says, and whether two answers say the same.
+r"""What an answer in mathematical notation says, and whether two answers say the same.
 
-An answer is read as the first of these that fits:
+An answer is read as the first of these that fits the truth:
 
-    number   an integer, a decimal (``1e3`` too), a fraction or a mixed number, perhaps with a unit, a currency or a
-             percent sign. Exact: 0.333 is not 1/3. A percent sign divides by 100: 72% is not 72 but 0.72.
-    words    letters only: compared as a whole, without regard to case (a single letter with)
+    number   rewards/numbers.py: perhaps with a unit, a currency or a percent sign; exact
+    text     rewards/words.py: a time of day, digits in a base, the letter of a choice, words
     list     elements between commas. Brackets must agree: (1, 2) is no [1, 2); elements of round and square brackets
-             are in order, those of braces, of unions and of a list without brackets are not
+             are in order, as those of a ratio 1:2 are; those of braces, of unions and of a list without brackets are
+             not. ``a \pm b`` is a list of two
     the rest an expression, which is for a computer algebra system to compare (rewards/symbolic.py)
 
 Where the truth is a number the answer must be one too: 6*7 is not taken for 42, or a model could answer by copying
-the question. ``literal=False`` lifts that.
+the question. ``literal=False`` lifts that. Nor is an integral, a derivative, a sum, a limit or a product of matrices an
+answer where the truth has none.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
+
+from rewards.notation import both_signs
+from rewards.numbers import Number, compare_numbers, read_number, read_unit
+from rewards.words import read_base, read_choice, read_time, read_words
 
 LONGEST = 200
 """Characters of an answer. A longer one is not read at all."""
@@ -36,17 +41,8 @@ class NeedsSymbolic(Exception):
     """The answers can only be compared as expressions, and no way to do that was given."""
 
 
-class Number(NamedTuple):
-    """``numerator / denominator`` of a ``unit``. ``quotient``: it was written as a fraction."""
-
-    numerator: int
-    denominator: int
-    unit: str
-    quotient: bool
-
-
 class List(NamedTuple):
-    """Elements between two brackets: "(", "[" or "{" with what closes them, "" without, "∪" for a union."""
+    """Elements between two brackets: "(", "[", "<" or "{" with what closes them, "" without, "∪" for a union, ":"."""
 
     opening: str
     closing: str
@@ -55,189 +51,9 @@ class List(NamedTuple):
 
 # ---------------------------------------------------------------- reading
 
-# Exactly what a keyboard and LaTeX cannot write otherwise. Every other character outside of ASCII, such as digits of
-# other scripts, look-alikes and invisible ones, stays and makes an answer unreadable.
-CHARACTERS = str.maketrans(
-    {
-        "−": "-",
-        "–": "-",
-        "×": r"\times ",
-        "·": r"\cdot ",
-        "÷": r"\div ",
-        "π": r"\pi ",
-        "√": r"\sqrt ",
-        "∞": r"\infty ",
-        "≤": r"\le ",
-        "≥": r"\ge ",
-        "∪": r"\cup ",
-        "°": r"^\circ",
-        "\u00a0": " ",
-        "\u202f": " ",
-        "\u2009": " ",
-        "\n": " ",
-        "\t": " ",
-    }
-)
-SEPARATOR = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\,)(?=[0-9]{3})")
-SPACING = re.compile(r"(?<!\\)\\[,;:! ]|~|\\q?quad(?![A-Za-z])")
-NO_MEANING = re.compile(r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])")
-FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-CONNECTIVE = re.compile(r"\\(?:text|mbox|mathrm) ?\{ ?(and|or) ?\}")
-SPACES = re.compile(r" {2,}")
-WRAPPED = [
-    re.compile(pattern)
-    for pattern in (
-        r"\$\$?([^$]*[^$\\])\$\$?",
-        r"\\\((.*)\\\)",
-        r"\\\[(.*)\\\]",
-        r"\*\*([^*]*)\*\*",
-        r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|boxed) ?\{([^{}]*)\}",
-        r"(.*[^. ]) ?\.",
-    )
-]
-
-
-def tidy(text: str) -> str:
-    """The answer without what has no meaning: spacing, delimiters, sizes, a full stop at the end."""
-    text = text.strip()
-    if text.isascii() and text.isalnum():
-        return text
-    text = text.translate(CHARACTERS)
-    text = SEPARATOR.sub(",", text)
-    text = SPACING.sub(" ", text)
-    text = NO_MEANING.sub("", text)
-    text = FRACTION.sub(r"\\frac", text)
-    text = CONNECTIVE.sub(r" \1 ", text)
-    for _ in range(4):  # a text in a formula with a full stop, and once more
-        before = text = text.strip()
-        for wrap in WRAPPED:
-            if match := wrap.fullmatch(text):
-                text = match[1].strip()
-        if text == before:
-            break
-    return SPACES.sub(" ", text.replace(r"\$", "$").replace(r"\%", "%"))
-
-
-PLAIN = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
-NUMBER = re.compile(
-    rf"""(?P<sign>[+-]?)\ ?\\?(?P<currency>[$€£¥]?)\ ?
-    (?:
-        (?P<plain>{PLAIN})(?:[eE](?P<exponent>[+-]?[0-9]{{1,3}}))?
-      | (?:(?P<whole>[0-9]+)\ ?)?\\frac\ ?
-        (?:\{{\ ?(?P<up>[+-]?\ ?[0-9]+)\ ?\}}\ ?\{{\ ?(?P<down>[0-9]+)\ ?\}}|(?P<up1>[0-9])\ ?(?P<down1>[0-9]))
-      | (?:(?P<whole2>[0-9]+)\ )?(?P<up2>[0-9]+)\ ?/\ ?(?P<down2>[0-9]+)
-    )
-    (?P<unit>\ ?\\?%|\ ?[€£¥]|\ ?\^\ ?(?:\\circ|\{{\ ?\\circ\ ?\}})
-      |\ ?\\(?:text|textrm|mathrm|mbox)\ ?\{{(?P<text>[A-Za-z /.']+)\}}(?P<power>\^\ ?\{{?[23]\}}?)?
-      |(?P<space>\ ?)(?P<word>[A-Za-z]{{2,}}(?:[\ /][A-Za-z]+)*|(?<=\ )[msghlLNJWVAKCF])
-       (?P<power2>\^\ ?\{{?[23]\}}?)?)?""",
-    re.VERBOSE,
-)
-UNITS = {
-    "m": ("meter", "metre"),
-    "cm": ("centimeter", "centimetre"),
-    "mm": ("millimeter", "millimetre"),
-    "km": ("kilometer", "kilometre"),
-    "ft": ("foot", "feet"),
-    "in": ("inch", "inche"),
-    "yd": ("yard",),
-    "mi": ("mile",),
-    "s": ("second", "sec"),
-    "min": ("minute",),
-    "h": ("hour", "hr"),
-    "g": ("gram",),
-    "kg": ("kilogram",),
-    "lb": ("pound", "lbs"),
-    "l": ("liter", "litre"),
-    "ml": ("milliliter", "millilitre"),
-    "mph": ("mile per hour",),
-    "km/h": ("kph", "kilometer per hour"),
-    "°": ("degree",),
-    "%": ("percent", "per cent"),
-    "$": ("dollar", "usd"),
-    "€": ("euro", "eur"),
-}
-UNIT_NAMES = {name: unit for unit, names in UNITS.items() for name in (unit, *names)}
-CURRENCIES = frozenset("$€£¥")
-FUNCTIONS = frozenset(["sin", "cos", "tan", "log", "ln", "exp", "sqrt", "pi", "mod", "or", "and", "not"])
-
-
-def read_number(text: str) -> Number | None:
-    """A text as a number, None when it is none, or none before it is tidy."""
-    if text.isascii() and text.isdigit():
-        return Number(int(text), 1, "", False)
-    match = NUMBER.fullmatch(text)
-    if match is None:
-        return None
-    unit = _unit(match)
-    if unit is None:
-        return None
-    up = match["up"] or match["up1"] or match["up2"]
-    if up is None:
-        numerator, denominator = _decimal(match["plain"], int(match["exponent"] or 0))
-    else:
-        numerator, denominator = int(up.replace(" ", "")), int(match["down"] or match["down1"] or match["down2"])
-        whole = match["whole"] or match["whole2"]
-        if whole is not None:
-            if not 0 < numerator < denominator:
-                return None
-            numerator += int(whole) * denominator
-    if denominator == 0:
-        return None
-    if match["sign"] == "-":
-        numerator = -numerator
-    if unit == "%":
-        return Number(numerator, 100 * denominator, "", up is not None)
-    return Number(numerator, denominator, unit, up is not None)
-
-
-def _decimal(plain: str, exponent: int) -> tuple[int, int]:
-    digits, _, decimals = plain.replace(",", "").partition(".")
-    exponent -= len(decimals)
-    value = int(digits + decimals)
-    return (value * 10**exponent, 1) if exponent >= 0 else (value, 10**-exponent)
-
-
-def _unit(match: re.Match[str]) -> str | None:
-    """The unit of a number, empty without one, None when what follows the number is no unit."""
-    currency, written = match["currency"], match["unit"]
-    if not written:
-        return currency
-    if currency:
-        return None
-    name = match["text"] or match["word"]
-    if name is None:
-        sign = written.strip(" \\")
-        return "°" if sign.startswith("^") else sign
-    if any(word in FUNCTIONS for word in name.casefold().split()):
-        return None
-    name = " ".join(name.split()).strip(" .")
-    known = UNIT_NAMES.get(name) or UNIT_NAMES.get(_singular(name))
-    if known is None and match["word"] and not match["space"]:
-        return None  # 5xy is a product
-    power = match["power"] or match["power2"] or ""
-    return (known or _singular(name)) + power.replace(" ", "").replace("{", "").replace("}", "")
-
-
-def _singular(name: str) -> str:
-    name = name.casefold()
-    return name[:-1] if len(name) > 3 and name.endswith("s") else name
-
-
-def read_words(text: str) -> str | None:
-    """A tidy text as words, in the form in which two are compared; None when it is not only letters."""
-    if len(text) > 2 and text[0] == "(" and text[-1] == ")":
-        text = text[1:-1]
-    bare = text.replace(" ", "").replace("'", "").replace("-", "")
-    if not bare.isalpha() or text[0] == "-":
-        return None
-    words = " ".join(text.split())
-    return words if len(words) == 1 else words.casefold()
-
-
-TOKENS = re.compile(r"\\\{|\\\}|\\cup(?![A-Za-z])|\\.|[()\[\]{},;]|\b(?:and|or)\b")
-OPENING = {"(", "[", "{", r"\{"}
-CLOSING = {")", "]", "}", r"\}"}
+TOKENS = re.compile(r"\\\{|\\\}|\\cup(?![A-Za-z])|\\[lr]angle(?![A-Za-z])|\\.|[()\[\]{},;:]|\b(?:and|or)\b(?![^{}]*\})")
+OPENING = {"(", "[", "{", r"\{", r"\langle"}
+CLOSING = {")", "]", "}", r"\}", r"\rangle"}
 
 
 def read_list(text: str) -> List | None:
@@ -249,21 +65,27 @@ def read_list(text: str) -> List | None:
         opening, closing = opening.strip("\\"), closing.strip("\\")
     else:
         first, last = 0, len(text)
-    depth, cuts, union = 0, [(first, first)], False
+    depth, cuts = 0, [(first, first)]
+    separators = set()
     for token, start, end in tokens:
         if token in OPENING:
             depth += 1
         elif token in CLOSING:
             depth -= 1
-        elif depth == 0 and (token in ",;" or token.startswith(r"\cup") or token in ("and", "or")):
-            union = union or token.startswith(r"\cup")
+        elif (depth == 0 and token[0] != "\\") or token == r"\cup":
+            separators.add(token)
             cuts.append((start, end))
     if len(cuts) == 1 and opening != "{":
-        return None
+        both = both_signs(text)
+        return List("", "", both) if len(both) > 1 else None
     cuts.append((last, last))
     items = tuple(text[before[1] : after[0]].strip() for before, after in pairwise(cuts))
+    if ":" in separators:
+        return List(":", closing, items) if separators == {":"} and not opening else None
     items = tuple(item for item in items if item) if not opening else items  # "3, and 4"
-    if not opening and union:
+    if opening in ("", "{"):
+        items = tuple(one for item in items for one in both_signs(item))
+    if not opening and r"\cup" in separators:
         return List("∪", "", items)
     return List(opening, closing, items)
 
@@ -280,11 +102,33 @@ def _closes_at_the_end(text: str, tokens: list[tuple[str, int, int]]) -> bool:
 
 # ---------------------------------------------------------------- comparing
 
-ASSIGNMENT = re.compile(
-    r"(?P<name>(?:\\?[A-Za-z]+)(?:_\{?[A-Za-z0-9]+\}?)?(?:\([A-Za-z]\))?) ?(?:=|\\in(?![A-Za-z])) ?(?P<value>[^=]+)"
+SYMBOL = r"(?:[A-Za-z]|\\[A-Za-z]+)(?:_ ?(?:[A-Za-z0-9]|\{[^{}=]*\}))?'*"
+NAME = (
+    rf"(?:{SYMBOL}(?:\^\{{-1\}})?(?: ?\( ?(?:[A-Za-z]|-?[0-9]+)(?: ?, ?(?:[A-Za-z]|-?[0-9]+))* ?\))?"
+    r"|\\(?:text|mathrm|mbox|textbf) ?\{[^{}]*\}|\\(?:m?angle|triangle) ?[A-Z]+|\|[A-Za-z]+\|"
+    r"|\\(?:over(?:line|rightarrow)|vec|hat|bar|mathbf) ?\{?[A-Za-z]+\}?)"
 )
-RELATION = re.compile(r"[=<>]|\\(?:l|g|leq?|geq?|neq?|approx|equiv|sim|to|in|Rightarrow|implies|pm|mp)(?![A-Za-z])")
+ASSIGNMENT = re.compile(
+    rf"(?P<name>{NAME}|\( ?{SYMBOL}(?: ?, ?{SYMBOL})+ ?\)) ?(?:=|\\in(?![A-Za-z])) ?(?P<value>[^=<>]+)"
+)
+BACKWARDS = re.compile(rf"(?P<value>[^=<>]+?) ?= ?(?P<name>{NAME})")
+RELATION = re.compile(
+    r"[=<>]|\\(?:[lg]t|[lg]eq?|[lg]eqslant|neq?|approx|equiv|sim|to|in|Rightarrow|implies)(?![A-Za-z])"
+)
+DOWNWARDS = re.compile(r">|\\(?:gt|geq?|geqslant)(?![A-Za-z])")
 TWO_NUMBERS = re.compile(r"[0-9] +[0-9.]")
+UNREADABLE_SIGNS = re.compile(r"(?<![A-Za-z\\_{0-9])[0-9]+ ?_|\) ?_|[?@#]")
+"""What the algebra system would drop: the base of a number, signs of no meaning."""
+DROPPED = re.compile(r"'|\\Gamma(?![A-Za-z])")
+"""Of these it keeps nothing, or the small letter."""
+CONDITION = re.compile(r",? ?\\(?:text|mbox) ?\{[ ,]*(?:for (?:any|all|every|some)|where) [^<>=0-9]*")
+UNEVALUATED = re.compile(
+    r"\\(i*int|oint|sum|prod|lim(?:sup|inf)?|det|gcd|operatorname|nabla)(?![A-Za-z])|\\begin ?\{([vV])matrix\}"
+    r"|\\frac ?\{ ?(?:d|\\partial)[^{}]*\} ?\{ ?(d|\\partial) ?[a-z]|(?<![A-Za-z])(d) ?/ ?d ?[a-z]|\)(')"
+)
+"""What is still to be worked out: an integral, a sum, a limit, a determinant, a derivative."""
+MATRIX = re.compile(r"\\begin ?\{([a-z]*(?:matrix|array))\}.*?\\end ?\{\1\}")
+REALS = re.compile(r"(?:\\text ?\{ ?)?(?:all )?real numbers ?\}?|\\mathbb\{R\}")
 
 
 def compare(gold: str, answer: str, *, literal: bool, symbolic: Symbolic | None) -> str:
@@ -293,11 +137,22 @@ def compare(gold: str, answer: str, *, literal: bool, symbolic: Symbolic | None)
     Raises Unreadable when the gold cannot be read, NeedsSymbolic when it takes ``symbolic`` and that is None.
     """
     gold, answer = _without_names(gold, answer)
+    gold, answer = _plain(gold), _plain(answer)
     if not gold:
         raise Unreadable
     number = _read_number(gold)
     if number is not None:
         return _compare_number(number, answer, literal=literal, symbolic=symbolic)
+    time, theirs = read_time(gold), read_time(answer)
+    if time is not None or theirs is not None:
+        same = time is not None and theirs is not None and time[:2] == theirs[:2] and time[2] in ("", theirs[2])
+        return "right" if same else "wrong"
+    base = read_base(gold)
+    if base is not None:
+        return "right" if read_base(answer) == base else "wrong"
+    choice = read_choice(gold)
+    if choice is not None and read_choice(answer) == choice:
+        return "right"
     words = read_words(gold)
     if words is not None:
         if words in ("nan", "null"):
@@ -314,38 +169,51 @@ def compare(gold: str, answer: str, *, literal: bool, symbolic: Symbolic | None)
 _read_number = lru_cache(4096)(read_number)
 
 
+def _plain(text: str) -> str:
+    """The text without brackets around all of it, a plus before it or a condition after it."""
+    if text.isalnum():
+        return text
+    text = CONDITION.sub("", text).removeprefix("+").strip()
+    if REALS.fullmatch(text):
+        return r"(-\infty, \infty)"
+    while text.startswith("(") and len(text) > 2 and read_list(text) is None:
+        tokens = [(match[0], match.start(), match.end()) for match in TOKENS.finditer(text)]
+        if not _closes_at_the_end(text, tokens):
+            break
+        text = text[1:-1].strip()
+    return text
+
+
 def _without_names(gold: str, answer: str) -> tuple[str, str]:
-    """The two without ``x =`` before them, where that says nothing else than the other does."""
+    """The two without ``x =`` before or ``= x`` after them, where that says nothing else than the other does."""
     if "=" not in gold + answer and r"\in" not in gold + answer:
         return gold, answer
-    ours, theirs = ASSIGNMENT.fullmatch(gold), ASSIGNMENT.fullmatch(answer)
+    ours, theirs = (ASSIGNMENT.fullmatch(one) or BACKWARDS.fullmatch(one) for one in (gold, answer))
     if ours and theirs and ours["name"] == theirs["name"]:
         return ours["value"], theirs["value"]
     if ours and not theirs and not RELATION.search(answer):
         return ours["value"], answer
-    if theirs and not ours and not RELATION.search(gold):
+    if theirs and not ours and not RELATION.search(gold) and not (read_choice(gold) and theirs["name"].isupper()):
         return gold, theirs["value"]
     return gold, answer
 
 
 def _compare_number(gold: Number, answer: str, *, literal: bool, symbolic: Symbolic | None) -> str:
     found = read_number(answer)
+    if found is None and answer[:1] + answer[-1:] == "()":
+        found = read_number(answer[1:-1])  # (1,000) is no pair here
     if found is not None:
         return compare_numbers(gold, found, literal=literal)
+    left, equals, right = answer.partition("=")
+    value = read_number(right.strip()) if equals and left.strip() and not RELATION.search(left) else None
+    if value is not None and read_number(left.strip()) is None:
+        # |S| = 5 is 5; what is no name must be equal to it, as in \log_2 32 = 5
+        reason = compare_numbers(gold, value, literal=literal)
+        named = re.search(r"(?<![A-Za-z\\])[A-Za-z]|\{[A-Za-z]", left)
+        return reason if reason != "right" or named else _compare_symbolic(_latex(gold), left.strip(), symbolic)
     if literal:
         return "not_literal"
-    return "wrong" if gold.unit else _compare_symbolic(_latex(gold), answer, symbolic)
-
-
-def compare_numbers(gold: Number, found: Number, *, literal: bool) -> str:
-    """``compare`` for two numbers."""
-    if gold.numerator * found.denominator != found.numerator * gold.denominator:
-        return "wrong"
-    if gold.unit != found.unit and {gold.unit, found.unit} - CURRENCIES != {""}:
-        return "wrong_unit"
-    if literal and found.quotient and not gold.quotient and gold.numerator % gold.denominator == 0:
-        return "not_literal"  # 84/2 may be the question
-    return "right"
+    return "wrong" if gold.unit else _compare_symbolic(_latex(gold), answer, symbolic, literal=False)
 
 
 def _compare_lists(gold: List, answer: List | None, *, literal: bool, symbolic: Symbolic | None) -> str:
@@ -353,10 +221,13 @@ def _compare_lists(gold: List, answer: List | None, *, literal: bool, symbolic: 
         return "wrong"
     if {gold.opening, answer.opening} != {"", "{"} and gold[:2] != answer[:2]:
         return "wrong"
-    if gold.opening in ("(", "["):
+    if gold.opening in ("(", "[", "langle", ":"):
         pairs = zip(gold.items, answer.items, strict=True)
         alike = all(compare(ours, theirs, literal=literal, symbolic=symbolic) == "right" for ours, theirs in pairs)
         return "right" if alike else "wrong"
+    names = {match["name"] for item in gold.items if (match := ASSIGNMENT.fullmatch(item))}
+    if len(names) > 1 and not any("=" in item for item in answer.items):
+        return "wrong"  # of x = 1, y = 2 it is not said which is which
     left = list(answer.items)
     for ours in gold.items:
         same = (
@@ -369,21 +240,53 @@ def _compare_lists(gold: List, answer: List | None, *, literal: bool, symbolic: 
     return "right"
 
 
-def _compare_symbolic(gold: str, answer: str, symbolic: Symbolic | None) -> str:
-    if not gold.isascii() or TWO_NUMBERS.search(gold):
+def _compare_symbolic(gold: str, answer: str, symbolic: Symbolic | None, *, literal: bool = True) -> str:
+    if not gold.isascii() or TWO_NUMBERS.search(gold) or UNREADABLE_SIGNS.search(gold):
         raise Unreadable
-    number = read_number(answer)
-    if number is not None and number.unit:
+    gold, unit = _split_unit(gold)
+    answer, found = _split_unit(answer)
+    if unit and unit != found:
         return "wrong_unit"
-    if not answer.isascii() or TWO_NUMBERS.search(answer) or read_list(answer) is not None:
+    number = read_number(answer)
+    if not answer.isascii() or TWO_NUMBERS.search(answer) or UNREADABLE_SIGNS.search(answer):
         return "wrong"
-    if RELATION.search(answer) and not RELATION.search(gold):
+    if read_list(answer) is not None or DROPPED.findall(gold) != DROPPED.findall(answer):
+        return "wrong"
+    if len(RELATION.findall(answer)) != len(RELATION.findall(gold)):
         return "wrong"  # of x+1 = x+2 a computer algebra system would take one side
+    if literal and _is_unevaluated(gold, answer):
+        return "not_literal"
     if symbolic is None:
         raise NeedsSymbolic
     # As a quotient a decimal is exact: 1.414 is not the square root of 2.
-    return "right" if symbolic(gold, answer if number is None else _latex(number)) else "wrong"
+    return "right" if symbolic(_upwards(gold), _upwards(answer) if number is None else _latex(number)) else "wrong"
+
+
+def _is_unevaluated(gold: str, answer: str) -> bool:
+    """Whether the answer has something to be worked out that the gold has not."""
+    ours, theirs = ({next(filter(None, one)) for one in UNEVALUATED.findall(text)} for text in (gold, answer))
+    if not theirs <= ours:
+        return True
+    return MATRIX.fullmatch(gold) is not None and MATRIX.sub("", answer, count=1).strip() != ""
+
+
+def _split_unit(text: str) -> tuple[str, str]:
+    r"""A formula and the unit after it: ``2\sqrt{3}\text{ cm}``."""
+    match = re.search(r"[ ]?(?:\\(?:text|mathrm|mbox) ?\{|\^ ?\{? ?\\circ).*", text)
+    unit = read_unit(match[0]) if match and match.start() else None
+    return (text, "") if unit is None or match is None else (text[: match.start()].strip(), unit.strip("°"))
+
+
+def _upwards(text: str) -> str:
+    """``1 < x < 4`` for ``4 > x > 1``."""
+    signs = RELATION.findall(text)
+    if len(signs) < 2 or len(DOWNWARDS.findall(text)) != len(signs):
+        return text
+    parts = RELATION.split(text)[::-1]
+    upward = [sign.replace(">", "<").replace(r"\g", r"\l") for sign in reversed(signs)]
+    return parts[0] + "".join(f" {sign} {part}" for sign, part in zip(upward, parts[1:], strict=True))
 
 
 def _latex(number: Number) -> str:
-    return rf"\frac{{{number.numerator}}}{{{number.denominator}}}"
+    scale = 100 if number.unit == "%" else 1
+    return rf"\frac{{{number.numerator}}}{{{number.denominator * scale}}}"

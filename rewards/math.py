@@ -9,8 +9,8 @@ Where the answer is, by choice of the function:
     rewards.math:expression   in ``\boxed{...}``, but an expression of the right value will do where the truth is a
                               number: 6*7 for 42. A model may then copy the question, so it is not the default
 
-What counts as the same value is said in rewards/answers.py. Only what follows the thinking is looked at. Nothing may
-take the answer back: a second answer, a "not" before it or an "or 43" after it make it no answer.
+What counts as the same value is said in rewards/answers.py, what takes an answer back in rewards/claims.py. Only what
+follows the thinking is looked at. The truth may be a worked solution, in which a box or ``####`` gives the answer.
 
 Numbers, words and lists of them are compared here; expressions by math-verify in a process of its own
 (rewards/symbolic.py), which is started by the first that needs it.
@@ -25,8 +25,12 @@ from typing import NamedTuple
 
 from harness.types import Score
 from rewards import answers, symbolic
-from rewards.format import after_thinking
+from rewards.claims import is_denied, is_part, later_claims
+from rewards.format import after_thinking, is_cut_in_thinking
+from rewards.notation import tidy
+from rewards.numbers import Number, compare_numbers, read_number
 from rewards.outside import only_right
+from rewards.words import read_words
 
 BOX = re.compile(r"\\boxed\s*\{")
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -36,34 +40,35 @@ HEDGE = re.compile(
     re.IGNORECASE,
 )
 """In an answer: more than one, or none."""
-NEGATIONS = frozenset({"not", "cannot", "never", "neither", "nor", "except"})
-UNEQUAL = (r"\ne", r"\neq", "≠", "!=")
-LAST_LETTERS = re.compile(r"[a-z']+(?=[^a-z']*$)")
-DENIALS = ("rule out", "ruled out", "instead of", "rather than", "wrong to say", "one might guess")
-"""Before an answer, in the same clause, the first at most three words away: it is denied."""
-TAKEN_BACK = re.compile(
-    r"\\boxed|####|<(?:answer|solution)|\banswer\s*(?:is|:|=)"
-    r"|\b(?:not|no|nor|wrong|incorrect|false|actually|instead|wait|mistaken?|correction|alternatively|maybe|perhaps"
-    r"|possibly|rather|unless|hmm)\b|n't\b|n’t\b"
-    r"|\A[\s$.)\]*\\]*(?:,|;|/|or\b|and\b|to\b)",
-    re.IGNORECASE,
-)
-"""After an answer: it is denied, or another one follows."""
-DIGITS = re.compile(r"[0-9][0-9.,]*")
 CLOSERS = " \n\t\r$.)*]\\"
 """What may end the formula and the sentence of an answer."""
-MORE_BEFORE = re.compile(r"[0-9%]\s*(?:[,;/]|or\b|and\b|to\b|,\s*or\b|,\s*and\b|[-–])?\s*[$€£¥(]*$", re.IGNORECASE)
+BOXES = 4
+"""Different boxes of one completion, or claims after them, that are compared; with more it has no one answer."""
+DIGITS = r"(?:[0-9]{1,3}(?:(?:,|\{,\}|,\\!|\\,| )[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
 LAST_NUMBER = re.compile(
-    r"(?:(?<![0-9A-Za-z)])[+\-−] ?)?(?:\\?\$|[€£¥])?(?:[0-9]+(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
-    r"(?:[eE][+-]?[0-9]{1,3}\b)?(?:/[0-9]+)?(?:\s?\\?%)?"
+    r"(?P<sign>(?<![0-9A-Za-z)])[+\-−] ?)?(?:\\?\$|[€£¥])?"
+    r"(?:(?:[0-9]+ ?)?\\[dt]?frac ?\{-?[0-9]+\} ?\{[0-9]+\}|(?:[0-9]+ )?[0-9]+/[0-9]+"
+    rf"|{DIGITS}(?:[eE][+-]?[0-9]{{1,3}}\b|\s?(?:\\times|\\cdot|[*×x])\s?10\s?\^\s?(?:[0-9]+|\{{[+-]?[0-9]+\}}))?)"
+    r"(?:\s?\\?%)?"
 )
+MORE_BEFORE = re.compile(
+    r"[0-9%]\s*(?:[,;/:.]|or\b|and\b|to\b|,\s*or\b|,\s*and\b|[-–])?\s*[$€£¥(]*$"
+    r"|(?:[\^_]\s*\{?|\+|[0-9A-Za-z)}]\s*\*|\}\s*\{|\\(?:times|cdot|div|pm|mp|log|ln|sin|cos|tan|pi)|\\(?:sqrt|binom|frac)\s*(?:\[.*\])?\{?)\s*$",
+    re.IGNORECASE,
+)
+"""Before the last number: others, or what it is a part of."""
+SYMBOL_BEFORE = re.compile(r"(?:(?<![A-Za-z])[A-Za-z]|[)}])\s*$")
+MORE_AFTER = re.compile(r"\A(?:\s*\}\s*\{|[:_]|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)", re.IGNORECASE)
+LEADING_DIGITS = re.compile(r"[0-9]*")
+ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>\s*\Z", re.DOTALL)
 
 
 def boxed(completion: str, ground_truth: str) -> Score:
     r"""Score the one ``\boxed{...}`` of a completion; the same content may stand in several.
 
     Reason codes of all functions here: right, wrong, wrong_unit, not_literal (6*7 for 42), not_extracted,
-    empty_answer, several_answers, denied, too_long, too_costly (comparing took more than 2 s of CPU or 512 MB).
+    cut_in_thinking, empty_answer, several_answers, denied, too_long,
+    too_costly (comparing took more than 2 s of CPU or 512 MB).
     """
     return _judge_boxed(completion, ground_truth, literal=True)
 
@@ -77,7 +82,7 @@ def hashes(completion: str, ground_truth: str) -> Score:
     """Score what follows the one ``####``, which must be on the last line."""
     parts = after_thinking(completion).split("####", 2)
     if len(parts) == 1:
-        return _wrong("not_extracted")
+        return _nothing_after(completion)
     if len(parts) > 2 or "\n" in parts[1].strip():
         return _wrong("several_answers")
     if _is_denied_on_its_line(parts[0]):
@@ -87,11 +92,10 @@ def hashes(completion: str, ground_truth: str) -> Score:
 
 def solution(completion: str, ground_truth: str) -> Score:
     """Score what stands between ``<SOLUTION>`` and ``</SOLUTION>``, each once and nothing after them."""
-    completion = after_thinking(completion)
-    before, opened, rest = completion.partition("<SOLUTION>")
+    before, opened, rest = after_thinking(completion).partition("<SOLUTION>")
     content, closed, after = rest.partition("</SOLUTION>")
     if not opened or not closed or "</SOLUTION>" in before:
-        return _wrong("not_extracted")
+        return _nothing_after(completion)
     if after.strip() or "<SOLUTION>" in content:
         return _wrong("several_answers")
     if _is_denied_on_its_line(before):
@@ -107,15 +111,15 @@ def last_number(completion: str, ground_truth: str) -> Score:
     truth = gold.number
     if truth is None:
         return _errored("the ground truth is not a number")
-    completion = after_thinking(completion)
+    whole, completion = completion, after_thinking(completion)
     matches = deque(LAST_NUMBER.finditer(completion), maxlen=1)
     if not matches:
-        return _wrong("not_extracted")
+        return _nothing_after(whole)
     match = matches[0]
     before, after = completion[max(0, match.start() - 80) : match.start()], completion[match.end() :]
-    if MORE_BEFORE.search(before):
+    if MORE_BEFORE.search(before) or MORE_AFTER.match(after) or (match["sign"] and SYMBOL_BEFORE.search(before)):
         return _wrong("several_answers")
-    if _is_denied(completion, match.start()) or TAKEN_BACK.search(after):
+    if is_denied(completion, match.start()) or later_claims(after, in_words=False) != []:
         return _wrong("denied")
     if before[-1:].isalnum() or (after[:1].isalnum() and not truth.unit):
         return _wrong("not_extracted")  # a part of a name or of another number
@@ -129,12 +133,18 @@ score = boxed
 compute_reward = only_right(score)
 
 
+def write_reference(ground_truth: str) -> str:
+    """A completion that is right for ``boxed``."""
+    return rf"\boxed{{{_final_answer(ground_truth).strip()}}}"
+
+
 # ---------------------------------------------------------------- extraction
 
 
 def _judge_boxed(completion: str, ground_truth: str, *, literal: bool) -> Score:
-    completion = after_thinking(completion)
-    content, end = None, 0
+    whole, completion = completion, after_thinking(completion)
+    contents: list[str] = []
+    end = 0
     while (begin := completion.find("\\boxed", end)) >= 0:
         match = BOX.match(completion, begin)
         if match is None:
@@ -142,21 +152,39 @@ def _judge_boxed(completion: str, ground_truth: str, *, literal: bool) -> Score:
         start, end = match.end(), _closing_brace(completion, match.end())
         if end < 0:
             return _wrong("not_extracted")
-        found = completion[start:end].strip()
-        if content is not None and found != content:
-            return _wrong("several_answers")
-        content = found
-        if _is_denied(completion, begin):
+        content = completion[start:end].strip()
+        if content.startswith(r"\phantom"):
+            continue  # an empty space that the question has
+        if content not in contents:
+            contents.append(content)
+        if is_denied(completion, begin):
             return _wrong("denied")
-    if content is None:
-        return _wrong("not_extracted")
-    after = completion[end + 1 :].strip(CLOSERS)
-    if after:
-        if TAKEN_BACK.search(after):
-            return _wrong("denied")
-        if any(digits.strip(".,") not in content for digits in DIGITS.findall(after)):
+        if len(contents) > BOXES or is_part(completion, begin):
             return _wrong("several_answers")
-    return _judge(content, ground_truth, literal=literal)
+    if not contents:
+        only = ANSWER.search(completion) if completion.count("<answer>") == 1 else None
+        return _judge(only[1], ground_truth, literal=literal) if only else _nothing_after(whole)
+    for content in contents:
+        found = _judge(content, ground_truth, literal=literal)
+        if not found.correct:
+            return found if len(contents) == 1 or found.errored else _wrong("several_answers")
+    after = completion[end + 1 :]
+    return _unless_taken_back(found, after, ground_truth) if after.strip(CLOSERS) else found
+
+
+def _unless_taken_back(right: Score, after: str, ground_truth: str) -> Score:
+    """The score of a right answer, unless what the text says ``after`` it denies it or claims another."""
+    gold = _read_gold(ground_truth)
+    claims = later_claims(after, in_words=isinstance(gold, Gold) and read_words(gold.text) is not None)
+    if claims is None:
+        return _wrong("denied")
+    claims = [*dict.fromkeys(claims)]
+    if len(claims) > BOXES:
+        return _wrong("several_answers")
+    for readings in claims:
+        if not any(_judge(one, ground_truth, literal=False).correct for one in readings if one.strip()):
+            return _wrong("several_answers")
+    return right
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -176,27 +204,9 @@ def _closing_brace(text: str, start: int) -> int:
     return -1
 
 
-def _is_denied(text: str, start: int) -> bool:
-    """Whether a word of negation stands before what begins at ``start``."""
-    before = text[max(0, start - 60) : start]
-    clause = before[max(before.rfind("."), before.rfind(","), before.rfind(";"), before.rfind("?")) + 1 :]
-    clause = clause.lower().replace("$", " ").replace("’", "'")
-    return any(_negates(word) for word in clause.split()[-4:]) or any(one in clause for one in DENIALS)
-
-
 def _is_denied_on_its_line(before: str) -> bool:
     line = before.rpartition("\n")[2]
-    return _is_denied(line, len(line))
-
-
-def _negates(word: str) -> bool:
-    """Whole words only: Eleanor, Connor and a knot deny nothing. Signs may be joined to what they stand between."""
-    letters = LAST_LETTERS.search(word)
-    return (
-        word.endswith(UNEQUAL)
-        or (letters is not None and letters[0].rpartition("n't")[1:] == ("n't", ""))
-        or (letters is not None and letters[0] in NEGATIONS)
-    )
+    return is_denied(line, len(line))
 
 
 # ---------------------------------------------------------------- comparison
@@ -206,7 +216,7 @@ class Gold(NamedTuple):
     """A tidy ground truth, and what number it is."""
 
     text: str
-    number: answers.Number | None
+    number: Number | None
 
 
 def _judge(content: str, ground_truth: str, *, literal: bool = True) -> Score:
@@ -217,11 +227,11 @@ def _judge(content: str, ground_truth: str, *, literal: bool = True) -> Score:
         return _wrong("too_long")
     content = content.strip()
     try:
-        found = None if gold.number is None else answers.read_number(content)  # most need no tidying
+        found = None if gold.number is None else read_number(content)  # most need no tidying
         if gold.number is not None and found is not None:
-            reason = answers.compare_numbers(gold.number, found, literal=literal)
+            reason = compare_numbers(gold.number, found, literal=literal)
         else:
-            reason = _compare(gold.text, answers.tidy(content), literal=literal)
+            reason = _compare(gold.text, tidy(content), literal=literal)
     except symbolic.Lost as error:
         return _errored(str(error))
     return Score(1.0, True, "right", {"answer": 1.0}) if reason == "right" else _wrong(reason)
@@ -252,15 +262,32 @@ def _read_gold(ground_truth: str) -> Gold | Score:
 @lru_cache(4096)
 def _checked(ground_truth: str) -> Gold:
     """The truth, once it is known to equal itself. Raises Unreadable and Lost, which are not remembered."""
+    ground_truth = _final_answer(ground_truth)
     if len(ground_truth) > answers.LONGEST:
         raise answers.Unreadable(f"the ground truth is longer than {answers.LONGEST} characters")
-    gold = answers.tidy(ground_truth)
+    gold = tidy(ground_truth)
     reason = _compare(gold, gold, literal=False)
     if reason == symbolic.COSTLY:
         raise answers.Unreadable(f"the ground truth {ground_truth!r} takes too much time or memory to compare")
     if reason != "right":
         raise answers.Unreadable(f"the ground truth {ground_truth!r} cannot be parsed")
-    return Gold(gold, answers.read_number(gold))
+    return Gold(gold, read_number(gold))
+
+
+def _final_answer(solution: str) -> str:
+    r"""What a worked solution gives as its answer: in its last ``\boxed``, or after its last ``####``.
+
+    Digits that directly follow the box belong to it: data sets that box numbers by rule have ``\boxed{108}0``.
+    """
+    begin = solution.rfind("\\boxed")
+    if begin >= 0 and (match := BOX.match(solution, begin)) and (end := _closing_brace(solution, match.end())) >= 0:
+        return solution[match.end() : end] + LEADING_DIGITS.match(solution, end + 1)[0]  # type: ignore[index]
+    return solution.rpartition("####")[2]
+
+
+def _nothing_after(completion: str) -> Score:
+    """The score of a completion without an answer after its thinking."""
+    return _wrong("cut_in_thinking" if is_cut_in_thinking(completion) else "not_extracted")
 
 
 def _wrong(reason: str) -> Score:

@@ -268,42 +268,64 @@ def _verdict(gold: str, answer: str, *, literal: bool) -> str:
 def _is_equal(gold: str, answer: str) -> bool:
     """Whether two expressions in LaTeX are equal. Raises Unreadable when the first cannot be parsed."""
     from math_verify import verify
+    from math_verify.grader import should_treat_as_complex
 
-    ours = _parse(gold)
+    real = not (should_treat_as_complex(gold) or should_treat_as_complex(answer))  # one symbol has one kind in both
+    ours = _parse(gold, real=real)
     if ours is None:
         raise answers.Unreadable
-    theirs = _parse(answer)
+    theirs = _parse(answer, real=real)
     if theirs is None:
         return False
     return verify(ours, theirs, timeout_seconds=None) and _agree(ours, theirs)
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str, *, real: bool) -> Any:
     """The sympy object of an expression in LaTeX, None when it is none."""
-    from latex2sympy2_extended import NormalizationConfig
-    from math_verify import LatexExtractionConfig, parse
+    from latex2sympy2_extended import NormalizationConfig, latex2sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
-    # Units stay: without them 5 feet would be 5 metres.
+    # Units stay: without them 5 feet would be 5 metres. R and r stay two symbols.
     normal = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
-    config = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=normal)
-    found = parse(f"${text}$", [config], fallback_mode="no_fallback", parsing_timeout=None)
-    return found[0] if found else None
+    case = ConversionConfig(lowercase_symbols=False)
+    try:
+        return latex2sympy(text, is_real=real, normalization_config=normal, conversion_config=case)
+    except MemoryError:
+        raise
+    except Exception:  # what its grammar does not know
+        return None
+
+
+DIGITS = 400
 
 
 def _agree(ours: Any, theirs: Any) -> bool:
     """A second opinion in numbers: math-verify takes any two that differ by less than 1e-15 for equal.
 
-    Compares relative to the size of both, to 30 digits (9 where a decimal is part of them), at one point.
+    Compares relative to the size of both, to DIGITS digits, at one point; a decimal is what it says. What is no number,
+    such as an equation, must speak of the same symbols.
     """
-    from sympy import Expr, Float, Rational
+    from sympy import Expr, MatrixBase, Rational
 
-    if not (isinstance(ours, Expr) and isinstance(theirs, Expr)) or ours == theirs:
-        return True
+    if isinstance(ours, MatrixBase) and isinstance(theirs, MatrixBase):
+        return all(_agree(one, other) for one, other in zip(ours, theirs, strict=True))
     symbols = sorted(ours.free_symbols | theirs.free_symbols, key=str)
+    if not (isinstance(ours, Expr) and isinstance(theirs, Expr)):
+        return {str(one) for one in ours.free_symbols} == {str(one) for one in theirs.free_symbols}
+    if ours == theirs:
+        return True
     point = {symbol: Rational(137 + 31 * i, 100) for i, symbol in enumerate(symbols)}
     try:
-        a, b = (expression.subs(point).doit().evalf(40) for expression in (ours, theirs))
-        digits = 9 if ours.has(Float) or theirs.has(Float) else 30
-        return bool(abs(a - b) <= Rational(1, 10**digits) * max(abs(a), abs(b)))
+        a, b = (_exact(expression).subs(point).doit() for expression in (ours, theirs))
+        if not (a.is_Rational and b.is_Rational):
+            a, b = (value.evalf(DIGITS + 20, maxn=4 * DIGITS) for value in (a, b))
+        return bool(abs(a - b) <= Rational(1, 10**DIGITS) * max(abs(a), abs(b)))
     except (TypeError, ValueError, ArithmeticError, AttributeError):
         return True  # no number: what math-verify says stands
+
+
+def _exact(expression: Any) -> Any:
+    """The expression with a quotient for each decimal."""
+    from sympy import Rational
+
+    return expression.replace(lambda part: part.is_Float, lambda part: Rational(str(part)))

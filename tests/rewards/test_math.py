@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.answers import LONGEST, read_list, read_number, tidy
+from rewards.answers import LONGEST, read_list
 from rewards.math import boxed, compute_reward, expression, hashes, last_number, score, solution
+from rewards.notation import tidy
+from rewards.numbers import read_number
 
 
 def reason(completion: str, truth: str) -> str:
@@ -84,6 +86,9 @@ SAME = [
     ("90°", r"90^\circ"),
     ("90°", r"90^{\circ}"),
     (r"60 km/h", r"60\text{ km/h}"),
+    ("72", "72%"),
+    ("5", "5 feet"),
+    ("5000000", "5 million"),
 ]
 
 DIFFERENT = [
@@ -114,7 +119,6 @@ DIFFERENT = [
     ("42", "43 = 42"),
     ("42", "x = 43 = 42"),
     ("42", "42?"),
-    ("42", "42 \\% "),
     ("42", "forty-two"),
     ("42", "6*7"),
     ("42", r"6 \times 7"),
@@ -145,15 +149,18 @@ DIFFERENT = [
     ("0", " "),
     ("0", r"\,"),
     ("0", "1e-400"),
-    ("72", r"72\%"),
-    ("72", "72%"),
+    ("0.5", "0.5%"),
+    ("1", r"1\%"),
     ("72%", "72"),
     ("$72", "€72"),
     ("72", r"\$72\%"),
     ("5 meters", "5 feet"),
     ("5 meters", "5"),
     ("5 meters", "500 cm"),
-    ("5", "5 feet"),
+    ("5", "5 xy"),
+    ("5", "5 million"),
+    ("5", "5 or more"),
+    ("25", "5 squared"),
     ("5 cm", r"5\text{ cm}^2"),
     ("0.5", "0,5"),
     ("0.5", "0.05"),
@@ -290,7 +297,8 @@ def test_expressions_lists_and_words(truth: str, answer: str, right: bool) -> No
         ("42", r"\sqrt{1764}", True),
         ("42", "42", True),
         ("42", "6*8", False),
-        ("42", "6*7 = 42", False),
+        ("42", "6*7 = 42", True),
+        ("42", "6*8 = 42", False),
         ("42", "42.0000001", False),
         ("42 m", "6*7", False),
         ("42", "41, 42", False),
@@ -302,7 +310,7 @@ def test_an_expression_will_do_where_it_was_allowed(truth: str, answer: str, rig
 
 @pytest.mark.parametrize(
     "truth",
-    ["", "  ", "???", "@@", "((", r"\frac{1}{", "x^", "{", "1 2 3", "nan", "NaN", "null", r"\boxed{", "#### 4", "1/0",
+    ["", "  ", "???", "@@", "((", r"\frac{1}{", "x^", "{", "1 2 3", "nan", "NaN", "null", r"\boxed{", "1/0",
      "x" * (LONGEST + 1), "4\u200b2", "٤٢", r"\sqrt", "=", ",", "$$", r"\text{}"],
 )  # fmt: skip
 def test_a_truth_that_cannot_be_read_is_never_rewarded(truth: str) -> None:
@@ -329,7 +337,6 @@ NOT_ONE_ANSWER = [
     "boxed{42}",
     r"\fbox{42}",
     r"\Boxed{42}",
-    r"\boxed{\boxed{42}} \boxed{42}",
     r"\boxed{41} \boxed{42}",
     r"\boxed{42} \boxed{41}",
     r"\boxed{41} \boxed{42} \boxed{43}",
@@ -406,7 +413,7 @@ def test_one_clear_answer_is_right(completion: str) -> None:
         ("6*7=42\n#### 42", True),
         ("#### 42\n", True),
         ("#### $42.00", True),
-        ("#### 42 apples", False),
+        ("#### 42 apples", True),
         ("#### 42\nor 43", False),
         ("#### 41\n#### 42", False),
         ("#### 42\n#### 42", False),
@@ -459,7 +466,7 @@ def test_between_solution_tags(completion: str, right: bool) -> None:
         ("So 5 meters.", "5 meters", True),
         ("So 5 feet.", "5 meters", False),
         ("So 5.", "5 meters", False),
-        ("It is 72%.", "72", False),
+        ("It is 72%.", "72", True),
         ("The answer is definitely not 42.", "42", False),
         ("I cannot solve this. It is certainly not 42, though.", "42", False),
         ("42 is wrong", "42", False),

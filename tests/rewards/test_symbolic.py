@@ -61,6 +61,9 @@ def judges_cpu(process: int) -> float:
 @pytest.mark.parametrize("expression", COSTLY)
 def test_no_expression_takes_more_than_its_limits(expression: str) -> None:
     process = template()
+    for judge in children(process):  # what it did for other tests is not counted
+        os.kill(judge, signal.SIGKILL)
+    template()
     before = judges_cpu(process)
     found = score(rf"\boxed{{{expression}}}", r"x+\sqrt{7}")
     assert (found.reward, found.correct) == (0.0, False)
@@ -68,7 +71,7 @@ def test_no_expression_takes_more_than_its_limits(expression: str) -> None:
     for judge in children(process):  # if one is still there it took less
         os.kill(judge, signal.SIGKILL)
     assert template() == process, "a judge was killed at most"
-    assert judges_cpu(process) - before < 2 * symbolic.CPU_LIMIT_S, "a judge may have done others before"
+    assert judges_cpu(process) - before < 2 * symbolic.CPU_LIMIT_S
 
 
 def test_a_costly_expression_costs_the_next_one_nothing() -> None:
