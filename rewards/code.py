@@ -234,7 +234,7 @@ def _check_tag(name: str, value: dict[str, Any]) -> None:
 def _is_key(value: Any) -> bool:
     """Whether the zygote can make something of it that is hashable: arrays become tuples, sets frozen."""
     if isinstance(value, dict):
-        return value.keys() <= {"$tuple", "$set"} and all(map(_is_key, value.values()))
+        return bool(value) and value.keys() <= {"$tuple", "$set"} and all(map(_is_key, value.values()))
     return all(map(_is_key, value)) if isinstance(value, list) else True
 
 
@@ -248,7 +248,7 @@ def _count_best_constant(expected: list[Any], tolerance: float | None) -> int:
     """How many cases one fixed value passes, at most: two values within the tolerance of a third are within twice the
     tolerance of each other."""
     answers = [_answer_of_constant(value) for value in expected]
-    counts = Counter(json.dumps(answer) for answer in answers)
+    counts = Counter(map(json.dumps, answers))
     if tolerance is None:
         return max(counts.values())
     distinct = {json.dumps(answer): (value, answer) for value, answer in zip(expected, answers, strict=True)}
@@ -268,12 +268,20 @@ def _answer_of_constant(expected: Any) -> Any:
         if _is_tagged(expected, "$tuple"):
             return _answer_of_constant(expected["$tuple"])
         if _is_tagged(expected, "$set"):
-            return {"$set": sorted(map(_answer_of_constant, expected["$set"]), key=json.dumps)}
+            keys = {_key(item): _answer_of_constant(item) for item in expected["$set"]}
+            return {"$set": [keys[key] for key in sorted(keys)]}
+        if expected.keys() == {"$int"}:  # of an answer
+            return expected
         pairs = [[_answer_of_constant(key), _answer_of_constant(value)] for key, value in _items(expected)]
         return {"$dict": sorted(pairs, key=json.dumps)}
     if isinstance(expected, int) and not -BIG < expected < BIG:
         return {"$int": hex(expected)}
     return expected + 0.0 if isinstance(expected, float) else expected  # one zero
+
+
+def _key(value: Any) -> str:
+    """The same for what is expected and for an answer that is exactly that."""
+    return json.dumps(_answer_of_constant(value))
 
 
 def _count_best_output(expected: list[str], tolerance: float | None) -> int:
@@ -307,13 +315,13 @@ def matches(expected: Any, answer: Any, tolerance: float | None = None) -> bool:
             return False
         return all(matches(e, a, tolerance) for e, a in zip(expected, items, strict=True))
     if _is_tagged(expected, "$set"):
-        return _is_tagged(answer, "$set") and bool(_answer_of_constant(answer) == _answer_of_constant(expected))
+        return _is_tagged(answer, "$set") and _key(answer) == _key(expected)
     if isinstance(expected, dict):
         pairs = answer["$dict"] if _is_tagged(answer, "$dict") else None
         if pairs is None or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
             return False
-        found = {json.dumps(key): value for key, value in pairs}
-        wanted = {json.dumps(_answer_of_constant(key)): value for key, value in _items(expected)}
+        found = {_key(key): value for key, value in pairs}
+        wanted = {_key(key): value for key, value in _items(expected)}
         return (
             len(pairs) == len(wanted)
             and wanted.keys() == found.keys()
@@ -568,13 +576,14 @@ def _check(
 ) -> tuple[list[bool], float]:
     """What the checker says of answers, each with its case, and its CPU seconds. An answer at which it fails, or that
     it cannot be shown, is wrong. Raises GroundTruthError when it fails before it sees one."""
-    token, calls = secrets.token_hex(8), dict[int, Any]()
+    calls: dict[int, Any] = {}
     for number, (case, answer) in enumerate(asked):
         args, kwargs = case.given if truth.entry_point else ([case.given], {})
         with suppress(ValueError, TypeError, GroundTruthError):
             calls[number] = [[_to_input(answer), case.expected, *args], kwargs]
     if not calls or cpu_s <= 0:
         return [False] * len(asked), 0.0
+    token = secrets.token_hex(8)
     job = {"program": truth.checker, "setup": truth.setup, "entry_point": "check", "token": token}
     outcome = sandbox.run({**job, "cases": list(calls.values())}, cpu_s=math.ceil(cpu_s))
     lines = outcome.answers.split(b"\n", len(calls))

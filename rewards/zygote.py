@@ -42,18 +42,16 @@ from contextlib import suppress
 from pathlib import Path
 
 MODULES = """
-_strptime ast base64 bisect calendar concurrent.futures.thread copy csv dataclasses datetime decimal encodings.ascii
-encodings.latin_1 encodings.utf_16 enum fractions functools gzip hashlib heapq inspect io itertools keyword lzma numbers
-operator pathlib pickle queue re secrets statistics string tempfile textwrap traceback typing uuid warnings weakref
-zoneinfo
+_contextvars _lsprof _posixsubprocess _sqlite3 _strptime array ast base64 bisect bz2 calendar cmath
+concurrent.futures.thread copy csv dataclasses datetime decimal encodings.ascii encodings.latin_1 encodings.utf_16 enum
+fcntl fractions functools grp gzip hashlib heapq inspect io itertools keyword lzma math numbers operator pathlib pickle
+pyexpat queue re secrets statistics string tempfile termios textwrap traceback typing unicodedata uuid warnings weakref
+zlib zoneinfo
 """
-"""Imported once, for all programs: what they use most. More of them, slower forks. The rest of the standard library is
-kept as text (Library); what of it is machine code is loaded here, since nothing can be opened once a program runs."""
-LEFT_OUT = """
-_crypt _curses _curses_panel _dbm _gdbm _tkinter distutils ensurepip idlelib lib2to3 nis ossaudiodev pydoc_data readline
-spwd tkinter turtle turtledemo
-"""
-"""Of the standard library: windows, terminals, and tools that are about files."""
+"""Imported once, for all programs: what they use most, and machine code, since nothing can be opened once a program
+runs. More of them, slower forks. The rest of the standard library that is Python is kept as text (Library)."""
+LEFT_OUT = "distutils ensurepip idlelib lib2to3 pydoc_data tkinter turtle turtledemo"
+"""Of the standard library: windows, and tools that are about files."""
 
 HELLO = struct.Struct("=i")
 """The kernel's version of Landlock, 0 for none."""
@@ -109,16 +107,12 @@ class Library:
     """Imports what is left of the standard library from a file in memory, of whose pages a fork copies nothing."""
 
     def __init__(self) -> None:
-        """Read them all, and import those that are machine code."""
+        """Read them all."""
         folder = Path(os.__file__).parent
         self.places: dict[str, tuple[int, int, bool]] = {}
         file = os.memfd_create("library")
         with open(file, "wb", closefd=False) as stream:
             for top in sorted(sys.stdlib_module_names.difference(LEFT_OUT.split())):
-                spec = importlib.machinery.PathFinder.find_spec(top)
-                if spec and isinstance(spec.loader, importlib.machinery.ExtensionFileLoader):
-                    with suppress(ImportError):  # a library of the system that is not installed
-                        importlib.import_module(top)
                 for path in (folder / f"{top}.py", *folder.joinpath(top).rglob("*.py")):
                     words = path.relative_to(folder).with_suffix("").parts
                     if path.exists() and not {"test", "tests"} & {*words}:
@@ -159,7 +153,8 @@ class Library:
 def serve(control: socket.socket, size: int) -> None:
     """Fork a child for each start until the control socket ends; ``size`` are bytes of a file at most."""
     for name in MODULES.split():
-        importlib.import_module(name)
+        with suppress(ImportError):  # of a library of the system that is missing
+            importlib.import_module(name)
     with suppress(OSError):  # a program, not the harness, is what the kernel kills for memory
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     code = control.recv(1 << 16)  # the seccomp filter, empty for none
@@ -390,7 +385,8 @@ def run_function(job: dict[str, typing.Any]) -> None:
 
 def limit(job: dict[str, typing.Any]) -> None:
     """Begin a case: end the process when it takes too long. One that ignores this has the limit of all cases."""
-    signal.setitimer(signal.ITIMER_PROF, job.get("case_limit") or 0)
+    if job.get("case_limit"):
+        signal.setitimer(signal.ITIMER_PROF, job["case_limit"])
 
 
 def run_script(job: dict[str, typing.Any], wall: int) -> None:

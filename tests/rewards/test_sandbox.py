@@ -374,7 +374,7 @@ BOMBS = {
     "deep answer": ("x = []\n    for _ in range(100_000): x = [x]\n    return x", {"crashed"}),
     "circular answer": ("x = []; x.append(x); return x", {"crashed"}),
     "large answer": ("return 'x' * (1 << 25)", {"output_limit", "crashed"}),
-    "large number": ("return 10 ** 5000", {"crashed"}),
+    "large number": ("return 10 ** 5000", {"wrong"}),
     "sleep": ("import time; time.sleep(1e6)", {"timeout"}),
     "deadlock": ("import threading; l = threading.Lock(); l.acquire(); l.acquire()", {"timeout"}),
     "input": ("return input()", {"crashed"}),
