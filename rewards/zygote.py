@@ -161,6 +161,9 @@ def serve(control: socket.socket, size: int) -> None:
     program = SockFilterProgram(len(code) // 8, code)
     try:
         _try_calls()
+        for limit in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):  # a soft one would end us, or cut a file of ours
+            hard = resource.getrlimit(limit)[1]
+            resource.setrlimit(limit, (hard, hard))
         library: typing.Any = Library()
         os.chdir("/")
         alone = _take_a_user()
@@ -272,9 +275,6 @@ def _deny_files_and_network() -> int:
 
 def _limit(*, alone: bool) -> None:
     """The limits that are the same for every child, which inherits them."""
-    for limit in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):  # a soft one would end us, or cut standard input
-        hard = resource.getrlimit(limit)[1]
-        resource.setrlimit(limit, (hard, hard))
     if alone and 0 <= resource.getrlimit(resource.RLIMIT_NPROC)[1] < PROCESSES:
         raise OSError(errno.EAGAIN, "setrlimit", f"a program of {PROCESSES} threads")
     for limit, value in (
@@ -365,13 +365,13 @@ def run(job: dict[str, typing.Any], wall: int) -> None:
 
 def run_function(job: dict[str, typing.Any]) -> None:
     """Run the program, then call its function, or that method of a fresh ``Solution``, for every case."""
-    limit(job)
+    begin_case(job)
     name, names = job["entry_point"], load(job, "program").__dict__
     function, solution = names.get(name), typing.cast(typing.Any, names.get("Solution"))
     if not callable(function) and not callable(getattr(solution, name, None)):
         fail("no_function")
     for args, kwargs in job["cases"]:
-        limit(job)
+        begin_case(job)
         try:
             called = function if callable(function) else getattr(solution(), name)
             answer = json.dumps({"value": encode(called(*decode(args), **decode(kwargs)))})
@@ -383,8 +383,8 @@ def run_function(job: dict[str, typing.Any]) -> None:
     os._exit(0)
 
 
-def limit(job: dict[str, typing.Any]) -> None:
-    """Begin a case: end the process when it takes too long. One that ignores this has the limit of all cases."""
+def begin_case(job: dict[str, typing.Any]) -> None:
+    """End the process when the case takes too long. One that ignores this has the limit of all cases."""
     if job.get("case_limit"):
         signal.setitimer(signal.ITIMER_PROF, job["case_limit"])
 
