@@ -7,8 +7,8 @@ Ground truth, a JSON string; all but ``cases`` is optional, and ``entry_point`` 
     {"cases": [{"stdin": "...", "stdout": "..."}]}
 
 **Program**: after the thinking (rewards/format.py), the last closed fence marked as Python (CommonMark's rules, at any
-indentation) that defines the entry point, or else the last one. Without one there is no program: an unmarked fence, an
-unclosed one and bare code earn nothing. ``setup`` is run before it, in the same namespace. A function's program is a
+indentation), but for examples of use, which name the entry point and do not define it. Without one there is no program:
+an unmarked fence, an unclosed one and bare code earn nothing. ``setup`` is run before it, in the same namespace. A function's program is a
 module (``__name__`` is not ``__main__``), so it may bring its own demo. The entry point is a function, or a method of
 ``class Solution``, of which each case makes a fresh one; ``Solution().f`` may be written for it.
 
@@ -394,8 +394,8 @@ PYTHON = re.compile(r"\{?\.?py(thon)?[\d.]*([\s,:{}].*)?", re.IGNORECASE)
 
 
 def extract_program(completion: str, entry_point: str = "") -> str | None:
-    """The last closed fenced block after the thinking that is marked as Python and defines the entry point, or else the
-    last that is marked; None where there is none."""
+    """The last closed fenced block after the thinking that is marked as Python; None where there is none. Where examples
+    of use are last, which name the entry point and do not define it, the one before them that does."""
     programs: list[str] = []
     fence, indent, is_python = "", 0, False
     lines: list[str] = []
@@ -420,8 +420,13 @@ def extract_program(completion: str, entry_point: str = "") -> str | None:
     defined = re.compile(
         rf"^[ \t]*(async[ \t]+)?(def|class)[ \t]+{name}\b|^{name}[ \t]*(:[^=\n]*)?=(?!=)", re.MULTILINE
     )
-    defining = [program for program in programs if entry_point and defined.search(program)]
-    return (defining or programs)[-1] if programs else None
+    named = re.compile(rf"\b{name}\b")
+    for program in reversed(programs) if entry_point else ():
+        if defined.search(program):
+            return program
+        if not named.search(program):
+            break  # no example of use: another answer
+    return programs[-1] if programs else None
 
 
 def _outdent(lines: list[str], most: int) -> str:

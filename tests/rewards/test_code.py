@@ -676,13 +676,18 @@ def test_only_what_follows_the_thinking_counts(completion: str, reward: float) -
         (f"{SOLVED}Usage:\n```python\nfrom solution import f\n# def f(x)\nf == 3\n```", 1.0),
         (f"{WRONG}Better:\n{SOLVED}", 1.0),
         (f"{SOLVED}No:\n{WRONG}", 0.0),
+        (f"{SOLVED}Usage:\n```python\nf(2)\n```\nAnd:\n```python\nf(3)\n```", 1.0),
+        (f"{SOLVED}No:\n```python\ndef g(x): return x\n```", 0.0),
+        (f"{SOLVED}No:\n```python\ndef g(x): return x\n```\nUsage:\n```python\nprint(f(2))\n```", 0.0),
         (f"{SOLVED}No:\n```python\nf = lambda x: x\n```", 0.0),
         (f"{SOLVED}No:\n```python\nf: Callable = lambda x: x\n```", 0.0),
         (f"{SOLVED}No:\n```python\nclass Solution:\n    def f(self, x): return x\n```", 0.0),
         ("```python\nimport operator\n```\n```python\ng = abs\n```", 0.0),
     ],
 )
-def test_the_last_block_that_defines_the_function_is_the_program(completion: str, reward: float) -> None:
+def test_examples_of_use_may_follow_the_program_and_another_answer_is_the_answer(
+    completion: str, reward: float
+) -> None:
     assert score(completion, DOUBLE).reward == reward
 
 
