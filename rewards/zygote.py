@@ -68,7 +68,7 @@ LOOK_S = 0.5
 """Between two looks at how much a program has worked."""
 
 BIG = 10**4000
-"""As in rewards/code.py. From here on an integer is told in hexadecimal: JSON's decimal digits are limited there."""
+"""As in rewards/results.py. From here on an integer is told in hexadecimal: JSON's decimal digits are limited there."""
 STREAMS = {
     f"{path}{end}": number
     for number, name in enumerate(("stdin", "stdout", "stderr"))

@@ -18,17 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.types import Score
-from rewards.code import (
-    check_ground_truth,
-    compute_reward,
-    extract_program,
-    matches,
-    matches_output,
-    normalise_output,
-    parse_ground_truth,
-    score,
-)
+from rewards.code import check_ground_truth, compute_reward, extract_program, parse_ground_truth, score
 from rewards.contract import RewardDescription
+from rewards.results import matches, matches_output, normalise_output
 from rewards.worker import RewardWorker
 from tests.support.builders import make_prompt
 from tests.support.code_answers import ADD, DOUBLE, calls, fence, judge, runs
