@@ -344,16 +344,25 @@ def _connect_streams(stdin: str) -> None:
     os.dup2(source, 0)
     os.close(source)
     streams: typing.Any = sys
-    streams.stdin = streams.__stdin__ = os.fdopen(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    streams.stdout = streams.__stdout__ = os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    really_open, really_stat, seen = open, os.fstat, os.fstat(0)
-
-    def open_by_name(file: typing.Any, *args: typing.Any, **kwargs: typing.Any) -> typing.Any:
-        number = None if isinstance(file, int) else STREAMS.get(os.fspath(file))
-        return really_open(file if number is None else os.dup(number), *args, **kwargs)
-
+    streams.stdin = streams.__stdin__ = io.TextIOWrapper(
+        io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8", errors="surrogateescape"
+    )
+    streams.stdout = streams.__stdout__ = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8"
+    )
+    streams.stdin.mode, streams.stdout.mode = "r", "w"
+    seen = os.fstat(0)
     builtins.open = io.open = open_by_name
     os.fstat = lambda fd: seen if fd == 0 else really_stat(fd)  # for its size
+
+
+really_open, really_stat = open, os.fstat
+
+
+def open_by_name(file: typing.Any, *args: typing.Any, **kwargs: typing.Any) -> typing.Any:
+    """As ``open``, for a script, which may open its streams by name."""
+    number = None if isinstance(file, int) else STREAMS.get(os.fspath(file))
+    return really_open(file if number is None else os.dup(number), *args, **kwargs)
 
 
 def run(job: dict[str, typing.Any], wall: int) -> None:
