@@ -229,7 +229,7 @@ def _reason(status: int, *, overran: bool, large: bool) -> str:
     if os.WIFEXITED(status):
         return "crashed" if os.WEXITSTATUS(status) else ""
     number = os.WTERMSIG(status)
-    if number == signal.SIGXCPU or (number == signal.SIGKILL and overran):
+    if number in (signal.SIGXCPU, signal.SIGPROF) or (number == signal.SIGKILL and overran):
         return "timeout"
     if number == signal.SIGKILL:  # which it cannot send itself
         if large:  # the kernel was out of memory and took the largest

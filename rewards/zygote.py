@@ -1,4 +1,4 @@
-"""The process inside the sandbox: imports the standard library once, then forks for every program.
+"""The process inside the sandbox: keeps the standard library in memory and forks for every program.
 
 Started by rewards/sandbox.py as a script in a fresh interpreter, never imported; uses only the standard library. Over
 its control socket it gets a seccomp filter, says hello (HELLO), and then for each program gets limits (START) and open
@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import atexit
 import builtins
-import collections
 import ctypes
 import errno
 import gc
-import importlib
+import importlib.machinery
+import importlib.util
 import io
 import json
 import marshal
+import mmap
 import os
 import random
 import resource
@@ -41,13 +42,16 @@ from contextlib import suppress
 from pathlib import Path
 
 MODULES = """
-_strptime argparse array ast base64 bisect bz2 calendar cmath concurrent.futures.thread configparser copy csv
-dataclasses datetime decimal difflib encodings.ascii encodings.latin_1 encodings.utf_16 enum fractions functools glob
-graphlib gzip hashlib heapq hmac html inspect io ipaddress itertools keyword logging lzma math mmap numbers operator
-pathlib pickle platform pprint queue re reprlib secrets shlex statistics string subprocess tempfile textwrap timeit
-tokenize traceback typing unicodedata unittest urllib.parse uuid warnings weakref zlib zoneinfo
+_contextvars _lsprof _posixsubprocess _sqlite3 _strptime array ast base64 bisect bz2 calendar cmath
+concurrent.futures.thread copy csv dataclasses datetime decimal encodings.ascii encodings.latin_1 encodings.utf_16 enum
+fcntl fractions functools grp gzip hashlib heapq inspect io itertools keyword lzma math numbers operator pathlib pickle
+pyexpat queue re secrets statistics string tempfile termios textwrap traceback typing unicodedata uuid warnings weakref
+zlib zoneinfo
 """
-"""What a program can import besides the above: nothing can be opened once it runs. More of them, slower forks."""
+"""Imported once, for all programs: what they use most, and machine code, since nothing can be opened once a program
+runs. More of them, slower forks. The rest of the standard library that is Python is kept as text (Library)."""
+LEFT_OUT = "distutils ensurepip idlelib lib2to3 pydoc_data tkinter turtle turtledemo"
+"""Of the standard library: windows, and tools that are about files."""
 
 HELLO = struct.Struct("=i")
 """The kernel's version of Landlock, 0 for none."""
@@ -63,6 +67,14 @@ TEXT = 200
 LOOK_S = 0.5
 """Between two looks at how much a program has worked."""
 
+BIG = 10**4000
+"""As in rewards/results.py. From here on an integer is told in hexadecimal: JSON's decimal digits are limited there."""
+STREAMS = {
+    f"{path}{end}": number
+    for number, name in enumerate(("stdin", "stdout", "stderr"))
+    for path, end in (("/dev/", name), ("/dev/fd/", number), ("/proc/self/fd/", number))
+}
+"""The files that a script may open by name."""
 PROCESSES = 64
 OPEN_FILES = 64
 STACK = 1 << 26
@@ -91,19 +103,68 @@ class Discard(io.TextIOWrapper):
         return len(text)
 
 
+class Library:
+    """Imports what is left of the standard library from a file in memory, of whose pages a fork copies nothing."""
+
+    def __init__(self) -> None:
+        """Read them all."""
+        folder = Path(os.__file__).parent
+        self.places: dict[str, tuple[int, int, bool]] = {}
+        file = os.memfd_create("library")
+        with open(file, "wb", closefd=False) as stream:
+            for top in sorted(sys.stdlib_module_names.difference(LEFT_OUT.split())):
+                for path in (folder / f"{top}.py", *folder.joinpath(top).rglob("*.py")):
+                    words = path.relative_to(folder).with_suffix("").parts
+                    if path.exists() and not {"test", "tests"} & {*words}:
+                        is_package = words[-1] == "__init__"
+                        size = stream.write(self._read(path))
+                        name = ".".join(words[:-1] if is_package else words)
+                        self.places[name] = (stream.tell() - size, size, is_package)
+        self.text = mmap.mmap(file, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        os.close(file)
+
+    @staticmethod
+    def _read(path: Path) -> bytes:
+        """Bytecode where this Python has compiled it, else the source."""
+        with suppress(OSError):
+            code = Path(importlib.util.cache_from_source(path)).read_bytes()
+            if code.startswith(importlib.util.MAGIC_NUMBER):
+                return code
+        return path.read_bytes()
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        if name not in self.places:
+            return None
+        return importlib.util.spec_from_loader(name, typing.cast(typing.Any, self), is_package=self.places[name][2])
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """As Python does."""
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        at, size, _ = self.places[module.__name__]
+        text = self.text[at : at + size]
+        compiled = text.startswith(importlib.util.MAGIC_NUMBER)
+        exec(marshal.loads(text[16:]) if compiled else compile(text, module.__name__, "exec"), module.__dict__)
+
+
 # ---------------------------------------------------------------- the zygote
 
 
 def serve(control: socket.socket, size: int) -> None:
     """Fork a child for each start until the control socket ends; ``size`` are bytes of a file at most."""
     for name in MODULES.split():
-        importlib.import_module(name)
+        with suppress(ImportError):  # of a library of the system that is missing
+            importlib.import_module(name)
     with suppress(OSError):  # a program, not the harness, is what the kernel kills for memory
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     code = control.recv(1 << 16)  # the seccomp filter, empty for none
     program = SockFilterProgram(len(code) // 8, code)
     try:
         _try_calls()
+        for limit in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):  # a soft one would end us, or cut a file of ours
+            hard = resource.getrlimit(limit)[1]
+            resource.setrlimit(limit, (hard, hard))
+        library: typing.Any = Library()
         os.chdir("/")
         alone = _take_a_user()
         _prctl("PR_SET_NO_NEW_PRIVS", 1)
@@ -115,6 +176,9 @@ def serve(control: socket.socket, size: int) -> None:
         return
     sys.path.clear()  # nothing can be opened any more, so nothing need be looked for
     sys.path_importer_cache.clear()
+    del sys.argv[1:]  # a script is called without arguments
+    sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not importlib.machinery.PathFinder] + [library]
+    sys.set_int_max_str_digits(0)  # the limit of time is enough
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # site makes these, and is not loaded
     streams: typing.Any = sys
     streams.stdout = streams.__stdout__ = Discard(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
@@ -211,9 +275,6 @@ def _deny_files_and_network() -> int:
 
 def _limit(*, alone: bool) -> None:
     """The limits that are the same for every child, which inherits them."""
-    for limit in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE):  # a soft one would end us, or cut standard input
-        hard = resource.getrlimit(limit)[1]
-        resource.setrlimit(limit, (hard, hard))
     if alone and 0 <= resource.getrlimit(resource.RLIMIT_NPROC)[1] < PROCESSES:
         raise OSError(errno.EAGAIN, "setrlimit", f"a program of {PROCESSES} threads")
     for limit, value in (
@@ -289,6 +350,19 @@ def _connect_streams(stdin: str) -> None:
     streams.stdout = streams.__stdout__ = io.TextIOWrapper(
         io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8"
     )
+    streams.stdin.mode, streams.stdout.mode = "r", "w"
+    seen = os.fstat(0)
+    builtins.open = io.open = open_by_name
+    os.fstat = lambda fd: seen if fd == 0 else really_stat(fd)  # for its size
+
+
+really_open, really_stat = open, os.fstat
+
+
+def open_by_name(file: typing.Any, *args: typing.Any, **kwargs: typing.Any) -> typing.Any:
+    """As ``open``, for a script, which may open its streams by name."""
+    number = None if isinstance(file, int) else STREAMS.get(os.fspath(file))
+    return really_open(file if number is None else os.dup(number), *args, **kwargs)
 
 
 def run(job: dict[str, typing.Any], wall: int) -> None:
@@ -299,19 +373,29 @@ def run(job: dict[str, typing.Any], wall: int) -> None:
 
 
 def run_function(job: dict[str, typing.Any]) -> None:
-    """Run the program, then call its function for every case."""
-    function = load(job, "program").__dict__.get(job["entry_point"])
-    if not callable(function):
+    """Run the program, then call its function, or that method of a fresh ``Solution``, for every case."""
+    begin_case(job)
+    name, names = job["entry_point"], load(job, "program").__dict__
+    function, solution = names.get(name), typing.cast(typing.Any, names.get("Solution"))
+    if not callable(function) and not callable(getattr(solution, name, None)):
         fail("no_function")
     for args, kwargs in job["cases"]:
+        begin_case(job)
         try:
-            answer = json.dumps({"value": encode(function(*decode(args), **decode(kwargs)))})
+            called = function if callable(function) else getattr(solution(), name)
+            answer = json.dumps({"value": encode(called(*decode(args), **decode(kwargs)))})
         except MemoryError:
             answer = '{"failed": "memory"}'
         except BaseException:
             answer = '{"failed": "crashed"}'
         write(f"{job['token']} {answer}")
     os._exit(0)
+
+
+def begin_case(job: dict[str, typing.Any]) -> None:
+    """End the process when the case takes too long. One that ignores this has the limit of all cases."""
+    if job.get("case_limit"):
+        signal.setitimer(signal.ITIMER_PROF, job["case_limit"])
 
 
 def run_script(job: dict[str, typing.Any], wall: int) -> None:
@@ -372,21 +456,30 @@ def fail(reason: str, text: str = "") -> typing.NoReturn:
 
 
 def encode(value: typing.Any) -> typing.Any:
-    """A value as tagged JSON, by its exact type: the arrays of JSON are lists, its objects are tags."""
+    """A value as tagged JSON, by its type: the arrays of JSON are lists, its objects are tags. An instance of a
+    subclass (IntEnum, namedtuple, Counter) is the plain value that it is made of."""
     kind = type(value)
-    if value is None or kind in (bool, int, float, str):
+    if value is None or kind in (bool, float, str):
         return value
-    if kind is list:
-        return [encode(item) for item in value]
-    if kind is tuple:
-        return {"$tuple": [encode(item) for item in value]}
-    if kind in (dict, collections.Counter, collections.defaultdict, collections.OrderedDict):
-        return {"$dict": [[encode(k), encode(v)] for k, v in value.items()]}
+    if kind is int:
+        return value if -BIG < value < BIG else {"$int": hex(value)}
+    if isinstance(value, list):
+        return [encode(item) for item in list.__iter__(value)]
+    if isinstance(value, tuple):
+        return {"$tuple": [encode(item) for item in tuple.__iter__(value)]}
+    if isinstance(value, dict):
+        return {"$dict": [[encode(k), encode(v)] for k, v in dict.items(value)]}
+    if isinstance(value, set | frozenset):
+        return {"$set": [encode(item) for item in value]}
+    makes: dict[type, typing.Any] = {int: int.__int__, float: float.__float__, str: str.__str__}
+    for plain, make in makes.items():
+        if isinstance(value, plain):
+            return encode(make(value))
     return {"$other": kind.__name__}
 
 
 def decode(value: typing.Any) -> typing.Any:
-    """A value from the ground truth: as in JSON, but for the tags $tuple and $dict."""
+    """A value from the ground truth: as in JSON, but for the tags $tuple, $dict and $set."""
     if type(value) is list:
         return [decode(item) for item in value]
     if type(value) is not dict:
@@ -394,8 +487,17 @@ def decode(value: typing.Any) -> typing.Any:
     if value.keys() == {"$tuple"}:
         return tuple(decode(item) for item in value["$tuple"])
     if value.keys() == {"$dict"}:
-        return {decode(k): decode(v) for k, v in value["$dict"]}
+        return {freeze(decode(k)): decode(v) for k, v in value["$dict"]}
+    if value.keys() == {"$set"}:
+        return {freeze(decode(item)) for item in value["$set"]}
     return {k: decode(v) for k, v in value.items()}
+
+
+def freeze(value: typing.Any) -> typing.Any:
+    """A value that can be in a set: an array is a tuple there."""
+    if isinstance(value, list | tuple):
+        return tuple(freeze(item) for item in value)
+    return frozenset(value) if isinstance(value, set) else value
 
 
 def write(line: str) -> None:

@@ -18,16 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.types import Score
-from rewards.code import (
-    check_ground_truth,
-    compute_reward,
-    extract_program,
-    matches,
-    normalise_output,
-    parse_ground_truth,
-    score,
-)
+from rewards.code import check_ground_truth, compute_reward, extract_program, parse_ground_truth, score
 from rewards.contract import RewardDescription
+from rewards.results import matches, matches_output, normalise_output
 from rewards.worker import RewardWorker
 from tests.support.builders import make_prompt
 from tests.support.code_answers import ADD, DOUBLE, calls, fence, judge, runs
@@ -129,6 +122,255 @@ def test_the_usual_python_works(program: str) -> None:
     assert judge(program) == RIGHT
 
 
+LEETCODE = "class Solution:\n    def __init__(self): self.seen = []\n    def f(self, x):\n"
+
+
+def test_a_method_of_solution_will_do_and_each_case_has_a_fresh_one() -> None:
+    fresh = LEETCODE + "        self.seen.append(x)\n        return 2 * x if len(self.seen) == 1 else 0"
+    for entry_point in ("f", "Solution().f", "Solution.f"):
+        truth = calls(*[([n], 2 * n) for n in (1, 2, 3)], entry_point=entry_point)
+        assert judge(fresh, truth) == RIGHT
+        assert judge("def f(x): return 2 * x", truth) == RIGHT
+        assert judge("class Solution:\n    @staticmethod\n    def f(x): return 2 * x", truth) == RIGHT
+    assert judge(LEETCODE + "        return x").reward == 0.0
+    assert judge("class Solution:\n    def g(self, x): return 2 * x").reason == "no_function"
+    assert judge("class Other:\n    def f(self, x): return 2 * x").reason == "no_function"
+    assert (
+        judge("class Solution:\n    def __init__(self, y): pass\n    def f(self, x): return 2 * x").reason == "crashed"
+    )
+    assert judge("def f(x): return x\n" + LEETCODE + "        return 2 * x").reward == 0.0, "the function is meant"
+
+
+LIBRARY = """
+argparse array asyncio bdb binascii bz2 cProfile calendar cmath cmd code codecs collections.abc colorsys
+concurrent.futures configparser contextlib contextvars ctypes dbm.dumb decimal dis doctest email.message
+encodings.cp1252 fcntl filecmp fileinput fnmatch fractions ftplib getopt getpass gettext graphlib html.parser
+http.client imaplib importlib.resources ipaddress json.tool linecache locale logging.config lzma mailbox marshal
+mimetypes multiprocessing netrc numbers optparse pdb pickletools pkgutil platform plistlib pprint profile pty pydoc
+pyclbr queue quopri resource rlcompleter runpy sched select selectors shelve shutil signal site smtplib socketserver
+sqlite3 statistics stringprep subprocess symtable sysconfig tabnanny telnetlib tempfile termios textwrap timeit token
+tomllib trace tracemalloc types unittest.mock urllib.request uu uuid venv wave webbrowser wsgiref.util xml.dom.minidom
+xml.etree.ElementTree xml.sax xmlrpc.client zipapp zipfile zipimport zoneinfo
+"""
+
+
+def test_the_standard_library_is_there() -> None:
+    program = f"import importlib\nfor name in {LIBRARY!r}.split(): importlib.import_module(name)\n"
+    assert judge(program + "def f(x): return 2 * x") == RIGHT
+    parse = "import xml.etree.ElementTree as E, optparse, sqlite3\n"
+    parse += "def f(x): return int(E.fromstring(f'<a><b c=\"{2 * x}\"/></a>')[0].get('c'))"
+    assert judge(parse) == RIGHT
+    doctests = 'def f(x):\n    """\n    >>> f(1)\n    2\n    """\n    return 2 * x\nimport doctest, program\n'
+    assert judge(doctests + "assert doctest.testmod(program) == (0, 1)") == RIGHT
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "open('/dev/stdin').read()",
+        "open('/dev/fd/0').readline()",
+        "open('/proc/self/fd/0', 'rb').read()",
+        "__import__('pathlib').Path('/dev/stdin').read_text()",
+        "__import__('io').open('/dev/stdin', encoding='utf-8').read()",
+        "open(0).read()",
+        "next(__import__('fileinput').input())",
+        "__import__('os').read(0, __import__('os').fstat(0).st_size)",
+        "__import__('os').fdopen(0).read()",
+        "input() if __import__('sys').stdin.mode == 'r' else ''",
+        "'\\n'.join(iter(input, '6'))",
+    ],
+)
+def test_however_a_script_reads_its_input(read: str) -> None:
+    truth = runs(("1 2\n6\n", "3"), ("4 5\n6\n", "9"))
+    assert judge(f"print(sum(map(int, ({read}).split()[:2])))", truth) == RIGHT
+
+
+def test_however_a_script_writes_its_output() -> None:
+    for write in (
+        "open('/dev/stdout', 'w').write(str(n))",
+        "print(n, file=open('/dev/stdout', 'a'))",
+        "print(end=f'{n}')",
+    ):
+        assert judge(f"n = sum(map(int, input().split()))\n{write}", ADD) == RIGHT
+
+
+def test_a_script_finds_no_file_by_another_name() -> None:
+    for path in ("/dev/stdin/", "/proc/self/fd/3", "/dev/fd/3", "/proc/1/fd/0", "/dev/null", "/dev/fd/../fd/3"):
+        assert judge(f"open({path!r})\nprint(sum(map(int, input().split())))", ADD).reason == "crashed"
+
+
+ASYNC = """
+import asyncio
+async def double(x):
+    await asyncio.sleep(0)
+    return x + x
+async def both(x):
+    found = await asyncio.gather(double(x), asyncio.to_thread(lambda: 1), asyncio.wait_for(double(1), 5))
+    return found[0]
+def f(x): return asyncio.run(both(x))
+"""
+
+
+def test_asyncio_works_and_a_coroutine_is_no_answer() -> None:
+    assert judge(ASYNC) == RIGHT
+    assert judge("async def f(x): return 2 * x").reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "same"),
+    [
+        ("10 ** 5000", "HUGE", True),
+        ("10 ** 5000 + 1", "HUGE", False),
+        ("{'$int': hex(10 ** 5000)}", "HUGE", False),
+        ("[{10 ** 5000: -10 ** 5000}]", [{"$dict": [["HUGE", "-HUGE"]]}], True),
+        ("{10 ** 5000}", {"$set": ["HUGE"]}, True),
+        ("str(10 ** 5000)", "'HUGE'", True),
+        ("len(str(int('1' * 5000)))", 5000, True),
+    ],
+)
+def test_there_is_no_limit_of_digits(value: str, expected: Any, same: bool) -> None:
+    huge = "1" + "0" * 5000
+    for tolerance in (None, 1e-6):
+        truth = calls(([0], expected), (["HUGE"], 1), tolerance=tolerance).replace("'HUGE'", huge)
+        truth = truth.replace('"HUGE"', huge).replace('"-HUGE"', f"-{huge}")
+        verdict = judge(f"def f(x): return {value} if x == 0 else x // 10 ** 5000", truth)
+        assert (verdict == RIGHT) is same, verdict
+
+
+def test_a_script_may_read_and_print_any_number_of_digits() -> None:
+    assert judge("print(2 * int(input()))", runs(("5" * 5000, "1" + "1" * 4999 + "0"), ("1", "2"))) == RIGHT
+
+
+def test_sets_go_in_too() -> None:
+    truth = calls(([{"$set": [1, [2, 3]]}], {"$set": [1, [2, 3]]}), ([{"$set": [{"$set": [1]}]}], {"$set": []}))
+    assert judge("def f(x): return x & {1, (2, 3)}", truth) == RIGHT
+    assert judge("def f(x): return x", calls(([{"$dict": [[[1, 2], 3]]}], {"$dict": [[[1, 2], 3]]}), ([1], 1))) == RIGHT
+
+
+# ---------------------------------------------------------------- a limit for each case
+
+WORK = "import time\nstart = time.process_time()\nwhile time.process_time() - start < {s}: pass\n"
+
+
+def test_each_case_may_have_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewards.code.CPU_LIMIT_S", 1)
+    cases = [{"args": [n], "expected": 2 * n} for n in (1, 2, 3)]
+    program = "def f(x):\n    " + WORK.format(s=0.5).replace("\n", "\n    ") + "return 2 * x"
+    assert judge(program, json.dumps({"entry_point": "f", "cases": cases})).reason == "timeout"
+    assert judge(program, json.dumps({"entry_point": "f", "cases": cases, "case_limit": 2})) == RIGHT
+    found = judge(program, json.dumps({"entry_point": "f", "cases": cases, "case_limit": 0.2}))
+    assert (found.reason, found.reward) == ("timeout", 0.0)
+    script = WORK.format(s=0.5) + "print(sum(map(int, input().split())))"
+    assert judge(script, ADD).reason == "timeout"
+    assert judge(script, json.dumps({**json.loads(ADD), "case_limit": 2})) == RIGHT
+    assert judge(script, json.dumps({**json.loads(ADD), "case_limit": 0.2})).reason == "timeout"
+
+
+def test_a_program_that_ignores_the_limit_of_a_case_has_that_of_all() -> None:
+    cases = [{"args": [n], "expected": 2 * n} for n in (1, 2)]
+    program = "import signal\nsignal.signal(signal.SIGPROF, signal.SIG_IGN)\ndef f(x):\n    while True: pass"
+    found = judge(program, json.dumps({"entry_point": "f", "cases": cases, "case_limit": 0.5}))
+    assert (found.reason, found.reward) == ("timeout", 0.0)
+
+
+# ---------------------------------------------------------------- a checker
+
+ROOT_OF = {
+    "entry_point": "f",
+    "cases": [{"args": [4]}, {"args": [9]}, {"args": [2], "expected": "any"}],
+    "checker": "def check(answer, expected, x):\n    return abs(answer * answer - x) < 1e-6",
+}
+FACTORS = {
+    "cases": [{"stdin": "6", "stdout": "2 3"}, {"stdin": "35", "stdout": "5 7"}, {"stdin": "121"}],
+    "checker": "import math\ndef check(output, expected, stdin):\n    found = [int(word) for word in output.split()]\n"
+    "    return min(found) > 1 and math.prod(found) == int(stdin)",
+}
+
+
+def test_a_checker_takes_any_answer_that_will_do() -> None:
+    for sign in "+-":
+        assert judge(f"def f(x): return {sign}(x ** 0.5)", json.dumps(ROOT_OF)) == RIGHT
+    partly = judge("def f(x): return 3", json.dumps(ROOT_OF))
+    assert (partly.reward, partly.reason) == (pytest.approx(1 / 3), "wrong")
+    script = "n = int(input())\np = next(p for p in range(2, n) if n % p == 0)\nprint({})"
+    for output in ("p, n // p", "n // p, p"):
+        assert judge(script.format(output), json.dumps(FACTORS)) == RIGHT
+    assert judge(script.format("1, n"), json.dumps(FACTORS)).reward == 0.0
+
+
+def test_a_checker_is_shown_values_and_may_use_the_setup() -> None:
+    check = (
+        "def check(answer, expected, *args, **kwargs):\n    return SEEN((type(answer), answer, expected, args, kwargs))"
+    )
+    setup = "SEEN = lambda found: found == (set, {(1, 2), 10 ** 5000}, [3], ([1],), {'y': {2}})"
+    truth = {"entry_point": "f", "checker": check, "setup": setup}
+    truth["cases"] = [{"args": [[1]], "kwargs": {"y": {"$set": [2]}}, "expected": [3]}]
+    assert judge("def f(x, y): x.clear(); return {(1, 2), 10 ** 5000}", json.dumps(truth)) == RIGHT
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(x): return None",
+        "def f(x): return 'x'",
+        "def f(x): return object()",
+        "def f(x): return {'$other': 1}",
+        "def f(x): return x / 0",
+        "def f(x): pass\nimport os; os._exit(0)",
+        "class E(float):\n    def __mul__(self, o): return o\ndef f(x): return E(0)",
+        "def check(*a): return True\ndef f(x): return 0",
+        "import builtins, sys\nbuiltins.abs = lambda x: 0\nsys.modules['check'] = sys\ndef f(x): return 100",
+        "def f(x):\n    y = []\n    for _ in range(150): y = [y]\n    return y",
+        "def f(x): return 'x' * (1 << 21)",
+        "import os\ndef f(x):\n    os.write(3, b' {\"value\": true}\\n')\n    os._exit(0)",
+    ],
+)
+def test_a_checker_is_not_fooled_and_what_it_cannot_judge_is_wrong(program: str) -> None:
+    verdict = judge(program, json.dumps(ROOT_OF))
+    assert (verdict.reward, verdict.errored) == (0.0, False), verdict
+
+
+FORGED = [
+    '{"$tuple": 1}',
+    '{"$dict": [[{"$dict": []}, 1]]}',
+    '{"$set": [[{}]]}',
+    '{"$int": "x"}',
+    "{}",
+    '{"a": 1}',
+    "NaN",
+]
+
+
+@pytest.mark.parametrize("value", FORGED)
+def test_an_answer_of_no_form_is_not_shown_to_a_checker(value: str) -> None:
+    truth = json.dumps({**ROOT_OF, "checker": "def check(answer, expected, x): return answer == answer"})
+    steal = "import sys\ndef job(frame):\n    while 'job' not in frame.f_locals: frame = frame.f_back\n"
+    steal += "    return frame.f_locals['job']\n"
+    program = f"import os\n{steal}def f(x):\n    token = job(sys._getframe())['token']\n"
+    program += f"    os.write(3, (token + ' {{\"value\": ' + {value!r} + '}}\\n').encode())\n    os._exit(0)"
+    verdict = judge(program, truth)
+    assert (verdict.reward, verdict.errored) == (0.0, False), verdict
+
+
+def test_a_checker_that_hangs_at_an_answer_or_ends_there_finds_it_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewards.code._check.__defaults__", (1,))
+    for body in ("while True: pass", "__import__('os')._exit(0)", "raise SystemExit", "return 1"):
+        truth = {
+            **ROOT_OF,
+            "checker": f"def check(answer, expected, x):\n    if answer == 3:\n        {body}\n    return True",
+        }
+        verdict = judge("def f(x): return x ** 0.5", json.dumps(truth))
+        assert (verdict.reason, verdict.correct) == ("wrong", False), verdict
+        assert verdict.reward == pytest.approx(2 / 3 if "1" in body or "Exit" in body else 1 / 3)
+
+
+@pytest.mark.parametrize("line", ["1 / 0", "raise SystemExit", "import nothing", "check = 3"])
+def test_a_checker_that_fails_by_itself_is_the_verifiers_fault(line: str) -> None:
+    truth = json.dumps({**ROOT_OF, "checker": f"{ROOT_OF['checker']}\n{line}"})
+    verdict = judge("def f(x): return x ** 0.5", truth)
+    assert verdict.error.startswith("ground_truth: the checker gives no verdict"), verdict
+
+
 # ---------------------------------------------------------------- exact types
 
 
@@ -174,11 +416,27 @@ def test_the_usual_python_works(program: str) -> None:
         ("complex(1)", 1, False),
         ("__import__('fractions').Fraction(1)", 1, False),
         ("__import__('decimal').Decimal(1)", 1, False),
-        ("type('I', (int,), {})(1)", 1, False),
-        ("type('S', (str,), {})('x')", "x", False),
-        ("type('L', (list,), {})([1])", [1], False),
-        ("__import__('enum').IntEnum('E', 'A').A", 1, False),
-        ("__import__('collections').namedtuple('P', 'x')(1)", {"$tuple": [1]}, False),
+        ("type('I', (int,), {})(1)", 1, True),
+        ("type('I', (int,), {})(1)", True, False),
+        ("type('F', (float,), {})(1)", 1.0, True),
+        ("type('F', (float,), {})(1)", 1, False),
+        ("type('S', (str,), {})('x')", "x", True),
+        ("type('L', (list,), {})([1])", [1], True),
+        ("type('L', (list,), {'__iter__': lambda s: iter([1])})([2])", [1], False),
+        ("type('D', (dict,), {'items': lambda s: [('a', 1)]})(b=2)", {"a": 1}, False),
+        ("__import__('enum').IntEnum('E', 'A').A", 1, True),
+        ("__import__('enum').Enum('E', 'A').A", 1, False),
+        ("__import__('collections').namedtuple('P', 'x')(1)", {"$tuple": [1]}, True),
+        ("__import__('collections').namedtuple('P', 'x')(1)", [1], True),
+        ("__import__('collections').deque([1])", [1], False),
+        ("{2, 1}", {"$set": [1, 2]}, True),
+        ("frozenset([1, 2])", {"$set": [2, 1, 1]}, True),
+        ("[1, 2]", {"$set": [1, 2]}, False),
+        ("{1}", {"$set": [1, 2]}, False),
+        ("{1.0, 2}", {"$set": [1, 2]}, False),
+        ("set()", {"$set": []}, True),
+        ("{(1, frozenset('ba'))}", {"$set": [[1, {"$set": ["a", "b"]}]]}, True),
+        ("[{3: {1}}]", [{"$dict": [[3, {"$set": [1]}]]}], True),
         ("NotImplemented", None, False),
         ("...", None, False),
     ],
@@ -193,16 +451,34 @@ def test_types_are_exact(value: str, expected: Any, same: bool) -> None:
         ("0.1 + 0.2", 0.3, True),
         ("0.31", 0.3, False),
         ("[1.0000001, {'a': 2.0}]", [1.0, {"a": 2.0}], True),
-        ("1", 1.0, False),
+        ("1", 1.0, True),
+        ("2.0000000001", 2, True),
+        ("2.1", 2, False),
+        ("3", 2, False),
+        ("1e18", 10**18 + 1, False),
+        ("float(10 ** 18)", 10**18, True),
+        ("10 ** 400", 1.0, False),
+        ("1.0", 10**400, False),
         ("float('nan')", 1.0, False),
+        ("float('nan')", 1, False),
         ("float('inf')", math.inf, True),
         ("1e308", math.inf, False),
+        ("float('inf')", 10**400, False),
         ("2", 2, True),
         ("True", 1, False),
+        ("1", True, False),
+        ("1.0", True, False),
+        ("'1.0'", 1.0, False),
     ],
 )
-def test_a_tolerance_is_for_floats_only(value: str, expected: Any, same: bool) -> None:
+def test_a_tolerance_is_for_numbers_only(value: str, expected: Any, same: bool) -> None:
     assert judge_value(value, expected, tolerance=1e-6) is same
+
+
+def test_a_tolerance_of_zero_compares_numbers_by_value() -> None:
+    assert judge_value("2.0", 2, tolerance=0)
+    assert not judge_value("2.0", 2)
+    assert not judge_value("2.0000001", 2, tolerance=0)
 
 
 JSON = st.recursive(
@@ -233,7 +509,22 @@ def test_any_value_goes_in_and_comes_out_as_it_is(values: list[Any]) -> None:
     tolerance=st.sampled_from([None, 0.5]),
 )
 def test_no_constant_passes_more_cases_than_the_best(expected: list[Any], tolerance: float | None) -> None:
-    constants: list[Any] = [0, 1, True, 1.0, 1.2, 1.4, 1.65, 1.9, 0.0, "1", [1], {"$tuple": [1]}, {"$dict": [["a", 1]]}]
+    constants: list[Any] = [
+        0,
+        0.5,
+        1,
+        True,
+        1.0,
+        1.2,
+        1.4,
+        1.65,
+        1.9,
+        0.0,
+        "1",
+        [1],
+        {"$tuple": [1]},
+        {"$dict": [["a", 1]]},
+    ]
     best = parse_ground_truth(calls(*[([], value) for value in expected], tolerance=tolerance)).constant
     for constant in constants:
         assert sum(matches(value, constant, tolerance) for value in expected) <= best
@@ -248,6 +539,62 @@ def test_output_is_compared_without_trailing_white_space() -> None:
     assert judge("print('c' if input_ else 'a  \\n b\\n\\n') ".replace("input_", "open(0).read()"), truth) == RIGHT
     assert judge("print('c' if open(0).read() else 'a\\nb')", truth).reward == 0.0
     assert judge("print('c' if open(0).read() else 'A\\n b')", truth).reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "tolerance", "same"),
+    [
+        ("0.333333333333", "0.3333333333333333", None, True),
+        ("0.5", ".5", None, True),
+        ("2.50", "2.5", None, True),
+        ("2.0", "2", None, True),
+        ("1e-3", "0.001", None, True),
+        ("0.33", "0.333", None, False),
+        ("0.5", "0.50001", None, False),
+        ("0.5", "0.50001", 1e-3, True),
+        ("0.5", "-0.5", None, False),
+        ("123456789012.5", "123456789012.50002", None, True),
+        ("123456789.5", "123456790", None, False),
+        ("2", "2.0", None, False),
+        ("2", "2.0", 1e-6, True),
+        ("2", "3", 1e-6, False),
+        ("12345678901234567890", "12345678901234567891", 1e-6, False),
+        ("x = 0.25, y = 1", "x = 0.2500000001, y = 1", None, True),
+        ("x = 0.25", "y = 0.25", None, False),
+        ("[0.5, 0.25]", "[0.5, 0.2500000001]", None, True),
+        ("0.5 0.5", "0.5", None, False),
+        ("0.5", "0.5 ", None, False),
+        ("0.5\n1.5", "0.5\n1.5000000001", None, True),
+        ("0.5\n1.5", "0.5 1.5", None, False),
+        ("1.2.3", "1.2.30", None, False),
+        ("a1.5", "a1.50", None, False),
+        ("0.5", "nan", None, False),
+        ("1.5", "1e999", None, False),
+        ("1e999", "1e999", None, True),
+        ("0.5", "0." + "5" * 5000, None, False),
+    ],
+)
+def test_numbers_of_an_output(expected: str, output: str, tolerance: float | None, same: bool) -> None:
+    assert matches_output(expected, output, tolerance) is same
+
+
+@pytest.mark.parametrize("text", ["1" * 10**6 + "x", "1." * 10**6, "+" * 10**6, "1e" * 10**6])
+def test_no_output_takes_long_to_compare(text: str) -> None:
+    assert not matches_output("0.5", text)
+
+
+def test_a_script_s_floats_are_numbers_and_its_tolerance_is_heeded() -> None:
+    program = "print(1 / int(input()))"
+    cases = [{"stdin": "3", "stdout": "0.333"}, {"stdin": "7", "stdout": "0.143"}]
+    assert judge(program, json.dumps({"cases": cases})).reward == 0.0
+    assert judge(program, json.dumps({"cases": cases, "tolerance": 1e-3})) == RIGHT
+    assert judge(program, json.dumps({"cases": cases, "tolerance": 1e-6})).reward == 0.0
+
+
+def test_a_constant_output_between_two_earns_nothing() -> None:
+    truth = runs(("1", "0.3333333"), ("2", "0.3333340"), ("3", "7.0"))
+    assert parse_ground_truth(truth).constant == 2
+    assert judge("print(0.3333336)", truth).reward == 0.0
 
 
 # ---------------------------------------------------------------- the program in a completion
@@ -272,10 +619,68 @@ def test_output_is_compared_without_trailing_white_space() -> None:
         ("", None),
         ("a ```python x``` b", None),
         ("```python x```", None),
+        ("1. So:\n    ```python\n    x\n        y\n\n    ```\n", "x\n    y\n\n"),
+        ("\t```python\n\tx\n\t\ty\n\t```", "x\n\ty\n"),
+        ("      ```python\nx\n  y\n      ```", "x\n  y\n"),
+        ("   ```python\n   x = '''\ny'''\n   ```", "x = '''\ny'''\n"),
+        ("```python\n'''\n    ```\n'''\n```", "'''\n    ```\n'''\n"),
+        ("```{.python .numbers}\nx\n```", "x\n"),
+        ("```python:main.py\nx\n```", "x\n"),
+        ("```python3.11\nx\n```", "x\n"),
+        ("```pycon\nx\n```", None),
+        ("```pyramid\nx\n```", None),
+        ("```\npython\n```", None),
     ],
 )
 def test_the_last_closed_python_fence_is_the_program(completion: str, program: str | None) -> None:
     assert extract_program(completion) == program
+
+
+SOLVED = "```python\ndef f(x):\n    return 2 * x\n```\n"
+WRONG = SOLVED.replace("2 * x", "x")
+
+
+@pytest.mark.parametrize(
+    ("completion", "reward"),
+    [
+        (f"<think>\n{SOLVED}</think>\nI give up.", 0.0),
+        (f"{SOLVED}</think>\nI give up.", 0.0),
+        (f"<think>\n{SOLVED}", 0.0),
+        (f"<think>\n{SOLVED}\nBut is it right?", 0.0),
+        (f"<think>\n{SOLVED}</think>\n{WRONG}", 0.0),
+        (f"<think>\n{SOLVED}</think>\n```\ndef f(x): return 2 * x\n```", 0.0),
+        (f"<think>\n{SOLVED}</think>\n```python\ndef f(x): return 2 * x\n", 0.0),
+        (f"<reasoning>{SOLVED}</reasoning>", 0.0),
+        (f"<think>\n```python\ndef g(x):\n</think>\n{SOLVED}", 1.0),
+        (f"<think>\n~~~\n</think>\n{SOLVED}", 1.0),
+        (f"<think>\n{WRONG}</think>\n{SOLVED}", 1.0),
+    ],
+)
+def test_only_what_follows_the_thinking_counts(completion: str, reward: float) -> None:
+    assert score(completion, DOUBLE).reward == reward
+
+
+@pytest.mark.parametrize(
+    ("completion", "reward"),
+    [
+        (f"{SOLVED}Usage:\n```python\nprint(f(2))\n```", 1.0),
+        (f"{SOLVED}Tests:\n```python\nassert f(2) == 4\ndef test_f(): assert f(3) == 6\n```", 1.0),
+        (f"{SOLVED}Usage:\n```python\nfrom solution import f\n# def f(x)\nf == 3\n```", 1.0),
+        (f"{WRONG}Better:\n{SOLVED}", 1.0),
+        (f"{SOLVED}No:\n{WRONG}", 0.0),
+        (f"{SOLVED}Usage:\n```python\nf(2)\n```\nAnd:\n```python\nf(3)\n```", 1.0),
+        (f"{SOLVED}No:\n```python\ndef g(x): return x\n```", 0.0),
+        (f"{SOLVED}No:\n```python\ndef g(x): return x\n```\nUsage:\n```python\nprint(f(2))\n```", 0.0),
+        (f"{SOLVED}No:\n```python\nf = lambda x: x\n```", 0.0),
+        (f"{SOLVED}No:\n```python\nf: Callable = lambda x: x\n```", 0.0),
+        (f"{SOLVED}No:\n```python\nclass Solution:\n    def f(self, x): return x\n```", 0.0),
+        ("```python\nimport operator\n```\n```python\ng = abs\n```", 0.0),
+    ],
+)
+def test_examples_of_use_may_follow_the_program_and_another_answer_is_the_answer(
+    completion: str, reward: float
+) -> None:
+    assert score(completion, DOUBLE).reward == reward
 
 
 def test_a_completion_without_a_program_earns_nothing() -> None:
@@ -453,8 +858,17 @@ BROKEN = {
     '{"entry_point": "f", "cases": [{"expected": [NaN]}]}': "case 1: expected has NaN",
     '{"entry_point": "f", "cases": [{"expected": {"$tuple": 1}}]}': "case 1: it is",
     '{"entry_point": "f", "cases": [{"expected": {"$dict": [[1]]}}]}': "case 1: it is",
+    '{"entry_point": "f", "cases": [{"expected": {"$dict": [{"a": 1}]}}]}': "case 1: it is",
+    '{"entry_point": "f", "cases": [{"expected": {"$set": 1}}]}': "case 1: it is",
+    '{"entry_point": "f", "cases": [{"expected": {"$set": [[{"a": 1}]]}}]}': "can be neither in a set nor a key",
+    '{"entry_point": "f", "cases": [{"args": [{"$dict": [[{}, 1]]}], "expected": 1}]}': "neither in a set nor a key",
+    '{"entry_point": "f", "checker": "check = 3", "cases": [{}]}': "checker must be a string of Python that defines",
+    '{"entry_point": "f", "checker": 3, "cases": [{}]}': "checker must be a string of Python that defines",
+    '{"entry_point": "f", "checker": "def check(:", "cases": [{}]}': "checker must be a string of Python",
+    '{"entry_point": "f", "case_limit": 0, "cases": [{"expected": 1}]}': "case_limit must be null or seconds up to",
+    '{"entry_point": "f", "case_limit": 61, "cases": [{"expected": 1}]}': "case_limit must be null or seconds up to",
+    '{"entry_point": "Other().f", "cases": [{"expected": 1}]}': "entry_point must be the name of a function",
     "[" * 100_000: "not JSON",
-    '{"entry_point": "f", "cases": [{"expected": ' + "9" * 5000 + "}]}": "not JSON",
 }
 
 

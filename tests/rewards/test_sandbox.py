@@ -374,7 +374,7 @@ BOMBS = {
     "deep answer": ("x = []\n    for _ in range(100_000): x = [x]\n    return x", {"crashed"}),
     "circular answer": ("x = []; x.append(x); return x", {"crashed"}),
     "large answer": ("return 'x' * (1 << 25)", {"output_limit", "crashed"}),
-    "large number": ("return 10 ** 5000", {"crashed"}),
+    "large number": ("return 10 ** 5000", {"wrong"}),
     "sleep": ("import time; time.sleep(1e6)", {"timeout"}),
     "deadlock": ("import threading; l = threading.Lock(); l.acquire(); l.acquire()", {"timeout"}),
     "input": ("return input()", {"crashed"}),
@@ -575,6 +575,32 @@ def test_memory_of_an_earlier_program_is_not_found_by_a_later_one(box: Sandbox) 
     """
     # Its own text is all that speaks of it.
     assert value_of(run(box, program)) <= 3
+
+
+def test_a_program_cannot_change_the_library_that_the_next_one_imports(box: Sandbox) -> None:
+    vandal = """
+    import ctypes, sys
+    def f():
+        text = sys.meta_path[-1].text
+        address = ctypes.c_void_p.from_address(id(text) + 16).value
+        if ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), len(text), 3) == 0:
+            ctypes.memset(address, 0, len(text))
+        return text[:9] + text[-9:] == bytes(18)
+    """
+    assert value_of(run(box, vandal)) is True, "its own copy"
+    assert value_of(run(box, "import optparse\ndef f(): return optparse.__name__")) == "optparse"
+
+
+def test_a_checker_runs_when_the_program_and_all_its_threads_have_ended() -> None:
+    program = """
+import os, threading, time
+threading.Thread(target=time.sleep, args=(1e6,)).start()
+def f(x): return os.getpid()
+"""
+    checker = "import os, threading\ndef check(answer, expected, x):\n    assert threading.active_count() == 1\n"
+    checker += "    try: os.kill(answer, 0)\n    except PermissionError: return os.getpid() != answer\n"
+    verdict = judge(program, json.dumps({"entry_point": "f", "cases": [{"args": [1]}], "checker": checker}))
+    assert verdict.reward == 1.0
 
 
 def test_every_sandbox_gives_the_same_random_numbers_and_orders(box: Sandbox) -> None:
