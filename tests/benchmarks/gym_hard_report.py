@@ -88,7 +88,7 @@ def tell_healthy(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def tell_end(done: Done) -> str:
-    reason = str(done.result["reason"]).replace("|", "/").partition("; ")[0]
+    reason = str(done.result["reason"]).replace("|", "/").partition("; ")[0].partition(" (")[0]
     return "budget" if done.result["status"] == "finished" else f"step {done.result['last_step']}: {reason}"
 
 
@@ -121,7 +121,13 @@ def tell_diagnosis(cells: Cells, seeds: Sequence[int]) -> Iterator[str]:
             for policy, seen in first.items():
                 hits[policy] += sum(one is not None for one in seen)
             if pairs:
-                rows.append([f"`{name}`", *(_tell(seen) for seen in first.values()), ", ".join(sorted(right))])
+                rows.append(
+                    [
+                        f"`{name}`",
+                        *(_tell(seen) for seen in first.values()),
+                        ", ".join(f"`{kind}`" for kind in sorted(right)),
+                    ]
+                )
     if rows:
         rows.append(["all", *(f"{n} of {total} ({n / total:.0%})" for n in hits.values()), ""])
         yield "**Diagnosis**: step of the first right finding, by seed, and the finding.\n"
