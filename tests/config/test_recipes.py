@@ -25,7 +25,7 @@ def test_a_recipe_takes_its_steps(program: Program, recipe: str) -> None:
     review = program.review("r")
     assert (review["status"], review["steps"]) == ("finished", 2)
     assert review["signal"]["errored_rate"] == 0.0
-    assert review["reasons"].keys() <= {"no_program", "no_call", "truncated"}
+    assert review["reasons"].keys() <= {"no_program", "no_call", "truncated", "cut_in_thinking"}
     assert review["manifest"]["preflight"]["verdict"] in ("pass", "warn")
     assert ("sandbox" in review["manifest"]) == (recipe == "coding")
 
