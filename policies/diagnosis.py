@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from harness.types import Decision, Finding, Snapshot
 from policies.detectors import DETECTORS, detect
+from policies.detectors.signs import SEVERITIES
 from policies.rules import propose
 
-TOLD = ("severe", "warning", "note")
+TOLD = SEVERITIES[:-1]
 """Severities of what was found, the worst first."""
 
 

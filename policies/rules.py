@@ -242,9 +242,6 @@ DRIFT = ("kl_spike", "entropy_explosion", "collapse", "length_inflation", "rewar
 """Findings that, when severe, mean that the weights are being spoilt."""
 
 
-UNSTEADY = ("gradient_spike", "instability")
-
-
 def look_at_dev(case: Case) -> Decision | None:
     """Evaluate before the weights are judged by rewards alone: dev says prompt by prompt whether they were spoilt."""
     finding = case.first(*DRIFT, severe=True) or case.first("gamed")
@@ -257,7 +254,9 @@ def look_at_dev(case: Case) -> Decision | None:
 def slow_down(case: Case) -> Decision | None:
     """Make too large updates smaller: the learning rate, and where that may not move a temperature nearer to 1."""
     severe = case.first(*DRIFT, severe=True)
-    finding = severe or case.first("not_finite", "kl_spike", "length_inflation", "oscillation", *UNSTEADY)
+    finding = severe or case.first(
+        "not_finite", "kl_spike", "length_inflation", "oscillation", "gradient_spike", "instability"
+    )
     if finding is None:
         return None
     wanted = case.scaled("learning_rate", MUCH_SLOWER if severe else SLOWER)

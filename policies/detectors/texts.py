@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from statistics import fmean
 
 from harness.core.trends import compute_median, compute_trend
-from harness.types import DecisionRecord
+from harness.types import DecisionRecord, StepRecord
 from policies.detectors.signs import MIN_STEPS, TREND_STEPS, TRUNCATED, Sign, confidence_of, found, rate
 from policies.detectors.updates import is_rate_open
 from policies.view import P, View, sampling
@@ -44,10 +43,9 @@ def _varied(view: View) -> float:
     return (view.mean("completion/distinct_rate") - alike) / (1 - alike)
 
 
-def _early_entropy(view: View) -> float:
-    """Return entropy/mean at the first steps of the snapshot that sampled as the present ones do."""
-    alike = (step for step in view.snapshot.steps if sampling(step.knobs) == sampling(view.knobs))
-    return compute_median(view.values("entropy/mean", list(islice(alike, MIN_STEPS))))
+def _find_alike(view: View) -> list[StepRecord]:
+    """Return the steps of the snapshot that sampled as the present ones do."""
+    return [step for step in view.snapshot.steps if sampling(step.knobs) == sampling(view.knobs)]
 
 
 def _rambles(view: View) -> bool:
@@ -67,7 +65,7 @@ def find_chaos(view: View) -> Sign | None:
 def find_entropy_explosion(view: View) -> Sign | None:
     """Find texts that dissolve into noise at any temperature: entropy far above the run's own level while rewards fall.
     A low level alone is no fault, and one that rises with the rewards is worth a note."""
-    alike = [step for step in view.snapshot.steps if sampling(step.knobs) == sampling(view.knobs)]
+    alike = _find_alike(view)
     entropy = view.values("entropy/mean", alike)
     if len(entropy) <= MIN_STEPS:
         return None
@@ -83,7 +81,7 @@ def find_entropy_explosion(view: View) -> Sign | None:
 
 def find_collapse(view: View) -> Sign | None:
     """Find one text for all though it is not right: nothing to compare, so nothing to learn."""
-    varied, early = _varied(view), _early_entropy(view)
+    varied, early = _varied(view), compute_median(view.values("entropy/mean", _find_alike(view)[:MIN_STEPS]))
     lost = early > 0 and view.mean("entropy/mean") <= ENTROPY_LOST * early and varied <= 2 * ALIKE
     same = varied <= ALIKE and view.mean("group/no_signal_rate") >= NO_SIGNAL
     if view.mean("group/unsolved_rate") < COLLAPSE_UNSOLVED or not (same or lost):
@@ -207,9 +205,10 @@ def _find_explosion(view: View) -> Sign | None:
     judged = view.has("completion/correct_rate")
     if level == 0 or now < (EXPLODED if judged else EXPLODED_ALONE) * level:
         return None
-    right = view.values("completion/correct_rate") if judged else []
-    if judged and fmean(right[-MIN_STEPS:]) - compute_median(right[:-MIN_STEPS]) >= MORE_RIGHT:
-        return None
+    if judged:
+        right = view.values("completion/correct_rate")
+        if fmean(right[-MIN_STEPS:]) - compute_median(right[:-MIN_STEPS]) >= MORE_RIGHT:
+            return None
     evidence = f"completion/tokens_mean {now:.0f}, {now / level:.1f} times the {level:.0f} of the steps before; "
     evidence += view.evidence("reward/mean", "completion/correct_rate")
     return found("severe" if view.is_falling else "warning", evidence, 0.9, view.window)

@@ -83,8 +83,7 @@ def find_reward_drop(view: View) -> Sign | None:
     if view.snapshot.dev:
         return None
     rewards = view.values("reward/mean")
-    earlier, newest = rewards[:-MIN_STEPS], fmean(rewards[-MIN_STEPS:])
-    best = max((fmean(earlier[i : i + NEWEST]) for i in range(0, len(earlier) - NEWEST + 1, NEWEST // 2)), default=0.0)
+    newest, best = fmean(rewards[-MIN_STEPS:]), _find_best_level(rewards[:-MIN_STEPS])
     if best - newest < max(DROP, DROP_SHARE * best, DROP_NOISE * compute_noise(rewards)):
         return None
     evidence = f"reward/mean {newest:.2f} over the last {MIN_STEPS} steps after {best:.2f}, as shares of its range"
@@ -155,25 +154,26 @@ def find_instability(view: View) -> Sign | None:
     """Find rewards that lost part of what they had reached while gradients grew: no collapse, but the rate is too high
     for what is left to learn."""
     steps = view.since
-    norms = [[norm for norm in view.values("grad/norm", part) if norm > 0] for part in _halves(steps)]
+    parts = steps[: len(steps) // 2], steps[-NEWEST:]
+    norms = [[norm for norm in view.values("grad/norm", part) if norm > 0] for part in parts]
     if not all(norms) or compute_median(norms[1]) < UNSTABLE_GRADIENT * compute_median(norms[0]):
         return None
     rewards = view.values("reward/mean", steps)
-    earlier, newest = rewards[:-NEWEST], rewards[-NEWEST:]
-    best = max(fmean(earlier[i : i + NEWEST]) for i in range(0, len(earlier) - NEWEST + 1, NEWEST // 2))
+    newest, best = fmean(rewards[-NEWEST:]), _find_best_level(rewards[:-NEWEST])
     noise = compute_noise(rewards) / math.sqrt(NEWEST)
-    if best - fmean(newest) < max(UNSTABLE_FALL, UNSTABLE_NOISE * noise):
+    if best - newest < max(UNSTABLE_FALL, UNSTABLE_NOISE * noise):
         return None
     evidence = (
-        f"reward/mean {fmean(newest):.2f} over the last {NEWEST} steps after {best:.2f}, grad/norm "
+        f"reward/mean {newest:.2f} over the last {NEWEST} steps after {best:.2f}, grad/norm "
         f"{compute_median(norms[1]):.2g} after {compute_median(norms[0]):.2g} in the first half"
     )
     return found("warning", evidence, 0.7, steps[-NEWEST:])
 
 
-def _halves(steps: Sequence[StepRecord]) -> tuple[Sequence[StepRecord], Sequence[StepRecord]]:
-    """The first half of the steps, and the newest."""
-    return steps[: len(steps) // 2], steps[-NEWEST:]
+def _find_best_level(rewards: Sequence[float]) -> float:
+    """Return the highest mean of neighbouring rewards; 0 where there are too few."""
+    starts = range(0, len(rewards) - NEWEST + 1, NEWEST // 2)
+    return max((fmean(rewards[start : start + NEWEST]) for start in starts), default=0.0)
 
 
 def find_anchored(view: View) -> Sign | None:
