@@ -4,9 +4,9 @@
     python -m tests.benchmarks.reward_doctor
 
 Its cases are completions of mathematics in any form at all, with one reference each. *As it is* hands them over
-unchanged, so a strict verifier refuses most right ones for their form. *In form* first puts the cases that are a bare
-answer where the verifier looks for it; exploits stay as they are. Verifiers of other tasks get a ground truth made of
-the reference. Prints JSON.
+unchanged, so a strict verifier refuses most right ones for their form. *In form* first puts the answer where the verifier
+looks for it: the whole of a case that is a bare answer, in a right one the answer that it ends with; exploits stay as
+they are. Verifiers of other tasks get a ground truth made of the reference. Prints JSON.
 """
 
 from __future__ import annotations
@@ -69,6 +69,16 @@ VERIFIERS: dict[str, tuple[Judge, Callable[[str], str], Callable[[str], str]]] =
 }
 
 
+def put_in_form(case: Any, place: Callable[[str], str], right_as_it_is: bool) -> str:
+    """The case's text with its answer where the verifier looks for it."""
+    if case.category in ("equivalence", "distinction"):
+        return place(case.completion)
+    before, answer, after = case.completion.rpartition(case.reference)
+    if not case.expect or right_as_it_is or not answer:
+        return str(case.completion)
+    return before + place(answer) + after
+
+
 def measure(judge: Judge, asked: Iterable[tuple[Any, str]], truth: Callable[[str], str]) -> dict[str, Any]:
     scores = [(case, judge(text, truth(case.reference))) for case, text in asked]
     judged = [(case, score) for case, score in scores if not score.errored]
@@ -90,8 +100,7 @@ def main() -> None:
     corpus = load()
     found = {}
     for name, (judge, place, truth) in VERIFIERS.items():
-        bare = ("equivalence", "distinction")
-        in_form = [(c, place(c.completion) if c.category in bare else c.completion) for c in corpus]
+        in_form = [(c, put_in_form(c, place, judge(c.completion, truth(c.reference)).correct)) for c in corpus]
         found[name] = {
             "as it is": measure(judge, [(c, c.completion) for c in corpus], truth),
             "in form": measure(judge, in_form, truth),
