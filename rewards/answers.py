@@ -22,6 +22,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from rewards.forms import alike
 from rewards.notation import both_signs
 from rewards.numbers import Number, compare_numbers, read_number, read_unit
 from rewards.words import read_base, read_choice, read_time, read_words
@@ -136,7 +137,7 @@ def compare(gold: str, answer: str, *, literal: bool, symbolic: Symbolic | None)
 
     Raises Unreadable when the gold cannot be read, NeedsSymbolic when it takes ``symbolic`` and that is None.
     """
-    gold, answer = _without_names(gold, answer)
+    gold, answer = alike(*_without_names(gold, answer))
     gold, answer = _plain(gold), _plain(answer)
     if not gold:
         raise Unreadable

@@ -60,7 +60,7 @@ MORE_BEFORE = re.compile(
 SYMBOL_BEFORE = re.compile(r"(?:(?<![A-Za-z])[A-Za-z]|[)}])\s*$")
 MORE_AFTER = re.compile(r"\A(?:\s*\}\s*\{|[:_]|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)", re.IGNORECASE)
 LEADING_DIGITS = re.compile(r"[0-9]*")
-ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>\s*\Z", re.DOTALL)
+ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
 
 
 def boxed(completion: str, ground_truth: str) -> Score:
@@ -162,8 +162,12 @@ def _judge_boxed(completion: str, ground_truth: str, *, literal: bool) -> Score:
         if len(contents) > BOXES or is_part(completion, begin):
             return _wrong("several_answers")
     if not contents:
-        only = ANSWER.search(completion) if completion.count("<answer>") == 1 else None
-        return _judge(only[1], ground_truth, literal=literal) if only else _nothing_after(whole)
+        tagged = ANSWER.findall(completion)
+        if len(tagged) == completion.count("<answer>") == 1 and completion.rstrip().endswith("</answer>"):
+            return _judge(tagged[0], ground_truth, literal=literal)
+        return _nothing_after(whole)
+    if "<answer>" in completion:
+        contents += [one for one in ANSWER.findall(completion) if one.strip().isalnum()]
     for content in contents:
         found = _judge(content, ground_truth, literal=literal)
         if not found.correct:
@@ -241,7 +245,7 @@ def _compare(gold: str, answer: str, *, literal: bool) -> str:
     """``answers.compare``, with more to say of an answer that is none. Raises Lost."""
     if not answer:
         return "empty_answer"
-    hedged = HEDGE.search(answer) is not None and HEDGE.search(gold) is None
+    hedged = HEDGE.search(answer) is not None and HEDGE.search(gold) is None and "cup" not in gold
     try:
         reason = answers.compare(gold, answer, literal=literal, symbolic=None)
     except answers.NeedsSymbolic:

@@ -65,6 +65,7 @@ REWRITTEN = [
         ("{", r"\\(?:text|mbox|mathrm) ?\{ ?(\\?[$,:]) ?\}", r"\1"),
         ("{", r"\\(?:mathrm|text) ?\{([ied])\}", r"\1"),  # the imaginary unit, Euler's number, a differential
         ("^", r"\^ ?\{? ?\\(?:text|mathrm|mbox) ?\{ ?(st|nd|rd|th) ?\} ?\}?", r"\\text{\1}"),
+        ("^", r"\^ ?\{ ?(st|nd|rd|th) ?\}", r"\\text{\1}"),
         ("frac", r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         ("frac", r"\\frac ?([0-9]) ?(?=[0-9{])", r"\\frac{\1}"),
         ("frac", r"(\\frac ?\{[^{}]*\}) ?([0-9])", r"\1{\2}"),
@@ -78,6 +79,7 @@ REWRITTEN = [
         ("R", r"\\mathbb ?R(?![A-Za-z])|\\math(?:bf|bb|rm) ?\{ ?R ?\}|\\R(?![A-Za-z])", r"\\mathbb{R}"),
         ("dots", r"\\[lc]?dots(?:[cbmi])?(?![A-Za-z])", r"\\ldots "),
         ("...", r"\.\.\.", r"\\ldots "),
+        ("ldots", r"([0-9]*\.[0-9]*?)([0-9]{1,3}?)\2{2,} ?\\ldots ?", r"\1\\overline{\2}"),
         (":", r"(?<=[0-9]) ?\{?:\}? ?(?=[0-9])", ":"),
         ("$", r"(?<!\\)\$([^$]*[^$\\])\$", r" \1 "),
     )
