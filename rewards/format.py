@@ -42,7 +42,7 @@ def _any_of(*tags: str) -> re.Pattern[str]:
 OPENING = _any_of(*THINKING_TAGS)
 CLOSING = _any_of(*CLOSING_TAGS)
 TAG = _any_of(*THINKING_TAGS, *CLOSING_TAGS, *ANSWER_TAGS, *ANSWER_TAGS.values())
-MARKS = {tag if tag[0] != "<" else "<" for tag in (*THINKING_TAGS, *CLOSING_TAGS, *ANSWER_TAGS)}
+MARKS = {"<" if tag[0] == "<" else tag[-6:] for tag in (*THINKING_TAGS, *CLOSING_TAGS, *ANSWER_TAGS)}
 """One of these is in every tag; most texts have none, which is found sooner than by the pattern."""
 QUOTED = re.compile(
     r"""[:,{\[(=]\s*+(?:"(?:[^"\\\n]++|\\.)*+"|'(?:[^'\\\n]++|\\.)*+')(?=\s*+(?:[]:,})]|$))""", re.MULTILINE
