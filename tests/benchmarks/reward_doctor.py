@@ -4,9 +4,9 @@
     python -m tests.benchmarks.reward_doctor
 
 Its cases are completions of mathematics in any form at all, with one reference each. *As it is* hands them over
-unchanged, so a strict verifier refuses most right ones for their form. *In form* first puts the answer where the verifier
-looks for it: the whole of a case that is a bare answer, in a right one the answer that it ends with; exploits stay as
-they are. Verifiers of other tasks get a ground truth made of the reference. Prints JSON.
+unchanged, so a strict verifier refuses most right ones for their form. *In form* first puts the answer where the
+verifier looks for it: the whole of a case that is a bare answer, in a right one the answer that it ends with; exploits
+stay as they are. Verifiers of other tasks get a ground truth made of the reference. Prints JSON.
 """
 
 from __future__ import annotations
