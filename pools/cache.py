@@ -7,6 +7,7 @@ never stale, and deleting one, or all, costs one slow load.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,24 +26,43 @@ UNUSED_S = 30 * 86400.0
 """After so long without being loaded an entry is deleted, the next time that one is written."""
 
 
-def load_cached(made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch]]) -> list[pa.RecordBatch]:
-    """Return the batches of ``read``, mapped from the cache where they are in it, and else put there on the way.
+Batches = list[pa.RecordBatch]
+Note = dict[str, Any]
 
-    Without a cache that can be written they are kept in memory. Raises what ``read`` raises; nothing stays then.
+
+def load_cached(
+    made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch]], finish: Callable[[Batches], Note]
+) -> tuple[Batches, Note]:
+    """Return the batches of ``read`` and what ``finish`` notes of them, as JSON: mapped from the cache where they are
+    in it, and else put there on the way.
+
+    Without a cache that can be written they are kept in memory. Raises what both raise; nothing stays then.
     """
     path = _folder() / f"{_compute_key(made_from)}.arrow"
-    found = _open(path)
-    if found is not None:
-        return found
+    found, note = _open(path), _open_note(path)
+    if found is not None and note is not None:
+        return found, note
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with write_whole(path) as part, part.open("wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-            for batch in read():
-                writer.write_batch(batch)
+        with write_whole(path) as part:
+            with part.open("wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+                for batch in read():
+                    writer.write_batch(batch)
+            note = finish(_open(part) or [])
+            with write_whole(_note_of(path)) as beside:  # before its batches have their name
+                beside.write_text(json.dumps(note), encoding="utf-8")
         _drop_unused(path.parent)
+        if (found := _open(path)) is not None:
+            return found, note
     except OSError:  # no such folder can be made, a full disk: what ``read`` finds wrong is an InputError
-        return list(read())
-    return _open(path) or list(read())
+        with suppress(OSError):
+            _note_of(path).unlink()
+    batches = list(read())
+    return batches, finish(batches)
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
 def _compute_key(made_from: list[str]) -> str:
@@ -68,6 +89,15 @@ def _open(path: Path) -> list[pa.RecordBatch] | None:
         os.utime(path)
         return batches if batches and reader.schema == SCHEMA else None
     except (OSError, pa.ArrowException):
+        return None
+
+
+def _open_note(path: Path) -> Note | None:
+    try:
+        note: Note = json.loads(_note_of(path).read_text(encoding="utf-8"))
+        os.utime(_note_of(path))
+        return note
+    except (OSError, ValueError):
         return None
 
 

@@ -21,6 +21,7 @@ from harness.checks.preflight import Outcome, Report, RewardProbe, describe, run
 from harness.checks.references import find_writer, judge_references
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt
+from pools.counts import RowCounts
 from rewards.contract import Reward
 from rewards.isolation import SANDBOXES, UNSAFE
 from rewards.worker import RewardWorker
@@ -146,12 +147,13 @@ def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
 @dataclass(frozen=True, slots=True)
 class Check:
     """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
-    ``failures`` are the first of them."""
+    ``failures`` are the first of them, ``pool`` what became of the rows of the source."""
 
     rows: int
     passed: int
     reasons: Mapping[str, int]
     failures: tuple[Outcome, ...]
+    pool: RowCounts
 
 
 def check_references(inputs: Inputs, progress: Progress) -> Check:
@@ -169,7 +171,7 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
                 reasons[fault.check] += 1
                 if len(failures) < SHOWN:
                     failures.append(fault)
-    return Check(rows, rows - reasons.total(), dict(reasons.most_common()), tuple(failures))
+    return Check(rows, rows - reasons.total(), dict(reasons.most_common()), tuple(failures), inputs.counts)
 
 
 def _find_faults(

@@ -19,6 +19,7 @@ from harness.cli.options import (
 from harness.cli.tables import render_machine, render_preflight
 from harness.core.formatting import clean
 from harness.views.console import say
+from pools.counts import describe_counts
 
 
 def check(
@@ -39,6 +40,7 @@ def check(
     if as_json:
         print_json(found)
     else:
+        say(f"pool: {clean(describe_counts(found.pool))}")
         for failure in found.failures:
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
             say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")

@@ -15,8 +15,9 @@ from harness.config.schema import RunSpec
 from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
+from pools.identity import format_id, identify
 from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
-from pools.sources import compute_id, read_rows
+from pools.sources import read_rows
 
 BATCH = 64
 """Rows that the reward judges between two looks at the progress."""
@@ -101,12 +102,14 @@ def _find_candidates(
         where = row.where.removeprefix("pool.source: ")
         try:
             prompt = make_prompt(row, names)
-            encode_columns(row, prompt)
+            encode_columns(row, prompt)  # all of them: the row is written as it is
         except InputError as error:
             faults["not a prompt"].append(str(error).removeprefix("pool.source: "))
             continue
         text = spec.pool.template.replace("{prompt}", prompt.text)
-        prompt = replace(prompt, id=compute_id(text), text=text, system=prompt.system or spec.pool.system_prompt)
+        prompt = replace(prompt, text=text)
+        prompt_id = format_id(identify(prompt).id)
+        prompt = replace(prompt, id=prompt_id, system=prompt.system or spec.pool.system_prompt)
         solution = _read_reference(row, reference, prompt)
         if prompt.id in seen:
             faults["the same prompt again"].append(where)

@@ -70,6 +70,7 @@ def build_parts(inputs: Inputs) -> Parts:
         "longest_prompt": longest,
         "memory_forecast": asdict(memory) | {"peak": memory.peak},
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
+        "rows": inputs.counts.to_json(),
         "data_sha256": _hash_contents(splits),
         "reward_sha256": inputs.reward_sha256,
     }

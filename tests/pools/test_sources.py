@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.types import Prompt
-from pools.sources import compute_id, identify_source, load_prompts
+from pools.identity import compute_id
+from pools.sources import identify_source, load_prompts
 
 
 def load(source: str | Path, *, template: str = "{prompt}", system: str = "", **columns: str) -> list[Prompt]:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.types import Prompt
+from pools.identity import compute_place
 from pools.sources import load_prompts
-from pools.splits import compute_place
 from pools.table import BATCH, PromptTable
 
 SIZE = 2 * BATCH + 7
