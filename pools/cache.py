@@ -26,43 +26,34 @@ UNUSED_S = 30 * 86400.0
 """After so long without being loaded an entry is deleted, the next time that one is written."""
 
 
+NOTE = b"note"
 Batches = list[pa.RecordBatch]
 Note = dict[str, Any]
 
 
 def load_cached(
-    made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch]], finish: Callable[[Batches], Note]
+    made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch]], finish: Callable[[], Note]
 ) -> tuple[Batches, Note]:
-    """Return the batches of ``read`` and what ``finish`` notes of them, as JSON: mapped from the cache where they are
-    in it, and else put there on the way.
+    """Return the batches of ``read`` and what ``finish`` notes of them afterwards, as JSON: mapped from the cache where
+    they are in it, and else put there on the way.
 
     Without a cache that can be written they are kept in memory. Raises what both raise; nothing stays then.
     """
     path = _folder() / f"{_compute_key(made_from)}.arrow"
-    found, note = _open(path), _open_note(path)
-    if found is not None and note is not None:
-        return found, note
+    found = _open(path)
+    if found is not None:
+        return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with write_whole(path) as part:
-            with part.open("wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-                for batch in read():
-                    writer.write_batch(batch)
-            note = finish(_open(part) or [])
-            with write_whole(_note_of(path)) as beside:  # before its batches have their name
-                beside.write_text(json.dumps(note), encoding="utf-8")
+        with write_whole(path) as part, part.open("wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+            for batch in read():
+                writer.write_batch(batch)
+            writer.write_batch(pa.RecordBatch.from_pylist([], SCHEMA), {NOTE: json.dumps(finish()).encode()})
         _drop_unused(path.parent)
-        if (found := _open(path)) is not None:
-            return found, note
+        found = _open(path)
     except OSError:  # no such folder can be made, a full disk: what ``read`` finds wrong is an InputError
-        with suppress(OSError):
-            _note_of(path).unlink()
-    batches = list(read())
-    return batches, finish(batches)
-
-
-def _note_of(path: Path) -> Path:
-    return path.with_suffix(".json")
+        found = None
+    return found or (list(read()), finish())
 
 
 def _compute_key(made_from: list[str]) -> str:
@@ -79,25 +70,18 @@ def _folder() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "grpo-harness" / "sources"
 
 
-def _open(path: Path) -> list[pa.RecordBatch] | None:
+def _open(path: Path) -> tuple[Batches, Note] | None:
     """Map the batches of a file, which stay on disk until they are looked at; None when it is not there or damaged."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        for batch in batches:
+        *batches, (_, note) = [reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)]
+        for batch, _ in batches:
             batch.validate(full=True)  # a damaged offset would read beyond the file
         os.utime(path)
-        return batches if batches and reader.schema == SCHEMA else None
-    except (OSError, pa.ArrowException):
-        return None
-
-
-def _open_note(path: Path) -> Note | None:
-    try:
-        note: Note = json.loads(_note_of(path).read_text(encoding="utf-8"))
-        os.utime(_note_of(path))
-        return note
-    except (OSError, ValueError):
+        if reader.schema != SCHEMA:
+            return None
+        return [batch for batch, _ in batches], json.loads(note[NOTE])
+    except (OSError, pa.ArrowException, ValueError, TypeError, KeyError):
         return None
 
 

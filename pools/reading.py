@@ -24,7 +24,7 @@ from harness.types import Prompt
 from pools.counts import RowCounts, Skipped
 from pools.identity import compute_place, format_id, identify
 from pools.rows import Row, encode_columns, make_prompt
-from pools.table import BATCH, make_batches
+from pools.table import make_batches
 
 KEPT_COLUMNS = ("id", "difficulty", "system", "tools")
 """Columns that a pool keeps, whatever the reward asks for: templates show ``tools`` to the model."""
@@ -80,15 +80,15 @@ class Reading:
         self._skipped, self._unwritable = {}, Counter()
         yield from make_batches(self._make_columns())
 
-    def finish(self, batches: Sequence[pa.RecordBatch]) -> dict[str, Any]:
-        """Say what became of the rows, as JSON: ``counts``, and ``left_out``, the rows of ``batches`` that are no
-        prompts of their own. Raises InputError for a conflict, and when no prompt is left."""
+    def finish(self) -> dict[str, Any]:
+        """Say what became of the rows, as JSON: ``counts``, and ``left_out``, those of the batches that are no prompts
+        of their own. Raises InputError for a conflict, and when no prompt is left."""
         ids, truths = np.frombuffer(self._ids, np.uint64), np.frombuffer(self._truths, np.int64)
         again, first = _find_equal(ids)
         differ = again[truths[again] != truths[first]]
         if len(differ) and self.rules.conflicts == "refuse":
             place = int(np.argmin(np.where(truths[again] != truths[first], again, len(ids))))
-            raise self._refuse_conflict(batches, int(first[place]), int(again[place]))
+            raise self._refuse_conflict(int(first[place]), int(again[place]))
         conflicts = differ
         if self.rules.conflicts == "drop":
             conflicts = np.flatnonzero(np.isin(ids, ids[differ]))
@@ -145,20 +145,16 @@ class Reading:
         before = self._skipped.get(reason) or Skipped(0, row.where.removeprefix("pool.source: "))
         self._skipped[reason] = replace(before, rows=before.rows + 1)
 
-    def _refuse_conflict(self, batches: Sequence[pa.RecordBatch], first: int, second: int) -> InputError:
-        """Build the error about two rows of ``batches``, with the names that their source gives them."""
-        shown = []
-        for row in (first, second):
-            again = Reading(self.open_rows, self.source, self.names, self.template, self.rules)
-            where = next((name for name, _, _ in islice(again._make_prompts(), row, None)), f"row {row + 1}")
-            truth = batches[row // BATCH].column("ground_truth")[row % BATCH].as_py()
-            shown.append((where.removeprefix("pool.source: "), truth))
-        text = batches[first // BATCH].column("text")[first % BATCH].as_py()
-        (one, truth), (other, other_truth) = shown
+    def _refuse_conflict(self, first: int, second: int) -> InputError:
+        """Build the error about two rows, which are read again to be shown."""
+        again = replace(self)._make_prompts()
+        found = [found for number, found in enumerate(islice(again, second + 1)) if number in (first, second)]
+        where = [row.removeprefix("pool.source: ") for row, _, _ in found]
+        truths = [repr(prompt.ground_truth[:SHOWN]) for _, prompt, _ in found]
         return InputError(
-            f"pool.source: {one} and {other} have the same prompt, {text[:SHOWN]!r}, with different ground truths, "
-            f'{truth[:SHOWN]!r} and {other_truth[:SHOWN]!r}; correct one, or set pool.conflicts = "first" to keep the '
-            'first or "drop" to keep neither'
+            f"pool.source: {' and '.join(where)} have the same prompt, {found[0][1].text[:SHOWN]!r}, with different "
+            f'ground truths, {" and ".join(truths)}; correct one, or set pool.conflicts = "first" to keep the first or '
+            '"drop" to keep neither'
         )
 
     def _say_why_none(self, counts: RowCounts) -> str:

@@ -61,8 +61,7 @@ def load_prompts(
     )
     content = _find_content(source)
     if content is None:
-        batches = list(reading.read())
-        note = reading.finish(batches)
+        batches, note = list(reading.read()), reading.finish()
     else:
         made_from = [content, source, json.dumps(sorted(columns.items())), template, rules.to_json()]
         batches, note = load_cached(made_from, reading.read, reading.finish)

@@ -3,7 +3,7 @@ scores 1.0. A row that fails here would punish the model for being right."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -100,9 +100,10 @@ def _find_candidates(
         if count % 1000 == 0:
             progress("reading", count, 0)
         where = row.where.removeprefix("pool.source: ")
+        unwritable: Counter[str] = Counter()
         try:
             prompt = make_prompt(row, names)
-            encode_columns(row, prompt)  # all of them: the row is written as it is
+            encode_columns(row, prompt, unwritable)
         except InputError as error:
             faults["not a prompt"].append(str(error).removeprefix("pool.source: "))
             continue
@@ -117,7 +118,8 @@ def _find_candidates(
             faults[f"no text in {reference}"].append(where)
         else:
             seen.add(prompt.id)
-            yield _Candidate(where, encode(row.values), prompt, solution)
+            kept = {name: value for name, value in row.values.items() if name not in unwritable}
+            yield _Candidate(where, encode(kept), prompt, solution)
 
 
 def _read_reference(row: Row, reference: str, prompt: Prompt) -> str:

@@ -27,13 +27,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A source for each time that rows were read."""
     counted: list[str] = []
-    read_rows = pools.sources.read_rows
+    open_rows = pools.sources.open_rows
 
     def counting(source: str, **options: object) -> Iterator[object]:
         counted.append(source)
-        return read_rows(source, **options)  # type: ignore[arg-type]
+        return open_rows(source, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pools.sources, "read_rows", counting)
+    monkeypatch.setattr(pools.sources, "open_rows", counting)
     return counted
 
 

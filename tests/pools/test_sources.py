@@ -66,16 +66,6 @@ def test_braces_in_a_prompt_are_left_as_they_are(tmp_path: Path) -> None:
     assert load(rows, template="<{prompt}>")[0].text == "<f = {x} {}>"
 
 
-def test_the_first_of_equal_prompts_is_kept(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "What is it?", "ground_truth": "first"},
-        {"prompt": "  what  IS it? ", "ground_truth": "second"},
-        {"prompt": "Ｗhat is it?", "ground_truth": "third"},
-        {"prompt": "What is that?", "ground_truth": "other"},
-    ]
-    assert [p.ground_truth for p in load(write_rows(tmp_path / "rows.jsonl", *rows))] == ["first", "other"]
-
-
 def test_ids_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     rows = [{"prompt": f"{i}+{i}=", "ground_truth": 2 * i} for i in range(20)]
     forth = load(write_rows(tmp_path / "forth.jsonl", *rows))
