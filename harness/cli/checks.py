@@ -46,6 +46,8 @@ def check(
             say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
         if found.reasons:
             say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
+        if found.unchecked:
+            say(f"{found.unchecked:,} rows have neither ground truth nor demonstration: nothing to check")
         say(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 

@@ -442,11 +442,12 @@ def check_policy_kind(kind: str) -> None:
 
 
 def _check_split_name(name: str, given: Collection[str]) -> None:
-    """Raise ValueError. Any name will do, but a slip of the pen for one that is not ``given`` must not become a split
-    of its own."""
+    """Raise ValueError. Any name will do, but a slip of the pen must not become a split of its own. (train has a share
+    only where it is ``given`` one; the others always have.)"""
     for known in ("train", "probe", "dev", "test"):
         another_case = name != known and name.lower() == known
-        if another_case or (known not in given and _misspells(name, known)):
+        lacks = known != "train" or known not in given
+        if another_case or (name != known and lacks and _misspells(name, known)):
             raise ValueError(f"no split named {name}, did you mean {known}?")
     if name in RESERVED_SPLITS:
         raise ValueError(f"no split can be named {name}: {', '.join(RESERVED_SPLITS)} mean all prompts or none")
