@@ -11,7 +11,8 @@ near-duplicate of a test prompt is trained on. A split's share is either
   all of them must be test, which is twice the size.)
 
 A size is exact also where families are large: one that does not fit is passed over for the next that does. Where none
-does, the last is cut, and its other prompts are in no split.
+does, the last is cut, and its other prompts are in no split. Nor are those of a family that was given out when it had
+fewer, where they would make the split too large.
 
 Fractions are cut from the upper end and sizes taken from the lower, in the order test, dev, probe, then any others by
 name: test does not move when the others change.
@@ -64,8 +65,8 @@ def split_prompts(
     sized = {name: int(shares[name]) for name in names if name not in fractions}
     for name, size in sized.items():
         kept = given.get(name, order[:0])
-        rows[name] = _take(kept[free[kept]], places, size)
-        free[rows[name]] = False
+        rows[name], used_up = _keep(kept[free[kept]], places, size)
+        free[used_up] = False
     elsewhere = np.zeros(len(places), dtype=bool)
     for others in given.values():
         elsewhere[others] = True
@@ -126,6 +127,20 @@ def _find(families: Sequence[str], places: NDArray[np.uint64], order: NDArray[np
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     rows: NDArray[np.int64] = order[np.repeat(starts, lengths) + within]
     return rows
+
+
+def _keep(
+    rows: NDArray[np.int64], places: NDArray[np.uint64], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Keep ``size`` of the rows that a split was given before, and tell all whose families it then has: the first of
+    every family, which may be all that it was given, before any second one."""
+    if len(rows) <= size:
+        return rows, rows
+    of = places[rows]
+    begins = np.concatenate([[True], of[1:] != of[:-1]])
+    firsts = rows[begins][:size]
+    others = rows[~begins & np.isin(of, places[firsts])]
+    return np.concatenate([firsts, others[: size - len(firsts)]]), np.concatenate([firsts, others])
 
 
 def _take(rows: NDArray[np.int64], places: NDArray[np.uint64], size: int) -> NDArray[np.int64]:

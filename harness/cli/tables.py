@@ -59,7 +59,7 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
     if review["rows"]:
-        text.append(clean(f"pool: {describe_counts(parse_counts(review['rows']))}\n"))
+        text.append(f"pool: {clean(describe_counts(parse_counts(review['rows'])))}\n")
     text.append(f"{clean(review['missing'])}\n" if review["missing"] else "", style="yellow")
     for number, era in enumerate(review["eras"], 2):
         text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))
