@@ -99,7 +99,7 @@ class Reading:
             merged=len(left_out) - len(conflicts),
             conflicts=len(conflicts),
             skipped=self._skipped,
-            unwritable=self._unwritable,
+            unwritable=dict(self._unwritable),
         )
         if not counts.kept:
             raise InputError(f"pool.source: {self.source} has no prompts{self._say_why_none(counts)}")

@@ -138,9 +138,11 @@ def _keep(
         return rows, rows
     of = places[rows]
     begins = np.concatenate([[True], of[1:] != of[:-1]])
-    firsts = rows[begins][:size]
-    others = rows[~begins & np.isin(of, places[firsts])]
-    return np.concatenate([firsts, others[: size - len(firsts)]]), np.concatenate([firsts, others])
+    kept = begins & (np.cumsum(begins) <= size)
+    theirs = np.isin(of, of[kept])
+    others = np.flatnonzero(theirs & ~kept)
+    kept[others[: size - int(kept.sum())]] = True
+    return rows[kept], rows[theirs]
 
 
 def _take(rows: NDArray[np.int64], places: NDArray[np.uint64], size: int) -> NDArray[np.int64]:

@@ -137,3 +137,11 @@ def test_a_question_about_another_system_message_is_another_prompt(tmp_path: Pat
         for n in (1, 2)
     ]  # fmt: skip
     assert [p.ground_truth for p in load(write_rows(tmp_path / "rows.jsonl", *rows))] == ["1", "2"]
+
+
+def test_a_question_mark_may_be_part_of_a_file_name(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "what?.jsonl", {"prompt": "1+1=", "ground_truth": "2"})
+    assert [prompt.text for prompt in load(path)] == ["1+1="]
+    assert identify_source(str(path), base=tmp_path / "runs") == "../what?.jsonl"
+    with pytest.raises(InputError, match="takes no options"):
+        load(tmp_path / "other.jsonl?size=3")
