@@ -106,8 +106,10 @@ class Reading:
         return {"counts": counts.to_json(), "left_out": left_out.tolist()}
 
     def _make_columns(self) -> Iterator[tuple[Any, ...]]:
+        plain = self.template == "{prompt}"  # a million copies take seconds
         for _, prompt, encoded in self._make_prompts():
-            who = identify(replace(prompt, text=self.template.replace("{prompt}", prompt.text)))
+            shown = prompt if plain else replace(prompt, text=self.template.replace("{prompt}", prompt.text))
+            who = identify(shown)
             number = who.id if self.rules.identity == "exact" else who.family
             self._ids.append(number)
             self._truths.append(hash(prompt.ground_truth))

@@ -114,4 +114,9 @@ def test_a_run_of_before_has_the_pool_and_splits_it_had_on_rows_that_hardly_diff
     assert {name: part.ids for name, part in build_splits(before).items()} == {n: part.ids for n, part in old.items()}
 
 
-OF_THEN = {"dev": ["2ffe170038dc0e53", "f946f5154a6de81e"], "test": ["099b413f56e75303", "85619d83813c7fcc"], "probe": ["1e1064a113291dfe", "e08c2dcd4cd0392a"], "train": ["e474111800e0f565", "157862017655129b"]}
+OF_THEN = {
+    "dev": ["2ffe170038dc0e53", "f946f5154a6de81e"],
+    "test": ["099b413f56e75303", "85619d83813c7fcc"],
+    "probe": ["1e1064a113291dfe", "e08c2dcd4cd0392a"],
+    "train": ["e474111800e0f565", "157862017655129b"],
+}
