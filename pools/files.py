@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from harness.errors import InputError
 from pools.rows import ROW_LIMIT, Row, say, too_long
@@ -42,14 +42,18 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
         for number, line in _lines(file, path):
             where = f"pool.source: {path} row {number}"
-            text = _decode(line, where)
+            try:
+                text = _decode(line, where)
+            except InputError as error:
+                yield Row(where, {}, error)
+                continue
             if not text.strip():
                 continue
             try:
-                values = DECODER.decode(text)
+                row = _make_row(where, DECODER.decode(text))
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{where} is not JSON: {_say(error)}") from None
-            yield Row(where, _object(values, where))
+                row = Row(where, {}, InputError(f"{where} is not JSON: {_say(error)}"))
+            yield row
 
 
 def read_json(path: Path) -> Iterator[Row]:
@@ -69,7 +73,7 @@ def read_json(path: Path) -> Iterator[Row]:
             values, place = DECODER.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not JSON: {_say(error)}") from None
-        yield Row(where, _object(values, where))
+        yield _make_row(where, values)
         place = _skip_space(text, place)
         separator = text[place : place + 1]
         if separator == "]":
@@ -98,8 +102,9 @@ def read_csv(path: Path) -> Iterator[Row]:
             if record is None:
                 return
             if record and len(record) != len(header):
-                raise InputError(f"{where} has {len(record)} values for {len(header)} columns")
-            if record:
+                fault = InputError(f"{where} has {len(record)} values for {len(header)} columns")
+                yield Row(where, {}, fault)
+            elif record:
                 yield Row(where, dict(zip(header, record, strict=True)))
 
 
@@ -151,17 +156,14 @@ def _decode(data: bytes, where: str) -> str:
         ) from None
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a finite number")
+DECODER = json.JSONDecoder()
+"""Of NaN too, which Python and pandas write: a column that is asked for refuses it (pools/rows.py)."""
 
 
-DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _object(values: Any, where: str) -> dict[str, Any]:
+def _make_row(where: str, values: Any) -> Row:
     if not isinstance(values, dict):
-        raise InputError(f"{where} must be an object with prompt and ground_truth")
-    return values
+        return Row(where, {}, InputError(f"{where} must be an object with prompt and ground_truth"))
+    return Row(where, values)
 
 
 def _skip_space(text: str, place: int) -> int:

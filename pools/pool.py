@@ -10,9 +10,10 @@ import numpy as np
 from harness.errors import InputError
 from harness.types import Group, Prompt, Sampler
 from pools.history import History, Places
+from pools.identity import parse_id
 from pools.outlook import compute_outlook
 from pools.sampler import compute_top_up, draw_curriculum, draw_frontier
-from pools.table import PromptTable, parse_id
+from pools.table import PromptTable
 
 
 class PromptPool:

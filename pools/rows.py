@@ -9,7 +9,8 @@ import datetime
 import decimal
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,12 @@ NOT_FINITE = {"nan", "inf", "infinity"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as it was read. ``where`` names it in messages: ``data.csv row 3 (line 5)``."""
+    """One row as it was read. ``where`` names it in messages: ``data.csv row 3 (line 5)``. ``fault`` is set where it
+    could not be read, though the rows after it can."""
 
     where: str
     values: Mapping[str, Any]
+    fault: InputError | None = None
 
 
 def name_columns(columns: Mapping[str, str]) -> dict[str, str]:
@@ -36,11 +39,14 @@ def name_columns(columns: Mapping[str, str]) -> dict[str, str]:
     return {name: columns.get(name, name) for name in PROMPT_COLUMNS}
 
 
-def make_prompt(row: Row, names: Mapping[str, str]) -> Prompt:
+def make_prompt(
+    row: Row, names: Mapping[str, str], *, wanted: Collection[str] | None = None, needs_truth: bool = True
+) -> Prompt:
     """Make the prompt of a row, still without id and template. ``names`` as from name_columns.
 
     A prompt is a text or a list of OpenAI messages (``messages`` is looked at too): system, user and perhaps
-    assistant, which is the demonstration and, in a row without ground truth, the ground truth. Raises InputError.
+    assistant, which is the demonstration and, in a row without ground truth, the ground truth. Of the other columns
+    those ``wanted`` are kept, unset all. Unless one ``needs_truth``, a row may do without. Raises InputError.
     """
     values = row.values
     prompt_column = names["prompt"]
@@ -59,19 +65,22 @@ def make_prompt(row: Row, names: Mapping[str, str]) -> Prompt:
     return Prompt(
         id="",
         text=text,
-        ground_truth=_read_truth(row, names["ground_truth"], truth),
+        ground_truth=_read_truth(row, names["ground_truth"], truth, needed=needs_truth),
         label=_read_label(row, names["label"]),
         system=system,
         demonstration=demonstration,
         # A column with another name stays under it too: a reward written for the data set asks for it by that name.
-        columns={name: value for name, value in values.items() if name not in taken},
+        columns={
+            name: value for name, value in values.items() if name not in taken and (wanted is None or name in wanted)
+        },
     )
 
 
-def encode_columns(row: Row, prompt: Prompt) -> str | None:
+def encode_columns(row: Row, prompt: Prompt, unwritable: Counter[str] | None = None) -> str | None:
     """Encode the other columns of a row as JSON, None when there are none.
 
-    Raises InputError for what JSON cannot hold, and for a row that is too large altogether.
+    Columns that JSON cannot hold are left out and counted in ``unwritable``; without it they raise InputError, as does
+    a row that is too large altogether.
     """
     encoded = None
     if prompt.columns:
@@ -79,7 +88,11 @@ def encode_columns(row: Row, prompt: Prompt) -> str | None:
         try:
             encoded = encode(prompt.columns)
         except NOT_JSON:
-            raise InputError(_name_the_fault(row, prompt.columns)) from None
+            faults = _find_unwritable(row, prompt.columns)
+            if unwritable is None:
+                raise InputError(next(iter(faults.values()))) from None
+            unwritable.update(faults.keys())
+            encoded = encode({name: value for name, value in prompt.columns.items() if name not in faults})
     texts = (prompt.text, prompt.ground_truth, prompt.label, prompt.system, prompt.demonstration or "", encoded or "")
     try:
         size = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
@@ -138,9 +151,11 @@ def _message_text(row: Row, column: str, content: Any) -> str:
     return content
 
 
-def _read_truth(row: Row, column: str, value: Any) -> str:
-    """Write text as it is, numbers as Python writes them, anything else as canonical JSON."""
+def _read_truth(row: Row, column: str, value: Any, *, needed: bool) -> str:
+    """Write text as it is, numbers as Python writes them, anything else as canonical JSON; "" for none."""
     if value is None:
+        if not needed and (column == "ground_truth" or column in row.values):
+            return ""
         _require(row, "ground_truth", column)
     value = _plain_or_refuse(row, column, value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -155,7 +170,9 @@ def _read_truth(row: Row, column: str, value: Any) -> str:
     except ValueError:  # Python writes no integer of more than 4,300 digits
         raise InputError(f"{row.where}: {column} is an integer of too many digits; give it as text") from None
     if not text.strip():
-        raise InputError(f"{row.where} has no {column}: it is empty")
+        if needed:
+            raise InputError(f"{row.where} has no {column}: it is empty")
+        return ""
     return text
 
 
@@ -206,16 +223,16 @@ def _plain_or_refuse(row: Row, column: str, value: Any) -> Any:
         raise InputError(f"{row.where}: {column}: {error}") from None
 
 
-def _name_the_fault(row: Row, columns: Mapping[str, Any]) -> str:
-    """Tell which column JSON does not hold, and why."""
+def _find_unwritable(row: Row, columns: Mapping[str, Any]) -> dict[str, str]:
+    """Tell which columns JSON does not hold, and why."""
+    faults = {}
     for name, value in columns.items():
         try:
-            encode(value)
+            encode({name: value})
         except NOT_JSON as error:
-            if isinstance(value, float):
-                return f"{row.where}: {name} is {value}, not a finite number"
-            return f"{row.where}: {name} cannot be written as JSON: {error}"
-    return f"{row.where} cannot be written as JSON"
+            why = f" is {value}, not a finite number" if isinstance(value, float) else None
+            faults[name] = f"{row.where}: {name}{why or f' cannot be written as JSON: {error}'}"
+    return faults
 
 
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain).encode

@@ -9,30 +9,30 @@ prompts.py:make?size=100                            a Python function that yield
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import pyarrow as pa
+import numpy as np
 
 from harness.core.files import hash_file
 from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Prompt
 from pools import arithmetic, reasoning, word_sums
 from pools.cache import load_cached
+from pools.counts import parse_counts
 from pools.files import READERS, check_file
 from pools.functions import read_function
 from pools.hub import read_hub
-from pools.rows import Row, encode_columns, make_prompt, name_columns
-from pools.splits import compute_place
-from pools.table import PromptTable, make_batches, parse_id
+from pools.reading import DEFAULT_RULES, Reading, RowRules
+from pools.rows import Row, name_columns
+from pools.table import PromptTable
 
 GENERATORS: dict[str, Callable[..., Iterator[Prompt]]] = {
     "arithmetic": arithmetic.generate,
@@ -48,6 +48,7 @@ def load_prompts(
     columns: Mapping[str, str],
     template: str,
     system: str,
+    rules: RowRules = DEFAULT_RULES,
     hub_answers: Callable[[], bool] = lambda: True,
 ) -> PromptTable:
     """Load all distinct prompts of a source, in its own order; the first of several equal ones is kept.
@@ -55,19 +56,35 @@ def load_prompts(
     ``columns`` as in name_columns, ``template`` has ``{prompt}``, ``system`` is for rows without a system message.
     Raises InputError naming the source, and the row where one is wrong.
     """
-
-    def read() -> Iterator[pa.RecordBatch]:
-        return make_batches(_read_distinct(source, name_columns(columns), template, hub_answers))
-
+    reading = Reading(
+        partial(open_rows, source, hub_answers=hub_answers), source, name_columns(columns), template, rules
+    )
     content = _find_content(source)
-    made_from = [source, json.dumps(sorted(columns.items())), template]
-    batches = list(read()) if content is None else load_cached([content, *made_from], read)
-    return PromptTable(batches, template=template, system=system)
+    if content is None:
+        batches, note = list(reading.read()), reading.finish()
+    else:
+        made_from = [content, source, json.dumps(sorted(columns.items())), template, rules.to_json()]
+        batches, note = load_cached(made_from, reading.read, reading.finish)
+    left_out = np.array(note["left_out"], np.int64)
+    counts = parse_counts(note["counts"])
+    rows = None
+    if len(left_out):
+        rows = np.delete(np.arange(sum(batch.num_rows for batch in batches)), left_out)
+    return PromptTable(batches, template=template, system=system, rows=rows, counts=counts)
 
 
 def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) -> Iterator[Row]:
     """Yield the rows of a source as they are. Raises InputError naming the source, and the row where one is wrong."""
-    name, _, query = source.partition("?")
+    for row in open_rows(source, hub_answers=hub_answers):
+        if row.fault is not None:
+            raise row.fault
+        yield row
+
+
+def open_rows(source: str, *, hub_answers: Callable[[], bool]) -> Iterator[Row]:
+    """Open a source for its rows, those with a ``fault`` too. Raises InputError, here or on the way, for what ends the
+    reading."""
+    name, query = split_source(source)
     suffix = Path(name).suffix.lower()
     if name.startswith("hub:"):
         return read_hub(name.removeprefix("hub:"), _options(query), hub_answers=hub_answers)
@@ -90,12 +107,20 @@ def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) ->
     )
 
 
+def split_source(source: str) -> tuple[str, str]:
+    """Split a source into its name and its options, which come after a ``?`` unless that is part of a file's name."""
+    if "?" in source and Path(source).is_file():
+        return source, ""
+    name, _, query = source.partition("?")
+    return name, query
+
+
 def identify_source(source: str, *, base: Path) -> str:
     """Name a source so that it stays when it grows, so without ``size`` and the part of a split that is taken.
 
     A path is written as seen from ``base``: it stays when both are moved together.
     """
-    name, _, query = source.partition("?")
+    name, query = split_source(source)
     options = {key: value for key, value in _options(query).items() if key != "size"}
     if "split" in options:
         options["split"] = re.sub(r"\[[^\]]*\]", "", options["split"])
@@ -104,47 +129,6 @@ def identify_source(source: str, *, base: Path) -> str:
     if path.exists() or path.suffix.lower() in READERS:
         name = prefix + os.path.relpath(path.absolute(), base.absolute())
     return name + ("?" + "&".join(f"{key}={options[key]}" for key in sorted(options)) if options else "")
-
-
-def compute_id(text: str) -> str:
-    """Name a prompt by a hash that survives reordering; equal up to Unicode form, case and white space."""
-    normalised = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return hashlib.sha256(normalised.encode()).hexdigest()[:16]
-
-
-# ---------------------------------------------------------------- rows to columns
-
-
-def _read_distinct(
-    source: str, names: Mapping[str, str], template: str, hub_answers: Callable[[], bool]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield rows of SCHEMA. Raises InputError, also when there is none."""
-    seen: set[int] = set()
-    named: dict[Any, str] = {}
-    for row in read_rows(source, hub_answers=hub_answers):
-        prompt = make_prompt(row, names)
-        encoded = encode_columns(row, prompt)
-        _refuse_second(row, named)
-        text = template.replace("{prompt}", prompt.text)
-        prompt_id = compute_id(f"{prompt.system}\n{text}" if prompt.system else text)
-        number = parse_id(prompt_id)
-        if number in seen:
-            continue
-        seen.add(number)
-        place, demonstration = compute_place(prompt_id), prompt.demonstration
-        yield number, place, prompt.text, prompt.ground_truth, prompt.label, prompt.system, demonstration, encoded
-    if not seen:
-        raise InputError(f"pool.source: {source} has no prompts")
-
-
-def _refuse_second(row: Row, named: dict[Any, str]) -> None:
-    """Rows with an ``id`` must have each its own: two of the same mean that a file was joined wrongly."""
-    own = row.values.get("id")
-    if not isinstance(own, str | int):
-        return
-    if own in named:
-        raise InputError(f"{row.where} has the id {own!r} of {named[own].rpartition(': ')[2]}; ids must differ")
-    named[own] = row.where
 
 
 # ---------------------------------------------------------------- names
@@ -167,7 +151,7 @@ def _typed(options: Mapping[str, str]) -> dict[str, Any]:
 
 def _find_content(source: str) -> str | None:
     """Tell what the prompts of a source are made from, where that is known without making them and worth a cache."""
-    name = source.partition("?")[0]
+    name, _ = split_source(source)
     if name.startswith("reasoning:"):
         return reasoning.version()
     path = Path(name)

@@ -1,6 +1,7 @@
 """Disjoint named splits of a source, by content hash: neither its order nor a run's seed matters.
 
-Every prompt has a fixed *place*, a hash of its id. A split's share is either
+Every prompt has a fixed *place*, a hash of its family (pools/identity.py). Prompts of one family are in one split: no
+near-duplicate of a test prompt is trained on. A split's share is either
 
 - a **fraction**: the prompts whose place lies in an interval of that length. No other prompt has a say in it, so a
   source may grow and each prompt stays where it is; the split grows with it.
@@ -9,13 +10,16 @@ Every prompt has a fixed *place*, a hash of its id. A split's share is either
   train. (No rule without memory can do this: let two disjoint sources each be given their test prompts; of their union
   all of them must be test, which is twice the size.)
 
+A size is exact also where families are large: one that does not fit is passed over for the next that does. Where none
+does, the last is cut, and its other prompts are in no split. Nor are those of a family that was given out when it had
+fewer, where they would make the split too large.
+
 Fractions are cut from the upper end and sizes taken from the lower, in the order test, dev, probe, then any others by
 name: test does not move when the others change.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,12 +29,13 @@ from numpy.typing import NDArray
 
 from harness.core.files import write_whole
 from harness.errors import InputError
+from pools.identity import compute_place
 from pools.table import PromptTable
 
 FIRST = ("test", "dev", "probe")
 Share = int | float
 Assigned = Mapping[str, Sequence[str]]
-"""Ids of the prompts that were given to each split of a size, in that order."""
+"""Families of the prompts that were given to each split of a size, in that order."""
 
 
 def split_prompts(
@@ -56,12 +61,12 @@ def split_prompts(
         rows[name] = order[(free & (places >= np.uint64(lowest)))[order]]
         free[rows[name]] = False
 
-    given = {name: _find(ids, places, order) for name, ids in (assigned or {}).items()}
+    given = {name: _find(families, places, order) for name, families in (assigned or {}).items()}
     sized = {name: int(shares[name]) for name in names if name not in fractions}
     for name, size in sized.items():
         kept = given.get(name, order[:0])
-        rows[name] = kept[free[kept]][:size]
-        free[rows[name]] = False
+        rows[name], used_up = _keep(kept[free[kept]], places, size)
+        free[used_up] = False
     elsewhere = np.zeros(len(places), dtype=bool)
     for others in given.values():
         elsewhere[others] = True
@@ -69,8 +74,13 @@ def split_prompts(
         candidates = order[free[order]]
         # Of another spec's splits last: so far no run that kept to either has trained on them.
         candidates = np.concatenate([candidates[~elsewhere[candidates]], candidates[elsewhere[candidates]]])
-        rows[name] = np.concatenate([rows[name], candidates[: size - len(rows[name])]])
+        more = _take(candidates, places, size - len(rows[name]))
+        rows[name] = np.concatenate([rows[name], more])
         free[rows[name]] = False
+        if (missing := size - len(rows[name])) and free.any():
+            family = np.flatnonzero(free & (places == places[candidates[np.argmax(free[candidates])]]))
+            rows[name] = np.concatenate([rows[name], family[:missing]])
+            free[family] = False
 
     if "train" not in shares:
         rows["train"] = order[free[order]]
@@ -78,16 +88,11 @@ def split_prompts(
     return {name: prompts.select(found) for name, found in rows.items()}
 
 
-def compute_place(prompt_id: str) -> int:
-    """Compute where a prompt stands when splits are cut: 64 bits of SHA-256."""
-    return int.from_bytes(hashlib.sha256(f"split:{prompt_id}".encode()).digest()[:8], "big")
-
-
 def load_assigned(path: Path) -> dict[str, list[str]]:
     """Load what ``record_assigned`` kept; nothing when there is no such file. Raises InputError when it is damaged."""
     try:
         kept: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))["splits"]
-        return {name: [str(prompt_id) for prompt_id in ids] for name, ids in kept.items()}
+        return {name: [str(family) for family in families] for name, families in kept.items()}
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -105,7 +110,7 @@ def record_assigned(path: Path, source: str, splits: Mapping[str, PromptTable], 
     before = {name: list(ids) for name, ids in kept.items()}
     for name, share in shares.items():
         if isinstance(share, int):
-            kept[name] = list(dict.fromkeys([*kept.get(name, []), *splits[name].ids]))
+            kept[name] = list(dict.fromkeys([*kept.get(name, []), *splits[name].compute_families()]))
     if kept == before:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,13 +118,48 @@ def record_assigned(path: Path, source: str, splits: Mapping[str, PromptTable], 
         part.write_text(json.dumps({"source": source, "splits": kept}), encoding="utf-8")
 
 
-def _find(ids: Sequence[str], places: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the rows of those ``ids`` that are among the prompts, in the order of ``ids``."""
-    wanted = np.array([compute_place(prompt_id) for prompt_id in ids], dtype=np.uint64)
+def _find(families: Sequence[str], places: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find the rows of those ``families`` among the prompts, in the order of ``families``."""
+    wanted = np.array([compute_place(family) for family in families], dtype=np.uint64)
     ordered = places[order]
-    found = np.minimum(np.searchsorted(ordered, wanted), len(places) - 1)
-    rows: NDArray[np.int64] = order[found[ordered[found] == wanted]]
+    starts, ends = np.searchsorted(ordered, wanted, "left"), np.searchsorted(ordered, wanted, "right")
+    lengths = ends - starts
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows: NDArray[np.int64] = order[np.repeat(starts, lengths) + within]
     return rows
+
+
+def _keep(
+    rows: NDArray[np.int64], places: NDArray[np.uint64], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Keep ``size`` of the rows that a split was given before, and tell all whose families it then has: the first of
+    every family, which may be all that it was given, before any second one."""
+    if len(rows) <= size:
+        return rows, rows
+    of = places[rows]
+    begins = np.concatenate([[True], of[1:] != of[:-1]])
+    kept = begins & (np.cumsum(begins) <= size)
+    theirs = np.isin(of, of[kept])
+    others = np.flatnonzero(theirs & ~kept)
+    kept[others[: size - int(kept.sum())]] = True
+    return rows[kept], rows[theirs]
+
+
+def _take(rows: NDArray[np.int64], places: NDArray[np.uint64], size: int) -> NDArray[np.int64]:
+    """Take the first ``size`` rows, in whole families, which stand together: of those that would not fit none."""
+    if len(rows) <= size or size == 0:
+        return rows[:size]
+    of = places[rows]
+    starts = np.flatnonzero(np.concatenate([[True], of[1:] != of[:-1]]))
+    ends = np.append(starts[1:], len(rows))
+    whole = int(np.searchsorted(ends, size, "right"))
+    taken = [rows[: ends[whole - 1] if whole else 0]]
+    left = size - len(taken[0])
+    while left and (fit := np.flatnonzero(ends[whole:] - starts[whole:] <= left)).size:
+        whole += int(fit[0]) + 1
+        taken.append(rows[starts[whole - 1] : ends[whole - 1]])
+        left -= len(taken[-1])
+    return np.concatenate(taken)
 
 
 def _check(

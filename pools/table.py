@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from harness.types import Prompt
+from pools.counts import RowCounts
+from pools.identity import format_id, identify
 
 BATCH = 1 << 14
 """Rows of every batch but the last, so that a row's place needs no search."""
@@ -28,11 +30,18 @@ SCHEMA = pa.schema([(name, pa.uint64()) for name in NUMBERS] + [(name, pa.string
 class PromptTable(Sequence[Prompt]):
     """Prompts in the order of ``rows`` (row numbers of the batches; unset: all of them).
 
-    ``ids``, ``places``, ``labels`` and ``column`` look at all prompts without making any of them.
+    ``ids``, ``places``, ``labels`` and ``column`` look at all prompts without making any of them. ``counts`` says what
+    became of the rows of the source, also for a part of it.
     """
 
     def __init__(
-        self, batches: Sequence[pa.RecordBatch], *, template: str, system: str, rows: NDArray[np.int64] | None = None
+        self,
+        batches: Sequence[pa.RecordBatch],
+        *,
+        template: str,
+        system: str,
+        rows: NDArray[np.int64] | None = None,
+        counts: RowCounts | None = None,
     ) -> None:
         self._batches = batches
         self._columns = [batch.columns for batch in batches]  # pyarrow makes these anew when asked
@@ -40,6 +49,7 @@ class PromptTable(Sequence[Prompt]):
         self._template = template
         self._system = system
         self._rows = rows
+        self.counts = counts or RowCounts(read=len(self), kept=len(self))
 
     def __len__(self) -> int:
         return self._table.num_rows if self._rows is None else len(self._rows)
@@ -67,7 +77,7 @@ class PromptTable(Sequence[Prompt]):
     def select(self, places: NDArray[np.int64]) -> PromptTable:
         """Return those at ``places`` of this sequence, in that order, over the same columns."""
         rows = places if self._rows is None else self._rows[places]
-        return PromptTable(self._batches, template=self._template, system=self._system, rows=rows)
+        return PromptTable(self._batches, template=self._template, system=self._system, rows=rows, counts=self.counts)
 
     @property
     def ids(self) -> list[str]:
@@ -82,6 +92,11 @@ class PromptTable(Sequence[Prompt]):
     def places(self) -> NDArray[np.uint64]:
         """Where each stands when splits are cut (pools/splits.py)."""
         return np.asarray(self.column("place"))
+
+    def compute_families(self) -> list[str]:
+        """Compute the family of each (pools/identity.py), which takes making them all."""
+        own = PromptTable(self._batches, template=self._template, system="", rows=self._rows, counts=self.counts)
+        return [format_id(identify(prompt).family) for prompt in own]
 
     @property
     def labels(self) -> list[str]:
@@ -130,12 +145,3 @@ def make_batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
     """Gather rows of SCHEMA into batches."""
     while part := list(islice(rows, BATCH)):
         yield pa.record_batch(list(zip(*part, strict=True)), schema=SCHEMA)
-
-
-def format_id(number: int) -> str:
-    """Write the id of a prompt as 16 hexadecimal digits."""
-    return f"{number:016x}"
-
-
-def parse_id(prompt_id: str) -> int:
-    return int(prompt_id, 16)

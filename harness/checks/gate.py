@@ -21,6 +21,8 @@ from harness.checks.preflight import Outcome, Report, RewardProbe, describe, run
 from harness.checks.references import find_writer, judge_references
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt
+from pools.counts import RowCounts
+from pools.table import PromptTable
 from rewards.contract import Reward
 from rewards.isolation import SANDBOXES, UNSAFE
 from rewards.worker import RewardWorker
@@ -146,12 +148,15 @@ def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
 @dataclass(frozen=True, slots=True)
 class Check:
     """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
-    ``failures`` are the first of them."""
+    ``failures`` are the first of them, ``pool`` what became of the rows of the source. ``unchecked`` rows, which have
+    neither ground truth nor demonstration, are not among ``rows``."""
 
     rows: int
+    unchecked: int
     passed: int
     reasons: Mapping[str, int]
     failures: tuple[Outcome, ...]
+    pool: RowCounts
 
 
 def check_references(inputs: Inputs, progress: Progress) -> Check:
@@ -159,7 +164,8 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
     check_sandbox(inputs)
     spec, splits = inputs.spec, inputs.splits
     refuse = _hook(inputs.reward, "check_ground_truth")
-    rows = sum(map(len, splits.values()))
+    unchecked = sum(map(_count_unchecked, splits.values()))
+    rows = sum(map(len, splits.values())) - unchecked
     reasons: Counter[str] = Counter()
     failures: list[Outcome] = []
     with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
@@ -169,7 +175,13 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
                 reasons[fault.check] += 1
                 if len(failures) < SHOWN:
                     failures.append(fault)
-    return Check(rows, rows - reasons.total(), dict(reasons.most_common()), tuple(failures))
+    return Check(rows, unchecked, rows - reasons.total(), dict(reasons.most_common()), tuple(failures), inputs.counts)
+
+
+def _count_unchecked(table: PromptTable) -> int:
+    """Count the rows with neither ground truth nor demonstration, which a reward may do without."""
+    no_truth = pc.equal(table.column("ground_truth"), "")
+    return int(pc.sum(pc.and_(no_truth, pc.is_null(table.column("demonstration")))).as_py() or 0)
 
 
 def _find_faults(
@@ -181,12 +193,12 @@ def _find_faults(
         reference, where = None, f"{name}: {prompt.text[:80]}"
         if waiting is not None and waiting.prompt.id == prompt.id:
             reference, waiting = waiting, next(references, None)
-        if refuse is not None and (problem := refuse(prompt.ground_truth)):
+        if prompt.ground_truth and refuse is not None and (problem := refuse(prompt.ground_truth)):
             yield Outcome("refused", "fail", problem, where)
-        elif reference is None:
+        elif reference is None and prompt.ground_truth:
             said = "no reference answer: the ground truth is right in no form, and there is no demonstration"
             yield Outcome("no_reference", "fail", said, where)
-        elif not reference.passed:
+        elif reference is not None and not reference.passed:
             score = reference.score
             reason = "errored" if score.errored else score.reason
             yield Outcome(reason, "fail", score.error or reason, where, reference.text[:80], score.reward)

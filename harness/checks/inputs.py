@@ -24,11 +24,13 @@ from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.store.reader import RunReader
 from harness.types import Prompt
+from pools.counts import RowCounts
 from pools.pool import PromptPool
+from pools.reading import RowRules
 from pools.sources import identify_source, load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
 from pools.table import PromptTable
-from rewards.contract import Reward, RewardDescription, load_reward, sources_of
+from rewards.contract import Reward, RewardDescription, is_trl_style, load_reward, sources_of
 from rewards.parallel import ParallelReward
 from rewards.worker import TIME_LIMIT_S, RewardWorker
 
@@ -48,6 +50,11 @@ class Inputs:
     reward: Reward
     reward_sha256: str
 
+    @property
+    def counts(self) -> RowCounts:
+        """What became of the rows of the source."""
+        return self.splits["train"].counts
+
 
 def prepare_inputs(spec: RunSpec) -> Inputs:
     """Import the reward, read the source and cut it into splits, once nothing about them would end a run.
@@ -55,7 +62,7 @@ def prepare_inputs(spec: RunSpec) -> Inputs:
     Raises InputError for the first thing that would.
     """
     reward = load_reward(describe_reward(spec, chat=spec.model.wants_chat))
-    splits = build_splits(spec)
+    splits = build_splits(spec, reward)
     train = splits["train"]
     pool = build_pool(spec, train)
     column = train.column("demonstration")
@@ -134,17 +141,45 @@ def hash_reward(spec: RunSpec) -> str:
     return digest.hexdigest()
 
 
-def build_splits(spec: RunSpec) -> Splits:
-    """Build the pool's splits, as they were cut when a run first used the source. Raises InputError."""
+def build_splits(spec: RunSpec, reward: Reward | None = None) -> Splits:
+    """Build the pool's splits, as they were cut when a run first used the source. ``reward`` is the spec's, imported
+    here where it is not given: it tells which columns are kept. Raises InputError."""
     pool = spec.pool
     prompts = load_prompts(
         pool.source,
         columns=pool.columns,
         template=pool.template,
         system=pool.system_prompt,
+        rules=find_rules(spec, reward or load_reward(describe_reward(spec, chat=False))),
         hub_answers=hub_answers,
     )
     return split_prompts(prompts, pool.splits, load_assigned(_assigned_path(spec)))
+
+
+def find_rules(spec: RunSpec, reward: Reward) -> RowRules:
+    """Find what is asked of the rows of a pool: by its spec, and by the signatures of the reward's functions."""
+    wanted: set[str] | None = set()
+    needs_truth = False
+    for function in reward.functions.values():
+        parameters = inspect.signature(function).parameters
+        truth = parameters.get("ground_truth")
+        if not is_trl_style(function):  # which are given the ground truth alone
+            needs_truth = True
+            continue
+        needs_truth |= truth is not None and truth.default is truth.empty
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            wanted = None
+        if wanted is not None:
+            wanted |= parameters.keys()
+    pool = spec.pool
+    return RowRules(
+        wanted=None if wanted is None else frozenset(wanted),
+        needs_truth=needs_truth,
+        conflicts=pool.conflicts,
+        skip_bad=pool.skip_bad,
+        strip=pool.stripped,
+        identity=pool.identity,
+    )
 
 
 def keep_splits(spec: RunSpec, splits: Splits) -> None:

@@ -19,6 +19,7 @@ from harness.cli.options import (
 from harness.cli.tables import render_machine, render_preflight
 from harness.core.formatting import clean
 from harness.views.console import say
+from pools.counts import describe_counts
 
 
 def check(
@@ -39,11 +40,14 @@ def check(
     if as_json:
         print_json(found)
     else:
+        say(f"pool: {clean(describe_counts(found.pool))}")
         for failure in found.failures:
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
             say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
         if found.reasons:
             say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
+        if found.unchecked:
+            say(f"{found.unchecked:,} rows have neither ground truth nor demonstration: nothing to check")
         say(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 

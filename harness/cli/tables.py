@@ -19,6 +19,7 @@ from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
 from harness.views.summary import format_decision
 from harness.views.terminal.drawing import compute_sparkline
+from pools.counts import describe_counts, parse_counts
 
 if TYPE_CHECKING:
     from harness.checks.doctor import MachineCheck
@@ -57,6 +58,8 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
+    if review["rows"]:
+        text.append(f"pool: {clean(describe_counts(parse_counts(review['rows'])))}\n")
     text.append(f"{clean(review['missing'])}\n" if review["missing"] else "", style="yellow")
     for number, era in enumerate(review["eras"], 2):
         text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))

@@ -103,6 +103,7 @@ def prepare_run(
     from harness.models.hub import check_model_name
     from harness.monitoring.notifiers import build_hooks
     from harness.store.opening import check_place, find_store
+    from pools.counts import describe_counts
 
     check_model_name(checked.model.name)
     url = database_url(checked.output.dir, checked.output.db)
@@ -113,6 +114,7 @@ def prepare_run(
     kind = check_policy(checked.policy.kind, find_store(url))
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
+    say(f"pool: {describe_counts(inputs.counts)}")
     return Launch(inputs, short_name, url)
 
 

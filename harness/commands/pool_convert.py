@@ -3,7 +3,7 @@ scores 1.0. A row that fails here would punish the model for being right."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,8 +15,9 @@ from harness.config.schema import RunSpec
 from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
+from pools.identity import format_id, identify
 from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
-from pools.sources import compute_id, read_rows
+from pools.sources import read_rows
 
 BATCH = 64
 """Rows that the reward judges between two looks at the progress."""
@@ -99,14 +100,17 @@ def _find_candidates(
         if count % 1000 == 0:
             progress("reading", count, 0)
         where = row.where.removeprefix("pool.source: ")
+        unwritable: Counter[str] = Counter()
         try:
             prompt = make_prompt(row, names)
-            encode_columns(row, prompt)
+            encode_columns(row, prompt, unwritable)
         except InputError as error:
             faults["not a prompt"].append(str(error).removeprefix("pool.source: "))
             continue
         text = spec.pool.template.replace("{prompt}", prompt.text)
-        prompt = replace(prompt, id=compute_id(text), text=text, system=prompt.system or spec.pool.system_prompt)
+        prompt = replace(prompt, text=text)
+        prompt_id = format_id(identify(prompt).id)
+        prompt = replace(prompt, id=prompt_id, system=prompt.system or spec.pool.system_prompt)
         solution = _read_reference(row, reference, prompt)
         if prompt.id in seen:
             faults["the same prompt again"].append(where)
@@ -114,7 +118,8 @@ def _find_candidates(
             faults[f"no text in {reference}"].append(where)
         else:
             seen.add(prompt.id)
-            yield _Candidate(where, encode(row.values), prompt, solution)
+            kept = {name: value for name, value in row.values.items() if name not in unwritable}
+            yield _Candidate(where, encode(kept), prompt, solution)
 
 
 def _read_reference(row: Row, reference: str, prompt: Prompt) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.store.reader import RunReader
 from harness.types import RunRecord, SampleRecord
-from pools.table import PromptTable, parse_id
+from pools.identity import parse_id
+from pools.table import PromptTable
 from pools.view import RATE_BINS, Standing, Window, compute_windows, rank_prompts
 
 WINDOWS = 24

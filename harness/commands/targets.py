@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.checks.inputs import build_reward, build_splits, choose_demonstrations
 from harness.checks.trust import check_trust, load_trusted
-from harness.config.load import load_spec
+from harness.config.load import load_recorded, load_spec
 from harness.config.schema import LoraSpec, RunSpec
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import reason_of
@@ -79,7 +79,7 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
         return load_checkpoint(store, name, checkpoint)
     exported = Path(name) / SPEC_FILE
     if spec is None and exported.is_file():
-        checked, _ = load_spec(str(exported))
+        checked = load_recorded(exported)
         signature = Path(name) / SIGNATURE_FILE
         check_trust(name, checked, signature.read_text() if signature.is_file() else "", Path(name))
     else:

@@ -32,6 +32,7 @@ def _not_empty(text: str) -> str:
 
 
 Given = Annotated[str, AfterValidator(_not_empty)]
+RESERVED_SPLITS = ("all", "none")
 DEFAULT_SPLITS: dict[str, int | float] = {"probe": 100, "dev": 200, "test": 300}
 
 
@@ -92,6 +93,11 @@ class PoolSpec(Section):
     ``splits`` gives a size (300) or a fraction (0.1) for test, dev, probe and any others; train is the rest, unless
     it has a share too. A step draws at most ``draw_share`` of the train split, chosen by ``sampler``
     (pools/sampler.py); the target pass rate (``focus``) shifts what it aims at.
+
+    Equal prompts with different ground truths are refused; ``conflicts`` "first" keeps the first of them, "drop" none.
+    ``skip_bad`` skips and counts rows that are refused otherwise. ``strip``: regular expressions (or one) whose matches
+    are cut from demonstrations, such as ``<<[^>]*>>`` of GSM8K. ``identity`` "normalised" takes prompts for one that
+    differ in case, white space or Unicode form alone, as all runs did before.
     """
 
     source: Given = "arithmetic"
@@ -101,6 +107,26 @@ class PoolSpec(Section):
     splits: dict[str, int | float] = Field(default_factory=lambda: dict(DEFAULT_SPLITS))
     draw_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     sampler: Sampler = "frontier"
+    conflicts: Literal["refuse", "first", "drop"] = "refuse"
+    skip_bad: bool = False
+    strip: Given | list[Given] = []
+    identity: Literal["exact", "normalised"] = "exact"
+
+    @property
+    def stripped(self) -> tuple[str, ...]:
+        return (self.strip,) if isinstance(self.strip, str) else tuple(self.strip)
+
+    @field_validator("strip")
+    @classmethod
+    def _are_patterns(cls, strip: str | list[str]) -> str | list[str]:
+        for pattern in [strip] if isinstance(strip, str) else strip:
+            try:
+                re.compile(pattern)
+            except (re.error, RecursionError, OverflowError) as error:
+                raise ValueError(
+                    f"{pattern!r} is no regular expression: {error}; put \\ before a sign that stands for itself"
+                ) from None
+        return strip
 
     @field_validator("columns")
     @classmethod
@@ -114,7 +140,7 @@ class PoolSpec(Section):
     @classmethod
     def _shares_of_splits(cls, splits: dict[str, int | float]) -> dict[str, int | float]:
         for name, share in splits.items():
-            _check_split_name(name)
+            _check_split_name(name, splits)
             least = 1 if name in ("train", "dev", "test") else 0
             if isinstance(share, float) and not 0 < share < 1:
                 raise ValueError(f"{name} {share:g} must be a whole number of prompts or a fraction between 0 and 1")
@@ -415,14 +441,26 @@ def check_policy_kind(kind: str) -> None:
         raise ValueError(f"{REPLAY} needs the name of a run, e.g. {REPLAY}night-1")
 
 
-def _check_split_name(name: str) -> None:
-    """Raise ValueError. Any name will do, but a slip of the pen must not become a split of its own."""
-    known = ("train", "probe", "dev", "test")
-    near = [other for other in difflib.get_close_matches(name.lower(), known, 1, 0.6) if len(other) == len(name)]
-    if name not in known and near:
-        raise ValueError(f"no split named {name}, did you mean {near[0]}?")
+def _check_split_name(name: str, given: Collection[str]) -> None:
+    """Raise ValueError. Any name will do, but a slip of the pen must not become a split of its own. (train has a share
+    only where it is ``given`` one; the others always have.)"""
+    for known in ("train", "probe", "dev", "test"):
+        another_case = name != known and name.lower() == known
+        lacks = known != "train" or known not in given
+        if another_case or (name != known and lacks and _misspells(name, known)):
+            raise ValueError(f"no split named {name}, did you mean {known}?")
+    if name in RESERVED_SPLITS:
+        raise ValueError(f"no split can be named {name}: {', '.join(RESERVED_SPLITS)} mean all prompts or none")
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise ValueError(f"a split's name is of small letters, digits, '-' and '_', not {name!r}")
+
+
+def _misspells(name: str, word: str) -> bool:
+    """Whether ``name`` has the letters of ``word`` in another order, one of them twice, or one within it missing. One
+    letter for another is no slip: trial is not train, best is not test."""
+    doubled = {word[: i + 1] + word[i:] for i in range(len(word))}
+    missing = {word[:i] + word[i + 1 :] for i in range(1, len(word) - 1)}
+    return sorted(name) == sorted(word) or name in doubled | missing
 
 
 def nearest(name: str, allowed: Collection[str]) -> str:

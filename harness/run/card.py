@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.config.load import bring_up_to_date
 from harness.core.files import write_whole
 from harness.errors import InputError
 from harness.types import RunDetails
@@ -44,7 +45,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         found: dict[str, Any] = {name: kind(card[name]) for name, kind in FIELDS.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}; put back a copy of it") from None
-    return found
+    return found | {"spec": bring_up_to_date(found["spec"])}
 
 
 FIELDS = {

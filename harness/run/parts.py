@@ -22,6 +22,7 @@ from harness.models.runtime import prepare_process
 from harness.types import DecisionPolicy, Knobs, Progress, Prompt, SampleRecord, Scorer
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
+from pools.table import PromptTable
 from rewards.parallel import ParallelReward
 
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
@@ -70,6 +71,8 @@ def build_parts(inputs: Inputs) -> Parts:
         "longest_prompt": longest,
         "memory_forecast": asdict(memory) | {"peak": memory.peak},
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
+        "rows": inputs.counts.to_json(),
+        "families": _find_families(splits["test"]),
         "data_sha256": _hash_contents(splits),
         "reward_sha256": inputs.reward_sha256,
     }
@@ -92,6 +95,13 @@ def _check_prompts(loaded: LoadedModel, splits: Splits) -> int:
             f"{loaded.context:,}: leave it out of the source, or take a model with a longer context"
         )
     return tokens
+
+
+def _find_families(test: PromptTable) -> dict[str, str]:
+    """Find the family of each test prompt whose id is another: by these it is known to runs from before ids were
+    exact, with which this one may be compared."""
+    pairs = zip(test.ids, test.compute_families(), strict=True)
+    return {prompt_id: family for prompt_id, family in pairs if prompt_id != family}
 
 
 def _hash_contents(splits: Splits) -> str:

@@ -30,6 +30,7 @@ from harness.store.opening import free_name, open_store, refuse_taken
 from harness.store.reader import RunReader
 from harness.store.writer import RunStore
 from harness.types import RunDetails, RunRecord
+from pools.counts import describe_counts
 
 
 def start_run(
@@ -74,6 +75,8 @@ def start_run(
     keep_splits(spec, inputs.splits)
     if spec.note:
         store.record_event(run_id, 0, "info", spec.note)
+    if inputs.counts.noteworthy:
+        store.record_event(run_id, 0, "warning", f"pool: {describe_counts(inputs.counts)}")
     for level, text in passage.events if passage else ():
         store.record_event(run_id, 0, level, text)
     return Run(replace(parts, inputs=replace(inputs, spec=spec)), store, run_id)

@@ -169,6 +169,15 @@ def sixth_schema(c: sqlite3.Connection) -> None:
     _run(c, GRADED_REWARDS)
 
 
+def seventh_schema(c: sqlite3.Connection) -> None:
+    """Version 7: runs from before the ids of prompts were exact go on with theirs, by which their pool, their groups
+    and their answers are known, and with the first of equal prompts."""
+    c.execute(
+        "UPDATE runs SET spec = json_set(spec, '$.pool.identity', 'normalised', '$.pool.conflicts', 'first') "
+        "WHERE json_valid(spec) AND json_extract(spec, '$.pool.identity') IS NULL"
+    )
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
@@ -176,6 +185,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     fourth_schema,
     fifth_schema,
     sixth_schema,
+    seventh_schema,
 ]
 
 

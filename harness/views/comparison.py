@@ -51,13 +51,25 @@ def _difference(reference: History, other: History) -> dict[str, Any]:
         if ours is None or theirs is None:
             found[which] = None
             continue
-        answers = reference.answers.get(theirs.step, {}), other.answers.get(ours.step, {})
+        answers = _find_answers(reference, theirs.step, other), _find_answers(other, ours.step, reference)
         found[which] = {
             "from": theirs.score,
             "to": ours.score,
             **compute_difference(theirs, ours, *answers).document,
         }
     return found
+
+
+def _find_answers(history: History, step: int, other: History) -> Mapping[str, float]:
+    """Return the scores of a test look by prompt id: by the older ids where the ``other`` run is of a time when prompts
+    of one family had one, which is that of the first of them."""
+    answers, families = history.answers.get(step, {}), history.manifest.get("families")
+    if not families or other.manifest.get("families"):
+        return answers
+    older: dict[str, float] = {}
+    for prompt_id, score in answers.items():
+        older.setdefault(families.get(prompt_id, prompt_id), score)
+    return older
 
 
 def _test_look(history: History, which: str) -> EvaluationRecord | None:

@@ -75,6 +75,7 @@ def build_review(history: History) -> dict[str, Any]:
         "pins": list(history.pins),
         "forecast": dict(history.forecast),
         "manifest": dict(history.manifest),
+        "rows": history.manifest.get("rows"),
         "missing": history.manifest.get("missing", ""),
         "decisions": _documents(history.decisions, "at", "id"),
         "continued": history.continued,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.load import load_spec, parse_spec
+from harness.config.load import load_recorded, load_spec, parse_spec
 from harness.config.names import recipe_names
 from harness.config.schema import DEFAULT_GROUP_SIZE, RunSpec
 from harness.core.knobs import DEFAULT_BOUNDS
@@ -75,6 +75,12 @@ def test_overrides_take_toml_values_and_bare_words(override: str, path: tuple[st
         ("policy.kind=rule", "policy.kind: no decision policy named rule, did you mean rules"),
         ("pool.splits.dve=3", "pool.splits: no split named dve, did you mean dev"),
         ("pool.splits.Dev=3", "pool.splits: no split named Dev, did you mean dev"),
+        ("pool.splits.trian=3", "pool.splits: no split named trian, did you mean train"),
+        ("pool.splits.tst=3", "pool.splits: no split named tst, did you mean test"),
+        ("pool.splits.probbe=3", "pool.splits: no split named probbe, did you mean probe"),
+        ("pool.splits.all=3", "pool.splits: no split can be named all"),
+        ("pool.strip='<<['", "pool.strip: '<<.' is no regular expression: unterminated character set"),
+        ("pool.conflicts=last", "pool.conflicts: must be 'refuse', 'first' or 'drop', not 'last'"),
         ('pool.splits."a b"=3', "pool.splits: a split's name is of small letters"),
         ("pool.splits.dev=0", "pool.splits: dev 0 must be greater than or equal to 1"),
         ("pool.splits.other=-1", "pool.splits: other -1 must be greater than or equal to 0"),
@@ -178,3 +184,21 @@ def test_what_is_wrong_with_an_llm_is_told_before_it_is_asked(tree: dict[str, ob
 
 def test_a_cap_with_prices_is_right() -> None:
     assert parse_spec({"budget": {"usd": 1}, "llm": {"input_price": 1, "output_price": 5}}).budget.usd == 1
+
+
+def test_a_split_may_have_any_name_that_is_no_slip_of_the_pen() -> None:
+    names = ["rlaif", "rlhf", "final", "trial", "best", "tests", "text", "rest", "devs", "robe"]
+    spec = parse_spec({"pool": {"splits": dict.fromkeys(names, 3)}})
+    assert spec.pool.splits.keys() == {*names, "probe", "dev", "test"}
+    both = parse_spec({"pool": {"splits": {"train": 0.5, "trian": 0.2}}})
+    assert both.pool.splits["trian"] == 0.2, "train has a share of its own"
+
+
+def test_a_spec_that_a_run_left_in_a_file_says_which_ids_it_knows(tmp_path: Path) -> None:
+    tree = RunSpec().model_dump(mode="json")
+    path = tmp_path / "run-spec.json"
+    path.write_text(json.dumps(tree))
+    assert load_recorded(path) == RunSpec()
+    del tree["pool"]["identity"], tree["pool"]["conflicts"]
+    path.write_text(json.dumps(tree))
+    assert (load_recorded(path).pool.identity, load_recorded(path).pool.conflicts) == ("normalised", "first")

@@ -12,7 +12,9 @@ import pools.cache
 import pools.sources
 from harness.errors import InputError
 from harness.types import Prompt
+from pools.reading import RowRules
 from pools.sources import load_prompts
+from pools.table import PromptTable
 
 
 @pytest.fixture
@@ -27,13 +29,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A source for each time that rows were read."""
     counted: list[str] = []
-    read_rows = pools.sources.read_rows
+    open_rows = pools.sources.open_rows
 
     def counting(source: str, **options: object) -> Iterator[object]:
         counted.append(source)
-        return read_rows(source, **options)  # type: ignore[arg-type]
+        return open_rows(source, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pools.sources, "read_rows", counting)
+    monkeypatch.setattr(pools.sources, "open_rows", counting)
     return counted
 
 
@@ -53,6 +55,21 @@ def test_a_later_load_gives_the_same_without_reading_rows(tmp_path: Path, cache:
     assert [prompt.system for prompt in load(path, system="Be brief.")] == ["Be brief."] * 20
     assert len(reads) == 1
     assert len(list(cache.iterdir())) == 1
+
+
+def test_counts_and_merged_rows_are_those_of_the_first_load(tmp_path: Path, cache: Path, reads: list[str]) -> None:
+    path = write(tmp_path / "rows.jsonl", 20)
+    path.write_text("".join(line + "nonsense\n" for line in path.read_text().splitlines(keepends=True)) * 2)
+
+    def load_bad() -> PromptTable:
+        rules = RowRules(skip_bad=True)
+        return load_prompts(str(path), columns={}, template="{prompt}", system="", rules=rules)
+
+    first, later = load_bad(), load_bad()
+    assert list(later) == list(first) == load(write(tmp_path / "clean.jsonl", 20))
+    assert later.counts == first.counts
+    assert (later.counts.read, later.counts.merged, later.counts.skipped["is not JSON"].rows) == (80, 20, 40)
+    assert reads.count(str(path)) == 1
 
 
 def test_another_content_template_or_code_is_read_anew(

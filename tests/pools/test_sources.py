@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.types import Prompt
-from pools.sources import compute_id, identify_source, load_prompts
+from pools.identity import compute_id
+from pools.sources import identify_source, load_prompts
 
 
 def load(source: str | Path, *, template: str = "{prompt}", system: str = "", **columns: str) -> list[Prompt]:
@@ -63,16 +64,6 @@ def test_a_row_keeps_its_truth_label_demonstration_and_other_columns(tmp_path: P
 def test_braces_in_a_prompt_are_left_as_they_are(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", {"prompt": "f = {x} {}", "ground_truth": "1"})
     assert load(rows, template="<{prompt}>")[0].text == "<f = {x} {}>"
-
-
-def test_the_first_of_equal_prompts_is_kept(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "What is it?", "ground_truth": "first"},
-        {"prompt": "  what  IS it? ", "ground_truth": "second"},
-        {"prompt": "Ｗhat is it?", "ground_truth": "third"},
-        {"prompt": "What is that?", "ground_truth": "other"},
-    ]
-    assert [p.ground_truth for p in load(write_rows(tmp_path / "rows.jsonl", *rows))] == ["first", "other"]
 
 
 def test_ids_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
@@ -146,3 +137,11 @@ def test_a_question_about_another_system_message_is_another_prompt(tmp_path: Pat
         for n in (1, 2)
     ]  # fmt: skip
     assert [p.ground_truth for p in load(write_rows(tmp_path / "rows.jsonl", *rows))] == ["1", "2"]
+
+
+def test_a_question_mark_may_be_part_of_a_file_name(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "what?.jsonl", {"prompt": "1+1=", "ground_truth": "2"})
+    assert [prompt.text for prompt in load(path)] == ["1+1="]
+    assert identify_source(str(path), base=tmp_path / "runs") == "../what?.jsonl"
+    with pytest.raises(InputError, match="takes no options"):
+        load(tmp_path / "other.jsonl?size=3")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.types import Prompt
+from pools.identity import compute_id, compute_place, normalise
 from pools.sources import load_prompts
-from pools.splits import compute_place
 from pools.table import BATCH, PromptTable
 
 SIZE = 2 * BATCH + 7
@@ -58,7 +58,7 @@ def test_a_part_is_the_same_list_of_prompts(table: PromptTable, rows: list[int],
     assert [selected[i] for i in range(len(selected))] == expected
     assert selected.ids == [prompt.id for prompt in expected]
     assert selected.labels == [prompt.label for prompt in expected]
-    assert selected.places.tolist() == [compute_place(prompt.id) for prompt in expected]
+    assert selected.places.tolist() == [compute_place(compute_id(normalise(prompt.text))) for prompt in expected]
     assert selected.text_lengths.tolist() == [len(prompt.text) - len("Q: ") for prompt in expected]
 
 

@@ -682,6 +682,7 @@ def test_a_database_of_version_1_tells_what_it_told_then(tmp_path: Path) -> None
     assert {key: now[key] for key in then} == then
     assert not is_alive_run(found.find_run("second"))
     assert found.load_run(1).spec["pool"]["sampler"] == "uniform"  # there was no other then
+    assert found.load_run(1).spec["pool"]["identity"] == "normalised"  # by which its prompts are known
     store = open_store(url_of(path))
     store.adopt_run(2)
     record_step(store, 2, 2)

@@ -32,9 +32,8 @@ from harness.types import (
     Status,
     StepRecord,
 )
-from pools.sources import compute_id
-from pools.splits import compute_place
-from pools.table import PromptTable, make_batches, parse_id
+from pools.identity import compute_place, format_id, identify
+from pools.table import PromptTable, make_batches
 
 HEALTHY: dict[str, float] = {
     "reward/mean": 0.5,
@@ -74,10 +73,10 @@ def make_prompt(name: str = "p", *, label: str = "", ground_truth: str = "2", **
 
 def make_table(prompts: Sequence[Prompt]) -> PromptTable:
     """A source of these prompts, each with the id that its text has."""
-    ids = [compute_id(prompt.text) for prompt in prompts]
     rows = (
-        (parse_id(i), compute_place(i), p.text, p.ground_truth, p.label, p.system, p.demonstration, None)
-        for i, p in zip(ids, prompts, strict=True)
+        (who.id, compute_place(format_id(who.family)), p.text, p.ground_truth, p.label, p.system, p.demonstration, None)
+        for p in prompts
+        for who in [identify(p)]
     )
     return PromptTable(list(make_batches(rows)), template="{prompt}", system="")
 
