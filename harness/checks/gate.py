@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, time_limit
+from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, find_limits
 from harness.checks.preflight import Outcome, Report, RewardProbe, describe, run_preflight
 from harness.checks.references import find_writer, judge_references
 from harness.errors import InputError, RunFailed
@@ -90,7 +90,7 @@ def preflight_inputs(inputs: Inputs) -> Report:
     """Run preflight on rows of all splits, with two processes that judge; a reward of the user's has no network."""
     spec = inputs.spec
     description = describe_reward(spec, chat=spec.model.wants_chat)
-    limit = time_limit(spec, inputs.reward)
+    limits = find_limits(spec, inputs.reward)
     with ExitStack() as stack:
         notes = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "network.txt"
         ours = all(name.startswith("rewards.") for name in spec.reward.functions)
@@ -98,7 +98,7 @@ def preflight_inputs(inputs: Inputs) -> Report:
             stack.enter_context(
                 RewardWorker(
                     description,
-                    time_limit=limit,
+                    **limits,
                     offline=None if ours else notes,
                     environment={"PYTHONHASHSEED": seed},
                     grace=0.2,
@@ -112,7 +112,7 @@ def preflight_inputs(inputs: Inputs) -> Report:
                 judge=workers[0].score,
                 elsewhere=workers[1].score,
                 range=spec.reward.range,
-                time_limit=limit,
+                time_limit=limits["time_limit"],
                 write=_hook(inputs.reward, "write_reference"),
                 refuse=_hook(inputs.reward, "check_ground_truth"),
                 words=_hook(inputs.reward, "takes_any_words"),

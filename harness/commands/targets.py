@@ -55,10 +55,11 @@ class Measured:
     answer_proportion: float
     reasons: Mapping[str, int]
     examples: tuple[Example, ...] = field(repr=False)
+    thinking_tags: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the examples, which the CSV holds."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "examples"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("examples", "thinking_tags")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def measure(target: Target, split: str, progress: Progress) -> Measured:
         accuracy=evaluation.accuracy,
         ci95=evaluation.ci95,
         reward=evaluation.reward,
-        **compute_proportions(examples),
+        **compute_proportions(examples, target.spec.reward.thinking_tags),
         reasons=dict(reasons.most_common()),
         examples=evaluation.examples,
     )
@@ -195,7 +196,7 @@ def take_samples(
     scores: Sequence[Score | None] = [None] * len(repeated)
     if not own:
         with build_reward(spec, chat=loaded.chat) as reward:
-            scores = reward.score(repeated, [g.text for g in generated])
+            scores = [c.score for c in score_texts(reward, repeated, generated)]
     return tuple(
         Sample(
             prompt=prompt.text,
