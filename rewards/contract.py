@@ -3,8 +3,9 @@
     ours or plain   (completion: str, ground_truth: str) -> Score | float
     TRL-style       (prompts, completions, **columns) -> list of float | None, NumPy and tensors too (rewards/trl.py)
 
-Either may be async, or an object with __call__. A scorer never raises. What a completion causes is an ordinary score; what the verifier causes (its exception,
-a value that is no number, one outside the declared range) is an errored Score that says so.
+Either may be async, or an object with __call__. A scorer never raises. What a completion causes is an ordinary score;
+what the verifier causes (its exception, a value that is no number, one outside the declared range) is an errored Score
+that says so.
 """
 
 from __future__ import annotations
@@ -216,7 +217,8 @@ def load_function(name: str) -> RewardFunction:
     ``score``, ``compute_reward`` or ``reward``: ``rewards.solution``, ``my_reward.py``.
     """
     module_name, colon, attribute = _split(name)
-    if not module_name or (module_name.startswith(".") and not module_name.endswith(".py")) or (colon and not attribute):
+    relative = module_name.startswith(".") and not module_name.endswith(".py")
+    if not module_name or relative or (colon and not attribute):
         raise InputError(
             f"reward.function: {name!r} names no function; give rewards.math, package.module:function or "
             "file.py:function"

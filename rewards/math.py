@@ -10,8 +10,8 @@ Where the answer is, by choice of the function:
                               number: 6*7 for 42. A model may then copy the question, so it is not the default
 
 What counts as the same value is said in rewards/answers.py, what takes an answer back in rewards/claims.py. Only what
-follows the thinking is looked at. The truth may be a worked solution: its last box, its ``####`` or its answer tags give
-the answer, whichever of the functions judges. One whose marks say different things is refused.
+follows the thinking is looked at. The truth may be a worked solution: its last box, its ``####`` or its answer tags
+give the answer, whichever of the functions judges. One whose marks say different things is refused.
 
 Numbers, words and lists of them are compared here; expressions by math-verify in a process of its own
 (rewards/symbolic.py), which is started by the first that needs it.

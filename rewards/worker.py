@@ -105,8 +105,9 @@ class _Call:
 class RewardWorker:
     """``harness.types.Scorer`` over a Reward in a worker process, which the first call starts.
 
-    ``time_limit`` is seconds per completion, ``startup_limit`` (at least that) for the first call of a process. What the reward prints goes to the file ``log``, else nowhere. One call
-    at a time. The kernel ends the worker with the thread that started it; the next call starts another.
+    ``time_limit`` is seconds per completion, ``startup_limit`` (at least that) for the first call of a process. What
+    the reward prints goes to the file ``log``, else nowhere. One call at a time. The kernel ends the worker with the
+    thread that started it; the next call starts another.
     With ``offline`` the worker has no network, and its attempts to reach one are lines of that file.
     """
 
@@ -150,7 +151,8 @@ class RewardWorker:
         ids: Sequence[Sequence[int]] | None = None,
         state: TrainerState = START,
     ) -> list[Score]:
-        call = _Call(list(zip(prompts, completions, ids or [None] * len(prompts), strict=True)), state)
+        known: Sequence[Sequence[int] | None] = ids or [None] * len(prompts)
+        call = _Call(list(zip(prompts, completions, known, strict=True)), state)
         try:
             self._answer(call)
         except BaseException:  # such as Ctrl-C: what the worker still sends would be taken for the next call's
@@ -181,7 +183,8 @@ class RewardWorker:
                 self._stop()
                 if self._err_stuck(call):
                     continue
-                if not cold or time.monotonic() - asked < self.time_limit:  # else it was slow to start, and is asked again
+                # A worker that was only slow to start is asked again.
+                if not cold or time.monotonic() - asked < self.time_limit:
                     call.settle([Score(self.range[0], False, "timeout")])
             except _Crash as crash:
                 self._stop()

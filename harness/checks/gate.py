@@ -8,19 +8,23 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
+from math import ceil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, find_limits
-from harness.checks.preflight import Outcome, Report, RewardProbe, describe, run_preflight
-from harness.checks.references import find_writer, judge_references
+from harness.checks.preflight import Outcome, Report, RewardProbe, describe, may_be_meant, run_preflight
+from harness.checks.references import FORMS, Shapes, find_forms, find_writer, judge_references
 from harness.errors import InputError, RunFailed
-from harness.types import Progress, Prompt
+from harness.types import Progress, Prompt, Score
+from rewards import math
 from rewards.contract import Reward
 from rewards.isolation import SANDBOXES, UNSAFE
 from rewards.worker import RewardWorker
@@ -64,7 +68,10 @@ def pass_preflight(inputs: Inputs, *, force: bool) -> Passage:
     sandbox = check_sandbox(inputs)
     report = preflight_inputs(inputs)
     if report.verdict == "fail" and not force:
-        raise RunFailed(f"preflight: {describe(report)}; fix the reward or the pool, or overrule it with --force")
+        fix = "fix the reward or the pool"
+        if may_be_meant(report):
+            fix += ", set reward.graded=true if it is to grade or shape answers"
+        raise RunFailed(f"preflight: {describe(report)}; {fix}, or overrule it with --force")
     return Passage(report, sandbox, forced=report.verdict == "fail")
 
 
@@ -113,9 +120,11 @@ def preflight_inputs(inputs: Inputs) -> Report:
                 elsewhere=workers[1].score,
                 range=spec.reward.range,
                 time_limit=limits["time_limit"],
-                write=_hook(inputs.reward, "write_reference"),
-                refuse=_hook(inputs.reward, "check_ground_truth"),
-                words=_hook(inputs.reward, "takes_any_words"),
+                write=_first_hook(inputs.reward, "write_reference"),
+                shapes=_find_shapes(inputs.reward),
+                refuse=_refusal(inputs.reward),
+                words=_words(inputs.reward),
+                several=len(inputs.reward.functions) > 1,
                 graded=spec.reward.graded,
                 attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
             ),
@@ -134,42 +143,115 @@ def _mix(splits: Splits) -> list[Prompt]:
     return rows
 
 
-def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
-    """Return a function of the reward's own module, where it is one function, such as write_reference."""
-    found = [getattr(inspect.getmodule(function), name, None) for function in reward.functions.values()]
-    return found[0] if len(found) == 1 and callable(found[0]) else None
+Hook = Callable[[str], str | None]
+
+
+def _hooks(reward: Reward, name: str) -> list[Hook]:
+    """Return what the functions of a reward, or else their modules, have under a name, such as write_reference."""
+    found = [
+        getattr(function, name, None) or getattr(inspect.getmodule(function), name, None)
+        for function in reward.functions.values()
+    ]
+    return [hook for hook in found if callable(hook)]
+
+
+def _first_hook(reward: Reward, name: str) -> Hook | None:
+    return next(iter(_hooks(reward, name)), None)
+
+
+def _words(reward: Reward) -> Hook | None:
+    """Why any words are right, where one function says so; of several each has a say."""
+    return _first_hook(reward, "takes_any_words") if len(reward.functions) == 1 else None
+
+
+def _refusal(reward: Reward) -> Hook | None:
+    """Why a ground truth cannot be trained on, by the first function that says so."""
+    hooks = _hooks(reward, "check_ground_truth")
+    return (lambda truth: next(filter(None, (hook(truth) for hook in hooks)), None)) if hooks else None
+
+
+def _find_shapes(reward: Reward) -> Shapes:
+    """How the right answers of a reward may look: the common forms, those of the tags in its source, its own."""
+    own = [form for function in reward.functions.values() for form in find_forms(_source_of(function))]
+    answer = _first_hook(reward, "final_answer")
+
+    @lru_cache(MOST_ROWS)
+    def read(truth: str) -> str:
+        if answer is None and truth.lstrip().startswith(("{", "[")):
+            return truth  # JSON, which may hold a program
+        return (answer or math.final_answer)(truth) or truth
+
+    return Shapes(forms=tuple(dict.fromkeys((*FORMS, *own))), answer=read)
+
+
+def _source_of(function: Callable[..., Any]) -> str:
+    """The source text of a user's function, of its module where that names no tag; "" of ours, whose forms we know."""
+    module = inspect.getmodule(function)
+    if module is None or module.__name__.startswith("rewards."):
+        return ""
+    texts = []
+    for thing in (function, module):
+        with suppress(OSError, TypeError):
+            texts.append(inspect.getsource(thing))
+    return next((text for text in texts if find_forms(text)), "")
 
 
 # ---------------------------------------------------------------- grpo check
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds for a completion."""
+
+    median_ms: float
+    p95_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
-    ``failures`` are the first of them."""
+    ``failures`` are the first of them. ``times`` go by reward function."""
 
     rows: int
     passed: int
     reasons: Mapping[str, int]
     failures: tuple[Outcome, ...]
+    times: Mapping[str, Timing]
 
 
 def check_references(inputs: Inputs, progress: Progress) -> Check:
     """Judge the reference answer of every row of every split. Raises InputError."""
     check_sandbox(inputs)
     spec, splits = inputs.spec, inputs.splits
-    refuse = _hook(inputs.reward, "check_ground_truth")
+    refuse = _refusal(inputs.reward)
     rows = sum(map(len, splits.values()))
     reasons: Counter[str] = Counter()
     failures: list[Outcome] = []
+    seconds: dict[str, list[float]] = {}
     with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
-        write = find_writer(_mix(splits)[:100], reward.score, _hook(inputs.reward, "write_reference"))
+
+        def judge(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Score]:
+            scores = reward.score(prompts, texts)
+            for score in scores:
+                for name, each in score.seconds.items():
+                    seconds.setdefault(name, []).append(each)
+            return scores
+
+        own = _first_hook(inputs.reward, "write_reference")
+        write = find_writer(_mix(splits)[:100], judge, own, _find_shapes(inputs.reward))
         for name, table in splits.items():
-            for fault in _find_faults(name, table, judge_references(table, reward.score, write), refuse, progress):
+            for fault in _find_faults(name, table, judge_references(table, judge, write), refuse, progress):
                 reasons[fault.check] += 1
                 if len(failures) < SHOWN:
                     failures.append(fault)
-    return Check(rows, rows - reasons.total(), dict(reasons.most_common()), tuple(failures))
+    times = {name: _summarise(each) for name, each in seconds.items()}
+    return Check(rows, rows - reasons.total(), dict(reasons.most_common()), tuple(failures), times)
+
+
+def _summarise(seconds: Sequence[float]) -> Timing:
+    ordered = [1e3 * each for each in sorted(seconds)]
+    return Timing(median(ordered), ordered[ceil(0.95 * len(ordered)) - 1], ordered[-1])
 
 
 def _find_faults(

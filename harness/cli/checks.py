@@ -44,6 +44,11 @@ def check(
             say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
         if found.reasons:
             say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
+        for name, time in found.times.items():
+            say(
+                f"{name}: {time.median_ms:.3g} ms per completion (median), p95 {time.p95_ms:.3g} ms, max "
+                f"{time.max_ms:.3g} ms"
+            )
         say(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 

@@ -24,6 +24,7 @@ from harness.run.parts import build_evaluator
 from harness.store.writer import RunStore
 from harness.training.sft import warm_start
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress
+from rewards.trl import TrainerState
 
 SPEC_FILE = "run-spec.json"
 """In an exported model: the spec of the run it comes from, so that it can be scored as the run was, and beside it in
@@ -130,10 +131,13 @@ def measure(target: Target, split: str, progress: Progress) -> Measured:
         raise InputError(f"no split named {split}: {', '.join(splits)}")
     seed = derive_seed(target.spec.seed, "evaluate", split)
     with build_reward(target.spec, chat=target.loaded.chat) as reward:
+        reward.state = lambda: TrainerState(target.step or 0, target.spec.budget.steps)
         evaluator = build_evaluator(target.spec, target.loaded, splits, reward)
         examples = evaluator.run(splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
     evaluation = summarise(split, examples)
     reasons = Counter(reason_of(e.completion.score.reason, e.completion.truncated) for e in examples)
+    tags = target.spec.reward.thinking_tags
+    proportions = compute_proportions(examples, tags)
     return Measured(
         model=target.title,
         split=split,
@@ -141,9 +145,11 @@ def measure(target: Target, split: str, progress: Progress) -> Measured:
         accuracy=evaluation.accuracy,
         ci95=evaluation.ci95,
         reward=evaluation.reward,
-        **compute_proportions(examples, target.spec.reward.thinking_tags),
+        thinking_proportion=proportions["thinking_proportion"],
+        answer_proportion=proportions["answer_proportion"],
         reasons=dict(reasons.most_common()),
         examples=evaluation.examples,
+        thinking_tags=tags,
     )
 
 

@@ -16,9 +16,13 @@ FIXED = ("name", "seed", "model", "lora", "warmstart", "output")
 """Sections that make a run what it is."""
 UNMEASURED = frozenset(
     {
-        "evaluate.every", "evaluate.batch", "trainer.micro_batch", "trainer.signal_only", "reward.workers",
+        "evaluate.every",
+        "evaluate.batch",
+        "trainer.micro_batch",
+        "trainer.signal_only",
+        "reward.workers",
         "reward.startup_limit",
-    }  # fmt: skip
+    }
 )
 ERA_SECTIONS = ("reward", "pool", "trainer", "evaluate")
 ACCEPTABLE = {"reward": "reward_sha256", "data": "data_sha256"}

@@ -63,9 +63,7 @@ def score_texts(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[Gener
     ]
 
 
-def judge(
-    scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str], ids: Sequence[Sequence[int]]
-) -> list[Score]:
+def judge(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str], ids: Sequence[Sequence[int]]) -> list[Score]:
     """Score completions, with their token ids where the scorer takes them."""
     more = (ids,) if getattr(scorer, "takes_ids", False) else ()
     return scorer.score(prompts, texts, *more)
