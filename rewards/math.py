@@ -34,6 +34,7 @@ from rewards.outside import only_right
 from rewards.words import read_words
 
 BOX = re.compile(r"\\boxed\s*\{")
+OPEN_BOX = r"\boxed{"
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 HEDGE = re.compile(
     r"\b(?:not|never|neither|nor|either|or|and|maybe|perhaps|possibly|probably|about|roughly|approximately|between|to)\b"
@@ -122,7 +123,8 @@ def last_number(completion: str, ground_truth: str) -> Score:
     before, after = completion[max(0, match.start() - 80) : match.start()], completion[match.end() :]
     if MORE_BEFORE.search(before) or MORE_AFTER.match(after) or (match["sign"] and SYMBOL_BEFORE.search(before)):
         return _wrong("several_answers")
-    if is_denied(completion, match.start()) or later_claims(after, in_words=False) != []:
+    begin = match.start() - len(OPEN_BOX) * before.endswith(OPEN_BOX)
+    if is_denied(completion, begin) or later_claims(after, in_words=False) != []:
         return _wrong("denied")
     if before[-1:].isalnum() or (after[:1].isalnum() and not truth.unit):
         return _wrong("not_extracted")  # a part of a name or of another number

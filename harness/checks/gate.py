@@ -25,7 +25,7 @@ from harness.checks.references import FORMS, Shapes, find_forms, find_writer, ju
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt, Score
 from rewards import math
-from rewards.contract import Reward
+from rewards.contract import Reward, propose_range, read_outside
 from rewards.isolation import SANDBOXES, UNSAFE
 from rewards.worker import RewardWorker
 
@@ -229,17 +229,25 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
     reasons: Counter[str] = Counter()
     failures: list[Outcome] = []
     seconds: dict[str, list[float]] = {}
+    outside: list[float] = []
     with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
 
         def judge(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Score]:
             scores = reward.score(prompts, texts)
             for score in scores:
+                if (value := read_outside(score.error)) is not None:
+                    outside.append(value)
                 for name, each in score.seconds.items():
                     seconds.setdefault(name, []).append(each)
             return scores
 
         own = _first_hook(inputs.reward, "write_reference")
         write = find_writer(_mix(splits)[:100], judge, own, _find_shapes(inputs.reward))
+        if write is None and outside:
+            raise InputError(
+                f"reward.range: {list(spec.reward.range)} does not hold the rewards seen, {min(outside):g} to "
+                f"{max(outside):g}: set reward.range = {propose_range([*spec.reward.range, *outside])}"
+            )
         for name, table in splits.items():
             for fault in _find_faults(name, table, judge_references(table, judge, write), refuse, progress):
                 reasons[fault.check] += 1

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.types import Prompt, Score
+from rewards.contract import read_outside
 
 Judge = Callable[[Sequence[Prompt], Sequence[str]], list[Score]]
 Writer = Callable[[str], str | None]
@@ -104,7 +105,7 @@ def find_writer(
             scores += judge([prompt for prompt, _ in written], [text for _, text in written]) if written else []
             if not any(score.correct for score in scores):
                 break
-        if scores and all(score.errored for score in scores):
+        if scores and all(score.errored and read_outside(score.error) is None for score in scores):
             return None
         right = sum(score.correct for score in scores)
         if right > most:
