@@ -313,12 +313,13 @@ def _find_answer(truth: str) -> str:
         found[rf"\boxed{{{box}}}"] = box
     for tag in TAGGED.finditer(truth):
         found[tag[0]] = _unboxed(tag[2])
-    lines = [line.partition("\n")[0] for line in truth.split("####")[1:]]
-    for line in lines[:-1]:  # a heading of Markdown is no mark
+    parts = truth.split("####")[1:]
+    for part in parts:  # a heading of Markdown is no mark
+        line = part.partition("\n")[0]
         if read_number(tidy(line)) is not None:
-            found[f"####{line}"] = line
-    if lines and (not found or "\n" not in truth.rpartition("####")[2].strip()):
-        found[f"####{lines[-1]}"] = _unboxed(TAGGED.sub(r"\2", truth.rpartition("####")[2]))
+            found[f"####{line.rstrip()}"] = line
+    if parts and (not found or "\n" not in parts[-1].strip()):
+        found[f"####{parts[-1].rstrip()}"] = _unboxed(TAGGED.sub(r"\2", parts[-1]))
     if not found:
         return truth
     (mark, answer), *others = reversed(found.items())

@@ -227,12 +227,13 @@ class RewardWorker:
     def _err_stuck(self, call: _Call) -> bool:
         """Err what is stuck: nothing, all that is left, or only the first prompt, when another one is answered."""
         first = call.left[0][0]
-        if not self._is_stuck(first):
-            return False
-        other = next((prompt for prompt, *_ in call.left if prompt.id != first.id), None)
         why = f"no answer within {self.time_limit:g} s, not even for an empty completion"
         if self.startup_limit > self.time_limit:
             why += f" within {self.startup_limit:g} s (reward.startup_limit: raise it for one that is slow to start)"
+        if not self._is_stuck(first):
+            return False
+        self.startup_limit = self.time_limit  # it had its time, and is not given as much again
+        other = next((prompt for prompt, *_ in call.left if prompt.id != first.id), None)
         if other is None or self._is_stuck(other):
             call.err(f"the verifier is stuck: {why}")
         else:
