@@ -91,8 +91,8 @@ def compute_signal(
     for name in sorted({name for c in completions for name in c.score.components}):
         metrics[f"component/{name}"] = fmean(c.score.components.get(name, 0.0) for c in completions)
     for name in sorted({name for c in completions for name in c.score.logged}):
-        own = f"reward/{name}" if f"reward/{name}" not in metrics else f"reward/logged_{name}"
-        metrics[own] = fmean(c.score.logged[name] for c in completions if name in c.score.logged)
+        own = f"logged_{name}" if f"reward/{name}" in metrics else name
+        metrics[f"reward/{own}"] = fmean(c.score.logged[name] for c in completions if name in c.score.logged)
     return metrics
 
 
