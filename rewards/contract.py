@@ -198,6 +198,12 @@ def errored_by(error: BaseException) -> Score:
     return errored(message)
 
 
+def is_ours(name: str) -> bool:
+    """Whether a reward is one of this package by its name; ``rewards.py:judge`` is a user's."""
+    module_name, _, _ = _split(name)
+    return module_name.startswith(f"{HERE.name}.") and not module_name.endswith(".py")
+
+
 def load_reward(description: RewardDescription) -> Reward:
     """The Reward of a description, in this process. Raises InputError when a function cannot be imported."""
     return Reward(

@@ -25,7 +25,7 @@ from harness.checks.references import FORMS, Shapes, find_forms, find_writer, ju
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt, Score
 from rewards import math
-from rewards.contract import Reward, propose_range, read_outside
+from rewards.contract import Reward, is_ours, propose_range, read_outside
 from rewards.isolation import SANDBOXES, UNSAFE
 from rewards.worker import RewardWorker
 
@@ -100,7 +100,7 @@ def preflight_inputs(inputs: Inputs) -> Report:
     limits = find_limits(spec, inputs.reward)
     with ExitStack() as stack:
         notes = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "network.txt"
-        ours = all(name.startswith("rewards.") for name in spec.reward.functions)
+        ours = all(map(is_ours, spec.reward.functions))
         workers = [
             stack.enter_context(
                 RewardWorker(

@@ -29,7 +29,7 @@ from pools.pool import PromptPool
 from pools.sources import identify_source, load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
 from pools.table import PromptTable
-from rewards.contract import Reward, RewardDescription, load_reward, sources_of
+from rewards.contract import Reward, RewardDescription, is_ours, load_reward, sources_of
 from rewards.parallel import ParallelReward
 from rewards.worker import TIME_LIMIT_S, RewardWorker
 
@@ -134,7 +134,7 @@ def find_limits(spec: RunSpec, reward: Reward) -> Limits:
     modules = [inspect.getmodule(function) for function in reward.functions.values()]
     own = max([TIME_LIMIT_S, *(getattr(module, "TIME_LIMIT_S", 0.0) for module in modules)])
     limit = spec.reward.time_limit or own
-    ours = all(name.startswith("rewards.") for name in spec.reward.functions)
+    ours = all(map(is_ours, spec.reward.functions))
     return Limits(time_limit=limit, startup_limit=spec.reward.startup_limit or (limit if ours else STARTUP * limit))
 
 

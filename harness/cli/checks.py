@@ -26,7 +26,8 @@ def check(
 ) -> None:
     """Check that the reference answer of every row scores 1.0 under the spec's reward; exit code 1 otherwise.
 
-    The reference is the ground truth in the form that the reward takes, or else the row's demonstration.
+    The reference is the ground truth in the form that the reward takes, or else the row's demonstration. The time that
+    each reward function takes for a completion is printed too.
 
     Examples:
 

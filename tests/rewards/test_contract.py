@@ -15,6 +15,7 @@ from rewards import solution
 from rewards.contract import (
     Reward,
     RewardDescription,
+    is_ours,
     load_function,
     load_reward,
     name_functions,
@@ -471,3 +472,12 @@ def test_what_each_function_took_is_told() -> None:
     )
     assert all(score.seconds.keys() == {"equals", "batch"} for score in scores)
     assert all(second > 0 for score in scores for second in score.seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("rewards.math", True), ("rewards.math:hashes", True), ("rewards.py:judge", False), ("rewards.py", False),
+     ("rewards/mine.py:judge", False), ("my.rewards:judge", False)],
+)  # fmt: skip
+def test_a_users_file_is_none_of_ours_whatever_it_is_called(name: str, ours: bool) -> None:
+    assert is_ours(name) is ours
