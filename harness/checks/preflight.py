@@ -58,6 +58,10 @@ TRUTHS_S = 10.0
 """Seconds for asking the reward whether it can read the ground truths."""
 GUESSED = 2
 """Rows for which answers are guessed in every form, where none is right."""
+WORKED = "Step 1: First, I look at it.\n\n1. It is so.\n2. Second, it follows.\n- Therefore:\n\n"
+"""What a reward for reasoning in steps looks for."""
+LONG = 30
+"""Times that, a text as of a model that does not end."""
 PROBE_S = 2.0
 MOST_ROWS = 24
 """Rows on which every probe is tried, fewer for a slow reward."""
@@ -227,7 +231,8 @@ def _choose_probes(
     per_row = [list(_probe(row, right, shapes)) for row in chosen]
     size = fmean(map(len, per_row))
     n = MOST_ROWS if seconds * size * MOST_ROWS <= PROBE_S else max(LEAST_ROWS, int(PROBE_S / (seconds * size)))
-    return [probe for row in per_row[:n] for probe in row] + ([] if right else list(_guess(rows[:GUESSED], shapes)))
+    long = ("guess", "a long text", rows[0], WORKED * LONG)
+    return [long, *(probe for row in per_row[:n] for probe in row), *([] if right else _guess(rows[:GUESSED], shapes))]
 
 
 def _guess(rows: Sequence[Prompt], shapes: Shapes) -> Iterator[tuple[str, str, Prompt, str]]:
@@ -238,6 +243,7 @@ def _guess(rows: Sequence[Prompt], shapes: Shapes) -> Iterator[tuple[str, str, P
                 yield "guess", "a guess", prompt, text
         for form in shapes.forms:
             yield "guess", "a wrong guess", prompt, form.replace("{}", "So it goes", 1)
+        yield "guess", "a worked guess", prompt, f"{WORKED}{shapes.answer(prompt.ground_truth)}"
 
 
 def _probe(

@@ -400,6 +400,16 @@ def test_a_sum_of_functions_may_pay_for_form_but_not_in_full() -> None:
     assert levels(look(lambda c, t: float(t in c), several=True))["tricks"] == "fail"
 
 
+def test_a_reward_for_steps_and_one_for_length_see_texts_of_their_kind() -> None:
+    def steps(completion: str, truth: str) -> float:
+        return min(1.0, completion.count("Step ") / 3)
+
+    assert "constant" not in levels(look(steps, graded=True))
+    seen: list[int] = []
+    look(lambda c, t: float(seen.append(len(c)) is None), graded=True)
+    assert max(seen) > 2000, "a range is proposed with texts in mind that do not end"
+
+
 def test_where_grading_may_be_meant_the_fix_is_named_before_force(five: Any) -> None:
     with pytest.raises(RunFailed, match=r"fix the reward or the pool, set reward.graded=true if .* --force$"):
         gate(five("whole", solved_at=0.5))
