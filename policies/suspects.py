@@ -47,7 +47,7 @@ def find_suspects(view: View) -> list[str]:
             "pool.system_prompt, or show it with a supervised start (warmstart.steps)"
         ] = formless
     elif differ >= DIFFERENT and right < MANY and cut < MANY and mean("reward/std") < EQUAL:
-        formed = 1 - formless - mean("reason/truncated")
+        formed = 1 - formless - mean("reason/truncated") - mean("reason/cut_in_thinking")
         # Where not one lacks an answer the reward may not look at the form at all.
         told = f" and {formed:.0%} have the right form" if formless else ""
         shown[

@@ -5,13 +5,10 @@ prompts.py:make?size=100&hard=true      calls make(size=100, hard=True), which y
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from harness.core.processes import import_user_code
 from harness.errors import InputError
 from pools.rows import Row, say
 
@@ -40,24 +37,10 @@ def read_function(name: str, options: Mapping[str, Any]) -> Iterator[Row]:
 def _import(name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.rpartition(":")
     try:
-        load = _import_file if module_name.endswith(".py") else importlib.import_module
-        module = load(module_name)
+        module = import_user_code(module_name)
     except (Exception, SystemExit) as error:  # whatever the module does at import
         raise InputError(f"pool.source: cannot import {name}: {type(error).__name__}: {say(error)}") from None
     function = getattr(module, attribute, None)
     if not callable(function):
         raise InputError(f"pool.source: {module_name} has no function named {attribute}")
     return function  # type: ignore[no-any-return]
-
-
-def _import_file(name: str) -> Any:
-    path = Path(name)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    spec = importlib.util.spec_from_file_location(f"user_source_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

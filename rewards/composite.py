@@ -33,7 +33,7 @@ from typing import Any, cast
 from harness.types import Score
 from rewards import code, function_call, length, math, solution, structured
 from rewards import format as form
-from rewards.format import THINKING_TAGS, after_thinking, is_cut_in_thinking
+from rewards.format import ANSWER_TAGS, THINKING_TAGS, after_thinking, is_cut_in_thinking
 from rewards.json_values import WrongTruth, parse_truth, pattern_budget
 from rewards.outside import only_right
 
@@ -77,7 +77,7 @@ def score(completion: str, ground_truth: str) -> Score:
     scores: dict[str, Score] = {}
     for name, part in parts.items():
         text = texts.get(part.section) if part.section else completion
-        found = Score(0.0, False, "no_section") if text is None else part.function(text, part.ground_truth)
+        found = Score(0.0, False, "no_section") if text is None else _judge(part, text)
         if found.errored:
             return Score(None, False, "errored", error=f"{name}: {found.error}")
         scores[name] = found
@@ -91,6 +91,15 @@ def score(completion: str, ground_truth: str) -> Score:
 
 
 compute_reward = only_right(score)
+
+
+def _judge(part: Part, text: str) -> Score:
+    """The score of a part; in an answer section the bare answer will do, as it does between answer tags."""
+    found = part.function(text, part.ground_truth)
+    opening = f"<{part.section}>"
+    if found.reason == "not_extracted" and opening in ANSWER_TAGS:
+        return part.function(f"{opening}{text}{ANSWER_TAGS[opening]}", part.ground_truth)
+    return found
 
 
 def _earned(name: str, parts: Mapping[str, Part], scores: Mapping[str, Score]) -> float:

@@ -1,41 +1,44 @@
 """From a reward's name to a scorer: one of ours, a plain function, or a TRL-style one, unchanged.
 
     ours or plain   (completion: str, ground_truth: str) -> Score | float
-    TRL-style       (prompts, completions, **columns) -> list of float | None, NumPy and tensors too
+    TRL-style       (prompts, completions, **columns) -> list of float | None, NumPy and tensors too (rewards/trl.py)
 
-A scorer never raises. What a completion causes is an ordinary score; what the verifier causes (its exception,
-a value that is no number, one outside the declared range) is an errored Score that says so.
+Either may be async, or an object with __call__. A scorer never raises. What a completion causes is an ordinary score;
+what the verifier causes (its exception, a value that is no number, one outside the declared range) is an errored Score
+that says so.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
 import importlib.util
 import inspect
 import math
-import sys
+import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
+from harness.core.processes import import_user_code
 from harness.errors import InputError
 from harness.types import Prompt, Score
+from rewards.format import use_known_tags
+from rewards.trl import START, Batch, TrainerState, call_trl, is_trl_style, settle, takes_two_texts
 
 RewardFunction = Callable[..., Any]
 HERE = Path(__file__).resolve().parent
 NONE = "the reward returned None"
-"""Of one TRL-style function among several: the row is another's."""
-
-
-def _ignore(*_: Any, **__: Any) -> None:
-    """Stands for TRL's logging hooks: the harness records components and reason codes itself."""
-
-
-TRL_HOOKS: dict[str, Any] = {"log_extra": _ignore, "log_metric": _ignore, "trainer_state": None}
-"""What TRL also passes; given only to functions that name it."""
+"""Of one function among several: the completion is another's."""
+USUAL = ("score", "compute_reward", "reward")
+"""What a function is called of a module that is named alone."""
+HOOKS = frozenset({"check_ground_truth", "write_reference", "takes_any_words", "final_answer"})
+"""Functions of a module that say more of its reward (docs/rewards.md) and are none."""
+OUTSIDE = re.compile(r"reward (\S+) is outside the declared range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ class Reward:
     """``harness.types.Scorer`` over one or several reward functions with weights.
 
     With one function the Score keeps its reason code and components; with several, each function's value is a
-    component under its name, and what is not solved has the reason code of the first function that gave one. A
-    TRL-style function that returns None leaves the completion to the others; it is errored when all do.
+    component under its name, and what is not solved has the reason code of the first function that gave one. A function
+    that returns None leaves the completion to the others; it is errored when all do.
     ``chat`` says how TRL-style functions get their texts. Rewards of this package read ``thinking_tags`` (opening to
     closing) as they do ``<think>`` and ``</think>``; any other gets the text as it is.
     """
@@ -76,6 +79,7 @@ class Reward:
         self.range = range
         self.solved_at = range[1] if solved_at is None else solved_at
         self.chat = chat
+        self._seen = range  # the lowest and the highest reward so far, at least what is declared
         self._trl_style = {name for name, function in self.functions.items() if is_trl_style(function)}
 
     @property
@@ -83,79 +87,86 @@ class Reward:
         """Whether completions are judged together: any function is TRL-style."""
         return bool(self._trl_style)
 
-    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
-        columns = [self._scores_of(name, prompts, completions) for name in self.functions]
-        return [self._combine(parts) for parts in zip(*columns, strict=True)]
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[str],
+        ids: Sequence[Sequence[int] | None] | None = None,
+        state: TrainerState = START,
+    ) -> list[Score]:
+        batch = Batch(prompts, completions, ids or [None] * len(prompts), state)
+        columns = [self._scores_of(name, batch) for name in self.functions]
+        scores = [self._combine(parts) for parts in zip(*columns, strict=True)]
+        rewards = [score.reward for score in scores if score.reward is not None]
+        self._seen = min(self._seen[0], *rewards, *self._seen), max(self._seen[1], *rewards, *self._seen)
+        return [self._check_range(score) for score in scores]
+
+    def _check_range(self, score: Score) -> Score:
+        (low, high), reward = self.range, score.reward
+        if reward is None or low <= reward <= high:
+            return score
+        seen = f"set reward.range = {propose_range(self._seen)}, the lowest and the highest so far"
+        return errored(f"reward {reward:g} is outside the declared range [{low:g}, {high:g}]: {seen}")
 
     def _combine(self, parts: Sequence[Score]) -> Score:
-        mine = {
-            name: part
-            for name, part in zip(self.functions, parts, strict=True)
-            if name not in self._trl_style or part.error != NONE
-        }
+        """The score of a completion from those of the functions; its reward may be out of range."""
+        named = dict(zip(self.functions, parts, strict=True))
+        mine = {name: part for name, part in named.items() if part.error != NONE}
         for part in mine.values() or parts:
             if part.errored:
                 return part
         total = math.fsum(weight * (part.reward or 0.0) for weight, part in zip(self.weights, parts, strict=True))
-        low, high = self.range
-        if not low <= total <= high:
-            return errored(f"reward {total:g} is outside the declared range [{low:g}, {high:g}]")
+        logged = {name: value for part in mine.values() for name, value in part.logged.items()}
+        seconds = {name: value for part in parts for name, value in part.seconds.items()}
+        made = Score(total, total >= self.solved_at, "right", logged=logged, seconds=seconds)
         if len(parts) == 1:
             only = parts[0]
             if only.reason:  # the scorer judged correctness itself
                 return replace(only, reward=total)
-            return Score(total, total >= self.solved_at, "right" if total >= self.solved_at else "wrong")
-        components = {name: part.reward or 0.0 for name, part in mine.items()}
-        if total >= self.solved_at:
-            return Score(total, True, "right", components)
-        reason = next((part.reason for part in mine.values() if part.reason and not part.correct), "wrong")
-        return Score(total, False, reason, components)
+            return made if made.correct else replace(made, reason="wrong")
+        made = replace(made, components={name: part.reward or 0.0 for name, part in mine.items()})
+        if made.correct:
+            return made
+        return replace(made, reason=next((p.reason for p in mine.values() if p.reason and not p.correct), "wrong"))
 
-    def _scores_of(self, name: str, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+    def _scores_of(self, name: str, batch: Batch) -> list[Score]:
         function = self.functions[name]
         if function.__module__.startswith(f"{HERE.name}."):
-            for opening, closing in self.thinking_tags.items():
-                completions = [c.replace(opening, "<think>").replace(closing, "</think>") for c in completions]
-        if name not in self._trl_style:
-            return [_one(function, p, c) for p, c in zip(prompts, completions, strict=True)]
-        try:
-            return [to_score(value) for value in self._call_trl(function, prompts, completions)]
-        except (Exception, SystemExit):
+            batch = replace(batch, completions=[use_known_tags(c, self.thinking_tags) for c in batch.completions])
+        if name in self._trl_style:
+            with suppress(Exception, SystemExit):
+                return self._try_trl(name, batch)
             # One bad row must not cost the batch: ask again row by row, so only that row is errored.
-            return [self._one_trl(function, p, c) for p, c in zip(prompts, completions, strict=True)]
+        return [self._one(name, batch[i]) for i in range(len(batch.prompts))]
 
-    def _one_trl(self, function: RewardFunction, prompt: Prompt, completion: str) -> Score:
+    def _try_trl(self, name: str, batch: Batch) -> list[Score]:
+        started = time.perf_counter()
+        values, logged = call_trl(self.functions[name], batch, chat=self.chat)
+        each = {name: (time.perf_counter() - started) / max(1, len(values))}
+        made = zip(map(to_score, values), logged, strict=True)
+        return [replace(score, logged={**score.logged, **more}, seconds=each) for score, more in made]
+
+    def _one(self, name: str, batch: Batch) -> Score:
+        started = time.perf_counter()
         try:
-            return to_score(self._call_trl(function, [prompt], [completion])[0])
-        except (Exception, SystemExit) as error:
+            if name in self._trl_style:
+                return self._try_trl(name, batch)[0]
+            score = to_score(settle(self.functions[name](batch.completions[0], batch.prompts[0].ground_truth)))
+        except (Exception, SystemExit) as error:  # a completion that is run may well call exit()
             return errored_by(error)
-
-    def _call_trl(self, function: RewardFunction, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Any]:
-        names = {name for prompt in prompts for name in prompt.columns} - {"prompts", "completions"}
-        columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
-        columns["ground_truth"] = [prompt.ground_truth for prompt in prompts]
-        texts: Any = list(completions)
-        asked: Any = [prompt.text for prompt in prompts]
-        if self.chat:
-            texts = [[{"role": "assistant", "content": text}] for text in texts]
-            asked = [
-                [*([{"role": "system", "content": p.system}] if p.system else []), {"role": "user", "content": p.text}]
-                for p in prompts
-            ]
-        named = inspect.signature(function).parameters
-        hooks = {name: hook for name, hook in TRL_HOOKS.items() if name in named}
-        values = function(prompts=asked, completions=texts, **columns, **hooks)
-        values = values.tolist() if hasattr(values, "tolist") else list(values)
-        if len(values) != len(prompts):
-            raise ValueError(f"{len(values)} rewards for {len(prompts)} completions")
-        return list(values)
+        return replace(score, seconds={name: time.perf_counter() - started})
 
 
-def _one(function: RewardFunction, prompt: Prompt, completion: str) -> Score:
-    try:
-        return to_score(function(completion, prompt.ground_truth))
-    except (Exception, SystemExit) as error:  # a completion that is run may well call exit()
-        return errored_by(error)
+def propose_range(seen: Sequence[float]) -> str:
+    """A range for the spec that holds all rewards seen, to two decimals."""
+    low, high = round(min(seen), 9) * 100, round(max(seen), 9) * 100
+    return f"[{math.floor(round(low, 6)) / 100!r}, {math.ceil(round(high, 6)) / 100!r}]"
+
+
+def read_outside(error: str) -> float | None:
+    """The reward that was out of range, by the error of its Score; None for another error."""
+    found = OUTSIDE.match(error)
+    return float(found[1]) if found else None
 
 
 def to_score(value: Any) -> Score:
@@ -166,7 +177,7 @@ def to_score(value: Any) -> Score:
         value = value.item()
     if value is None:
         return errored(NONE)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not isinstance(value, int | float):
         return errored(f"the reward returned {value!r} instead of a number")
     if not math.isfinite(value):
         return errored(f"the reward returned {value}")
@@ -187,10 +198,10 @@ def errored_by(error: BaseException) -> Score:
     return errored(message)
 
 
-def is_trl_style(function: RewardFunction) -> bool:
-    """Whether a function takes whole batches by TRL's argument names."""
-    parameters = inspect.signature(function).parameters
-    return "completions" in parameters
+def is_ours(name: str) -> bool:
+    """Whether a reward is one of this package by its name; ``rewards.py:judge`` is a user's."""
+    module_name, _, _ = _split(name)
+    return module_name.startswith(f"{HERE.name}.") and not module_name.endswith(".py")
 
 
 def load_reward(description: RewardDescription) -> Reward:
@@ -208,32 +219,51 @@ def load_reward(description: RewardDescription) -> Reward:
 def load_function(name: str) -> RewardFunction:
     """A reward function by its name. Raises InputError when it cannot be imported.
 
-    ``rewards.solution`` (a module with ``score``), ``package.module:function`` or ``path/file.py:function``.
+    ``package.module:function`` or ``path/file.py:function``. Of a module or file alone its only public function, else
+    ``score``, ``compute_reward`` or ``reward``: ``rewards.solution``, ``my_reward.py``.
     """
     module_name, colon, attribute = _split(name)
-    if not module_name or (module_name.startswith(".") and not module_name.endswith(".py")) or not attribute:
+    relative = module_name.startswith(".") and not module_name.endswith(".py")
+    if not module_name or relative or (colon and not attribute):
         raise InputError(
             f"reward.function: {name!r} names no function; give rewards.math, package.module:function or "
             "file.py:function"
         )
     try:
-        module = (
-            _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
-        )
+        module = import_user_code(module_name)
     except (Exception, SystemExit) as error:  # whatever the module does at import
         hint = "" if colon else "; a function of your own is named package.module:function or file.py:function"
         raise InputError(f"reward.function: cannot import {name}: {type(error).__name__}: {error}{hint}") from None
-    function = getattr(module, attribute, None)
+    function = getattr(module, attribute or _find_only(module, module_name), None)
     if not callable(function):
         raise InputError(f"reward.function: {module_name} has no function named {attribute}")
     _check_function(name, function)
     return cast(RewardFunction, function)
 
 
+def _find_only(module: ModuleType, name: str) -> str:
+    """The function that is meant by a module alone. Raises InputError."""
+    public = [
+        attribute
+        for attribute, value in vars(module).items()
+        if not attribute.startswith("_")
+        and attribute not in HOOKS
+        and callable(value)
+        and not inspect.isclass(value)
+        and getattr(value, "__module__", None) == module.__name__
+    ]
+    if len(public) == 1:
+        return public[0]
+    if usual := [attribute for attribute in USUAL if callable(getattr(module, attribute, None))]:
+        return usual[0]
+    there = f"it has {', '.join(public)}: name one, as in {name}:{public[0]}" if public else "it has no function at all"
+    raise InputError(f"reward.function: {name} has no function named {', '.join(USUAL[:-1])} or {USUAL[-1]}; {there}")
+
+
 def _split(name: str) -> tuple[str, str, str]:
     """Module or file, the colon if there is one, and the function."""
     module_name, colon, attribute = name.rpartition(":")
-    return (module_name, colon, attribute) if colon else (name, "", "score")
+    return (module_name, colon, attribute) if colon else (name, "", "")
 
 
 def name_functions(functions: Sequence[str]) -> list[str]:
@@ -256,15 +286,16 @@ def _call_it(name: str, *, long: bool) -> str:
 
 def _check_function(name: str, function: RewardFunction) -> None:
     try:
-        parameters = inspect.signature(function).parameters
+        callable_so = is_trl_style(function) or takes_two_texts(function)
     except (TypeError, ValueError):
         raise InputError(
             f"reward.function: {name} does not say what arguments it takes; wrap it in a function"
         ) from None
-    if inspect.iscoroutinefunction(function):
-        raise InputError(f"reward.function: {name} is async; wrap it in a plain function (asyncio.run)")
-    if "completion_ids" in parameters:
-        raise InputError(f"reward.function: {name} takes completion_ids; rewards here judge texts, take completions")
+    if not callable_so:
+        raise InputError(
+            f"reward.function: {name}{inspect.signature(function)} cannot be called: a reward takes (completion, "
+            "ground_truth), or as in TRL completions and what else it names, by keyword"
+        )
 
 
 def sources_of(name: str) -> dict[str, str]:
@@ -313,15 +344,3 @@ def _files_named_in(tree: ast.Module, folder: Path) -> Iterator[Path]:
 
 def _after(name: str, prefix: str) -> str:
     return name.removeprefix(prefix) if name.startswith(prefix) else ""
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    spec = importlib.util.spec_from_file_location(f"user_reward_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

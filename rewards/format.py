@@ -8,6 +8,7 @@ prompt. Combine it with a reward that judges the answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from harness.types import Score
 from rewards.outside import only_right
@@ -54,6 +55,13 @@ BOXED = re.compile(r"\\boxed\{[^}]|####\s*+\S")
 def hide_quoted(text: str) -> str:
     """The text with spaces in the place of quoted strings, so that a tag is found only where it is one."""
     return QUOTED.sub(lambda found: " " * len(found[0]), text)
+
+
+def use_known_tags(completion: str, thinking_tags: Mapping[str, str]) -> str:
+    """The completion with ``<think>`` and ``</think>`` for ``thinking_tags`` (opening to closing)."""
+    for opening, closing in thinking_tags.items():
+        completion = completion.replace(opening, "<think>").replace(closing, "</think>")
+    return completion
 
 
 def _find_thinking(completion: str) -> tuple[int, int, int] | None:

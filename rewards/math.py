@@ -10,7 +10,8 @@ Where the answer is, by choice of the function:
                               number: 6*7 for 42. A model may then copy the question, so it is not the default
 
 What counts as the same value is said in rewards/answers.py, what takes an answer back in rewards/claims.py. Only what
-follows the thinking is looked at. The truth may be a worked solution, in which a box or ``####`` gives the answer.
+follows the thinking is looked at. The truth may be a worked solution: its last box, its ``####`` or its answer tags
+give the answer, whichever of the functions judges. One whose marks say different things is refused.
 
 Numbers, words and lists of them are compared here; expressions by math-verify in a process of its own
 (rewards/symbolic.py), which is started by the first that needs it.
@@ -33,6 +34,7 @@ from rewards.outside import only_right
 from rewards.words import read_words
 
 BOX = re.compile(r"\\boxed\s*\{")
+OPEN_BOX = r"\boxed{"
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 HEDGE = re.compile(
     r"\b(?:not|never|neither|nor|either|or|and|maybe|perhaps|possibly|probably|about|roughly|approximately|between|to)\b"
@@ -59,8 +61,10 @@ MORE_BEFORE = re.compile(
 """Before the last number: others, or what it is a part of."""
 SYMBOL_BEFORE = re.compile(r"(?:(?<![A-Za-z])[A-Za-z]|[)}])\s*$")
 MORE_AFTER = re.compile(r"\A(?:\s*\}\s*\{|[:_]|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)", re.IGNORECASE)
+NO_NUMBER = "the ground truth is not a number"
 LEADING_DIGITS = re.compile(r"[0-9]*")
 ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
+TAGGED = re.compile(r"<(SOLUTION|answer)>([^<]*)</\1>")
 
 
 def boxed(completion: str, ground_truth: str) -> Score:
@@ -110,7 +114,7 @@ def last_number(completion: str, ground_truth: str) -> Score:
         return gold
     truth = gold.number
     if truth is None:
-        return _errored("the ground truth is not a number")
+        return _errored(NO_NUMBER)
     whole, completion = completion, after_thinking(completion)
     matches = deque(LAST_NUMBER.finditer(completion), maxlen=1)
     if not matches:
@@ -119,7 +123,8 @@ def last_number(completion: str, ground_truth: str) -> Score:
     before, after = completion[max(0, match.start() - 80) : match.start()], completion[match.end() :]
     if MORE_BEFORE.search(before) or MORE_AFTER.match(after) or (match["sign"] and SYMBOL_BEFORE.search(before)):
         return _wrong("several_answers")
-    if is_denied(completion, match.start()) or later_claims(after, in_words=False) != []:
+    begin = match.start() - len(OPEN_BOX) * before.endswith(OPEN_BOX)
+    if is_denied(completion, begin) or later_claims(after, in_words=False) != []:
         return _wrong("denied")
     if before[-1:].isalnum() or (after[:1].isalnum() and not truth.unit):
         return _wrong("not_extracted")  # a part of a name or of another number
@@ -135,7 +140,29 @@ compute_reward = only_right(score)
 
 def write_reference(ground_truth: str) -> str:
     """A completion that is right for ``boxed``."""
-    return rf"\boxed{{{_final_answer(ground_truth).strip()}}}"
+    return rf"\boxed{{{final_answer(ground_truth)}}}"
+
+
+def final_answer(ground_truth: str) -> str:
+    """The answer that a ground truth gives; all of it where that cannot be told."""
+    try:
+        return _find_answer(ground_truth).strip()
+    except answers.Unreadable:
+        return ground_truth
+
+
+def check_ground_truth(ground_truth: str) -> str | None:
+    """Why a row cannot be trained on, None when it can."""
+    gold = _read_gold(ground_truth)
+    return gold.error if isinstance(gold, Score) else None
+
+
+def _check_number(ground_truth: str) -> str | None:
+    gold = _read_gold(ground_truth)
+    return gold.error if isinstance(gold, Score) else None if gold.number is not None else NO_NUMBER
+
+
+last_number.check_ground_truth = _check_number  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------- extraction
@@ -266,9 +293,12 @@ def _read_gold(ground_truth: str) -> Gold | Score:
 @lru_cache(4096)
 def _checked(ground_truth: str) -> Gold:
     """The truth, once it is known to equal itself. Raises Unreadable and Lost, which are not remembered."""
-    ground_truth = _final_answer(ground_truth)
+    ground_truth = _find_answer(ground_truth)
     if len(ground_truth) > answers.LONGEST:
-        raise answers.Unreadable(f"the ground truth is longer than {answers.LONGEST} characters")
+        raise answers.Unreadable(
+            rf"the ground truth has over {answers.LONGEST} characters and no \boxed{{...}}, #### or <answer> that says "
+            f"which of them are the answer: {ground_truth[:40]!r}..."
+        )
     gold = tidy(ground_truth)
     reason = _compare(gold, gold, literal=False)
     if reason == symbolic.COSTLY:
@@ -278,15 +308,46 @@ def _checked(ground_truth: str) -> Gold:
     return Gold(gold, read_number(gold))
 
 
-def _final_answer(solution: str) -> str:
-    r"""What a worked solution gives as its answer: in its last ``\boxed``, or after its last ``####``.
+def _find_answer(truth: str) -> str:
+    r"""What a ground truth gives as its answer: all of it, or what its last ``\boxed``, its ``####`` or its answer tags
+    hold. Raises Unreadable when two of them say different things."""
+    truth = after_thinking(truth)
+    found = {}
+    if (box := _last_box(truth)) is not None:
+        found[rf"\boxed{{{box}}}"] = box
+    for tag in TAGGED.finditer(truth):
+        found[tag[0]] = _unboxed(tag[2])
+    parts = truth.split("####")[1:]
+    for part in parts:  # a heading of Markdown is no mark
+        line = part.partition("\n")[0]
+        if read_number(tidy(line)) is not None:
+            found[f"####{line.rstrip()}"] = line
+    if parts and (not found or "\n" not in parts[-1].strip()):
+        found[f"####{parts[-1].rstrip()}"] = _unboxed(TAGGED.sub(r"\2", parts[-1]))
+    if not found:
+        return truth
+    (mark, answer), *others = reversed(found.items())
+    for other, theirs in others:
+        if tidy(theirs) != tidy(answer) and _compare(tidy(answer), tidy(theirs), literal=False) != "right":
+            marks = " and ".join(" ".join(one[: answers.LONGEST].split()) for one in (other, mark))
+            raise answers.Unreadable(f"the ground truth gives two different answers, {marks}: leave one of them in it")
+    return answer
 
-    Digits that directly follow the box belong to it: data sets that box numbers by rule have ``\boxed{108}0``.
+
+def _last_box(text: str) -> str | None:
+    r"""What the last ``\boxed`` holds.
+
+    Digits that directly follow it belong to it: data sets that box numbers by rule have ``\boxed{108}0``.
     """
-    begin = solution.rfind("\\boxed")
-    if begin >= 0 and (match := BOX.match(solution, begin)) and (end := _closing_brace(solution, match.end())) >= 0:
-        return solution[match.end() : end] + LEADING_DIGITS.match(solution, end + 1)[0]  # type: ignore[index]
-    return solution.rpartition("####")[2]
+    begin = text.rfind("\\boxed")
+    if begin >= 0 and (match := BOX.match(text, begin)) and (end := _closing_brace(text, match.end())) >= 0:
+        return text[match.end() : end] + LEADING_DIGITS.match(text, end + 1)[0]  # type: ignore[index]
+    return None
+
+
+def _unboxed(text: str) -> str:
+    box = _last_box(text)
+    return text if box is None else box
 
 
 def _nothing_after(completion: str) -> Score:

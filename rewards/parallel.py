@@ -6,24 +6,27 @@ are asked once. A TRL-style function sees prompts, columns and the whole batch: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from harness.types import Prompt, Score
+from rewards.trl import START, TrainerState
 from rewards.worker import RewardWorker
 
 
 class ParallelReward:
     """``harness.types.Scorer`` over RewardWorkers of the same reward. One call at a time.
 
-    ``whole`` says that the reward judges whole batches. What it prints goes to the file ``log``.
+    ``whole`` says that the reward judges whole batches; it is also told the token ids and the ``state`` of the trainer.
+    What it prints goes to the file ``log``.
     """
 
     def __init__(self, workers: Sequence[RewardWorker], *, whole: bool) -> None:
         self.workers = workers[:1] if whole else workers
         self.range = workers[0].range
         self.whole = whole
+        self.state: Callable[[], TrainerState] = lambda: START
         # The kernel ends a worker with the thread that started it, so each has a thread that stays.
         self._threads = [ThreadPoolExecutor(1, "reward") for _ in self.workers[1:]]
 
@@ -32,6 +35,10 @@ class ParallelReward:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def takes_ids(self) -> bool:
+        return self.whole
 
     @property
     def log(self) -> Path | None:
@@ -48,9 +55,11 @@ class ParallelReward:
             thread.submit(worker.close).result()
         self.workers[0].close()
 
-    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+    def score(
+        self, prompts: Sequence[Prompt], completions: Sequence[str], ids: Sequence[Sequence[int]] | None = None
+    ) -> list[Score]:
         if self.whole:
-            return self.workers[0].score(prompts, completions)
+            return self.workers[0].score(prompts, completions, ids, self.state())
         pairs = [(prompt.ground_truth, text) for prompt, text in zip(prompts, completions, strict=True)]
         first = {pair: i for i, pair in reversed([*enumerate(pairs)])}
         asked = sorted(first.values())

@@ -5,6 +5,8 @@
                           lowest reward. It hangs too: the verifier is stuck, errored.
     asked as a batch      (TRL-style) ``time_limit`` for each completion in all, but after the first ``time_limit`` a
                           second worker gets the empty completion. A batch that does not end is asked row by row.
+    the first call        of a worker may take ``startup_limit``: a reward may load a model in it. Item by item the
+                          empty completion is what gets so long; the worker that answers it is asked the rest.
     a crash               is the verifier's: errored with the signal or exit code; a fresh worker goes on.
 
 Two processes talk over a socket in messages with their length before them. The harness sends a batch, the worker
@@ -39,6 +41,7 @@ from harness.core.formatting import clean
 from harness.types import Prompt, Score
 from rewards.contract import Reward, RewardDescription, errored, errored_by, load_reward
 from rewards.offline import deny_network
+from rewards.trl import START, TrainerState
 
 TIME_LIMIT_S = 10.0
 START_LIMIT_S = 120.0
@@ -54,7 +57,8 @@ CRASHES = 3
 LENGTH = struct.Struct("!Q")
 MESSAGE_LIMIT = 1 << 28
 """Bytes of a message from the worker, at most."""
-Item = tuple[Prompt, str]
+Item = tuple[Prompt, str, Sequence[int] | None]
+"""Prompt, completion, and its token ids where they are known."""
 
 
 class _Silence(Exception):
@@ -75,8 +79,9 @@ class _Unusable(Exception):
 class _Call:
     """What a call of ``score`` was asked and has answered so far."""
 
-    def __init__(self, items: list[Item]) -> None:
+    def __init__(self, items: list[Item], state: TrainerState) -> None:
         self.items = items
+        self.state = state
         self.scores: dict[int, Score] = {}
         self._open = deque(range(len(items)))
 
@@ -100,14 +105,16 @@ class _Call:
 class RewardWorker:
     """``harness.types.Scorer`` over a Reward in a worker process, which the first call starts.
 
-    ``time_limit`` is seconds per completion. What the reward prints goes to the file ``log``, else nowhere. One call
-    at a time. The kernel ends the worker with the thread that started it; the next call starts another.
+    ``time_limit`` is seconds per completion, ``startup_limit`` (at least that) for the first call of a process. What
+    the reward prints goes to the file ``log``, else nowhere. One call at a time. The kernel ends the worker with the
+    thread that started it; the next call starts another.
     With ``offline`` the worker has no network, and its attempts to reach one are lines of that file.
     """
 
     description: RewardDescription
     _: KW_ONLY
     time_limit: float = TIME_LIMIT_S
+    startup_limit: float = 0.0
     log: Path | None = None
     offline: Path | None = None
     environment: Mapping[str, str] | None = None
@@ -120,6 +127,7 @@ class RewardWorker:
     def __post_init__(self) -> None:
         self.range = self.description.range
         self._patience = self.time_limit
+        self.startup_limit = max(self.startup_limit, self.time_limit)
 
     def __enter__(self) -> RewardWorker:
         return self
@@ -136,8 +144,15 @@ class RewardWorker:
         self.abandoned = True
         self._stop()
 
-    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
-        call = _Call(list(zip(prompts, completions, strict=True)))
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[str],
+        ids: Sequence[Sequence[int]] | None = None,
+        state: TrainerState = START,
+    ) -> list[Score]:
+        known: Sequence[Sequence[int] | None] = ids or [None] * len(prompts)
+        call = _Call(list(zip(prompts, completions, known, strict=True)), state)
         try:
             self._answer(call)
         except BaseException:  # such as Ctrl-C: what the worker still sends would be taken for the next call's
@@ -155,7 +170,7 @@ class RewardWorker:
                 if self.abandoned:
                     raise _Unusable("abandoned")
                 process = self._start()
-                if process.begin(left, seed=seed, by_row=by_row):
+                if process.begin(left, call.state, seed=seed, by_row=by_row):
                     by_row = True  # if this does not settle all
                     self._await_batch(process, call)
                     continue
@@ -164,8 +179,12 @@ class RewardWorker:
                     call.settle(process.receive(1, self.time_limit))
                     crashes = 0
             except _Silence:
+                cold, asked = process is not None and not process.warm, time.monotonic()
                 self._stop()
-                if not self._err_stuck(call):
+                if self._err_stuck(call):
+                    continue
+                # A worker that was only slow to start is asked again.
+                if not cold or time.monotonic() - asked < self.time_limit:
                     call.settle([Score(self.range[0], False, "timeout")])
             except _Crash as crash:
                 self._stop()
@@ -184,10 +203,13 @@ class RewardWorker:
     def _await_batch(self, process: _Process, call: _Call) -> None:
         """Settle the whole call, or what is stuck, or nothing. Raises _Crash."""
         started = time.monotonic()
-        until = started + self.time_limit * len(call.left)
         n = len(call.left)
+        until = started + self.time_limit * n
+        patience = min(self._patience, until - started)
+        if not process.warm:
+            until, patience = max(until, started + self.startup_limit), max(patience, self.startup_limit)
         with suppress(_Silence):
-            call.settle(process.receive(n, min(self._patience, until - started)))
+            call.settle(process.receive(n, patience))
             return
         spare: _Process | None = process
         self._process = None  # another one is asked meanwhile
@@ -205,10 +227,13 @@ class RewardWorker:
     def _err_stuck(self, call: _Call) -> bool:
         """Err what is stuck: nothing, all that is left, or only the first prompt, when another one is answered."""
         first = call.left[0][0]
+        why = f"no answer within {self.time_limit:g} s, not even for an empty completion"
+        if self.startup_limit > self.time_limit:
+            why += f" within {self.startup_limit:g} s (reward.startup_limit: raise it for one that is slow to start)"
         if not self._is_stuck(first):
             return False
-        other = next((prompt for prompt, _ in call.left if prompt.id != first.id), None)
-        why = f"no answer within {self.time_limit:g} s, not even for an empty completion"
+        self.startup_limit = self.time_limit  # it had its time, and is not given as much again
+        other = next((prompt for prompt, *_ in call.left if prompt.id != first.id), None)
         if other is None or self._is_stuck(other):
             call.err(f"the verifier is stuck: {why}")
         else:
@@ -219,8 +244,8 @@ class RewardWorker:
         """Whether not even the empty completion is answered; an exception or a crash is an answer."""
         try:
             process = self._start()
-            process.begin([(prompt, "")], seed=0, by_row=True)
-            process.receive(1, self.time_limit)
+            process.begin([(prompt, "", None)], START, seed=0, by_row=True)
+            process.receive(1, self.time_limit if process.warm else self.startup_limit)
         except (_Silence, _Crash, _Unusable) as failure:
             self._stop()
             return isinstance(failure, _Silence)
@@ -270,6 +295,7 @@ class _Process:
             raise _Unusable(f"no worker process for the reward could be started: {error}") from None
         self._socket = ours
         self._received = bytearray()
+        self.warm = False  # whether it has answered once
         self._stop = weakref.finalize(self, _end, self._process, ours, GRACE_S)
         self._send(pickle.dumps(description))
 
@@ -277,10 +303,10 @@ class _Process:
         if self._stop.detach():
             _end(self._process, self._socket, grace)
 
-    def begin(self, items: Sequence[Item], *, seed: int, by_row: bool) -> bool:
+    def begin(self, items: Sequence[Item], state: TrainerState, *, seed: int, by_row: bool) -> bool:
         """Hand over a batch. Returns whether it is answered as a whole, else item by item."""
         try:
-            data = pickle.dumps((seed, by_row, items))
+            data = pickle.dumps((seed, by_row, items, state))
         except Exception as error:
             raise _Unusable(f"the prompts cannot be handed to the reward's process: {error}") from None
         self._send(data)
@@ -300,6 +326,7 @@ class _Process:
         message = self._read(seconds)
         if not isinstance(message, list) or len(message) != n:
             raise _Crash(NO_ANSWER)
+        self.warm = True
         return [_to_score(values) for values in message]
 
     def _send(self, data: bytes) -> None:
@@ -360,10 +387,14 @@ class _Process:
 def _to_score(values: Any) -> Score:
     """Turn what _plain made into a Score. Raises _Crash."""
     match values:
-        case [None | float() as reward, bool(correct), str(reason), dict(components), str(error)]:
-            if all(isinstance(value, float) for value in components.values()):
-                names = {clean(name[:REASON]): value for name, value in components.items()}
-                return Score(reward, correct, clean(reason[:REASON]), names, clean(error[:ERROR]))
+        case [
+            None | float() as reward, bool(correct), str(reason), dict(components), str(error), dict(logged),
+            dict(seconds),
+        ]:  # fmt: skip
+            numbers = [{clean(name[:REASON]): value for name, value in one.items()}
+                       for one in (components, logged, seconds)]  # fmt: skip
+            if all(isinstance(value, float) for one in numbers for value in one.values()):
+                return Score(reward, correct, clean(reason[:REASON]), numbers[0], clean(error[:ERROR]), *numbers[1:])
     raise _Crash(NO_ANSWER)
 
 
@@ -396,7 +427,7 @@ def serve(number: int, parent: int, offline: str) -> None:
         reward, problem = _load(_receive(inbox))
         while data := _receive(inbox):
             try:
-                seed, by_row, items = pickle.loads(data)
+                seed, by_row, items, state = pickle.loads(data)
             except Exception as error:
                 _send(link, (False, f"the reward's process cannot read the prompts: {errored_by(error).error}"))
                 continue
@@ -406,7 +437,7 @@ def serve(number: int, parent: int, offline: str) -> None:
                 continue
             _seed(seed)
             for part in [items] if whole else [[item] for item in items]:
-                values = _judge(reward, part)
+                values = _judge(reward, part, state)
                 if os.getpid() != me:  # a child that the reward forked and did not end
                     os._exit(1)
                 _send(link, values)
@@ -420,10 +451,11 @@ def _load(data: bytes) -> tuple[Reward | None, str]:
         return None, str(error) or type(error).__name__
 
 
-def _judge(reward: Reward, items: Sequence[Item]) -> list[tuple[Any, ...]]:
+def _judge(reward: Reward, items: Sequence[Item], state: TrainerState) -> list[tuple[Any, ...]]:
     """The fields of each Score as plain values, which any process can read back."""
     try:
-        scores = reward.score([prompt for prompt, _ in items], [completion for _, completion in items])
+        prompts, completions, ids = zip(*items, strict=True)
+        scores = reward.score(prompts, completions, ids, state)
         return [_plain(score) for score in scores]
     except BaseException as error:  # a completion that is run may raise anything, KeyboardInterrupt too
         return [_plain(errored_by(error))] * len(items)
@@ -436,9 +468,15 @@ def _plain(score: Score) -> tuple[Any, ...]:
         None if score.reward is None else float(score.reward),
         bool(score.correct),
         str(score.reason)[:REASON],  # here too, so that a batch of long ones stays below MESSAGE_LIMIT
-        {str(name)[:REASON]: float(value) for name, value in score.components.items()},
+        _numbers(score.components),
         str(score.error)[:ERROR],
+        _numbers(score.logged),
+        _numbers(score.seconds),
     )
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float]:
+    return {str(name)[:REASON]: float(value) for name, value in values.items()}
 
 
 def _receive(inbox: BinaryIO) -> bytes:

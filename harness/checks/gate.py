@@ -8,22 +8,26 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
+from math import ceil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, time_limit
-from harness.checks.preflight import Outcome, Report, RewardProbe, describe, run_preflight
-from harness.checks.references import find_writer, judge_references
+from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, find_limits
+from harness.checks.preflight import Outcome, Report, RewardProbe, describe, may_be_meant, run_preflight
+from harness.checks.references import FORMS, Shapes, find_forms, find_writer, judge_references
 from harness.errors import InputError, RunFailed
-from harness.types import Progress, Prompt
+from harness.types import Progress, Prompt, Score
 from pools.counts import RowCounts
 from pools.table import PromptTable
-from rewards.contract import Reward
+from rewards import math
+from rewards.contract import Reward, is_ours, propose_range, read_outside
 from rewards.isolation import SANDBOXES, UNSAFE
 from rewards.worker import RewardWorker
 
@@ -66,7 +70,10 @@ def pass_preflight(inputs: Inputs, *, force: bool) -> Passage:
     sandbox = check_sandbox(inputs)
     report = preflight_inputs(inputs)
     if report.verdict == "fail" and not force:
-        raise RunFailed(f"preflight: {describe(report)}; fix the reward or the pool, or overrule it with --force")
+        fix = "fix the reward or the pool"
+        if may_be_meant(report):
+            fix += ", set reward.graded=true if it is to grade or shape answers"
+        raise RunFailed(f"preflight: {describe(report)}; {fix}, or overrule it with --force")
     return Passage(report, sandbox, forced=report.verdict == "fail")
 
 
@@ -92,15 +99,15 @@ def preflight_inputs(inputs: Inputs) -> Report:
     """Run preflight on rows of all splits, with two processes that judge; a reward of the user's has no network."""
     spec = inputs.spec
     description = describe_reward(spec, chat=spec.model.wants_chat)
-    limit = time_limit(spec, inputs.reward)
+    limits = find_limits(spec, inputs.reward)
     with ExitStack() as stack:
         notes = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "network.txt"
-        ours = all(name.startswith("rewards.") for name in spec.reward.functions)
+        ours = all(map(is_ours, spec.reward.functions))
         workers = [
             stack.enter_context(
                 RewardWorker(
                     description,
-                    time_limit=limit,
+                    **limits,
                     offline=None if ours else notes,
                     environment={"PYTHONHASHSEED": seed},
                     grace=0.2,
@@ -114,10 +121,12 @@ def preflight_inputs(inputs: Inputs) -> Report:
                 judge=workers[0].score,
                 elsewhere=workers[1].score,
                 range=spec.reward.range,
-                time_limit=limit,
-                write=_hook(inputs.reward, "write_reference"),
-                refuse=_hook(inputs.reward, "check_ground_truth"),
-                words=_hook(inputs.reward, "takes_any_words"),
+                time_limit=limits["time_limit"],
+                write=_first_hook(inputs.reward, "write_reference"),
+                shapes=_find_shapes(inputs.reward),
+                refuse=_refusal(inputs.reward),
+                words=_words(inputs.reward),
+                several=len(inputs.reward.functions) > 1,
                 graded=spec.reward.graded,
                 attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
             ),
@@ -136,20 +145,76 @@ def _mix(splits: Splits) -> list[Prompt]:
     return rows
 
 
-def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
-    """Return a function of the reward's own module, where it is one function, such as write_reference."""
-    found = [getattr(inspect.getmodule(function), name, None) for function in reward.functions.values()]
-    return found[0] if len(found) == 1 and callable(found[0]) else None
+Hook = Callable[[str], str | None]
+
+
+def _hooks(reward: Reward, name: str) -> list[Hook]:
+    """Return what the functions of a reward, or else their modules, have under a name, such as write_reference."""
+    found = [
+        getattr(function, name, None) or getattr(inspect.getmodule(function), name, None)
+        for function in reward.functions.values()
+    ]
+    return [hook for hook in found if callable(hook)]
+
+
+def _first_hook(reward: Reward, name: str) -> Hook | None:
+    return next(iter(_hooks(reward, name)), None)
+
+
+def _words(reward: Reward) -> Hook | None:
+    """Why any words are right, where one function says so; of several each has a say."""
+    return _first_hook(reward, "takes_any_words") if len(reward.functions) == 1 else None
+
+
+def _refusal(reward: Reward) -> Hook | None:
+    """Why a ground truth cannot be trained on, by the first function that says so."""
+    hooks = _hooks(reward, "check_ground_truth")
+    return (lambda truth: next(filter(None, (hook(truth) for hook in hooks)), None)) if hooks else None
+
+
+def _find_shapes(reward: Reward) -> Shapes:
+    """How the right answers of a reward may look: the common forms, those of the tags in its source, its own."""
+    own = [form for function in reward.functions.values() for form in find_forms(_source_of(function))]
+    answer = _first_hook(reward, "final_answer")
+
+    @lru_cache(MOST_ROWS)
+    def read(truth: str) -> str:
+        if answer is None and truth.lstrip().startswith(("{", "[")):
+            return truth  # JSON, which may hold a program
+        return (answer or math.final_answer)(truth) or truth
+
+    return Shapes(forms=tuple(dict.fromkeys((*FORMS, *own))), answer=read)
+
+
+def _source_of(function: Callable[..., Any]) -> str:
+    """The source text of a user's function, of its module where that names no tag; "" of ours, whose forms we know."""
+    module = inspect.getmodule(function)
+    if module is None or module.__name__.startswith("rewards."):
+        return ""
+    texts = []
+    for thing in (function, module):
+        with suppress(OSError, TypeError):
+            texts.append(inspect.getsource(thing))
+    return next((text for text in texts if find_forms(text)), "")
 
 
 # ---------------------------------------------------------------- grpo check
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds for a completion."""
+
+    median_ms: float
+    p95_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
-    ``failures`` are the first of them, ``pool`` what became of the rows of the source. ``unchecked`` rows, which have
-    neither ground truth nor demonstration, are not among ``rows``."""
+    ``failures`` are the first of them, ``times`` go by reward function, ``pool`` says what became of the rows of the
+    source. ``unchecked`` rows, which have neither ground truth nor demonstration, are not among ``rows``."""
 
     rows: int
     unchecked: int
@@ -157,25 +222,52 @@ class Check:
     reasons: Mapping[str, int]
     failures: tuple[Outcome, ...]
     pool: RowCounts
+    times: Mapping[str, Timing]
 
 
 def check_references(inputs: Inputs, progress: Progress) -> Check:
     """Judge the reference answer of every row of every split. Raises InputError."""
     check_sandbox(inputs)
     spec, splits = inputs.spec, inputs.splits
-    refuse = _hook(inputs.reward, "check_ground_truth")
+    refuse = _refusal(inputs.reward)
     unchecked = sum(map(_count_unchecked, splits.values()))
     rows = sum(map(len, splits.values())) - unchecked
     reasons: Counter[str] = Counter()
     failures: list[Outcome] = []
+    seconds: dict[str, list[float]] = {}
+    outside: list[float] = []
     with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
-        write = find_writer(_mix(splits)[:100], reward.score, _hook(inputs.reward, "write_reference"))
+
+        def judge(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Score]:
+            scores = reward.score(prompts, texts)
+            for score in scores:
+                if (value := read_outside(score.error)) is not None:
+                    outside.append(value)
+                for name, each in score.seconds.items():
+                    seconds.setdefault(name, []).append(each)
+            return scores
+
+        own = _first_hook(inputs.reward, "write_reference")
+        write = find_writer(_mix(splits)[:100], judge, own, _find_shapes(inputs.reward))
+        if write is None and outside:
+            raise InputError(
+                f"reward.range: {list(spec.reward.range)} does not hold the rewards seen, {min(outside):g} to "
+                f"{max(outside):g}: set reward.range = {propose_range([*spec.reward.range, *outside])}"
+            )
         for name, table in splits.items():
-            for fault in _find_faults(name, table, judge_references(table, reward.score, write), refuse, progress):
+            for fault in _find_faults(name, table, judge_references(table, judge, write), refuse, progress):
                 reasons[fault.check] += 1
                 if len(failures) < SHOWN:
                     failures.append(fault)
-    return Check(rows, unchecked, rows - reasons.total(), dict(reasons.most_common()), tuple(failures), inputs.counts)
+    times = {name: _summarise(each) for name, each in seconds.items()}
+    return Check(
+        rows, unchecked, rows - reasons.total(), dict(reasons.most_common()), tuple(failures), inputs.counts, times
+    )
+
+
+def _summarise(seconds: Sequence[float]) -> Timing:
+    ordered = [1e3 * each for each in sorted(seconds)]
+    return Timing(median(ordered), ordered[ceil(0.95 * len(ordered)) - 1], ordered[-1])
 
 
 def _count_unchecked(table: PromptTable) -> int:

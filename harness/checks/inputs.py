@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from harness.config.names import REPLAY
 from harness.config.schema import RunSpec, check_policy_kind
@@ -30,10 +31,13 @@ from pools.reading import RowRules
 from pools.sources import identify_source, load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
 from pools.table import PromptTable
-from rewards.contract import Reward, RewardDescription, is_trl_style, load_reward, sources_of
+from rewards.contract import Reward, RewardDescription, is_ours, load_reward, sources_of
 from rewards.parallel import ParallelReward
+from rewards.trl import is_trl_style
 from rewards.worker import TIME_LIMIT_S, RewardWorker
 
+STARTUP = 6
+"""Times its limit for a completion that a user's reward has for its first one, unless the spec says."""
 Splits = Mapping[str, PromptTable]
 
 
@@ -120,16 +124,26 @@ def build_reward(spec: RunSpec, *, chat: bool, reward: Reward | None = None) -> 
     """
     description = describe_reward(spec, chat=chat)
     reward = reward or load_reward(description)
-    limit = time_limit(spec, reward)
+    limits = find_limits(spec, reward)
     return ParallelReward(
-        [RewardWorker(description, time_limit=limit) for _ in range(spec.reward.workers)], whole=reward.takes_batches
+        [RewardWorker(description, **limits) for _ in range(spec.reward.workers)], whole=reward.takes_batches
     )
 
 
-def time_limit(spec: RunSpec, reward: Reward) -> float:
-    """Return the seconds for one completion: the spec's, else the most that one of its functions asks for."""
+class Limits(TypedDict):
+    """How long a reward may take, in s: for one completion, and in the first call of a process."""
+
+    time_limit: float
+    startup_limit: float
+
+
+def find_limits(spec: RunSpec, reward: Reward) -> Limits:
+    """Find the limits of a spec, else the most that one of its functions asks for, and time to start for a user's."""
     modules = [inspect.getmodule(function) for function in reward.functions.values()]
-    return spec.reward.time_limit or max([TIME_LIMIT_S, *(getattr(module, "TIME_LIMIT_S", 0.0) for module in modules)])
+    own = max([TIME_LIMIT_S, *(getattr(module, "TIME_LIMIT_S", 0.0) for module in modules)])
+    limit = spec.reward.time_limit or own
+    ours = all(map(is_ours, spec.reward.functions))
+    return Limits(time_limit=limit, startup_limit=spec.reward.startup_limit or (limit if ours else STARTUP * limit))
 
 
 def hash_reward(spec: RunSpec) -> str:

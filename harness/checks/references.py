@@ -6,11 +6,13 @@ found by trying: the reward's own ``write_reference`` and the usual ones are put
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.types import Prompt, Score
+from rewards.contract import read_outside
 
 Judge = Callable[[Sequence[Prompt], Sequence[str]], list[Score]]
 Writer = Callable[[str], str | None]
@@ -26,12 +28,22 @@ FORMS = (
     "<think>So it is.</think>{}",
     "<start_working_out>So it is.<end_working_out><SOLUTION>{}</SOLUTION>",
     "<reasoning>\nSo it is.\n</reasoning>\n<answer>\n{}\n</answer>\n",
+    "<reasoning>So it is.</reasoning><answer>{}</answer>",
+    "<think>\nSo it is.\n</think>\n<answer>\n{}\n</answer>",
+    "<think>\nSo it is.\n</think>\n\n\\boxed{{}}",
     "The answer is {}",
+    "Answer: {}",
     "```json\n{}\n```",
 )
+"""The shapes that rewards commonly look for."""
 TRIED = 8
-"""Rows to which every form is put."""
+"""Rows to which a form is put that is right on one of the first FIRST."""
+FIRST = 4
 BATCH = 64
+MOST_TAGS = 4
+TAG = re.compile(r"</?([A-Za-z][A-Za-z0-9_-]*)>")
+LAST = {"answer", "solution", "final_answer", "final", "output", "result", "response"}
+"""Tags around an answer rather than what comes before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +60,52 @@ class Reference:
         return self.score.correct and not self.score.errored
 
 
-def find_writer(rows: Sequence[Prompt], judge: Judge, own: Writer | None) -> Writer | None:
+def find_forms(source: str) -> tuple[str, ...]:
+    """Find the forms that the tags in a reward's source text ask for: a section for each, the answer in the last."""
+    found = list(dict.fromkeys(TAG.findall(source)))
+    tags = [tag for tag in found if f"<{tag}>" in source and f"</{tag}>" in source.replace("\\/", "/")]
+    tags.sort(key=lambda tag: tag.lower() in LAST)
+    if not 0 < len(tags) <= MOST_TAGS:
+        return ()
+    texts = [*["So it is."] * (len(tags) - 1), "{}"]
+    lines = "\n".join(f"<{tag}>\n{text}\n</{tag}>" for tag, text in zip(tags, texts, strict=True))
+    line = "".join(f"<{tag}>{text}</{tag}>" for tag, text in zip(tags, texts, strict=True))
+    return line, lines, f"{lines}\n"
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """How right answers may be written: the reward's ``own`` way, then every form around the ``answer`` of a ground
+    truth, or around all of it where that is more."""
+
+    own: Writer | None = None
+    forms: Sequence[str] = FORMS
+    answer: Callable[[str], str] = str
+
+    def writers(self, rows: Sequence[Prompt]) -> list[Writer]:
+        """Return those that write different texts for the ground truths of ``rows``."""
+        bare = [fill(form, self.answer) for form in self.forms]
+        more = any(self.answer(prompt.ground_truth) != prompt.ground_truth for prompt in rows)
+        return [*([self.own] if self.own else []), *bare, *([fill(form) for form in self.forms] if more else [])]
+
+
+USUAL_SHAPES = Shapes()
+
+
+def find_writer(
+    rows: Sequence[Prompt], judge: Judge, own: Writer | None, shapes: Shapes = USUAL_SHAPES
+) -> Writer | None:
     """Find how this reward's right answers are written; None when the ground truth is right in no form."""
     tried = rows[:TRIED]
     best, most = None, 0
-    for write in [*([own] if own else []), *map(fill, FORMS)]:
-        written = [(prompt, text) for prompt in tried if (text := write(prompt.ground_truth)) is not None]
-        scores = judge([prompt for prompt, _ in written], [text for _, text in written]) if written else []
-        if scores and all(score.errored for score in scores):
+    for write in replace(shapes, own=own).writers(tried):
+        scores: list[Score] = []
+        for part in (tried[:FIRST], tried[FIRST:]):
+            written = [(prompt, text) for prompt in part if (text := write(prompt.ground_truth)) is not None]
+            scores += judge([prompt for prompt, _ in written], [text for _, text in written]) if written else []
+            if not any(score.correct for score in scores):
+                break
+        if scores and all(score.errored and read_outside(score.error) is None for score in scores):
             return None
         right = sum(score.correct for score in scores)
         if right > most:
@@ -65,13 +115,13 @@ def find_writer(rows: Sequence[Prompt], judge: Judge, own: Writer | None) -> Wri
     return best
 
 
-def find_graded(rows: Sequence[Prompt], judge: Judge, own: Writer | None) -> list[Reference]:
+def find_graded(rows: Sequence[Prompt], judge: Judge, shapes: Shapes) -> list[Reference]:
     """Find answers that a reward grades: in some form, or as demonstrations, a row's own answer earns more than those
     of other rows, though nothing has full marks. Empty where there are none."""
     tried = rows[:TRIED]
     graded: list[Reference] = []
     most = 0.0
-    for write in [*([own] if own else []), *map(fill, FORMS), None]:
+    for write in (*shapes.writers(tried), None):
         written = [prompt.demonstration if write is None else write(prompt.ground_truth) for prompt in tried]
         texts = [text for text in written if text is not None]
         if len(texts) < len(tried):
@@ -86,8 +136,8 @@ def find_graded(rows: Sequence[Prompt], judge: Judge, own: Writer | None) -> lis
     return graded
 
 
-def fill(form: str) -> Writer:
-    return lambda truth: form.replace("{}", truth, 1)
+def fill(form: str, answer: Callable[[str], str] = str) -> Writer:
+    return lambda truth: form.replace("{}", answer(truth), 1)
 
 
 def judge_references(

@@ -20,6 +20,7 @@ from harness.errors import InputError
 from harness.store.reader import RunReader
 from harness.types import RunRecord
 from pools.sources import split_source
+from rewards.contract import is_ours
 
 TRUST = "GRPO_TRUST"
 """The environment variable behind ``--trust``, which reaches every process that this one starts."""
@@ -30,7 +31,7 @@ SIGNATURE = "signature"
 def find_code(spec: RunSpec) -> list[str]:
     """List what a spec runs, or tells a secret of the environment, that is no part of this program."""
     source, _ = split_source(spec.pool.source)
-    named = [name for name in spec.reward.functions if not name.startswith("rewards.")]
+    named = [name for name in spec.reward.functions if not is_ours(name)]
     if ":" in source and not source.startswith(("hub:", "reasoning:")):
         named.append(source)
     if spec.alerts.command:

@@ -27,7 +27,8 @@ def check(
 ) -> None:
     """Check that the reference answer of every row scores 1.0 under the spec's reward; exit code 1 otherwise.
 
-    The reference is the ground truth in the form that the reward takes, or else the row's demonstration.
+    The reference is the ground truth in the form that the reward takes, or else the row's demonstration. The time that
+    each reward function takes for a completion is printed too.
 
     Examples:
 
@@ -48,6 +49,11 @@ def check(
             say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
         if found.unchecked:
             say(f"{found.unchecked:,} rows have neither ground truth nor demonstration: nothing to check")
+        for name, time in found.times.items():
+            say(
+                f"{name}: {time.median_ms:.3g} ms per completion (median), p95 {time.p95_ms:.3g} ms, max "
+                f"{time.max_ms:.3g} ms"
+            )
         say(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 

@@ -62,7 +62,7 @@ def evaluate(
 
     found = measure(load_target(model, checkpoint=checkpoint, spec=spec, store=store), split, progress)
     if output_file is not None:
-        write_csv(output_file, found.examples)
+        write_csv(output_file, found.examples, found.thinking_tags)
     return found
 
 

@@ -24,6 +24,7 @@ from harness.run.parts import build_evaluator
 from harness.store.writer import RunStore
 from harness.training.sft import warm_start
 from harness.types import Example, Group, Progress, Prompt, Score, Scorer, no_progress
+from rewards.trl import TrainerState
 
 SPEC_FILE = "run-spec.json"
 """In an exported model: the spec of the run it comes from, so that it can be scored as the run was, and beside it in
@@ -55,10 +56,11 @@ class Measured:
     answer_proportion: float
     reasons: Mapping[str, int]
     examples: tuple[Example, ...] = field(repr=False)
+    thinking_tags: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the examples, which the CSV holds."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "examples"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("examples", "thinking_tags")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +131,13 @@ def measure(target: Target, split: str, progress: Progress) -> Measured:
         raise InputError(f"no split named {split}: {', '.join(splits)}")
     seed = derive_seed(target.spec.seed, "evaluate", split)
     with build_reward(target.spec, chat=target.loaded.chat) as reward:
+        reward.state = lambda: TrainerState(target.step or 0, target.spec.budget.steps)
         evaluator = build_evaluator(target.spec, target.loaded, splits, reward)
         examples = evaluator.run(splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
     evaluation = summarise(split, examples)
     reasons = Counter(reason_of(e.completion.score.reason, e.completion.truncated) for e in examples)
+    tags = target.spec.reward.thinking_tags
+    proportions = compute_proportions(examples, tags)
     return Measured(
         model=target.title,
         split=split,
@@ -140,9 +145,11 @@ def measure(target: Target, split: str, progress: Progress) -> Measured:
         accuracy=evaluation.accuracy,
         ci95=evaluation.ci95,
         reward=evaluation.reward,
-        **compute_proportions(examples),
+        thinking_proportion=proportions["thinking_proportion"],
+        answer_proportion=proportions["answer_proportion"],
         reasons=dict(reasons.most_common()),
         examples=evaluation.examples,
+        thinking_tags=tags,
     )
 
 
@@ -195,7 +202,7 @@ def take_samples(
     scores: Sequence[Score | None] = [None] * len(repeated)
     if not own:
         with build_reward(spec, chat=loaded.chat) as reward:
-            scores = reward.score(repeated, [g.text for g in generated])
+            scores = [c.score for c in score_texts(reward, repeated, generated)]
     return tuple(
         Sample(
             prompt=prompt.text,

@@ -15,7 +15,14 @@ from harness.errors import InputError
 FIXED = ("name", "seed", "model", "lora", "warmstart", "output")
 """Sections that make a run what it is."""
 UNMEASURED = frozenset(
-    {"evaluate.every", "evaluate.batch", "trainer.micro_batch", "trainer.signal_only", "reward.workers"}
+    {
+        "evaluate.every",
+        "evaluate.batch",
+        "trainer.micro_batch",
+        "trainer.signal_only",
+        "reward.workers",
+        "reward.startup_limit",
+    }
 )
 ERA_SECTIONS = ("reward", "pool", "trainer", "evaluate")
 ACCEPTABLE = {"reward": "reward_sha256", "data": "data_sha256"}
@@ -82,9 +89,19 @@ def find_measured(changes: Changes) -> Changes:
 
 def _describe(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if what == "reward":
-        return "code of the reward has changed"
+        return f"code of the reward has changed{_describe_program(old, new)}"
     before, after = (sum(m.get("split_sizes", {}).values()) for m in (old, new))
     return f"pool's prompts or ground truths have changed ({before:,} rows then, {after:,} now)"
+
+
+def _describe_program(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Say by which versions of this program two manifests were written, where they differ: rewards of ours change with
+    it."""
+    names = [f"commit {m['git_commit'][:7]}" if m.get("git_commit") else "" for m in (old, new)]
+    if not all(names) or names[0] == names[1]:
+        versions = [m.get("versions", {}).get("grpo-harness") for m in (old, new)]
+        names = [f"version {version}" if version else "" for version in versions]
+    return f" ({names[0]} of this program then, {names[1]} now)" if all(names) and names[0] != names[1] else ""
 
 
 def flatten(tree: Mapping[str, Any], *, depth: int | None = None) -> dict[str, Any]:

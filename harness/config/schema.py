@@ -161,14 +161,19 @@ class PoolSpec(Section):
 
 class RewardSpec(Section):
     """``function``: a module of ``rewards``, ``package.module:function`` or ``file.py:function``, or a list of them.
+    Of a module or file alone it is its only public function, else ``score``, ``compute_reward`` or ``reward``.
 
     ``range`` declares the lowest and highest weighted reward. A completion is correct at ``solved_at``
-    (unset: the highest) unless the scorer says so itself. ``graded`` judges evaluations, and so the best checkpoint, by
-    mean reward and not by accuracy; unset, it is so where no answer at hand is fully right and they earn more than two
-    rewards. Over ``errored_limit`` the run stops. A completion that
-    keeps the reward busy for more than ``time_limit`` seconds (unset: 10, or what a reward of ours asks for) gets the
-    lowest reward. ``workers`` processes judge side by side, a TRL-style function in one of them.
-    ``thinking_tags``: more tags around thinking, for rewards of ours: ``{"<ponder>" = "</ponder>"}``.
+    (unset: the highest) unless the scorer says so itself. ``graded`` says that the reward grades or shapes answers and
+    does not only tell right from wrong: evaluations, and so the best checkpoint, go by mean reward and not by accuracy,
+    and preflight only warns of what such a reward may pay for. Unset, it is so where no answer at hand is fully right
+    and they earn more than two rewards. Over ``errored_limit`` the run stops.
+
+    A completion that keeps the reward busy for more than ``time_limit`` seconds (unset: 10, or what a reward of ours
+    asks for) gets the lowest reward. The first call of a process may take ``startup_limit`` seconds, for a reward that
+    loads a model (unset: six times ``time_limit``; for rewards of ours ``time_limit``). ``workers`` processes judge
+    side by side, a TRL-style function in one of them. ``thinking_tags``: more tags around thinking, for rewards of
+    ours: ``{"<ponder>" = "</ponder>"}``.
     """
 
     function: str | list[str] = "rewards.solution"
@@ -178,6 +183,7 @@ class RewardSpec(Section):
     graded: bool | None = None
     errored_limit: Share = 0.1
     time_limit: PositiveFloat | None = None
+    startup_limit: PositiveFloat | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     thinking_tags: dict[Given, Given] = {}
 

@@ -1,14 +1,18 @@
-"""How this program starts Python, and what it leaves in the folder of a user: nothing that he has not asked for.
+"""How this program starts Python and imports a user's code, and what it leaves in his folder: nothing that he has not
+asked for.
 
 A user's ``rewards.py`` is found by name, but never in place of a module of ours, and no bytecode is written beside it.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 import sysconfig
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +37,25 @@ def find_user_modules() -> None:
     """
     if "" not in sys.path:
         sys.path.append("")
+
+
+def import_user_code(name: str) -> ModuleType:
+    """Import a user's ``package.module``, or run ``folder/file.py`` anew as a module of its own.
+
+    Raises whatever the module does at import (SystemExit too), FileNotFoundError where there is no such file.
+    """
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    spec = importlib.util.spec_from_file_location(f"user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def keep_bytecode_home() -> None:

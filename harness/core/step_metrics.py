@@ -90,6 +90,9 @@ def compute_signal(
         metrics[f"reason/{reason}"] = count / len(completions)
     for name in sorted({name for c in completions for name in c.score.components}):
         metrics[f"component/{name}"] = fmean(c.score.components.get(name, 0.0) for c in completions)
+    for name in sorted({name for c in completions for name in c.score.logged}):
+        own = f"logged_{name}" if f"reward/{name}" in metrics else name
+        metrics[f"reward/{own}"] = fmean(c.score.logged[name] for c in completions if name in c.score.logged)
     return metrics
 
 

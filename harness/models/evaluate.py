@@ -13,8 +13,8 @@ from harness.core.statistics import compute_mean, compute_wilson
 from harness.core.step_metrics import reason_of
 from harness.models.generate import GeneratedText, generate_texts
 from harness.models.load import LoadedModel
-from harness.types import Completion, Evaluation, Example, Progress, Prompt, Scorer
-from rewards.format import has_answer, has_thinking
+from harness.types import Completion, Evaluation, Example, Progress, Prompt, Score, Scorer
+from rewards.format import has_answer, has_thinking, use_known_tags
 
 
 @dataclass
@@ -57,10 +57,16 @@ class ModelEvaluator:
 
 def score_texts(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[GeneratedText]) -> list[Completion]:
     """Score the text generated for each prompt."""
-    scores = scorer.score(prompts, [text.text for text in texts])
+    scores = judge(scorer, prompts, [text.text for text in texts], [text.ids for text in texts])
     return [
         Completion(text.text, len(text.ids), text.truncated, score) for text, score in zip(texts, scores, strict=True)
     ]
+
+
+def judge(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str], ids: Sequence[Sequence[int]]) -> list[Score]:
+    """Score completions, with their token ids where the scorer takes them."""
+    more = (ids,) if getattr(scorer, "takes_ids", False) else ()
+    return scorer.score(prompts, texts, *more)
 
 
 def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
@@ -74,17 +80,21 @@ def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
     )
 
 
-def compute_proportions(examples: Sequence[Example]) -> dict[str, float]:
-    """Compute the share of completions with a thinking section, and with an answer section."""
-    texts = [example.completion.text for example in examples]
+def compute_proportions(examples: Sequence[Example], thinking_tags: Mapping[str, str]) -> dict[str, float]:
+    """Compute the share of completions with a thinking section, in the known tags or ``thinking_tags`` (opening to
+    closing), and with an answer section."""
+    texts = [use_known_tags(example.completion.text, thinking_tags) for example in examples]
     return {
         "thinking_proportion": sum(map(has_thinking, texts)) / len(texts),
         "answer_proportion": sum(map(has_answer, texts)) / len(texts),
     }
 
 
-def write_csv(path: Path, examples: Sequence[Example]) -> None:
-    """Write one row per example. A text that a spreadsheet would take for a formula begins with an apostrophe."""
+def write_csv(path: Path, examples: Sequence[Example], thinking_tags: Mapping[str, str]) -> None:
+    """Write one row per example; ``thinking_tags`` as in compute_proportions.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -93,9 +103,10 @@ def write_csv(path: Path, examples: Sequence[Example]) -> None:
         )  # fmt: skip
         for example in examples:
             prompt, done = example.prompt, example.completion
+            text = use_known_tags(done.text, thinking_tags)
             writer.writerow(
                 [*map(clean_cell, (prompt.id, prompt.label, prompt.text, prompt.ground_truth, done.text)),
                  "" if done.score.reward is None else done.score.reward, int(done.score.correct),
                  clean_cell(reason_of(done.score.reason, done.truncated)), int(done.truncated), done.tokens,
-                 int(has_thinking(done.text)), int(has_answer(done.text)), clean_cell(done.score.error)]
+                 int(has_thinking(text)), int(has_answer(text)), clean_cell(done.score.error)]
             )  # fmt: skip

@@ -36,6 +36,7 @@ from harness.types import DecisionPolicy, Status
 from harness.views.console import say
 from policies.effects import EffectJudge
 from policies.replay import ReplayPolicy
+from rewards.trl import TrainerState
 
 log = logging.getLogger("grpo")
 
@@ -215,6 +216,7 @@ class Run:
             wall_s=self.wall_s,
             graded=spec.reward.graded if record.graded is None else record.graded,
         )
+        parts.reward.state = lambda: TrainerState(session.state.last_step, spec.budget.steps)
         if newest is None:
             self._forecast(trainer)
         else:

@@ -28,6 +28,7 @@ from trl.trainer.utils import add_fused_lm_head, use_adapter
 from harness.config.schema import TrainerSpec
 from harness.core.seeds import derive_seed
 from harness.errors import RunFailed
+from harness.models.evaluate import judge
 from harness.models.generate import Generated, generate_batches
 from harness.models.load import LoadedModel, load_weights, save_weights
 from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
@@ -235,7 +236,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self._progress("sampling", len(rows), len(rows))
         sampled = time.perf_counter()
         self._progress("rewarding", 0, len(rows))
-        scores = self.scorer.score(rows, texts)
+        scores = judge(self.scorer, rows, texts, generated.ids)
         self._progress("rewarding", len(rows), len(rows))
         self._seconds["rollout"] += sampled - started
         self._seconds["reward"] += time.perf_counter() - sampled

@@ -39,13 +39,18 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a reward says of one completion. ``reward`` is None when the verifier failed (errored)."""
+    """What a reward says of one completion. ``reward`` is None when the verifier failed (errored).
+
+    ``logged`` are numbers by name that it wants among the metrics of the step, ``seconds`` what each function took.
+    """
 
     reward: float | None
     correct: bool
     reason: str
     components: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    logged: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def errored(self) -> bool:

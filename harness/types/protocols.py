@@ -47,7 +47,11 @@ class EffectJudge(Protocol):
 
 
 class Scorer(Protocol):
-    """A reward. ``range`` holds its lowest and highest value."""
+    """A reward. ``range`` holds its lowest and highest value.
+
+    One with an attribute ``takes_ids`` that is true is also given the token ids of the completions, as ``score``'s
+    third argument (harness.models.evaluate.judge).
+    """
 
     range: tuple[float, float]
 

@@ -83,7 +83,7 @@ def flips(completion: str, truth: str) -> float:
         (lambda c, t: 1.0 if exact(c, t) else 0.2 * (len(c) > 20), "echo", "24 of 24 rows"),
         (lambda c, t: float(c.strip().isdigit()), "others", "are right on 100%"),
         (lambda c, t: float(len(c) == len(t)), "others", "are right on 100%"),
-        (lambda c, t: bool(exact(c, t)), "errors", "instead of a number"),
+        (lambda c, t: str(exact(c, t)), "errors", "instead of a number"),
         (lambda c, t: None, "errors", "returned None"),
         (lambda c, t: exact(c, t) or math.nan, "errors", "returned nan"),
         (lambda c, t: 1.0 if exact(c, t) else random.random() / 10, "pure", "not a function of the texts"),
@@ -190,7 +190,7 @@ def test_every_recipe_passes_without_a_word(recipe: str) -> None:
 
 @pytest.fixture
 def spec_of(tmp_path: Path) -> Any:
-    def spec_of(reward: str, rows: list[dict[str, Any]] | None = None, **fields: Any) -> RunSpec:
+    def spec_of(reward: str | list[str], rows: list[dict[str, Any]] | None = None, **fields: Any) -> RunSpec:
         function = reward
         if "\n" in reward:
             (tmp_path / "mine.py").write_text(reward)
@@ -310,3 +310,140 @@ def test_programs_are_not_run_where_nothing_confines_them(spec_of: Any, monkeypa
     monkeypatch.setattr(SANDBOXES, "_isolation", Isolation("C", attempts={"x": "no"}, refusal="no Landlock; the fix"))
     with pytest.raises(InputError, match=r"reward.function: no Landlock; the fix"):
         gate(spec_of("rewards.code", [code_row(n, DOUBLE, "2 * x") for n in range(20)]))
+
+
+# ---------------------------------------------------------------- rewards that grade or shape
+
+FIVE = """
+import re
+
+def read(text):
+    return text.split("<answer>")[-1].split("</answer>")[0].strip()
+
+def right(prompts, completions, answer, **kwargs):
+    return [2.0 if read(text) == one else 0.0 for text, one in zip(completions, answer)]
+
+def whole(completions, **kwargs):
+    return [0.5 if read(text).isdigit() else 0.0 for text in completions]
+
+def form(completions, **kwargs):
+    shape = r"^<reasoning>\\n.*?\\n</reasoning>\\n<answer>\\n.*?\\n</answer>\\n$"
+    return [0.5 if re.match(shape, text, re.DOTALL) else 0.0 for text in completions]
+
+def soft(completions, **kwargs):
+    return [bool(re.search(r"<answer>.*?</answer>", text, re.DOTALL)) / 2 for text in completions]
+
+def tags(completions, **kwargs):
+    marks = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+    return [sum(0.125 * (text.count(mark) == 1) for mark in marks) for text in completions]
+"""
+
+
+@pytest.fixture
+def five(tmp_path: Path, spec_of: Any) -> Any:
+    """A spec with some of five functions as TRL's tutorials have them."""
+    (tmp_path / "five.py").write_text(FIVE)
+
+    def five(*names: str, **fields: Any) -> RunSpec:
+        rows = [{"prompt": f"{n} + {n} =", "answer": str(2 * n)} for n in range(101, 161)]
+        spec = spec_of([f"{tmp_path / 'five.py'}:{name}" for name in names], rows, **fields)
+        return spec.model_copy(update={"pool": spec.pool.model_copy(update={"columns": {"ground_truth": "answer"}})})
+
+    return five
+
+
+def test_five_functions_of_a_tutorial_run_together_without_force(five: Any) -> None:
+    spec = five("right", "whole", "form", "soft", "tags", range=[0.0, 4.0])
+    passage = gate(spec)
+    assert (passage.forced, passage.report.graded) == (False, False)
+    assert levels(passage.report).keys() <= {"silence", "tricks", "others"}
+    found = check_references(prepare_inputs(spec), no_progress)
+    assert (found.passed, found.rows) == (60, 60)
+    assert found.times.keys() == {"right", "whole", "form", "soft", "tags"}
+    assert all(0 < time.median_ms <= time.p95_ms <= time.max_ms for time in found.times.values())
+
+
+def test_preflight_and_check_propose_the_range_they_saw(five: Any) -> None:
+    spec = five("right", "form")
+    with pytest.raises(RunFailed, match=r"errors: .* outside the range \[0, 1\]: set reward.range = \[0.0, 2.5\]"):
+        gate(spec)
+    with pytest.raises(InputError, match=r"^reward.range: .* set reward.range = \[0.0, 2.5\]$"):
+        check_references(prepare_inputs(spec), no_progress)
+
+
+@pytest.mark.parametrize("name", ["whole", "form", "soft", "tags"])
+def test_a_reward_for_form_alone_is_not_constant_and_passes_as_graded(five: Any, name: str) -> None:
+    report = preflight_inputs(prepare_inputs(five(name)))
+    assert "constant" not in levels(report)
+    assert gate(five(name, graded=True)).report.graded
+
+
+def test_what_a_graded_reward_may_pay_for_only_warns_and_the_rest_still_fails() -> None:
+    def shorter(completion: str, truth: str) -> float:
+        return 1.0 / (1 + len(completion))
+
+    assert look(shorter).verdict == "fail"
+    report = look(shorter, graded=True)
+    assert (report.verdict, levels(report)["silence"]) == ("warn", "warn")
+    assert "may be meant" in next(o.said for o in report.outcomes if o.check == "silence")
+    assert levels(look(lambda c, t: 0.5, graded=True))["constant"] == "fail"
+    assert levels(look(lambda c, t: random.random(), graded=True))["pure"] == "fail"
+    assert levels(look(lambda c, t: math.nan, graded=True))["errors"] == "fail"
+
+
+def test_a_sum_of_functions_may_pay_for_form_but_not_in_full() -> None:
+    def pays_tags(completion: str, truth: str) -> float:
+        return 0.5 * ("<answer>" in completion) + 0.5 * exact(completion.removeprefix("<answer>")[:-9], truth)
+
+    assert levels(look(pays_tags))["silence"] == "fail"
+    assert levels(look(pays_tags, several=True))["silence"] == "warn"
+    assert levels(look(lambda c, t: float(t in c), several=True))["tricks"] == "fail"
+
+
+def test_a_reward_for_steps_and_one_for_length_see_texts_of_their_kind() -> None:
+    def steps(completion: str, truth: str) -> float:
+        return min(1.0, completion.count("Step ") / 3)
+
+    assert "constant" not in levels(look(steps, graded=True))
+    seen: list[int] = []
+    look(lambda c, t: float(seen.append(len(c)) is None), graded=True)
+    assert max(seen) > 2000, "a range is proposed with texts in mind that do not end"
+
+
+def test_where_grading_may_be_meant_the_fix_is_named_before_force(five: Any) -> None:
+    with pytest.raises(RunFailed, match=r"fix the reward or the pool, set reward.graded=true if .* --force$"):
+        gate(five("whole", solved_at=0.5))
+
+
+def test_a_form_is_found_from_the_tags_in_the_source_of_a_reward(spec_of: Any) -> None:
+    reward = (
+        "import re\n"
+        "def judge(completion, ground_truth):\n"
+        "    found = re.fullmatch(r'<plan>\\n.+\\n</plan>\\n<final>\\n(.+)\\n</final>', completion)\n"
+        "    return float(found is not None and found[1] == ground_truth)\n"
+    )
+    found = check_references(prepare_inputs(spec_of(reward)), no_progress)
+    assert (found.passed, found.rows) == (60, 60)
+
+
+@pytest.mark.parametrize("reward", ["rewards.math", "rewards.math:hashes"])
+def test_worked_solutions_are_judged_by_their_answer(spec_of: Any, reward: str) -> None:
+    rows = [
+        {"prompt": f"What is {n} and {n}?", "ground_truth": f"It is {n}+{n}=<<{n}+{n}={2 * n}>>{2 * n}.\n#### {2 * n}"}
+        for n in range(101, 161)
+    ]
+    spec = spec_of(reward, rows)
+    assert levels(gate(spec).report) == {}
+    assert check_references(prepare_inputs(spec), no_progress).passed == 60
+    rows[7]["ground_truth"] += "\n\\boxed{7}"
+    with pytest.raises(
+        RunFailed, match=r"ground truth: 1 of 60 rows .*two different answers, \\boxed\{7\} and #### 216"
+    ):
+        gate(spec_of(reward, rows))
+
+
+def test_a_reward_that_says_nothing_of_truths_is_not_said_to_read_any() -> None:
+    said = {outcome.check: outcome.said for outcome in look(exact).outcomes}
+    assert said["ground truth"] == "not asked: the reward has no check_ground_truth"
+    said = {outcome.check: outcome.said for outcome in look(lambda c, t: 0.1 * len(c.split()) % 1).outcomes}
+    assert said["tricks"] == "none can be made: no right answer is known"

@@ -49,6 +49,7 @@ def test_threads_may_change_and_knobs_have_their_own_way() -> None:
         (changed("trainer", loss_type="grpo"), True),
         (changed("evaluate", max_tokens=32), True),
         (changed("evaluate", every=3), False),
+        (changed("reward", startup_limit=30.0), False),
         (changed("trainer", micro_batch=3), False),
         (changed("budget", steps=300), False),
         (changed("checkpoint", keep=9), False),
@@ -71,6 +72,23 @@ def test_a_silent_difference_is_refused_by_name_and_accepted_when_said() -> None
     more = MANIFEST | {"data_sha256": "d" * 64, "split_sizes": {"train": 1100, "dev": 200}}
     with pytest.raises(InputError, match=r"data: .*1,200 rows then, 1,300 now.*--accept data"):
         check_silent("night", MANIFEST, more, {}, ("reward",))
+
+
+def test_a_reward_that_changed_with_this_program_is_told_with_both_versions() -> None:
+    other = MANIFEST | {"reward_sha256": "c" * 64}
+    then, now = {"git_commit": "1" * 40}, {"git_commit": "2" * 40}
+    with pytest.raises(InputError) as refusal:
+        check_silent("night", MANIFEST | then, other | now, {}, ())
+    assert str(refusal.value) == (
+        "reward: the code of the reward has changed (commit 1111111 of this program then, commit 2222222 now) since "
+        "night was last driven; grpo resume night --accept reward continues with it in a new era, or put back what was "
+        "there"
+    )
+    then, now = {"versions": {"grpo-harness": "0.1"}}, {"versions": {"grpo-harness": "0.2"}}
+    with pytest.raises(InputError, match=r"\(version 0.1 of this program then, version 0.2 now\)"):
+        check_silent("night", MANIFEST | then, other | now, {}, ())
+    with pytest.raises(InputError, match=r"code of the reward has changed since"):
+        check_silent("night", MANIFEST | now, other | now, {}, ())
 
 
 def test_a_difference_that_the_spec_says_needs_no_second_word() -> None:

@@ -142,3 +142,11 @@ def test_there_are_never_more_samples_than_asked_for(limit: int) -> None:
 def test_an_errored_completion_is_the_worst_and_keeps_no_reward() -> None:
     _, worst = select_samples([make_group(0.0, None, 1.0)], step=1, limit=2)
     assert (worst.kind, worst.reward, worst.reason) == ("worst", None, "errored")
+
+
+def test_what_a_reward_logs_is_a_metric_of_the_step_and_takes_no_name_of_ours() -> None:
+    scores = [Score(0.0, False, "wrong", logged={"steps": 3.0, "mean": 7.0}), Score(1.0, True, "right")]
+    scores += [Score(0.5, False, "wrong", logged={"steps": 5.0})]
+    completions = tuple(Completion(f"c{i}", 4, False, score) for i, score in enumerate(scores))
+    metrics = compute_signal([Group(make_prompt(), completions)], UNIT, NOTHING_EXPECTED)
+    assert (metrics["reward/steps"], metrics["reward/logged_mean"], metrics["reward/mean"]) == (4.0, 7.0, 0.5)

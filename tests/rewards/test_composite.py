@@ -93,6 +93,21 @@ def test_thinking_that_is_not_closed_earns_nothing() -> None:
     assert found.components == {"sum": 0.0, "record": 0.0}
 
 
+@pytest.mark.parametrize("section", ["answer", "SOLUTION"])
+@pytest.mark.parametrize("content", ["42", r"\boxed{42}", " 42 "])
+def test_an_answer_section_may_hold_the_bare_answer(section: str, content: str) -> None:
+    function = "rewards.math" if section == "answer" else "rewards.math:solution"
+    if section == "SOLUTION" and "boxed" in content:
+        function = "rewards.math"
+    parts = truth(sum={**SUM, "reward": function, "section": section})
+    assert score(f"<think>7</think><{section}>{content}</{section}>", parts).correct
+    assert not score(f"<think>42</think><{section}>7</{section}>", parts).correct
+
+
+def test_a_section_of_another_name_asks_for_the_form_of_its_reward() -> None:
+    assert score("<sum>42</sum>", truth(sum={**SUM, "section": "sum"})).reason == "sum:not_extracted"
+
+
 def test_without_a_section_a_part_sees_everything() -> None:
     whole = truth(a={"reward": "rewards.math", "ground_truth": "42"}, b={"reward": "rewards.math:last_number",
                                                                         "ground_truth": "42"})  # fmt: skip

@@ -15,13 +15,14 @@ from rewards import solution
 from rewards.contract import (
     Reward,
     RewardDescription,
-    is_trl_style,
+    is_ours,
     load_function,
     load_reward,
     name_functions,
     sources_of,
     to_score,
 )
+from rewards.trl import is_trl_style
 from tests.support.builders import make_prompt
 
 PROMPTS = [make_prompt("a", ground_truth="1"), make_prompt("b", ground_truth="2"), make_prompt("c", ground_truth="3")]
@@ -72,7 +73,10 @@ def test_an_exception_errs_its_own_row_only() -> None:
     assert errored.error == "ZeroDivisionError: float division by zero"
 
 
-@pytest.mark.parametrize("value", [1, 1.0, np.float32(1.0), np.int64(1), np.array([1.0]), FakeTensor([1.0])])
+@pytest.mark.parametrize(
+    "value",
+    [1, 1.0, True, np.bool_(True), np.float32(1.0), np.int64(1), np.array([1.0]), np.array(True), FakeTensor([1.0])],
+)
 def test_every_kind_of_number_is_a_reward(value: Any) -> None:
     reward = rewards_of(lambda _completion, _truth: value)
     assert reward == [1.0, 1.0, 1.0]
@@ -83,8 +87,6 @@ def test_every_kind_of_number_is_a_reward(value: Any) -> None:
     ("value", "message"),
     [
         (None, "returned None"),
-        (True, "returned True instead of a number"),
-        (np.bool_(True), "returned True instead of a number"),
         ("1.0", "returned '1.0' instead of a number"),
         ([1.0], "instead of a number"),
         ({}, "instead of a number"),
@@ -119,7 +121,9 @@ def test_a_trl_function_gets_plain_texts_and_every_column() -> None:
 
     prompts = [make_prompt("a", ground_truth="1", columns={"tests": [1]}), make_prompt("b", columns={"level": 3})]
     assert [s.reward for s in Reward({"trl": trl}).score(prompts, ["x", "y"])] == [1.0, 1.0]
+    seen = {name: value for name, value in seen.items() if name not in ("trainer_state", "log_extra", "log_metric")}
     assert seen == {
+        "completion_ids": [[120], [121]],
         "prompts": ["a=", "b="],
         "completions": ["x", "y"],
         "ground_truth": ["1", "2"],
@@ -146,13 +150,13 @@ def test_with_chat_it_gets_messages() -> None:
 
 @pytest.mark.parametrize(
     "values", [[1.0, 0.0, 0.5], (1, 0, 0.5), np.array([1.0, 0.0, 0.5]), FakeTensor([1.0, 0.0, 0.5]),
-               [np.float32(1.0), FakeTensor([0.0]), 0.5]],
+               [np.float32(1.0), FakeTensor([0.0]), 0.5], [True, False, 0.5], [np.bool_(True), 0, np.float64(0.5)]],
 )  # fmt: skip
 def test_a_trl_function_may_answer_in_any_kind_of_sequence(values: Any) -> None:
     assert rewards_of(lambda completions, **_: values) == [1.0, 0.0, 0.5]
 
 
-@pytest.mark.parametrize("bad", [None, math.nan, True, "1", 7.0])
+@pytest.mark.parametrize("bad", [None, math.nan, "1", 7.0])
 def test_a_bad_value_errs_its_own_row_only(bad: Any) -> None:
     assert rewards_of(lambda completions, **_: [1.0, bad, 0.0]) == [1.0, None, 0.0]
 
@@ -183,6 +187,10 @@ def test_the_truth_of_a_row_comes_from_its_own_column() -> None:
     ("function", "expected"),
     [
         (equals, False),
+        (lambda *texts, **more: 0.0, False),
+        (lambda **columns: [], True),
+        (lambda prompts, **columns: [], True),
+        (lambda completion_ids, trainer_state: [], True),
         (solution.score, False),
         (lambda completions, **_: [], True),
         (lambda prompts, completions: [], True),
@@ -220,7 +228,7 @@ def test_several_functions_are_weighted_components() -> None:
 
 
 def test_an_error_of_one_function_errs_the_row() -> None:
-    reward = Reward({"equals": equals, "broken": lambda _completion, _truth: None}, weights=[0.5, 0.5])
+    reward = Reward({"equals": equals, "broken": lambda _completion, _truth: 1 / 0}, weights=[0.5, 0.5])
     assert [score.errored for score in reward.score(PROMPTS, TEXTS)] == [True] * 3
 
 
@@ -351,7 +359,7 @@ def test_the_sources_of_a_reward_are_its_file_and_what_it_imports_of_the_same_ha
 def test_the_sources_of_the_code_reward_include_what_runs_in_the_sandbox() -> None:
     assert {"sandbox.py", "isolation.py", "seccomp.py", "zygote.py", "escapes.py"} <= sources_of("rewards.code").keys()
     assert sources_of("rewards.code").keys() < sources_of("rewards.composite").keys()
-    assert list(sources_of("rewards.solution")) == ["solution.py"]
+    assert list(sources_of("rewards.solution")) == ["format.py", "outside.py", "solution.py"]
 
 
 def test_prompts_are_unchanged_by_scoring() -> None:
@@ -369,8 +377,8 @@ def test_prompts_are_unchanged_by_scoring() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def f(completion_ids, **columns): return []", "takes completion_ids"),
-        ("async def f(completions, **columns): return []", "is async"),
+        ("def f(completion, truth, more): return 0", r"f\(completion, truth, more\) cannot be called: a reward takes"),
+        ("def f(): return 0", r"f\(\) cannot be called"),
         ("from operator import itemgetter as f", "does not say what arguments"),
     ],
 )
@@ -378,17 +386,6 @@ def test_a_function_that_cannot_be_called_is_refused_at_once(tmp_path: Path, tex
     (tmp_path / "r.py").write_text(text)
     with pytest.raises(InputError, match=message):
         load_function(f"{tmp_path / 'r.py'}:f")
-
-
-def test_trls_logging_hooks_are_given_to_who_names_them() -> None:
-    def hooked(completions: list[str], log_metric: Any, trainer_state: Any, **columns: Any) -> list[float]:
-        log_metric("x", 1.0)
-        assert trainer_state is None
-        assert "log_extra" not in columns
-        return [1.0 for _ in completions]
-
-    prompt = Prompt("a", "1", "1")
-    assert [s.reward for s in Reward({"hooked": hooked}).score([prompt], ["x"])] == [1.0]
 
 
 def test_more_thinking_tags_are_for_rewards_of_this_package() -> None:
@@ -422,6 +419,65 @@ def test_none_of_one_trl_function_leaves_the_completion_to_the_others() -> None:
     assert scores[2].error == "the reward returned None"
 
 
-def test_none_of_a_function_of_two_texts_is_its_fault() -> None:
-    reward = Reward({"ours": lambda completion, ground_truth: None, "rest": lambda completion, ground_truth: 1.0})
-    assert reward.score(PROMPTS, TEXTS)[0].errored
+def test_none_of_a_function_of_two_texts_leaves_it_to_the_others_too() -> None:
+    functions: Mapping[str, Any] = {"ours": lambda completion, truth: None, "rest": lambda completion, truth: 1.0}
+    assert [(s.reward, s.components) for s in Reward(functions).score(PROMPTS, TEXTS)] == [(1.0, {"rest": 1.0})] * 3
+    assert Reward({"ours": functions["ours"]}).score(PROMPTS, TEXTS)[0].error == "the reward returned None"
+
+
+def test_a_reward_out_of_range_proposes_the_range_that_was_seen() -> None:
+    reward = Reward({"f": lambda completions, **_: [3.5, -0.251, 0.5]})
+    high, low, within = reward.score(PROMPTS, TEXTS)
+    assert high.error.startswith("reward 3.5 is outside the declared range [0, 1]: set reward.range = [-0.26, 3.5]")
+    assert "set reward.range = [-0.26, 3.5]" in low.error
+    assert within.reward == 0.5
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def judge(completion, ground_truth): return 0.25", 0.25),
+        ("def _help(): ...\ndef write_reference(t): ...\ndef judge(c, t): return 0.25", 0.25),
+        ("from math import fsum\ndef judge(c, t): return 0.25", 0.25),
+        ("def help(): ...\ndef reward(c, t): return 0.5", 0.5),
+        ("def help(): ...\ndef reward(c, t): return 0.5\ndef compute_reward(c, t): return 0.75", 0.75),
+        ("def compute_reward(c, t): return 0.5\ndef score(c, t): return 1.0", 1.0),
+        ("class Judge:\n    def __call__(self, c, t): return 0.5\njudge = Judge()", 0.5),
+    ],
+)
+def test_a_file_alone_is_its_only_function_or_the_usual_one(tmp_path: Path, source: str, expected: float) -> None:
+    (tmp_path / "rew.py").write_text(source)
+    assert load_function(str(tmp_path / "rew.py"))("a", "b") == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "def one(c, t): ...\ndef two(c, t): ...",
+            r"has no function named .*; it has one, two: name one, as in .*rew.py:one$",
+        ),
+        ("X = 1", "it has no function at all"),
+    ],
+)
+def test_a_file_alone_that_leaves_it_open_is_wrong_input(tmp_path: Path, source: str, message: str) -> None:
+    (tmp_path / "rew.py").write_text(source)
+    with pytest.raises(InputError, match=message):
+        load_function(str(tmp_path / "rew.py"))
+
+
+def test_what_each_function_took_is_told() -> None:
+    scores = Reward({"equals": equals, "batch": lambda completions, **_: [0.0] * len(completions)}).score(
+        PROMPTS, TEXTS
+    )
+    assert all(score.seconds.keys() == {"equals", "batch"} for score in scores)
+    assert all(second > 0 for score in scores for second in score.seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("rewards.math", True), ("rewards.math:hashes", True), ("rewards.py:judge", False), ("rewards.py", False),
+     ("rewards/mine.py:judge", False), ("my.rewards:judge", False)],
+)  # fmt: skip
+def test_a_users_file_is_none_of_ours_whatever_it_is_called(name: str, ours: bool) -> None:
+    assert is_ours(name) is ours

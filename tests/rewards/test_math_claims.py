@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.math import hashes, score, solution, write_reference
+from rewards.math import check_ground_truth, final_answer, hashes, last_number, score, solution, write_reference
 
 ORDINARY = [
     r"- \boxed{42}",
@@ -171,6 +171,11 @@ def test_several_boxes_and_claims_in_words(completion: str, truth: str, right: b
         ("6 * 7 = <<6*7=42>>42\n#### 42", "42"),
         (r"Six times seven is $\boxed{42}$.", "42"),
         (r"That makes \boxed{108}0", "1080"),
+        ("It is <SOLUTION>42</SOLUTION>", "42"),
+        ("<think>Or 7: #### 7</think><answer>42</answer>", "42"),
+        ("\\boxed{42}, so\n#### 42.0", "42"),
+        ("#### Step 1\nMultiply.\n#### Step 2\n\\boxed{42}", "42"),
+        ("\\boxed{42}\n\n#### Check\nIt fits.\nWell.", "42"),
         (r"First $\boxed{1}$, then $\boxed{\frac{1}{2}}$. " + "x" * 300, "0.5"),
     ],
 )
@@ -178,6 +183,38 @@ def test_a_worked_solution_may_be_the_truth(truth: str, answer: str) -> None:
     assert score(rf"\boxed{{{answer}}}", truth).reason == "right"
     assert score(r"\boxed{7}", truth).reason == "wrong"
     assert score(write_reference(truth), truth).reason == "right"
+    assert hashes(f"#### {answer}", truth).reason == "right"
+    assert solution(f"<SOLUTION>{answer}</SOLUTION>", truth).reason == "right"
+    assert last_number(f"So it is {answer}", truth).reason == "right"
+    assert (check_ground_truth(truth), compare(final_answer(truth), answer)) == (None, True)
+
+
+def compare(one: str, other: str) -> bool:
+    return score(rf"\boxed{{{one}}}", other).correct
+
+
+@pytest.mark.parametrize(
+    ("truth", "marks"),
+    [
+        ("\\boxed{41}\n#### 42", r"\boxed{41} and #### 42"),
+        ("#### 41\n#### 42", "#### 41 and #### 42"),
+        ("<answer>41</answer> <SOLUTION>42</SOLUTION>", "<answer>41</answer> and <SOLUTION>42</SOLUTION>"),
+    ],
+)
+def test_a_truth_that_gives_two_answers_is_refused_by_name(truth: str, marks: str) -> None:
+    problem = check_ground_truth(truth)
+    assert problem is not None
+    assert f"two different answers, {marks}" in problem
+    assert score(r"\boxed{42}", truth).error == problem
+
+
+def test_a_truth_without_a_mark_is_all_of_it_and_a_long_one_is_refused_by_what_it_lacks() -> None:
+    assert (final_answer("42"), check_ground_truth("42"), check_ground_truth("five feet")) == ("42", None, None)
+    assert "no \\boxed{...}, #### or <answer>" in (check_ground_truth("and so on " * 30) or "")
+
+
+def test_a_denied_box_is_denied_for_its_number_too() -> None:
+    assert last_number(r"The answer is not \boxed{36}", "36").reason == "denied"
 
 
 def test_what_is_cut_in_its_thinking_has_a_code_of_its_own() -> None:

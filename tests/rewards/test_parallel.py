@@ -13,6 +13,7 @@ import pytest
 from harness.types import Prompt
 from rewards.contract import RewardDescription, load_reward
 from rewards.parallel import ParallelReward
+from rewards.trl import TrainerState
 from rewards.worker import RewardWorker
 
 HOSTILE = Path(__file__).parents[1] / "support" / "hostile.py"
@@ -111,3 +112,13 @@ def test_an_interrupt_ends_all_workers_and_the_next_call_is_answered(make: Make,
         ask(reward, "b", "LOOP", "c", "LOOP ")
     main.score = real  # type: ignore[method-assign]
     assert [score.reward for score in ask(reward, "a", "b")] == [1.0, 0.0]
+
+
+def test_only_a_function_that_takes_batches_is_told_ids_and_state(make: Make) -> None:
+    reward = make("counts_ids", workers=2)
+    reward.state = lambda: TrainerState(global_step=3, max_steps=4)
+    assert reward.takes_ids
+    prompts = [Prompt("1", "?", "a"), Prompt("2", "?", "a")]
+    scores = reward.score(prompts, ["x", "x"], [[1, 2], [1, 2, 3]])
+    assert [(score.reward, score.logged["step"]) for score in scores] == [(0.2, 3.0), (0.3, 3.0)]
+    assert not make("equals", workers=1).takes_ids

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.solution import compute_reward, score
+from rewards.solution import check_ground_truth, compute_reward, score
 
 WORKING = "<start_working_out>6+0+0=6<end_working_out>"
 RIGHT = f"{WORKING}<SOLUTION>6</SOLUTION>"
@@ -97,3 +97,16 @@ def test_no_text_raises_and_every_reward_is_in_range(completion: str, truth: str
 def test_only_the_truth_itself_is_right(answer: str, truth: str) -> None:
     reward = compute_reward(f"{WORKING}<SOLUTION>{answer}</SOLUTION>", truth)
     assert (reward == 1.0) is (answer.strip() == truth.strip() != "")
+
+
+@pytest.mark.parametrize("completion", ["<start_working_out>6+0", "<think>6", f"{WORKING}<think>"])
+def test_thinking_that_is_never_closed_is_cut(completion: str) -> None:
+    assert score(completion, "6").reason == "cut_in_thinking"
+
+
+def test_a_truth_may_be_a_completion_in_the_right_form_and_no_other_worked_solution() -> None:
+    assert score(RIGHT, RIGHT).correct
+    assert check_ground_truth(RIGHT) is None
+    assert check_ground_truth("6") is None
+    assert "rewards.math:hashes" in (check_ground_truth("5 + 1 = 6\n#### 6") or "")
+    assert "< or >" in (check_ground_truth("a < b") or "")

@@ -24,6 +24,7 @@ from harness.core.formatting import clean
 from harness.types import Prompt, Score, Scorer
 from rewards import worker as module
 from rewards.contract import RewardDescription, load_reward
+from rewards.trl import TrainerState
 from rewards.worker import RewardWorker
 from tests.support.builders import make_prompt
 from tests.support.hostile import LIES
@@ -156,6 +157,7 @@ def test_trl_hooks_chat_and_columns_are_as_ever(build: Build) -> None:
     ]
     scores = build("batch_sees_everything", chat=True).score(prompts, ["x", "y"])
     assert [(score.reward, score.error) for score in scores] == [(1.0, ""), (0.5, "")]
+    assert [score.logged for score in scores] == [{"x": 1.0, "length": 1.0}, {"x": 1.0, "length": 2.0}]
 
 
 def test_a_batch_that_raises_on_a_row_keeps_the_others(build: Build) -> None:
@@ -485,6 +487,7 @@ SCRIPT = """
 import os, signal, sys
 from harness.types import Prompt
 from rewards.contract import RewardDescription
+from rewards.trl import TrainerState
 from rewards.worker import RewardWorker
 print("started", flush=True)
 reward = RewardWorker(RewardDescription(("mine.py:judge", "beside:other"), range=(0.0, 1e9), weights=(1.0, 0.0)),
@@ -573,3 +576,28 @@ def test_an_import_that_raises_a_surrogate_is_told(build: Build, tmp_path: Path)
     path.write_text("raise ValueError('\\ud800 \\x1b[31m')\n")
     (score,) = ask(build(f"{path}:judge"), "x")
     assert score.error.endswith("ValueError: � �[31m")
+
+
+@pytest.mark.parametrize("name", ["starts_slowly", "batch_starts_slowly"])
+def test_a_first_call_may_take_its_own_limit(name: str) -> None:
+    description = RewardDescription((f"tests.support.hostile:{name}",))
+    with RewardWorker(description, time_limit=LIMIT, startup_limit=5.0) as reward:
+        assert ask(reward, "1", "2") == [RIGHT, WRONG]
+        assert ask(reward, "LOOP", "1") == [TIMEOUT, RIGHT]
+    with RewardWorker(description, time_limit=LIMIT) as reward:
+        assert all(
+            score.error.startswith("the verifier is stuck: no answer within 0.3 s") for score in ask(reward, "1")
+        )
+
+
+def test_the_limit_of_a_first_call_that_is_too_short_is_named() -> None:
+    description = RewardDescription(("tests.support.hostile:starts_slowly",))
+    with RewardWorker(description, time_limit=0.1, startup_limit=0.2) as reward:
+        (score,) = ask(reward, "1")
+    assert "0.2 s (reward.startup_limit: raise it for one that is slow to start)" in score.error
+
+
+def test_ids_and_step_reach_a_trl_style_function(build: Build) -> None:
+    reward = build("counts_ids")
+    (score,) = reward.score([make_prompt("a")], ["x"], [[5, 6, 7]], TrainerState(global_step=4, max_steps=8))
+    assert (score.reward, score.logged) == (0.3, {"step": 4.0, "epoch": 0.5})

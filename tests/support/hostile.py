@@ -43,6 +43,22 @@ def loops(completion: str, ground_truth: str) -> float:
     return loop() if "LOOP" in completion else float(completion == ground_truth)
 
 
+started: list[float] = []
+
+
+def starts_slowly(completion: str, ground_truth: str) -> float:
+    """Loads a model in its first call."""
+    note(completion)
+    if not started:
+        time.sleep(0.6)
+        started.append(time.monotonic())
+    return loop() if "LOOP" in completion else float(completion == ground_truth)
+
+
+def batch_starts_slowly(completions: list[str], ground_truth: list[str], **_: Any) -> list[float]:
+    return [starts_slowly(text, truth) for text, truth in zip(completions, ground_truth, strict=True)]
+
+
 def backtracks(completion: str, ground_truth: str) -> float:
     return float(re.fullmatch(r"(a+)+b", completion) is not None)
 
@@ -173,11 +189,19 @@ def batch_raises_on_a_row(completions: list[str], **columns: Any) -> list[float]
     return [float(int(text) > 2) for text in completions]
 
 
+def counts_ids(completion_ids: Any, trainer_state: Any, log_metric: Any, **columns: Any) -> list[float]:
+    log_metric("step", trainer_state.global_step)
+    log_metric("epoch", trainer_state.epoch)
+    return [len(ids) / 10 for ids in completion_ids]
+
+
 def batch_sees_everything(
     prompts: Any, completions: Any, level: Any, log_metric: Any, trainer_state: Any, **columns: Any
 ) -> list[float]:
     log_metric("x", 1.0)
-    assert trainer_state is None
+    assert trainer_state.global_step == 0
+    assert columns.pop("completion_ids") == [[120], [121]], "bytes, where there is no tokenizer"
+    columns.pop("log_extra")("length", [1, 2])
     assert columns == {"ground_truth": ["1", "2"]}
     assert level == [{"deep": [1, None]}, 3]
     assert prompts == [

@@ -55,6 +55,21 @@ class BrokenScorer(DigitScorer):
         return [Score(None, False, "errored", error="boom") if i % 2 else s for i, s in enumerate(good)]
 
 
+class IdScorer(DigitScorer):
+    """Asks for the token ids too."""
+
+    takes_ids = True
+
+    def __init__(self) -> None:
+        self.ids: list[Sequence[int]] = []
+
+    def score(
+        self, prompts: Sequence[Prompt], completions: Sequence[str], ids: Sequence[Sequence[int]] = ()
+    ) -> list[Score]:
+        self.ids += ids
+        return super().score(prompts, completions)
+
+
 Build = Callable[..., StepTrainer]
 
 
@@ -82,6 +97,14 @@ def take(trainer: StepTrainer, knobs: Knobs = KNOBS, *, seed: int = 1, start: in
 
 def gradient(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_a_reward_that_asks_for_them_gets_the_token_ids_of_the_completions(build: Build) -> None:
+    scorer = IdScorer()
+    trainer = build(scorer=scorer)
+    take(trainer)
+    assert scorer.ids == trainer._rollout.generated.ids
+    assert len(scorer.ids) == 8
 
 
 @pytest.mark.parametrize("lora", [False, True])
