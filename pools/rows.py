@@ -10,15 +10,18 @@ import decimal
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import InputError
-from harness.types import PROMPT_COLUMNS, Prompt
+from harness.types import PROMPT_COLUMNS, Message, Prompt
+from pools.messages import Conversation, list_calls, read_answer, read_conversation, write_transcript, write_turn
 
 ROW_LIMIT = 4 * 2**20
 """Bytes of text that one row may hold: no model reads more, and one such row would fill every batch it is in."""
-ROLES = ("system", "user", "assistant")
+ANSWER = "answer"
+"""The ground truth of rows without a column ``ground_truth``."""
 NOT_JSON = (TypeError, ValueError, RecursionError)
 NOT_FINITE = {"nan", "inf", "infinity"}
 
@@ -39,33 +42,40 @@ def name_columns(columns: Mapping[str, str]) -> dict[str, str]:
 def make_prompt(row: Row, names: Mapping[str, str]) -> Prompt:
     """Make the prompt of a row, still without id and template. ``names`` as from name_columns.
 
-    A prompt is a text or a list of OpenAI messages (``messages`` is looked at too): system, user and perhaps
-    assistant, which is the demonstration and, in a row without ground truth, the ground truth. Raises InputError.
+    A prompt is a text or a list of OpenAI messages (``messages`` is looked at too) of any number of turns. The ground
+    truth is in its column, else in ``answer``. An assistant's turn at the end is the demonstration and, in a row
+    without ground truth, the ground truth; or a prefill (pools/messages.py). Raises InputError.
     """
     values = row.values
-    prompt_column = names["prompt"]
+    prompt_column, truth_column = names["prompt"], names["ground_truth"]
     if prompt_column == "prompt" and "prompt" not in values and "messages" in values:
         prompt_column = "messages"
-    text, system, answer = _read_prompt(row, prompt_column)
-    truth = values.get(names["ground_truth"])
-    if truth is None and answer is not None and names["ground_truth"] == "ground_truth":
-        truth = answer
-    demonstration = values.get(names["demonstration"], answer)
-    if isinstance(demonstration, str) and not demonstration.strip():
-        demonstration = None  # a CSV has no other way to say so
-    if demonstration is not None and not isinstance(demonstration, str):
-        raise InputError(f"{row.where}: {names['demonstration']} must be text, not {_kind(demonstration)}")
+    truth = values.get(truth_column)
+    if truth is None and truth_column == "ground_truth" and values.get(ANSWER) is not None:
+        truth_column, truth = ANSWER, values[ANSWER]
+    said = _read_prompt(row, prompt_column, scored=truth is not None)
+    answer = None if isinstance(said, str) else said.answer
+    plain = isinstance(said, str) or len(said.turns) == 1  # which is the user's
+    if truth is None and answer is not None and truth_column == "ground_truth":
+        truth = list_calls(answer["tool_calls"]) if "tool_calls" in answer else answer["content"]
+    demonstration = _read_demonstration(row, names["demonstration"]) or answer
+    _check_tools(row, values.get("tools"))
     taken = [prompt_column, *(column for field, column in names.items() if field == column)]
-    return Prompt(
+    prompt = Prompt(
         id="",
-        text=text,
-        ground_truth=_read_truth(row, names["ground_truth"], truth),
+        text=said
+        if isinstance(said, str)
+        else str(said.turns[0]["content"])
+        if plain
+        else write_transcript(said.turns),
+        ground_truth=_read_truth(row, truth_column, truth),
         label=_read_label(row, names["label"]),
-        system=system,
-        demonstration=demonstration,
+        system="" if isinstance(said, str) else said.system,
         # A column with another name stays under it too: a reward written for the data set asks for it by that name.
         columns={name: value for name, value in values.items() if name not in taken},
+        messages=() if isinstance(said, str) or plain else said.turns,
     )
+    return prompt if demonstration is None else _demonstrate(prompt, demonstration)
 
 
 def encode_columns(row: Row, prompt: Prompt) -> str | None:
@@ -80,7 +90,9 @@ def encode_columns(row: Row, prompt: Prompt) -> str | None:
             encoded = encode(prompt.columns)
         except NOT_JSON:
             raise InputError(_name_the_fault(row, prompt.columns)) from None
-    texts = (prompt.text, prompt.ground_truth, prompt.label, prompt.system, prompt.demonstration or "", encoded or "")
+    texts = [prompt.text, prompt.ground_truth, prompt.label, prompt.system, prompt.demonstration or "", encoded or ""]
+    if messages := encode_messages(row, prompt):
+        texts.append(messages)
     try:
         size = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
     except UnicodeEncodeError:
@@ -88,6 +100,22 @@ def encode_columns(row: Row, prompt: Prompt) -> str | None:
     if size > ROW_LIMIT:
         raise InputError(f"{row.where} holds {_mib(size)}: at most {_mib(ROW_LIMIT)}; shorten or drop it")
     return encoded
+
+
+def encode_messages(row: Row, prompt: Prompt) -> str | None:
+    """Encode turns and calls of a prompt as JSON, None for a plain prompt. Raises InputError for what JSON lacks."""
+    if not prompt.messages and not prompt.calls:
+        return None
+    try:
+        return encode({"turns": prompt.messages, "calls": prompt.calls})
+    except NOT_JSON as error:
+        raise InputError(f"{row.where}: its messages cannot be written as JSON: {say(error, 100)}") from None
+
+
+def decode_messages(encoded: str) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """Decode turns and calls of encode_messages."""
+    read = json.loads(encoded)
+    return tuple(read["turns"]), tuple(read["calls"])
 
 
 def say(error: BaseException, most: int = 300) -> str:
@@ -103,39 +131,49 @@ def too_long(where: str) -> InputError:
 # ---------------------------------------------------------------- fields
 
 
-def _read_prompt(row: Row, column: str) -> tuple[str, str, str | None]:
-    """Read text, system prompt and the assistant's answer."""
+def _read_prompt(row: Row, column: str, *, scored: bool) -> str | Conversation:
     value = _require(row, "prompt", column)
+    if isinstance(value, str) and value.strip():
+        return value
     if isinstance(value, list) and value:
-        return _read_messages(row, column, value)
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{row.where} has no {column}: it must be a non-empty string or a list of messages")
-    return value, "", None
+        return read_conversation(row.where, column, value, scored=scored)
+    raise InputError(f"{row.where} has no {column}: it must be a non-empty string or a list of messages")
 
 
-def _read_messages(row: Row, column: str, messages: list[Any]) -> tuple[str, str, str | None]:
-    texts: dict[str, str] = {}
-    for message in messages:
-        role = message.get("role") if isinstance(message, Mapping) else None
-        role = "system" if role == "developer" else role
-        if role not in ROLES or any(ROLES.index(role) <= ROLES.index(earlier) for earlier in texts):
-            raise InputError(
-                f"{row.where}: {column} must be one user message, after at most one system message and before at most "
-                f"one assistant message; {role!r} does not fit there"
-            )
-        texts[role] = _message_text(row, column, message.get("content"))
-    if not texts.get("user", "").strip():
-        raise InputError(f"{row.where}: {column} has no user message")
-    return texts["user"], texts.get("system", ""), texts.get("assistant")
+def _read_demonstration(row: Row, column: str) -> str | Message | None:
+    """Read a text, or an assistant's message, which may hold tool calls."""
+    value = row.values.get(column)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None  # a CSV has no other way to say so
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | dict):
+        return read_answer(f"{row.where}: {column}", value)
+    raise InputError(f"{row.where}: {column} must be text, not {_kind(value)}")
 
 
-def _message_text(row: Row, column: str, content: Any) -> str:
-    """Read a message's content: a text, or parts that are all texts."""
-    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        content = "".join(str(part.get("text", "")) for part in content)
-    if not isinstance(content, str):
-        raise InputError(f"{row.where}: {column} has a message whose content is not text")
-    return content
+def _demonstrate(prompt: Prompt, answer: str | Message) -> Prompt:
+    """Give a prompt its demonstration: what the model writes after the prefill."""
+    text = answer if isinstance(answer, str) else write_turn(answer)
+    text = text.removeprefix(prompt.prefill)
+    calls = () if isinstance(answer, str) else tuple(answer.get("tool_calls", ()))
+    return replace(prompt, demonstration=text, calls=calls) if text.strip() else prompt
+
+
+def _check_tools(row: Row, tools: Any) -> None:
+    """Refuse tools that no chat template could show: they must be objects with a name, or the JSON of these."""
+    if tools is None or tools == "":
+        return
+    if isinstance(tools, str):
+        with suppress(ValueError, RecursionError):
+            tools = json.loads(tools)
+    listed = tools if isinstance(tools, list) else [tools]
+    inner = [tool.get("function", tool) if isinstance(tool, Mapping) else tool for tool in listed]
+    if not isinstance(tools, list) or not all(isinstance(one, Mapping) and one.get("name") for one in inner):
+        raise InputError(
+            f"{row.where}: tools must be a list of functions, each an object with a name (or that as JSON); a column "
+            "of other things needs another name"
+        )
 
 
 def _read_truth(row: Row, column: str, value: Any) -> str:

@@ -24,13 +24,14 @@ import pyarrow as pa
 
 from harness.core.files import hash_file
 from harness.errors import InputError
-from harness.types import PROMPT_COLUMNS, Prompt
+from harness.types import PROMPT_COLUMNS, Prompt, write_exact
 from pools import arithmetic, reasoning, word_sums
 from pools.cache import load_cached
 from pools.files import READERS, check_file
 from pools.functions import read_function
 from pools.hub import read_hub
-from pools.rows import Row, encode_columns, make_prompt, name_columns
+from pools.messages import fill_messages
+from pools.rows import Row, encode_columns, encode_messages, make_prompt, name_columns
 from pools.splits import compute_place
 from pools.table import PromptTable, make_batches, parse_id
 
@@ -125,14 +126,16 @@ def _read_distinct(
         prompt = make_prompt(row, names)
         encoded = encode_columns(row, prompt)
         _refuse_second(row, named)
-        text = template.replace("{prompt}", prompt.text)
-        prompt_id = compute_id(f"{prompt.system}\n{text}" if prompt.system else text)
+        text, messages = template.replace("{prompt}", prompt.text), fill_messages(prompt.messages, template)
+        prompt_id = compute_id(write_exact(prompt.system, text, messages))
         number = parse_id(prompt_id)
         if number in seen:
             continue
         seen.add(number)
-        place, demonstration = compute_place(prompt_id), prompt.demonstration
-        yield number, place, prompt.text, prompt.ground_truth, prompt.label, prompt.system, demonstration, encoded
+        place, demonstration, turns = compute_place(prompt_id), prompt.demonstration, encode_messages(row, prompt)
+        yield (
+            number, place, prompt.text, prompt.ground_truth, prompt.label, prompt.system, demonstration, encoded, turns
+        )  # fmt: skip
     if not seen:
         raise InputError(f"pool.source: {source} has no prompts")
 

@@ -23,6 +23,7 @@ from typing import Any, cast
 
 from harness.errors import InputError
 from harness.types import Prompt, Score
+from rewards.format import begin_with_tags
 
 RewardFunction = Callable[..., Any]
 HERE = Path(__file__).resolve().parent
@@ -57,7 +58,8 @@ class Reward:
     component under its name, and what is not solved has the reason code of the first function that gave one. A
     TRL-style function that returns None leaves the completion to the others; it is errored when all do.
     ``chat`` says how TRL-style functions get their texts. Rewards of this package read ``thinking_tags`` (opening to
-    closing) as they do ``<think>`` and ``</think>``; any other gets the text as it is.
+    closing) as they do ``<think>`` and ``</think>``, and see the tags that a prefill opened; any other gets the text as
+    it is, which is TRL's way.
     """
 
     def __init__(
@@ -114,8 +116,11 @@ class Reward:
     def _scores_of(self, name: str, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
         function = self.functions[name]
         if function.__module__.startswith(f"{HERE.name}."):
+            begun = [prompt.prefill for prompt in prompts]
             for opening, closing in self.thinking_tags.items():
                 completions = [c.replace(opening, "<think>").replace(closing, "</think>") for c in completions]
+                begun = [b.replace(opening, "<think>").replace(closing, "</think>") for b in begun]
+            completions = [begin_with_tags(b, c) for b, c in zip(begun, completions, strict=True)]
         if name not in self._trl_style:
             return [_one(function, p, c) for p, c in zip(prompts, completions, strict=True)]
         try:
@@ -138,10 +143,7 @@ class Reward:
         asked: Any = [prompt.text for prompt in prompts]
         if self.chat:
             texts = [[{"role": "assistant", "content": text}] for text in texts]
-            asked = [
-                [*([{"role": "system", "content": p.system}] if p.system else []), {"role": "user", "content": p.text}]
-                for p in prompts
-            ]
+            asked = [[dict(message) for message in p.turns] for p in prompts]
         named = inspect.signature(function).parameters
         hooks = {name: hook for name, hook in TRL_HOOKS.items() if name in named}
         values = function(prompts=asked, completions=texts, **columns, **hooks)

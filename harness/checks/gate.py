@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, time_limit
 from harness.checks.preflight import Outcome, Report, RewardProbe, describe, run_preflight
-from harness.checks.references import find_writer, judge_references
+from harness.checks.references import as_continued, find_writer, judge_references
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt
 from rewards.contract import Reward
@@ -109,8 +109,8 @@ def preflight_inputs(inputs: Inputs) -> Report:
         return run_preflight(
             _mix(inputs.splits),
             RewardProbe(
-                judge=workers[0].score,
-                elsewhere=workers[1].score,
+                judge=as_continued(workers[0].score),
+                elsewhere=as_continued(workers[1].score),
                 range=spec.reward.range,
                 time_limit=limit,
                 write=_hook(inputs.reward, "write_reference"),
@@ -163,9 +163,10 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
     reasons: Counter[str] = Counter()
     failures: list[Outcome] = []
     with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
-        write = find_writer(_mix(splits)[:100], reward.score, _hook(inputs.reward, "write_reference"))
+        judge = as_continued(reward.score)
+        write = find_writer(_mix(splits)[:100], judge, _hook(inputs.reward, "write_reference"))
         for name, table in splits.items():
-            for fault in _find_faults(name, table, judge_references(table, reward.score, write), refuse, progress):
+            for fault in _find_faults(name, table, judge_references(table, judge, write), refuse, progress):
                 reasons[fault.check] += 1
                 if len(failures) < SHOWN:
                     failures.append(fault)

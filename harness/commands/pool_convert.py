@@ -15,6 +15,7 @@ from harness.config.schema import RunSpec
 from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
+from pools.messages import fill_messages, write_transcript
 from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
 from pools.sources import compute_id, read_rows
 
@@ -106,7 +107,10 @@ def _find_candidates(
             faults["not a prompt"].append(str(error).removeprefix("pool.source: "))
             continue
         text = spec.pool.template.replace("{prompt}", prompt.text)
-        prompt = replace(prompt, id=compute_id(text), text=text, system=prompt.system or spec.pool.system_prompt)
+        messages = fill_messages(prompt.messages, spec.pool.template)
+        text = write_transcript(messages) if messages else text
+        prompt = replace(prompt, text=text, messages=messages, system=prompt.system or spec.pool.system_prompt)
+        prompt = replace(prompt, id=compute_id(prompt.exact_text))
         solution = _read_reference(row, reference, prompt)
         if prompt.id in seen:
             faults["the same prompt again"].append(where)

@@ -10,6 +10,7 @@ from harness.types.data import Completion as Completion
 from harness.types.data import Evaluation as Evaluation
 from harness.types.data import Example as Example
 from harness.types.data import Group as Group
+from harness.types.data import Message as Message
 from harness.types.data import Metrics as Metrics
 from harness.types.data import More as More
 from harness.types.data import Progress as Progress
@@ -19,6 +20,7 @@ from harness.types.data import Score as Score
 from harness.types.data import StepOutcome as StepOutcome
 from harness.types.data import no_more as no_more
 from harness.types.data import no_progress as no_progress
+from harness.types.data import write_exact as write_exact
 from harness.types.decisions import ONLY_NOW as ONLY_NOW
 from harness.types.decisions import Action as Action
 from harness.types.decisions import ActionKind as ActionKind

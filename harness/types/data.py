@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -24,9 +25,19 @@ def no_progress(phase: str, done: int, total: int) -> None:
     """The Progress of a caller who does not look."""
 
 
+Message = Mapping[str, Any]
+"""One turn, as OpenAI has it: ``role``, ``content`` (text, perhaps empty), and for tools ``tool_calls`` (arguments as
+an object), ``tool_call_id`` and ``name``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One row of the pool. ``id`` is a hash of the content, so it survives a reordered source."""
+    """One row of the pool. ``id`` is a hash of the content, so it survives a reordered source.
+
+    Most prompts are a user's ``text`` after a ``system`` message. One of other turns has them in ``messages``, all but
+    the system message, and ``text`` is how they read. The last of them may be the assistant's, a *prefill*, which the
+    completion continues. ``demonstration`` is an answer to learn from, ``calls`` the tool calls in it.
+    """
 
     id: str
     text: str
@@ -35,6 +46,33 @@ class Prompt:
     system: str = ""
     demonstration: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
+    calls: tuple[Message, ...] = ()
+
+    @property
+    def turns(self) -> list[Message]:
+        """All messages, the system message first."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *(self.messages or [{"role": "user", "content": self.text}])]
+
+    @property
+    def prefill(self) -> str:
+        """The beginning of the assistant's turn, "" where the completion is all of it."""
+        if self.messages and self.messages[-1]["role"] == "assistant":
+            return str(self.messages[-1]["content"])
+        return ""
+
+    @property
+    def exact_text(self) -> str:
+        """The one text of all that is asked; two prompts are the same one when theirs are equal."""
+        return write_exact(self.system, self.text, self.messages)
+
+
+def write_exact(system: str, text: str, messages: Sequence[Message]) -> str:
+    """Write Prompt.exact_text from its parts."""
+    if messages:
+        text = json.dumps(messages, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return f"{system}\n{text}" if system else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def make_table(prompts: Sequence[Prompt]) -> PromptTable:
     """A source of these prompts, each with the id that its text has."""
     ids = [compute_id(prompt.text) for prompt in prompts]
     rows = (
-        (parse_id(i), compute_place(i), p.text, p.ground_truth, p.label, p.system, p.demonstration, None)
+        (parse_id(i), compute_place(i), p.text, p.ground_truth, p.label, p.system, p.demonstration, None, None)
         for i, p in zip(ids, prompts, strict=True)
     )
     return PromptTable(list(make_batches(rows)), template="{prompt}", system="")
