@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Message, Prompt
-from pools.messages import Conversation, list_calls, read_answer, read_conversation, write_transcript, write_turn
+from pools.messages import list_calls, read_answer, read_conversation, write_transcript, write_turn
 
 ROW_LIMIT = 4 * 2**20
 """Bytes of text that one row may hold: no model reads more, and one such row would fill every batch it is in."""
@@ -53,29 +53,24 @@ def make_prompt(row: Row, names: Mapping[str, str]) -> Prompt:
     truth = values.get(truth_column)
     if truth is None and truth_column == "ground_truth" and values.get(ANSWER) is not None:
         truth_column, truth = ANSWER, values[ANSWER]
-    said = _read_prompt(row, prompt_column, scored=truth is not None)
-    answer = None if isinstance(said, str) else said.answer
-    plain = isinstance(said, str) or len(said.turns) == 1  # which is the user's
+    text, system, turns, answer = _read_prompt(row, prompt_column, scored=truth is not None)
     if truth is None and answer is not None and truth_column == "ground_truth":
         truth = list_calls(answer["tool_calls"]) if "tool_calls" in answer else answer["content"]
-    demonstration = _read_demonstration(row, names["demonstration"]) or answer
-    _check_tools(row, values.get("tools"))
+    if values.get("tools"):
+        _check_tools(row, values["tools"])
     taken = [prompt_column, *(column for field, column in names.items() if field == column)]
     prompt = Prompt(
         id="",
-        text=said
-        if isinstance(said, str)
-        else str(said.turns[0]["content"])
-        if plain
-        else write_transcript(said.turns),
+        text=text,
         ground_truth=_read_truth(row, truth_column, truth),
         label=_read_label(row, names["label"]),
-        system="" if isinstance(said, str) else said.system,
+        system=system,
         # A column with another name stays under it too: a reward written for the data set asks for it by that name.
         columns={name: value for name, value in values.items() if name not in taken},
-        messages=() if isinstance(said, str) or plain else said.turns,
+        messages=turns,
     )
-    return prompt if demonstration is None else _demonstrate(prompt, demonstration)
+    shown = values.get(names["demonstration"])
+    return prompt if shown is None and answer is None else _demonstrate(row, prompt, names["demonstration"], answer)
 
 
 def encode_columns(row: Row, prompt: Prompt) -> str | None:
@@ -90,9 +85,7 @@ def encode_columns(row: Row, prompt: Prompt) -> str | None:
             encoded = encode(prompt.columns)
         except NOT_JSON:
             raise InputError(_name_the_fault(row, prompt.columns)) from None
-    texts = [prompt.text, prompt.ground_truth, prompt.label, prompt.system, prompt.demonstration or "", encoded or ""]
-    if messages := encode_messages(row, prompt):
-        texts.append(messages)
+    texts = (prompt.text, prompt.ground_truth, prompt.label, prompt.system, prompt.demonstration or "", encoded or "")
     try:
         size = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
     except UnicodeEncodeError:
@@ -131,39 +124,37 @@ def too_long(where: str) -> InputError:
 # ---------------------------------------------------------------- fields
 
 
-def _read_prompt(row: Row, column: str, *, scored: bool) -> str | Conversation:
+def _read_prompt(row: Row, column: str, *, scored: bool) -> tuple[str, str, tuple[Message, ...], Message | None]:
+    """Read text, system prompt, the turns of what is more than a user's message, and the assistant's answer."""
     value = _require(row, "prompt", column)
-    if isinstance(value, str) and value.strip():
-        return value
     if isinstance(value, list) and value:
-        return read_conversation(row.where, column, value, scored=scored)
-    raise InputError(f"{row.where} has no {column}: it must be a non-empty string or a list of messages")
+        said = read_conversation(row.where, column, value, scored=scored)
+        if len(said.turns) == 1:  # the user's
+            return said.turns[0]["content"], said.system, (), said.answer
+        return write_transcript(said.turns), said.system, said.turns, said.answer
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{row.where} has no {column}: it must be a non-empty string or a list of messages")
+    return value, "", (), None
 
 
-def _read_demonstration(row: Row, column: str) -> str | Message | None:
-    """Read a text, or an assistant's message, which may hold tool calls."""
+def _demonstrate(row: Row, prompt: Prompt, column: str, answer: Message | None) -> Prompt:
+    """Give a prompt its demonstration, what the model writes after the prefill: the text or the assistant's message in
+    ``column``, else ``answer``."""
     value = row.values.get(column)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None  # a CSV has no other way to say so
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str) and value.strip():
+        return replace(prompt, demonstration=value.removeprefix(prompt.prefill))
     if isinstance(value, list | dict):
-        return read_answer(f"{row.where}: {column}", value)
-    raise InputError(f"{row.where}: {column} must be text, not {_kind(value)}")
-
-
-def _demonstrate(prompt: Prompt, answer: str | Message) -> Prompt:
-    """Give a prompt its demonstration: what the model writes after the prefill."""
-    text = answer if isinstance(answer, str) else write_turn(answer)
-    text = text.removeprefix(prompt.prefill)
-    calls = () if isinstance(answer, str) else tuple(answer.get("tool_calls", ()))
-    return replace(prompt, demonstration=text, calls=calls) if text.strip() else prompt
+        answer = read_answer(f"{row.where}: {column}", value)
+    elif value is not None and not isinstance(value, str):
+        raise InputError(f"{row.where}: {column} must be text, not {_kind(value)}")
+    text = write_turn(answer).removeprefix(prompt.prefill) if answer else ""
+    if answer is None or not text.strip():  # a CSV has no other way to say that there is none
+        return prompt
+    return replace(prompt, demonstration=text, calls=tuple(answer.get("tool_calls", ())))
 
 
 def _check_tools(row: Row, tools: Any) -> None:
     """Refuse tools that no chat template could show: they must be objects with a name, or the JSON of these."""
-    if tools is None or tools == "":
-        return
     if isinstance(tools, str):
         with suppress(ValueError, RecursionError):
             tools = json.loads(tools)

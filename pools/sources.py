@@ -126,7 +126,8 @@ def _read_distinct(
         prompt = make_prompt(row, names)
         encoded = encode_columns(row, prompt)
         _refuse_second(row, named)
-        text, messages = template.replace("{prompt}", prompt.text), fill_messages(prompt.messages, template)
+        text = template.replace("{prompt}", prompt.text)
+        messages = fill_messages(prompt.messages, template) if prompt.messages else ()
         prompt_id = compute_id(write_exact(prompt.system, text, messages))
         number = parse_id(prompt_id)
         if number in seen:

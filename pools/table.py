@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, overload
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from harness.types import Message, Prompt
+from harness.types import Prompt
 from pools.messages import fill_messages, write_transcript, write_turn
 from pools.rows import decode_messages
 
@@ -124,22 +125,22 @@ class PromptTable(Sequence[Prompt]):
 
     def _make(self, *values: Any) -> Prompt:
         number, _, text, truth, label, system, demonstration, columns, messages = values
-        turns: tuple[Message, ...] = ()
-        calls: tuple[Message, ...] = ()
-        if messages is not None:
-            turns, calls = decode_messages(messages)
-            turns = fill_messages(turns, self._template)
-        return Prompt(
-            id=format_id(number),
-            text=write_transcript(turns) if turns else self._template.replace("{prompt}", text),
-            ground_truth=truth,
-            label=label,
-            system=system or self._system,
-            demonstration=demonstration,
-            columns={} if columns is None else json.loads(columns),
-            messages=turns,
-            calls=calls,
+        prompt = Prompt(
+            format_id(number),
+            self._template.replace("{prompt}", text),
+            truth,
+            label,
+            system or self._system,
+            demonstration,
+            {} if columns is None else json.loads(columns),
         )
+        if messages is None:
+            return prompt
+        turns, calls = decode_messages(messages)
+        if turns:
+            turns = fill_messages(turns, self._template)
+            prompt = replace(prompt, text=write_transcript(turns), messages=turns)
+        return replace(prompt, calls=calls)
 
 
 def make_batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
