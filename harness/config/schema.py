@@ -107,7 +107,7 @@ class PoolSpec(Section):
     template: str = "{prompt}"
     system_prompt: str = ""
     system_in_user: bool = False
-    template_kwargs: dict[str, Any] = {}
+    template_kwargs: dict[str, bool | int | float | str] = {}
     splits: dict[str, int | float] = Field(default_factory=lambda: dict(DEFAULT_SPLITS))
     draw_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     sampler: Sampler = "frontier"
@@ -135,12 +135,14 @@ class PoolSpec(Section):
             raise ValueError(f"the fractions add up to {fractions:g}, more than the whole pool")
         return DEFAULT_SPLITS | splits
 
-    @field_validator("template_kwargs")
+    @field_validator("template_kwargs", mode="before")
     @classmethod
-    def _left_to_the_user(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        for name in arguments:
+    def _left_to_the_user(cls, arguments: Any) -> Any:
+        for name, value in arguments.items() if isinstance(arguments, dict) else ():
             if name in TEMPLATE_OWN:
                 raise ValueError(f"{name} is set by the harness for each prompt; leave it out")
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"{name} must be true, false, a number or text, not {value!r}")
         return arguments
 
     @field_validator("template")

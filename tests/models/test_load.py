@@ -314,6 +314,8 @@ def test_template_arguments_that_nothing_reads_are_refused(chat_model: Path) -> 
     ):
         with pytest.raises(InputError, match=re.escape(said)):
             load_model(model, LoraSpec(rank=0), seed=0, pool=pool)
+    with pytest.raises(InputError, match=r"^pool\.template_kwargs: a must be true, false, a number or text, not \[1\]"):
+        parse_spec({"pool": {"template_kwargs": {"a": [1]}}})
     for name in ("tools", "add_generation_prompt"):
         with pytest.raises(InputError, match=rf"^pool\.template_kwargs: {name} is set by the harness"):
             parse_spec({"pool": {"template_kwargs": {name: False}}})

@@ -15,8 +15,8 @@ from harness.types import Prompt
 from pools.rows import Row, make_prompt, name_columns
 
 PLAIN = (
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}|{% endfor %}{% if add_generation_prompt %}[assistant]"
-    "{% if add_generation_prompt %}[assistant]<think>\n{% endif %}"
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}|{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 TOOLS = (
     "{% if tools %}{% for t in tools %}[tools]{{ t | tojson }}|{% endfor %}{% endif %}"
