@@ -20,8 +20,8 @@ from harness.types import Message
 
 ROLES = ("system", "user", "assistant", "tool")
 OLDER_ROLES = {"developer": "system", "function": "tool"}
-WHOLE = ("messages", "conversations", "conversation")
-"""Columns of whole conversations: with their answers."""
+BEGUN = "prompt"
+"""The column whose turns end where the model is to go on, where there is a ground truth; others hold the answer too."""
 OPENED = re.compile(r"(<[^<>/\s]+>|\[[A-Z_]+\]|◁[^◁▷/]+▷)\s*\Z")
 """An opening tag at the end: nobody's answer ends so."""
 
@@ -63,11 +63,11 @@ def read_conversation(where: str, column: str, messages: Sequence[Any], *, score
 
 
 def ends_in_prefill(last: Message, column: str, *, scored: bool) -> bool:
-    """Whether the assistant's last turn is to be continued: it ends with an opening tag, or the column is no whole
-    conversation and the row has a ground truth besides. Calls of tools are always an answer."""
+    """Whether the assistant's last turn is to be continued: it ends with an opening tag, or it stands in the column
+    ``prompt`` of a row that has a ground truth besides (TRL's rule). Calls of tools are always an answer."""
     if last.get("tool_calls"):
         return False
-    return bool(OPENED.search(last["content"])) or (scored and column not in WHOLE)
+    return bool(OPENED.search(last["content"])) or (scored and column == BEGUN)
 
 
 def read_answer(where: str, value: Any) -> Message:
