@@ -49,7 +49,11 @@ def _read_tool(tool: Any) -> dict[str, Any]:
     if isinstance(schema, Mapping) and all(isinstance(one, Mapping) and "type" in one for one in schema.values()):
         schema = {"type": "object", "properties": schema}  # xLAM
     kept = {name: part for name, part in inner.items() if name != "type" and part is not None}
-    return {"type": "function", "function": kept | {"parameters": to_schema(schema)}}
+    parameters = to_schema(schema)
+    # What is in this form already stays to the letter: chat templates print it, and runs of before go on with it.
+    if tool.get("type") == "function" and inner is not tool and inner.get("parameters") == parameters:
+        return dict(tool)
+    return {"type": "function", "function": {"description": "", **kept, "parameters": parameters}}
 
 
 def to_schema(value: Any) -> Any:

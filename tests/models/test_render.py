@@ -36,6 +36,12 @@ OPENS = (
     "{% if add_generation_prompt %}[assistant]<think>\n{% endif %}"
 )
 """As DeepSeek-R1: thinking is opened for the model."""
+CLOSES = OPENS.replace(
+    "{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
+)
+"""As Qwen3.5: it opens thinking for the model, and closes it in a last turn."""
+HEADED = PLAIN.replace("]{{", "]{% if m['role'] == 'assistant' %}final:{% endif %}{{")
+"""As gpt-oss: the model writes the channel of its turn itself."""
 TRIMS = (
     "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}|{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -105,6 +111,15 @@ def test_a_template_that_refuses_a_last_turn_of_the_assistant_gets_the_prefill_a
     assert renderer(refuses).render(begun("<think>")) == "[user]1+1?|[assistant]<think>"
 
 
+def test_thinking_that_template_and_prefill_both_open_is_opened_once() -> None:
+    assert renderer(CLOSES).render(begun("So <think>")) == "[user]1+1?|[assistant]So <think>"
+    assert renderer(CLOSES).render(begun("So ")) == "[user]1+1?|[assistant]<think>\nSo ", "within the thinking"
+
+
+def test_the_head_that_a_model_writes_of_a_turn_stands_before_the_prefill() -> None:
+    assert renderer(HEADED).render(begun("<think>")) == "[user]1+1?|[assistant]final:<think>"
+
+
 def test_the_tokens_are_those_of_the_text() -> None:
     render = renderer(PLAIN)
     prompt = begun("2+2=4, so ")
@@ -146,6 +161,25 @@ def test_a_template_that_refuses_tools_is_said_in_one_line() -> None:
     said = one_line(renderer(NO_TOOLS), make(WITH_TOOLS))
     assert said.startswith("pool.source: the chat template of ")
     assert "cannot render these turns with tool calls (Only user and assistant roles are supported!)" in said
+
+
+def test_calls_without_results_need_no_template_that_takes_results() -> None:
+    turns = [*WITH_TOOLS["messages"][:2], {"role": "user", "content": "And?"}]
+    shown = renderer(NO_TOOLS).render(make({"prompt": turns, "answer": "2"}))
+    assert '[assistant]<tool_call>{"name": "tide"' in shown
+
+
+def test_a_template_that_wants_arguments_as_text_gets_them_so() -> None:
+    wants = TOOLS.replace("c.function | tojson", "c.function.name + c.function.arguments")
+    assert '<call>tide{"at": "Ayr"}</call>' in renderer(wants).render(make(WITH_TOOLS))
+    prompt = make({"messages": WITH_TOOLS["messages"][:2]})
+    assert renderer(wants).tokenizer.decode(renderer(wants).demonstrate(prompt)[0]).endswith('{"at": "Ayr"}</call>|')
+
+
+def test_tools_in_the_common_form_stay_to_the_letter() -> None:
+    schema = {"type": "object", "properties": {"at": {"type": "string"}}}
+    tool = {"function": {"parameters": schema, "name": "tide"}, "type": "function", "strict": True}
+    assert json.dumps(tool) in renderer(TOOLS).render(Prompt("", "When?", "[]", columns={"tools": [tool]}))
 
 
 def test_a_template_that_refuses_the_order_of_turns_is_said_in_one_line() -> None:
