@@ -23,7 +23,8 @@ from harness.errors import InputError
 from harness.types import Prompt
 from pools.counts import RowCounts, Skipped
 from pools.identity import compute_place, format_id, identify
-from pools.rows import Row, encode_columns, make_prompt
+from pools.messages import fill_prompt
+from pools.rows import Row, encode_columns, encode_messages, make_prompt
 from pools.table import make_batches
 
 KEPT_COLUMNS = ("id", "difficulty", "system", "tools")
@@ -106,19 +107,17 @@ class Reading:
         return {"counts": counts.to_json(), "left_out": left_out.tolist()}
 
     def _make_columns(self) -> Iterator[tuple[Any, ...]]:
-        plain = self.template == "{prompt}"  # a million copies take seconds
         for _, prompt, encoded in self._make_prompts():
-            shown = prompt if plain else replace(prompt, text=self.template.replace("{prompt}", prompt.text))
-            who = identify(shown)
+            who = identify(fill_prompt(prompt, self.template))
             number = who.id if self.rules.identity == "exact" else who.family
             self._ids.append(number)
             self._truths.append(hash(prompt.ground_truth))
             place = compute_place(format_id(who.family))
             texts = (prompt.text, prompt.ground_truth, prompt.label, prompt.system, prompt.demonstration)
-            yield number, place, *texts, encoded
+            yield number, place, *texts, *encoded
 
-    def _make_prompts(self) -> Iterator[tuple[str, Prompt, str | None]]:
-        """Yield every prompt with the name of its row and its other columns as JSON."""
+    def _make_prompts(self) -> Iterator[tuple[str, Prompt, tuple[str | None, str | None]]]:
+        """Yield every prompt with the name of its row, and its other columns and its messages as JSON."""
         rules = self.rules
         unwritable = self._unwritable if rules.wanted is None else None
         wanted = None if rules.wanted is None else rules.wanted.union(KEPT_COLUMNS)
@@ -129,7 +128,7 @@ class Reading:
                 if row.fault is not None:
                     raise row.fault
                 prompt = make_prompt(row, self.names, wanted=wanted, needs_truth=rules.needs_truth)
-                encoded = encode_columns(row, prompt, unwritable)
+                encoded = encode_columns(row, prompt, unwritable), encode_messages(row, prompt)
                 _refuse_second(row, named)
             except InputError as error:
                 self._skip(row, error)

@@ -11,15 +11,18 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import InputError
-from harness.types import PROMPT_COLUMNS, Prompt
+from harness.types import PROMPT_COLUMNS, Message, Prompt
+from pools.messages import list_calls, read_answer, read_conversation, write_transcript, write_turn
 
 ROW_LIMIT = 4 * 2**20
 """Bytes of text that one row may hold: no model reads more, and one such row would fill every batch it is in."""
-ROLES = ("system", "user", "assistant")
+ANSWER = "answer"
+"""The ground truth of rows without a column ``ground_truth``."""
 NOT_JSON = (TypeError, ValueError, RecursionError)
 NOT_FINITE = {"nan", "inf", "infinity"}
 
@@ -44,36 +47,38 @@ def make_prompt(
 ) -> Prompt:
     """Make the prompt of a row, still without id and template. ``names`` as from name_columns.
 
-    A prompt is a text or a list of OpenAI messages (``messages`` is looked at too): system, user and perhaps
-    assistant, which is the demonstration and, in a row without ground truth, the ground truth. Of the other columns
-    those ``wanted`` are kept, unset all. Unless one ``needs_truth``, a row may do without. Raises InputError.
+    A prompt is a text or a list of OpenAI messages (``messages`` is looked at too) of any number of turns. The ground
+    truth is in its column, else in ``answer``; unless one ``needs_truth``, a row may do without. An assistant's turn at
+    the end is the demonstration and, in a row without ground truth, the ground truth; or a prefill (pools/messages.py).
+    Of the other columns those ``wanted`` are kept, unset all. Raises InputError.
     """
     values = row.values
-    prompt_column = names["prompt"]
+    prompt_column, truth_column = names["prompt"], names["ground_truth"]
     if prompt_column == "prompt" and "prompt" not in values and "messages" in values:
         prompt_column = "messages"
-    text, system, answer = _read_prompt(row, prompt_column)
-    truth = values.get(names["ground_truth"])
-    if truth is None and answer is not None and names["ground_truth"] == "ground_truth":
-        truth = answer
-    demonstration = values.get(names["demonstration"], answer)
-    if isinstance(demonstration, str) and not demonstration.strip():
-        demonstration = None  # a CSV has no other way to say so
-    if demonstration is not None and not isinstance(demonstration, str):
-        raise InputError(f"{row.where}: {names['demonstration']} must be text, not {_kind(demonstration)}")
+    truth = values.get(truth_column)
+    if truth is None and truth_column == "ground_truth" and values.get(ANSWER) is not None:
+        truth_column, truth = ANSWER, values[ANSWER]
+    text, system, turns, answer = _read_prompt(row, prompt_column, scored=truth is not None)
+    if truth is None and answer is not None and truth_column == "ground_truth":
+        truth = list_calls(answer["tool_calls"]) if "tool_calls" in answer else answer["content"]
+    if values.get("tools"):
+        _check_tools(row, values["tools"])
     taken = [prompt_column, *(column for field, column in names.items() if field == column)]
-    return Prompt(
+    prompt = Prompt(
         id="",
         text=text,
-        ground_truth=_read_truth(row, names["ground_truth"], truth, needed=needs_truth),
+        ground_truth=_read_truth(row, truth_column, truth, needed=needs_truth),
         label=_read_label(row, names["label"]),
         system=system,
-        demonstration=demonstration,
         # A column with another name stays under it too: a reward written for the data set asks for it by that name.
         columns={
             name: value for name, value in values.items() if name not in taken and (wanted is None or name in wanted)
         },
+        messages=turns,
     )
+    shown = values.get(names["demonstration"])
+    return prompt if shown is None and answer is None else _demonstrate(row, prompt, names["demonstration"], answer)
 
 
 def encode_columns(row: Row, prompt: Prompt, unwritable: Counter[str] | None = None) -> str | None:
@@ -103,6 +108,22 @@ def encode_columns(row: Row, prompt: Prompt, unwritable: Counter[str] | None = N
     return encoded
 
 
+def encode_messages(row: Row, prompt: Prompt) -> str | None:
+    """Encode turns and calls of a prompt as JSON, None for a plain prompt. Raises InputError for what JSON lacks."""
+    if not prompt.messages and not prompt.calls:
+        return None
+    try:
+        return encode({"turns": prompt.messages, "calls": prompt.calls})
+    except NOT_JSON as error:
+        raise InputError(f"{row.where}: its messages cannot be written as JSON: {say(error, 100)}") from None
+
+
+def decode_messages(encoded: str) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """Decode turns and calls of encode_messages."""
+    read = json.loads(encoded)
+    return tuple(read["turns"]), tuple(read["calls"])
+
+
 def say(error: BaseException, most: int = 300) -> str:
     """Put what an error says on one line of at most ``most`` characters."""
     return " ".join(str(error).split())[:most]
@@ -116,39 +137,47 @@ def too_long(where: str) -> InputError:
 # ---------------------------------------------------------------- fields
 
 
-def _read_prompt(row: Row, column: str) -> tuple[str, str, str | None]:
-    """Read text, system prompt and the assistant's answer."""
+def _read_prompt(row: Row, column: str, *, scored: bool) -> tuple[str, str, tuple[Message, ...], Message | None]:
+    """Read text, system prompt, the turns of what is more than a user's message, and the assistant's answer."""
     value = _require(row, "prompt", column)
     if isinstance(value, list) and value:
-        return _read_messages(row, column, value)
+        said = read_conversation(row.where, column, value, scored=scored)
+        if len(said.turns) == 1:  # the user's
+            return said.turns[0]["content"], said.system, (), said.answer
+        return write_transcript(said.turns), said.system, said.turns, said.answer
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{row.where} has no {column}: it must be a non-empty string or a list of messages")
-    return value, "", None
+    return value, "", (), None
 
 
-def _read_messages(row: Row, column: str, messages: list[Any]) -> tuple[str, str, str | None]:
-    texts: dict[str, str] = {}
-    for message in messages:
-        role = message.get("role") if isinstance(message, Mapping) else None
-        role = "system" if role == "developer" else role
-        if role not in ROLES or any(ROLES.index(role) <= ROLES.index(earlier) for earlier in texts):
-            raise InputError(
-                f"{row.where}: {column} must be one user message, after at most one system message and before at most "
-                f"one assistant message; {role!r} does not fit there"
-            )
-        texts[role] = _message_text(row, column, message.get("content"))
-    if not texts.get("user", "").strip():
-        raise InputError(f"{row.where}: {column} has no user message")
-    return texts["user"], texts.get("system", ""), texts.get("assistant")
+def _demonstrate(row: Row, prompt: Prompt, column: str, answer: Message | None) -> Prompt:
+    """Give a prompt its demonstration, what the model writes after the prefill: the text or the assistant's message in
+    ``column``, else ``answer``."""
+    value = row.values.get(column)
+    if isinstance(value, str) and value.strip():
+        return replace(prompt, demonstration=value.removeprefix(prompt.prefill))
+    if isinstance(value, list | dict):
+        answer = read_answer(f"{row.where}: {column}", value)
+    elif value is not None and not isinstance(value, str):
+        raise InputError(f"{row.where}: {column} must be text, not {_kind(value)}")
+    text = write_turn(answer).removeprefix(prompt.prefill) if answer else ""
+    if answer is None or not text.strip():  # a CSV has no other way to say that there is none
+        return prompt
+    return replace(prompt, demonstration=text, calls=tuple(answer.get("tool_calls", ())))
 
 
-def _message_text(row: Row, column: str, content: Any) -> str:
-    """Read a message's content: a text, or parts that are all texts."""
-    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        content = "".join(str(part.get("text", "")) for part in content)
-    if not isinstance(content, str):
-        raise InputError(f"{row.where}: {column} has a message whose content is not text")
-    return content
+def _check_tools(row: Row, tools: Any) -> None:
+    """Refuse tools that no chat template could show: they must be objects with a name, or the JSON of these."""
+    if isinstance(tools, str):
+        with suppress(ValueError, RecursionError):
+            tools = json.loads(tools)
+    listed = tools if isinstance(tools, list) else [tools]
+    inner = [tool.get("function", tool) if isinstance(tool, Mapping) else tool for tool in listed]
+    if not isinstance(tools, list) or not all(isinstance(one, Mapping) and one.get("name") for one in inner):
+        raise InputError(
+            f"{row.where}: tools must be a list of functions, each an object with a name (or that as JSON); a column "
+            "of other things needs another name"
+        )
 
 
 def _read_truth(row: Row, column: str, value: Any, *, needed: bool) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, overload
 
@@ -19,12 +20,16 @@ from numpy.typing import NDArray
 from harness.types import Prompt
 from pools.counts import RowCounts
 from pools.identity import format_id, identify
+from pools.messages import fill_messages, write_transcript, write_turn
+from pools.rows import decode_messages
 
 BATCH = 1 << 14
 """Rows of every batch but the last, so that a row's place needs no search."""
-NUMBERS, TEXTS = ("id", "place"), ("text", "ground_truth", "label", "system", "demonstration", "columns")
+NUMBERS = ("id", "place")
+TEXTS = ("text", "ground_truth", "label", "system", "demonstration", "columns", "messages")
 SCHEMA = pa.schema([(name, pa.uint64()) for name in NUMBERS] + [(name, pa.string()) for name in TEXTS])
-"""``text`` is without the template, ``system`` empty where the spec's own holds, ``columns`` JSON."""
+"""``text`` is without the template, ``system`` empty where the spec's own holds, ``columns`` JSON, and ``messages``
+that of encode_messages, null for all plain prompts."""
 
 
 class PromptTable(Sequence[Prompt]):
@@ -111,10 +116,15 @@ class PromptTable(Sequence[Prompt]):
     def to_rows(self, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """Yield the prompts as rows of a source again, without template; ``names`` as from pools.rows.name_columns."""
         for row in self._take(slice(0, len(self))).to_pylist():
-            prompt = row["text"]
-            if row["system"]:
-                prompt = [{"role": "system", "content": row["system"]}, {"role": "user", "content": prompt}]
+            prompt: Any = row["text"]
+            turns, calls = decode_messages(row["messages"]) if row["messages"] else ((), ())
+            if row["system"] or turns:
+                system = [{"role": "system", "content": row["system"]}] if row["system"] else []
+                prompt = [*system, *(turns or [{"role": "user", "content": prompt}])]
             values = row | {"prompt": prompt, "label": row["label"] or None}
+            if calls:
+                said = row["demonstration"].removesuffix(write_turn({"content": "", "tool_calls": calls})).rstrip("\n")
+                values["demonstration"] = {"role": "assistant", "content": said, "tool_calls": calls}
             kept = {} if row["columns"] is None else json.loads(row["columns"])
             yield kept | {column: values[field] for field, column in names.items() if values[field] is not None}
 
@@ -129,16 +139,23 @@ class PromptTable(Sequence[Prompt]):
         return self._table.take(pa.array(self._rows[part]))
 
     def _make(self, *values: Any) -> Prompt:
-        number, _, text, truth, label, system, demonstration, columns = values
-        return Prompt(
-            id=format_id(number),
-            text=self._template.replace("{prompt}", text),
-            ground_truth=truth,
-            label=label,
-            system=system or self._system,
-            demonstration=demonstration,
-            columns={} if columns is None else json.loads(columns),
+        number, _, text, truth, label, system, demonstration, columns, messages = values
+        prompt = Prompt(
+            format_id(number),
+            self._template.replace("{prompt}", text),
+            truth,
+            label,
+            system or self._system,
+            demonstration,
+            {} if columns is None else json.loads(columns),
         )
+        if messages is None:
+            return prompt
+        turns, calls = decode_messages(messages)
+        if turns:
+            turns = fill_messages(turns, self._template)
+            prompt = replace(prompt, text=write_transcript(turns), messages=turns)
+        return replace(prompt, calls=calls)
 
 
 def make_batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -27,7 +28,7 @@ from typing import Any, cast
 from harness.core.processes import import_user_code
 from harness.errors import InputError
 from harness.types import Prompt, Score
-from rewards.format import use_known_tags
+from rewards.format import begin_with_tags, use_known_tags
 from rewards.trl import START, Batch, TrainerState, call_trl, is_trl_style, settle, takes_two_texts
 
 RewardFunction = Callable[..., Any]
@@ -60,7 +61,8 @@ class Reward:
     component under its name, and what is not solved has the reason code of the first function that gave one. A function
     that returns None leaves the completion to the others; it is errored when all do.
     ``chat`` says how TRL-style functions get their texts. Rewards of this package read ``thinking_tags`` (opening to
-    closing) as they do ``<think>`` and ``</think>``; any other gets the text as it is.
+    closing) as they do ``<think>`` and ``</think>``, and see the tags that a prefill opened; any other gets the text as
+    it is, which is TRL's way.
     """
 
     def __init__(
@@ -132,7 +134,9 @@ class Reward:
     def _scores_of(self, name: str, batch: Batch) -> list[Score]:
         function = self.functions[name]
         if function.__module__.startswith(f"{HERE.name}."):
-            batch = replace(batch, completions=[use_known_tags(c, self.thinking_tags) for c in batch.completions])
+            known = partial(use_known_tags, thinking_tags=self.thinking_tags)
+            pairs = zip(batch.prompts, batch.completions, strict=True)
+            batch = replace(batch, completions=[begin_with_tags(known(p.prefill), known(c)) for p, c in pairs])
         if name in self._trl_style:
             with suppress(Exception, SystemExit):
                 return self._try_trl(name, batch)

@@ -105,6 +105,22 @@ def is_cut_in_thinking(completion: str) -> bool:
     return _find_thinking(completion) is None
 
 
+def begin_with_tags(prefill: str, completion: str) -> str:
+    """The completion after the part of a prefill that begins with its first tag, where there is one. A completion that
+    opens that tag again stays as it is."""
+    tag = TAG.search(prefill)
+    if tag is None or completion.lstrip().startswith(tag[0]):
+        return completion
+    return prefill[tag.start() :] + completion
+
+
+def close_thinking(prefill: str, answer: str) -> str:
+    """The answer as a completion of a prefill that left thinking open: that is closed first, unless the answer does."""
+    if not prefill or not is_cut_in_thinking(prefill) or CLOSING.search(answer) or OPENING.match(answer.lstrip()):
+        return answer
+    return f"So it is.{THINKING_TAGS[OPENING.findall(prefill)[-1]]}\n{answer}"
+
+
 def has_thinking(completion: str) -> bool:
     """Whether there is a closed thinking section with something in it."""
     found = _find_thinking(completion)

@@ -26,7 +26,6 @@ names, 0.7 times the F1 of the arguments, with calls matched one to one.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,24 +46,14 @@ from rewards.json_values import (
     validator,
 )
 from rewards.outside import only_right
+from rewards.tool_schemas import read_tools
 
 FORM = 0.1
 NAMES = 0.2
 ARGUMENTS = 0.7
 MOST_PARTIAL = 0.6
 MOST_CALLS = 64
-DATA = {"default", "enum", "const", "examples"}
 OPTIONAL = {"tools", "ordered", "form"}
-TYPES = {
-    **dict.fromkeys(("any", "callable", "optional", "union"), ""),
-    **dict.fromkeys(("list", "set", "tuple"), "array"),
-    **dict.fromkeys(("double", "float"), "number"),
-    "bool": "boolean",
-    "dict": "object",
-    "int": "integer",
-    "str": "string",
-}
-"""Of JSON Schema, by the names that data sets of calls have for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,33 +174,11 @@ def _from_bfcl(value: Any) -> Any:
 def _tools(value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
-    if not isinstance(value, list):
-        raise WrongTruth('"tools" must be a list')
-    tools = {}
-    for tool in value:
-        inner = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
-            raise WrongTruth('a tool must be an object with "name" and "parameters"')
-        schema = inner.get("parameters") or {}
-        if isinstance(schema, dict) and all(isinstance(one, dict) and "type" in one for one in schema.values()):
-            schema = {"properties": schema}  # xLAM
-        tools[inner["name"]] = validator(_to_schema(schema))
-    return tools
-
-
-def _to_schema(value: Any) -> Any:
-    """A schema with the types of JSON Schema."""
-    if isinstance(value, list):
-        return [_to_schema(inner) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    schema = {key: inner if key in DATA else _to_schema(inner) for key, inner in value.items()}
-    if isinstance(schema.get("type"), str):
-        kind = re.split(r"\W", schema["type"], maxsplit=1)[0].lower()  # of "List[int], optional"
-        schema["type"] = TYPES.get(kind, schema["type"])
-        if not schema["type"]:
-            del schema["type"]
-    return schema
+    try:
+        tools = [tool["function"] for tool in read_tools(value)]
+    except ValueError as error:
+        raise WrongTruth(str(error)) from None
+    return {tool["name"]: validator(tool["parameters"]) for tool in tools}
 
 
 def _check_against_tools(call: Call, tools: Mapping[str, Any] | None) -> None:

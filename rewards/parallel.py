@@ -60,7 +60,7 @@ class ParallelReward:
     ) -> list[Score]:
         if self.whole:
             return self.workers[0].score(prompts, completions, ids, self.state())
-        pairs = [(prompt.ground_truth, text) for prompt, text in zip(prompts, completions, strict=True)]
+        pairs = [(prompt.ground_truth, prompt.prefill, text) for prompt, text in zip(prompts, completions, strict=True)]
         first = {pair: i for i, pair in reversed([*enumerate(pairs)])}
         asked = sorted(first.values())
         scores = self._divide([prompts[i] for i in asked], [completions[i] for i in asked])

@@ -113,7 +113,7 @@ def call_trl(
     n = len(batch.prompts)
     log = Log(n)
     given = _columns(batch.prompts) | {
-        "prompts": [_messages(prompt) if chat else prompt.text for prompt in batch.prompts],
+        "prompts": [[dict(message) for message in prompt.turns] if chat else prompt.text for prompt in batch.prompts],
         "completions": [[{"role": "assistant", "content": c}] if chat else c for c in batch.completions],
         "completion_ids": [
             list(text.encode("utf-8", "replace") if ids is None else ids)
@@ -137,11 +137,6 @@ def _columns(prompts: Sequence[Prompt]) -> dict[str, Any]:
     names = {name for prompt in prompts for name in prompt.columns} - NAMES
     columns: dict[str, Any] = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
     return columns | {"ground_truth": [prompt.ground_truth for prompt in prompts]}
-
-
-def _messages(prompt: Prompt) -> list[dict[str, str]]:
-    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    return [*system, {"role": "user", "content": prompt.text}]
 
 
 # ---------------------------------------------------------------- async functions

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, find_limits
 from harness.checks.preflight import Outcome, Report, RewardProbe, describe, may_be_meant, run_preflight
-from harness.checks.references import FORMS, Shapes, find_forms, find_writer, judge_references
+from harness.checks.references import FORMS, Shapes, as_continued, find_forms, find_writer, judge_references
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt, Score
 from pools.counts import RowCounts
@@ -118,8 +118,8 @@ def preflight_inputs(inputs: Inputs) -> Report:
         return run_preflight(
             _mix(inputs.splits),
             RewardProbe(
-                judge=workers[0].score,
-                elsewhere=workers[1].score,
+                judge=as_continued(workers[0].score),
+                elsewhere=as_continued(workers[1].score),
                 range=spec.reward.range,
                 time_limit=limits["time_limit"],
                 write=_first_hook(inputs.reward, "write_reference"),
@@ -237,9 +237,10 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
     seconds: dict[str, list[float]] = {}
     outside: list[float] = []
     with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
+        ask = as_continued(reward.score)
 
         def judge(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Score]:
-            scores = reward.score(prompts, texts)
+            scores = ask(prompts, texts)
             for score in scores:
                 if (value := read_outside(score.error)) is not None:
                     outside.append(value)

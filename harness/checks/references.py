@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from harness.types import Prompt, Score
 from rewards.contract import read_outside
+from rewards.format import close_thinking
 
 Judge = Callable[[Sequence[Prompt], Sequence[str]], list[Score]]
 Writer = Callable[[str], str | None]
@@ -58,6 +59,15 @@ class Reference:
     @property
     def passed(self) -> bool:
         return self.score.correct and not self.score.errored
+
+
+def as_continued(judge: Judge) -> Judge:
+    """Judge each text as what may follow the prompt's prefill: thinking that it left open is closed first."""
+
+    def ask(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Score]:
+        return judge(prompts, [close_thinking(p.prefill, text) for p, text in zip(prompts, texts, strict=True)])
+
+    return ask
 
 
 def find_forms(source: str) -> tuple[str, ...]:

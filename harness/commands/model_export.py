@@ -73,6 +73,7 @@ def render_card(review: Mapping[str, Any], target: Target, *, adapter: bool) -> 
         spec=spec,
         step=target.step,
         chat=target.loaded.chat,
+        kwargs="".join(f", {name}={value!r}" for name, value in spec.pool.template_kwargs.items()),
         adapter=adapter,
         kind="full weights" if full else "adapter" if adapter else "adapter merged into it",
         hub_id=spec.model.name.count("/") == 1 and not Path(spec.model.name).exists(),

@@ -16,6 +16,7 @@ from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
 from pools.identity import format_id, identify
+from pools.messages import fill_prompt
 from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
 from pools.sources import read_rows
 
@@ -107,8 +108,7 @@ def _find_candidates(
         except InputError as error:
             faults["not a prompt"].append(str(error).removeprefix("pool.source: "))
             continue
-        text = spec.pool.template.replace("{prompt}", prompt.text)
-        prompt = replace(prompt, text=text)
+        prompt = fill_prompt(prompt, spec.pool.template)
         prompt_id = format_id(identify(prompt).id)
         prompt = replace(prompt, id=prompt_id, system=prompt.system or spec.pool.system_prompt)
         solution = _read_reference(row, reference, prompt)

@@ -90,7 +90,7 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
     # How the model is spoken to comes from the spec, which model it is from the caller.
     own = {"name": name, "base": None, "revision": None, "quantization": None, "chat": checked.model.wants_chat}
     model = checked.model.model_copy(update=own)
-    loaded = load_model(model, LoraSpec(rank=0), seed=derive_seed(checked.seed, "model"))
+    loaded = load_model(model, LoraSpec(rank=0), seed=derive_seed(checked.seed, "model"), pool=checked.pool)
     return Target(name, checked, loaded)
 
 
@@ -109,7 +109,7 @@ def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
     except Refused as refusal:
         raise InputError(f"{run.name}: {refusal}") from None
     prepare_process(spec.model.threads)
-    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
+    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"), pool=spec.pool)
     load_weights(loaded.model, Path(found.path))
     return Target(f"{run.name} at step {found.step}", spec, loaded, found.step)
 
@@ -117,7 +117,7 @@ def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
 def load_start(spec: RunSpec, progress: Progress) -> Target:
     """Load the model that the first step of a run would have, after its warm start. Raises InputError."""
     prepare_process(spec.model.threads)
-    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
+    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"), pool=spec.pool)
     if spec.warmstart.steps:
         shown = choose_demonstrations(spec, build_splits(spec)["train"])
         warm_start(loaded, shown, spec.warmstart, seed=spec.seed, progress=progress)

@@ -33,6 +33,12 @@ def _not_empty(text: str) -> str:
 
 Given = Annotated[str, AfterValidator(_not_empty)]
 RESERVED_SPLITS = ("all", "none")
+TEMPLATE_OWN = {
+    "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt",
+    "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
+    "return_assistant_tokens_mask", "tokenizer_kwargs",
+}  # fmt: skip
+"""Arguments of ``apply_chat_template`` that say what is rendered, not how."""
 DEFAULT_SPLITS: dict[str, int | float] = {"probe": 100, "dev": 200, "test": 300}
 
 
@@ -90,6 +96,8 @@ class PoolSpec(Section):
     ``reasoning:chain_sum?levels=0-3``, ``arithmetic?digits=3&size=6000``, ``file.py:function`` (pools/sources.py).
 
     ``columns`` says which column holds prompt, ground_truth, label or demonstration, where its name is another.
+    ``template_kwargs`` go to the chat template of the model: ``{ enable_thinking = false }``. ``system_in_user`` puts
+    the system prompt at the head of the user's first turn, for a template that refuses a system message.
     ``splits`` gives a size (300) or a fraction (0.1) for test, dev, probe and any others; train is the rest, unless
     it has a share too. A step draws at most ``draw_share`` of the train split, chosen by ``sampler``
     (pools/sampler.py); the target pass rate (``focus``) shifts what it aims at.
@@ -104,6 +112,8 @@ class PoolSpec(Section):
     columns: dict[str, str] = {}
     template: str = "{prompt}"
     system_prompt: str = ""
+    system_in_user: bool = False
+    template_kwargs: dict[str, bool | int | float | str] = {}
     splits: dict[str, int | float] = Field(default_factory=lambda: dict(DEFAULT_SPLITS))
     draw_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     sampler: Sampler = "frontier"
@@ -150,6 +160,16 @@ class PoolSpec(Section):
         if fractions > 1 + 1e-9:
             raise ValueError(f"the fractions add up to {fractions:g}, more than the whole pool")
         return DEFAULT_SPLITS | splits
+
+    @field_validator("template_kwargs", mode="before")
+    @classmethod
+    def _left_to_the_user(cls, arguments: Any) -> Any:
+        for name, value in arguments.items() if isinstance(arguments, dict) else ():
+            if name in TEMPLATE_OWN:
+                raise ValueError(f"{name} is set by the harness for each prompt; leave it out")
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"{name} must be true, false, a number or text, not {value!r}")
+        return arguments
 
     @field_validator("template")
     @classmethod

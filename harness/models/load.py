@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,12 @@ from transformers import (
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from harness.config.names import SMOLLM2, TINY
-from harness.config.schema import LoraSpec, ModelSpec
+from harness.config.schema import LoraSpec, ModelSpec, PoolSpec, nearest
 from harness.errors import InputError
 from harness.models.gguf import load_gguf
 from harness.models.hub import check_model_name, hub_answers
 from harness.models.memory import check_weights_fit
+from harness.models.render import Renderer
 from harness.models.smollm2 import fetch_smollm2
 from harness.models.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_tokenizer
 from harness.types import Prompt
@@ -47,71 +49,34 @@ DEFAULT_LORA_RANK = 16
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with its tokenizer. ``chat`` says that prompts go through the chat template."""
+    """A model with its tokenizer. ``chat`` says that prompts go through the chat template, as the pool wants it:
+    ``template_kwargs`` and ``system_in_user`` as in PoolSpec."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     chat: bool
     context: int
     recommended_group_size: int | None = None
-
-    def render(self, prompt: Prompt) -> str | list[dict[str, str]]:
-        """Render the prompt as TRL takes it: messages for a chat model, else plain text.
-
-        Tools of a prompt (its column ``tools``) are left to the chat template where that shows them, else they are
-        told in the system message.
-        """
-        tools = prompt.columns.get("tools")
-        told = describe_tools(tools) if tools and not self.shows_tools else ""
-        system_text = "\n\n".join(filter(None, (prompt.system, told)))
-        if not self.chat:
-            return f"{system_text}\n\n{prompt.text}" if system_text else prompt.text
-        system = [{"role": "system", "content": system_text}] if system_text else []
-        return [*system, {"role": "user", "content": prompt.text}]
-
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Return the token ids of the rendered prompt, as generation sees them."""
-        rendered = self.render(prompt)
-        if isinstance(rendered, str):
-            ids: list[int] = self.tokenizer(rendered)["input_ids"]
-            return ids
-        encoded = self.tokenizer.apply_chat_template(
-            rendered,
-            tools=(prompt.columns.get("tools") or None) if self.shows_tools else None,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-        )
-        return list(encoded["input_ids"])
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    system_in_user: bool = False
 
     @cached_property
-    def shows_tools(self) -> bool:
-        """Test whether the chat template puts tools into a prompt; many leave them out without a word."""
-        if not self.chat:
-            return False
-        name = "look_up_the_tides"
-        tool = {"type": "function", "function": {"name": name, "description": "", "parameters": {"type": "object"}}}
-        asked = [{"role": "user", "content": "When?"}]
-        try:
-            return name in str(self.tokenizer.apply_chat_template(asked, tools=[tool], tokenize=False))
-        except Exception:  # whatever a template raises at what it does not expect
-            return False
+    def renderer(self) -> Renderer:
+        return Renderer(self.tokenizer, self.chat, self.template_kwargs, self.system_in_user)
+
+    def render(self, prompt: Prompt) -> str:
+        """Render the prompt as the text that a completion continues. Raises InputError."""
+        return self.renderer.render(prompt)
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Return the token ids of the rendered prompt, as generation sees them. Raises InputError."""
+        return self.renderer.prompt_ids(prompt)
 
 
-def describe_tools(tools: Sequence[Any]) -> str:
-    """Describe tools for a chat template that does not show them; calls are as rewards/function_call.py takes them."""
-    listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    return (
-        "You can call these functions, given as JSON, one a line:\n"
-        f"<tools>\n{listed}\n</tools>\n"
-        "For each call write its name and arguments as JSON between tags, and nothing after it:\n"
-        '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
-    )
-
-
-def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
+def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int, pool: PoolSpec | None = None) -> LoadedModel:
     """Load the model of a spec, with a fresh adapter where ``lora`` asks for one. An adapter that ``spec`` names is
-    trained on, whatever ``lora`` says. Raises InputError."""
+    trained on, whatever ``lora`` says. ``pool`` says how prompts are rendered. Raises InputError."""
+    pool = pool or PoolSpec()
     rank = lora.rank if lora.rank is not None else (0 if spec.name == TINY else DEFAULT_LORA_RANK)
     model, tokenizer = _load(spec, seed, full=rank == 0)
     if tokenizer.pad_token is None:
@@ -142,6 +107,7 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
             f"model.chat: {spec.name} has no chat template; take an instruction-tuned model, put a chat_template.jinja "
             "into its folder, or set model.chat=false to prompt it with plain text"
         )
+    _check_template_kwargs(spec, pool, tokenizer)
     config = (model.get_base_model() if isinstance(model, PeftModel) else model).config
     own = TINY_CONTEXT if spec.name == TINY else getattr(config.get_text_config(), "max_position_embeddings", 2048)
     return LoadedModel(
@@ -150,7 +116,25 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
         chat=spec.wants_chat,
         context=spec.max_length or int(own),
         recommended_group_size=getattr(config, "recommended_group_size", None),
+        template_kwargs=pool.template_kwargs,
+        system_in_user=pool.system_in_user,
     )
+
+
+def _check_template_kwargs(spec: ModelSpec, pool: PoolSpec, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse arguments that no chat template reads: it would pass over them without a word."""
+    if not pool.template_kwargs:
+        return
+    if not spec.wants_chat:
+        raise InputError("pool.template_kwargs: plain text goes through no chat template; leave them out")
+    template = tokenizer.chat_template
+    text = template if isinstance(template, str) else json.dumps(template)
+    for name in pool.template_kwargs:
+        if not re.search(rf"\b{re.escape(name)}\b", text):
+            raise InputError(
+                f"pool.template_kwargs.{name}: the chat template of {spec.name} reads no such argument"
+                f"{nearest(name, set(re.findall(r'[a-z][a-z_]+', text)))}; leave it out"
+            )
 
 
 def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:

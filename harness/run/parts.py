@@ -9,6 +9,7 @@ from threading import Event
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward
 from harness.config.schema import RunSpec
@@ -25,6 +26,8 @@ from policies.rules import RulesPolicy
 from pools.table import PromptTable
 from rewards.parallel import ParallelReward
 
+ODD_TRIED = 500
+"""Prompts of a split, at most, that are other than a user's message: so many take a chat template a second or less."""
 POLICIES: Mapping[str, Callable[[], DecisionPolicy]] = {"rules": RulesPolicy, "fixed": FixedPolicy}
 
 
@@ -53,7 +56,7 @@ def build_parts(inputs: Inputs) -> Parts:
     """Load the model and check that it fits pool and reward. Raises InputError."""
     spec, splits = inputs.spec, inputs.splits
     threads = prepare_process(spec.model.threads)
-    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
+    loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"), pool=spec.pool)
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
     longest = _check_prompts(loaded, splits)
     _check_room(spec, knobs, loaded.context, longest)
@@ -81,7 +84,13 @@ def build_parts(inputs: Inputs) -> Parts:
 
 
 def _check_prompts(loaded: LoadedModel, splits: Splits) -> int:
-    """Count the tokens of the longest prompt. Raises InputError when the context has no room for it and an answer."""
+    """Count the tokens of the longest prompt. Raises InputError when the context has no room for it and an answer, or
+    the chat template refuses prompts."""
+    for part in splits.values():
+        # What a template may refuse: a system message, turns of several kinds.
+        odd = part.column("messages").is_valid().to_numpy() | (pc.binary_length(part.column("system")).to_numpy() > 0)
+        for i in odd.nonzero()[0][:ODD_TRIED]:
+            loaded.render(part[int(i)])
     # By characters first: tokenizing a large pool only to find its longest prompt would take minutes.
     longest: list[tuple[int, Prompt]] = []
     for part in splits.values():

@@ -247,9 +247,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         rollout = self._rollout
         self._metrics["train"].clear()
         self.model.train()
-        rendered = [self.loaded.render(prompt) for prompt in rollout.prompts]
-        # TRL's advantages take groups by position alone.
-        rows = [{"prompt": prompt} for prompt in rendered for _ in range(rollout.group_size)]
+        # TRL's advantages take groups by position alone, and its prompts come from _tokenize_prompts.
+        rows = [{"prompt": prompt.text} for prompt in rollout.prompts for _ in range(rollout.group_size)]
         return self._generate_and_score_completions(rows)  # type: ignore[no-any-return]
 
     def _find_live(self, advantages: torch.Tensor) -> torch.Tensor:

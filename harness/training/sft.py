@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,9 @@ from harness.core.seeds import derive_seed
 from harness.models.load import LoadedModel
 from harness.models.runtime import quiet_training, seed_torch
 from harness.types import Progress, Prompt
+
+IGNORED = -100
+"""The label of a token that is not learned."""
 
 
 @dataclass
@@ -58,10 +60,8 @@ def warm_start(
         trainer.train()
 
 
-def _row(loaded: LoadedModel, prompt: Prompt) -> dict[str, Any]:
-    rendered = loaded.render(prompt)
-    answer = prompt.demonstration or ""
-    if isinstance(rendered, str):
-        return {"prompt": rendered, "completion": answer}
-    row: dict[str, Any] = {"prompt": rendered, "completion": [{"role": "assistant", "content": answer}]}
-    return row | {"tools": json.dumps(prompt.columns.get("tools"))} if loaded.shows_tools else row
+def _row(loaded: LoadedModel, prompt: Prompt) -> dict[str, list[int]]:
+    """Make a row of which only the answer is learned, from tokens: TRL's own preparation knows of no prefill, and would
+    give every call of a tool the arguments of all others."""
+    ids, prompt_length = loaded.renderer.demonstrate(prompt)
+    return {"input_ids": ids, "labels": [IGNORED] * prompt_length + ids[prompt_length:]}

@@ -10,6 +10,7 @@ from harness.types.data import Completion as Completion
 from harness.types.data import Evaluation as Evaluation
 from harness.types.data import Example as Example
 from harness.types.data import Group as Group
+from harness.types.data import Message as Message
 from harness.types.data import Metrics as Metrics
 from harness.types.data import More as More
 from harness.types.data import Progress as Progress

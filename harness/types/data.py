@@ -24,9 +24,19 @@ def no_progress(phase: str, done: int, total: int) -> None:
     """The Progress of a caller who does not look."""
 
 
+Message = Mapping[str, Any]
+"""One turn, as OpenAI has it: ``role``, ``content`` (text, perhaps empty), and for tools ``tool_calls`` (arguments as
+an object), ``tool_call_id`` and ``name``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One row of the pool. ``id`` is a hash of the content, so it survives a reordered source."""
+    """One row of the pool. ``id`` is a hash of the content, so it survives a reordered source.
+
+    Most prompts are a user's ``text`` after a ``system`` message. One of other turns has them in ``messages``, all but
+    the system message, and ``text`` is how they read. The last of them may be the assistant's, a *prefill*, which the
+    completion continues. ``demonstration`` is an answer to learn from, ``calls`` the tool calls in it.
+    """
 
     id: str
     text: str
@@ -35,6 +45,21 @@ class Prompt:
     system: str = ""
     demonstration: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
+    calls: tuple[Message, ...] = ()
+
+    @property
+    def turns(self) -> list[Message]:
+        """All messages, the system message first."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *(self.messages or [{"role": "user", "content": self.text}])]
+
+    @property
+    def prefill(self) -> str:
+        """The beginning of the assistant's turn, "" where the completion is all of it."""
+        if self.messages and self.messages[-1]["role"] == "assistant":
+            return str(self.messages[-1]["content"])
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

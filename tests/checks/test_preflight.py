@@ -15,7 +15,7 @@ from harness.checks.inputs import prepare_inputs
 from harness.checks.preflight import Report, RewardProbe, describe, run_preflight
 from harness.checks.references import find_writer
 from harness.config.load import load_spec, parse_spec
-from harness.config.schema import RunSpec
+from harness.config.schema import ModelSpec, RunSpec
 from harness.errors import InputError, RunFailed
 from harness.types import Prompt, Score, no_progress
 from rewards import function_call, structured
@@ -292,6 +292,36 @@ def test_check_counts_the_references_and_refuses_a_row_that_a_constant_solves(sp
     assert (found.passed, found.rows) == (28, 31)
     assert found.reasons == {"refused": 1, "wrong": 1, "no_reference": 1}
     assert any("a constant program passes every case" in failure.said for failure in found.failures)
+
+
+@pytest.mark.parametrize("reward", ["rewards.format", "rewards.math", "r1_format"])
+def test_rows_that_end_in_a_prefill_have_references_and_pass(spec_of: Any, tmp_path: Path, reward: str) -> None:
+    """The countdown form: system, user, the assistant's first words, and an answer. The function is as tutorials have
+    it, which write the tag that was prefilled before the completion themselves."""
+    (tmp_path / "reward.py").write_text(
+        "import re\n"
+        "def r1_format(completions, **columns):\n"
+        "    texts = ['<think>' + c[0]['content'] for c in completions]\n"
+        "    form = r'<think>[^<]+</think>\\s*<answer>[^<]+</answer>'\n"
+        "    return [float(bool(re.fullmatch(form, text.strip()))) for text in texts]\n"
+    )
+    rows = [
+        {
+            "prompt": [
+                {"role": "system", "content": "Think first."},
+                {"role": "user", "content": f"{i} * 7?"},
+                {"role": "assistant", "content": "Let me solve this step by step.\n<think>"},
+            ],
+            "answer": str(7 * i),
+        }
+        for i in range(13, 60)
+    ]
+    spec = spec_of(reward if "." in reward else f"{tmp_path / 'reward.py'}:{reward}", rows)
+    inputs = prepare_inputs(spec.model_copy(update={"model": ModelSpec(chat=True)}))
+    found = check_references(inputs, no_progress)
+    assert (found.passed, found.rows) == (47, 47)
+    if reward == "rewards.math":
+        assert preflight_inputs(inputs).verdict == "pass"
 
 
 def test_a_part_of_a_composite_is_refused_as_it_would_be_alone(spec_of: Any) -> None:

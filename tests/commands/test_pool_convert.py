@@ -26,7 +26,7 @@ ROWS = [
     make_row(2, 2, solution=WORKED.format("so", 5)),
     make_row(3, 3, solution="6"),
     make_row(4, 4, solution=None),
-    make_row(1, 1, question=" 1+1=  "),
+    make_row(1, 1, extra=[]),
     make_row(5, 5, answer=""),
     make_row(6, 6),
 ]
@@ -96,7 +96,7 @@ def test_trl_style_rewards_get_messages_when_asked(tmp_path: Path) -> None:
 def test_when_nothing_is_kept_or_a_row_cannot_be_read_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no row of .*raw.jsonl is kept, .*: no text in nosuch: 1 \(.*row 1\)"):
         convert(tmp_path, [make_row(1, 1)], reference="nosuch")
-    with pytest.raises(InputError, match="row 2 is not JSON"):
+    with pytest.raises(InputError, match="row 2 must be an object"):
         convert(tmp_path, [make_row(1, 1), float("nan")])  # type: ignore[list-item]
     assert [path.name for path in tmp_path.iterdir()] == ["raw.jsonl"]
 

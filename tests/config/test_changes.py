@@ -46,6 +46,8 @@ def test_threads_may_change_and_knobs_have_their_own_way() -> None:
     [
         (changed("reward", solved_at=0.5), True),
         (changed("pool", template="Q: {prompt}"), True),
+        (changed("pool", template_kwargs={"enable_thinking": False}), True),
+        (changed("pool", system_in_user=True), True),
         (changed("trainer", loss_type="grpo"), True),
         (changed("evaluate", max_tokens=32), True),
         (changed("evaluate", every=3), False),

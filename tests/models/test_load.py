@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,86 @@ def test_a_prompt_longer_than_the_context_is_shown(spec: dict[str, Any], tmp_pat
     with pytest.raises(InputError, match=r"pool\.source: the prompt '7\?9+'\.\.\. has \d+ tokens and the .* only 128"):
         start_run(parse_spec(spec), "chat")
     assert not (tmp_path / "runs" / "chat").exists()
+
+
+def write_pool(folder: Path, rows: list[dict[str, Any]]) -> None:
+    (folder / "pool.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def test_a_run_on_conversations_with_prefills_and_calls(spec: dict[str, Any], tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    rows: list[dict[str, Any]] = []
+    for i in range(80):
+        asked = [{"role": "user", "content": f"{i}?"}]
+        called = [*asked, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "1"}]
+        begun = [*asked, {"role": "assistant", "content": "So <think>"}]
+        rows.append({"prompt": (begun, called, [*called, *begun])[i % 3], "answer": "1", "demonstration": "1"})
+    write_pool(tmp_path, rows)
+    spec |= {"warmstart": {"steps": 1, "examples": 4, "batch": 4}, "budget": {"steps": 1}}
+    spec["model"]["max_length"] = 512
+    run = start_run(parse_spec(spec), "chat")
+    assert run.drive()[0] == "finished"
+    review = build_review(load_history(run.store, "chat"))
+    assert review["signal"]["errored_rate"] == 0.0
+    assert any("Assistant: So <think>" in sample["prompt"] for sample in review["samples"])
+    assert any("<tool_call>" in sample["prompt"] for sample in review["samples"])
+
+
+def test_what_the_chat_template_refuses_is_said_before_anything_is_created(
+    spec: dict[str, Any], tmp_path: Path, chat_model: Path
+) -> None:
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    refuses += "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}"
+    (chat_model / "chat_template.jinja").write_text(refuses + CHAT)
+    with pytest.raises(
+        InputError, match=r"^pool\.system_prompt: .*refuses a system message \(no system\); pool\.system_in"
+    ):
+        start_run(parse_spec(spec), "chat")
+    spec["pool"]["system_in_user"] = True
+    rows: list[dict[str, Any]] = [{"prompt": f"{i} is a long question, is it?", "ground_truth": "1"} for i in range(80)]
+    turns = [{"role": role, "content": "9?"} for role in ("user", "assistant", "user")]
+    write_pool(tmp_path, [*rows, {"prompt": turns, "ground_truth": "1"}])
+    with pytest.raises(InputError, match=r"cannot render the turns user, assistant, user \(one turn only\)"):
+        start_run(parse_spec(spec), "chat")
+    assert not (tmp_path / "runs").exists()
+    write_pool(tmp_path, rows)
+    spec["reward"]["function"] = "rewards.format"
+    run = start_run(parse_spec(spec), "chat")
+    prompt = run.parts.inputs.splits["train"][0]
+    assert run.parts.loaded.render(prompt) == f"[user]be brief\n\n{prompt.text}[assistant]"
+
+
+def test_template_arguments_reach_every_rendering_and_begin_an_era_when_changed(
+    spec: dict[str, Any], chat_model: Path
+) -> None:
+    (chat_model / "chat_template.jinja").write_text(CHAT + "{% if not thinking %}off{% endif %}")
+    spec["pool"]["template_kwargs"] = {"thinking": False}
+    spec["budget"]["steps"] = 1
+    run = start_run(parse_spec(spec), "chat")
+    assert run.parts.loaded.render(Prompt("", "1?", "1")) == "[user]1?[assistant]off"
+    assert run.drive()[0] == "finished"
+    target = load_target("chat", checkpoint="final", spec=None, store=run.store)
+    assert target.loaded.render(Prompt("", "1?", "1")) == "[user]1?[assistant]off"
+    again = resume_run(run.store, "chat", overrides=["budget.steps=4", "pool.template_kwargs.thinking=true"])
+    assert again.parts.loaded.render(Prompt("", "1?", "1")) == "[user]1?[assistant]"
+    events = [event.text for event in load_history(run.store, "chat").events]
+    assert any("pool.template_kwargs" in text for text in events), events
+
+
+def test_template_arguments_that_nothing_reads_are_refused(chat_model: Path) -> None:
+    (chat_model / "chat_template.jinja").write_text(CHAT + "{% if enable_thinking %}{% endif %}")
+    pool = parse_spec({"pool": {"template_kwargs": {"enable_thinkng": False}}}).pool
+    for model, said in (
+        (ModelSpec(name=str(chat_model)), "reads no such argument, did you mean enable_thinking?"),
+        (ModelSpec(name=str(chat_model), chat=False), "plain text goes through no chat template"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            load_model(model, LoraSpec(rank=0), seed=0, pool=pool)
+    with pytest.raises(InputError, match=r"^pool\.template_kwargs: a must be true, false, a number or text, not \[1\]"):
+        parse_spec({"pool": {"template_kwargs": {"a": [1]}}})
+    for name in ("tools", "add_generation_prompt"):
+        with pytest.raises(InputError, match=rf"^pool\.template_kwargs: {name} is set by the harness"):
+            parse_spec({"pool": {"template_kwargs": {name: False}}})
 
 
 def test_the_embedded_model_depends_on_its_seed_alone() -> None:

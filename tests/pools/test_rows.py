@@ -132,12 +132,17 @@ def test_a_content_may_come_in_parts_of_text() -> None:
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        (say("user a", "assistant b", "user c"), "'user' does not fit there"),
         (say("user a", "system b"), "'system' does not fit there"),
-        (say("assistant a", "user b"), "'user' does not fit there"),
-        (say("user a", "user b"), "'user' does not fit there"),
         (say("user a", "tool b"), "'tool' does not fit there"),
-        (["user a"], "None does not fit there"),
+        (say("user a", "critic b"), "message 2 of messages has the role 'critic': it must be one of system, user,"),
+        (say("user a", "assistant b", "assistant c"), "ends with two assistant messages"),
+        (["user a"], "message 1 of messages must be an object with role and content, not str"),
+        (
+            [{"from": "human", "value": "a"}],
+            "message 1 of messages has no role: it must have role and content, and has",
+        ),
+        ([{"role": "user", "content": None}], "whose content is not text"),
+        (say("assistant a"), "has no user message"),
         (say("system a"), "has no user message"),
         (say("user "), "has no user message"),
         ([{"role": "user"}], "whose content is not text"),

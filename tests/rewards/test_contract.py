@@ -405,6 +405,51 @@ def test_more_thinking_tags_are_for_rewards_of_this_package() -> None:
     assert seen == [completion]
 
 
+def begun(prefill: str, truth: str = "42") -> Prompt:
+    turns = ({"role": "user", "content": "6*7?"}, {"role": "assistant", "content": prefill})
+    return Prompt("a", "6*7?", truth, system="Be brief.", messages=turns)
+
+
+@pytest.mark.parametrize(
+    ("prefill", "completion", "reasons"),
+    [
+        ("Well.\n<think>", "6*7</think><answer>42</answer>", ["right", "right"]),
+        ("Well.\n<think>", "<think>6*7</think><answer>42</answer>", ["right", "right"]),
+        ("<think>\nFirst,", " 6*7</think><answer>42</answer>", ["right", "right"]),
+        ("<think>6*7</think><answer>", "42</answer>", ["right", "right"]),
+        ("Well.\n<think>", "6*7 <answer>42</answer>", ["cut_in_thinking", "cut_in_thinking"]),
+        ("Well.", "<think>6*7</think><answer>42</answer>", ["right", "right"]),
+    ],
+)
+def test_rewards_of_this_package_see_the_tags_that_a_prefill_opened(
+    prefill: str, completion: str, reasons: list[str]
+) -> None:
+    for function, reason in zip(("rewards.format", "rewards.math"), reasons, strict=True):
+        [found] = load_reward(RewardDescription((function,))).score([begun(prefill)], [completion])
+        assert (function, found.reason) == (function, reason)
+    tags = {"<ponder>": "</ponder>"}
+    reward = load_reward(RewardDescription(("rewards.format",), thinking_tags=tags))
+    own = [text.replace("think>", "ponder>") for text in (prefill, completion)]
+    assert reward.score([begun(own[0])], [own[1]])[0].reason == reasons[0]
+
+
+def test_other_rewards_get_what_was_written_after_the_prefill_and_trl_ones_the_real_messages() -> None:
+    seen: list[Any] = []
+
+    def judge(completion: str, ground_truth: str) -> float:
+        seen.append(completion)
+        return 1.0
+
+    def trl(prompts: Any, completions: Any, **_columns: Any) -> list[float]:
+        seen.extend([*prompts, *completions])
+        return [1.0]
+
+    prompt = begun("<think>")
+    Reward({"judge": judge, "trl": trl}, chat=True).score([prompt], ["so</think>42"])
+    assert seen == ["so</think>42", prompt.turns, [{"role": "assistant", "content": "so</think>42"}]]
+    assert [message["role"] for message in seen[1]] == ["system", "user", "assistant"]
+
+
 def test_none_of_one_trl_function_leaves_the_completion_to_the_others() -> None:
     def ours(completions: list[str], task: list[str], **_: Any) -> list[float | None]:
         return [1.0 if one == "sum" else None for one in task]

@@ -53,6 +53,16 @@ def test_scores_come_in_the_order_of_the_texts(make: Make, workers: int) -> None
     assert ask(reward) == []
 
 
+def test_pairs_that_differ_in_the_prefill_are_not_equal() -> None:
+    def turns(prefill: str) -> tuple[dict[str, str], ...]:
+        return ({"role": "user", "content": "?"}, {"role": "assistant", "content": prefill})
+
+    with ParallelReward([RewardWorker(RewardDescription(("rewards.format",)))], whole=False) as reward:
+        prompts = [Prompt(prefill, "?", "2", messages=turns(prefill)) for prefill in ("<think>Well.</think>", "Well.")]
+        scores = reward.score(prompts, ["<answer>2</answer>"] * 2)
+    assert [score.reward for score in scores] == [1.0, 0.0]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_equal_pairs_are_judged_once_and_pairs_that_differ_in_the_truth_are_not_equal(
     make: Make, workers: int, tmp_path: Path

@@ -74,9 +74,18 @@ def make_prompt(name: str = "p", *, label: str = "", ground_truth: str = "2", **
 def make_table(prompts: Sequence[Prompt]) -> PromptTable:
     """A source of these prompts, each with the id that its text has."""
     rows = (
-        (who.id, compute_place(format_id(who.family)), p.text, p.ground_truth, p.label, p.system, p.demonstration, None)
+        (
+            who.id,
+            compute_place(format_id(who.family)),
+            p.text,
+            p.ground_truth,
+            p.label,
+            p.system,
+            p.demonstration,
+            *none,
+        )
         for p in prompts
-        for who in [identify(p)]
+        for who, none in [(identify(p), (None, None))]
     )
     return PromptTable(list(make_batches(rows)), template="{prompt}", system="")
 
