@@ -32,7 +32,7 @@ from pools.files import READERS, check_file
 from pools.functions import read_function
 from pools.hub import read_hub
 from pools.layouts import ArrangedRows
-from pools.rows import Row, encode_columns, make_prompt, name_columns
+from pools.rows import Row, encode_columns, make_prompt, name_columns, shorten
 from pools.splits import compute_place
 from pools.table import PromptTable, make_batches, parse_id
 
@@ -91,8 +91,8 @@ def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) ->
     if Path(name).is_dir():
         check_file(Path(name))
     raise InputError(
-        f"pool.source: {source!r} is neither a file ({', '.join(READERS)}), hub:..., reasoning:..., file.py:function, "
-        f"nor one of {', '.join(GENERATORS)}"
+        f"pool.source: {shorten(repr(source), 200)} is neither a file ({', '.join(READERS)}), hub:..., reasoning:..., "
+        f"file.py:function, nor one of {', '.join(GENERATORS)}"
     )
 
 
@@ -149,7 +149,9 @@ def _refuse_second(row: Row, named: dict[Any, str]) -> None:
     if not isinstance(own, str | int):
         return
     if own in named:
-        raise InputError(f"{row.where} has the id {own!r} of {named[own].rpartition(': ')[2]}; ids must differ")
+        raise InputError(
+            f"{row.where} has the id {shorten(repr(own))} of {named[own].rpartition(': ')[2]}; ids must differ"
+        )
     named[own] = row.where
 
 
