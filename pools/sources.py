@@ -24,6 +24,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from harness.core.files import hash_file
+from harness.core.reasoning_tasks import describe_verifiers
 from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Prompt
 from pools import arithmetic, reasoning, word_sums
@@ -68,7 +69,7 @@ def load_prompts(
         batches, note = list(read()), {"layout": rows.said}
     else:
         batches, note = load_cached([content, *made_from], read, lambda: {"layout": rows.said})
-    return PromptTable(batches, template=template, system=system, layout=note["layout"])
+    return PromptTable(batches, template=template, system=system, layout=note["layout"] or _say_verifiers(source))
 
 
 def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) -> Iterator[Row]:
@@ -183,6 +184,11 @@ def _find_content(source: str) -> str | None:
         check_file(path)
         return hash_file(path)
     return None
+
+
+def _say_verifiers(source: str) -> str:
+    prefix, colon, tasks = source.partition("?")[0].partition(":")
+    return describe_verifiers(tasks.split(",")) if prefix == "reasoning" and colon else ""
 
 
 def _generate(name: str, texts: Mapping[str, str]) -> Iterator[Row]:
