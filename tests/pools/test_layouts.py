@@ -32,7 +32,7 @@ WRITERS: dict[str, Any] = {
 }
 
 
-def load(rows: list[dict[str, Any]], folder: Path, **columns: str) -> list[Prompt]:
+def load(rows: list[dict[str, Any]], folder: Path, /, **columns: str) -> list[Prompt]:
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return list(load_prompts(str(folder / "rows.jsonl"), columns=columns, template="{prompt}", system=""))
 
@@ -117,6 +117,17 @@ def test_a_large_source_says_its_layout_also_when_it_comes_from_the_cache(
     assert list(tables[1]) == first
     assert tables[1].layout == tables[0].layout
     assert "1 of 10 rows dropped, with nothing to judge by (first: " in tables[1].layout
+
+
+def test_programs_in_messages_stay_the_ground_truth_of_other_rewards(tmp_path: Path) -> None:
+    as_they_are = EXAMPLES["coding messages"].rows
+    found = load(as_they_are, tmp_path)
+    options: dict[str, Any] = {"columns": {}, "template": "{prompt}", "system": ""}
+    for rewards, size in ((["rewards.code", "rewards.length"], 9), (["my.py:judge"], 10)):
+        assert len(load_prompts(str(tmp_path / "rows.jsonl"), rewards=rewards, **options)) == size
+    own = load_prompts(str(tmp_path / "rows.jsonl"), rewards=["my.py:judge"], **options)
+    assert (own.layout, own[0].ground_truth) == ("", as_they_are[0]["messages"][1]["content"])
+    assert found[0].ground_truth != own[0].ground_truth
 
 
 @pytest.mark.parametrize("odd", [None, 3, "", [], {}, [None], {"ground_truth": {}}, float("nan"), "[", b"x"])
