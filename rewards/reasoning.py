@@ -4,7 +4,7 @@
     reward.function = "rewards.reasoning"
 
 Right is the gold answer, up to white space; for the tasks of OWN_SCORER (harness/types/reasoning_tasks.py) also what
-the task's own scorer gives 1.0. Scorers that run what a model wrote are never asked; part marks are not paid, since
+the task's own scorer gives 1.0. Scorers that run what a model wrote are never asked; parts of 1.0 are not paid, since
 some are for substrings. The answer is what follows the thinking, without answer tags around all of it.
 
 It is called as TRL calls rewards, for the columns ``task`` and ``metadata`` that pools/reasoning.py gives.

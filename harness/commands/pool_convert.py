@@ -26,7 +26,7 @@ BATCH = 64
 MOST_REASONS, OTHER = 12, "another reason"
 SHOWN = 120
 """Characters of a reason, or of what is said of a row."""
-QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+QUOTED = re.compile(r"(?<!\w)(?:'[^']*(?:'|$)|\"[^\"]*(?:\"|$))")
 """What a message says of its own row: without it, equal faults have one reason."""
 
 
