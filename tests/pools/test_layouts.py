@@ -18,7 +18,6 @@ REAL = Path(__file__).parents[3] / "shared" / "data"
 JUDGES = {
     "rewards.math": math.score,
     "rewards.math:hashes": math.hashes,
-    "rewards.math:last_number": math.last_number,
     "rewards.function_call": function_call.score,
     "rewards.countdown": countdown.score,
     "rewards.code": code.score,
@@ -26,7 +25,6 @@ JUDGES = {
 WRITERS: dict[str, Any] = {
     "rewards.math": math.write_reference,
     "rewards.math:hashes": lambda truth: f"#### {truth}",
-    "rewards.math:last_number": lambda truth: f"It is so.\n\nAnswer: {truth}",
     "rewards.function_call": function_call.write_reference,
     "rewards.countdown": countdown.write_reference,
 }
@@ -105,6 +103,16 @@ def test_columns_of_the_spec_win_over_a_layout_and_reach_into_objects(tmp_path: 
     assert [prompt.ground_truth for prompt in prompts] == [str(2 * n + 2) for n in range(10)]
     prompts = load(EXAMPLES["DAPO-math"].rows, tmp_path, label="extra_info.split")
     assert {(prompt.label, prompt.ground_truth) for prompt in prompts} == {("train", str(2 * n + 2)) for n in range(10)}
+
+
+def test_the_request_for_a_form_that_no_verifier_reads_is_taken_off() -> None:
+    _, kept = arrange(EXAMPLES["DAPO-math"].rows)
+    assert [row["prompt"] for row in kept[:2]] == [
+        [{"role": "user", "content": "Add 0 and 2."}],
+        [{"role": "user", "content": "Add 1 and 3."}],
+    ]
+    _, others = arrange(EXAMPLES["verl"].rows)
+    assert "####" in others[0]["prompt"][0]["content"]
 
 
 def test_a_large_source_says_its_layout_also_when_it_comes_from_the_cache(
