@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import ast
 import builtins
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 NEAR = 1e-6
 """Tolerance where floats are expected: another order of the same sums is right too."""
 LONGEST = 1 << 20
 """Of a text or list that a test writes as a product or a range."""
+MOST_CHARACTERS = 1 << 20
+"""Of the cases of one row: those after the first million are left out, or the row would be too large for a pool."""
 HARD = (ValueError, TypeError, ArithmeticError, LookupError, SyntaxError, RecursionError, MemoryError)
 """What reading a program that is not ours may raise."""
 STARTS = re.compile(r"[ \t]*(assert\b|class\s+\w+|def\s+\w+\s*\(|async\s+def\b|[A-Za-z_]\w*\s*=(?!=)|import\b|from\b)")
@@ -51,10 +55,14 @@ def make_truth(cases: Sequence[Case], *, setup: str = "", function: str = "") ->
     None when there are fewer than two different expected values: a constant would pass.
     """
     function = function or Counter(case.function for case in cases).most_common(1)[0][0] if cases else ""
-    written, tolerance = [], None
+    written, tolerance, size = [], None, 0
     for case in (case for case in cases if case.function == function):
         with suppress(*HARD):
-            written.append(case.to_json())
+            one = case.to_json()
+            size += len(json.dumps(one))
+            if size > MOST_CHARACTERS:
+                break
+            written.append(one)
             kinds = {type(leaf) for leaf in _leaves(case.expected)}
             near = NEAR if float in kinds else 0.0 if int in kinds else None
             if near is not None:
@@ -321,8 +329,9 @@ def _compute(left: Any, op: ast.operator, right: Any) -> Any:
     if isinstance(op, ast.Mult):
         if numbers:
             return left * right
-        times = next(value for value in (left, right) if type(value) is int)
-        return left * right if times * max(len(v) for v in (left, right) if v is not times) < LONGEST else _refuse()
+        times, value = (left, right) if type(left) is int else (right, left)
+        leaves = sum(1 for _ in islice(_leaves(value), LONGEST)) if not isinstance(value, str) else len(value)
+        return left * right if times * max(leaves, len(value)) < LONGEST else _refuse()
     if numbers and isinstance(op, ast.Sub):
         return left - right
     if numbers and isinstance(op, ast.Div):

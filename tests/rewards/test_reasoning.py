@@ -16,8 +16,8 @@ from rewards.reasoning import compute_reward
 from tests.support.builders import make_prompt
 
 pytest.importorskip("reasoning_gym")
-QUICK = sorted(OWN_SCORER - {"knight_swap", "codeio", "group_anagrams"})
-"""The others take seconds to make a row."""
+QUICK = sorted(OWN_SCORER - {"knight_swap", "codeio", "group_anagrams", "jugs", "palindrome_partitioning"})
+"""The others take long to make a row."""
 
 
 def judge(row: dict[str, Any], *completions: str, chat: bool = False) -> list[Score]:
@@ -28,7 +28,7 @@ def judge(row: dict[str, Any], *completions: str, chat: bool = False) -> list[Sc
     return reward.score([prompt] * len(completions), list(completions))
 
 
-@pytest.mark.parametrize("task", [*QUICK, "ab", "arc_1d", "spiral_matrix", "polynomial_multiplication"])
+@pytest.mark.parametrize("task", [*QUICK, "ab", "spiral_matrix"])
 def test_gold_answers_are_right_and_no_others(task: str) -> None:
     rows = list(_make_rows([task], {"size": 2, "seed": 3}))
     assert all(("metadata" in row) == (task in OWN_SCORER) for row in rows)
@@ -71,7 +71,7 @@ def test_scorers_that_run_what_a_model_wrote_are_known_by_name_and_never_asked()
 
 @pytest.mark.parametrize("task", sorted(EXPRESSIONS))
 def test_the_golds_of_number_games_are_truths_of_countdown(task: str) -> None:
-    for row in _make_rows([task], {"size": 12}):
+    for row in _make_rows([task], {"size": 3}):
         gold = row["ground_truth"]
         assert countdown.check_ground_truth(gold) is None
         assert countdown.score(countdown.write_reference(gold) or "", gold).correct
