@@ -60,7 +60,7 @@ def _compute_key(made_from: list[str]) -> str:
     digest = hashlib.sha256()
     for part in (*made_from, sys.version, unicodedata.unidata_version, pa.__version__):
         digest.update(f"{len(part)}:{part}".encode())
-    for module in sorted(Path(__file__).parent.glob("*.py")):
+    for module in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(module.read_bytes())
     return digest.hexdigest()[:32]
 

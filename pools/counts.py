@@ -19,7 +19,8 @@ class Skipped:
 class RowCounts:
     """``read`` is the sum of ``kept``, ``merged`` (equal to an earlier row), ``conflicts`` (left out since the same
     prompt has another ground truth) and those ``skipped``, by reason. ``unwritable`` counts the rows of a column in
-    which JSON cannot hold the value, so that the reward does not get it."""
+    which JSON cannot hold the value, so that the reward does not get it. ``layout`` says in one line how the source
+    writes its rows (pools/layouts), empty for our own columns."""
 
     read: int
     kept: int
@@ -27,6 +28,7 @@ class RowCounts:
     conflicts: int = 0
     skipped: Mapping[str, Skipped] = field(default_factory=dict)
     unwritable: Mapping[str, int] = field(default_factory=dict)
+    layout: str = ""
 
     @property
     def noteworthy(self) -> bool:
@@ -45,6 +47,7 @@ def parse_counts(document: Mapping[str, Any]) -> RowCounts:
 
 def describe_counts(counts: RowCounts) -> str:
     """Describe them in one line: ``6,000 rows read, 5,990 prompts: 4 merged (equal), 6 skipped (...)``."""
+    layout = f"{counts.layout}; " if counts.layout else ""
     told = []
     if counts.merged:
         told.append(f"{counts.merged:,} merged (equal)")
@@ -55,4 +58,4 @@ def describe_counts(counts: RowCounts) -> str:
         told.append(f"{sum(skip.rows for skip in counts.skipped.values()):,} skipped ({reasons})")
     for column, rows in counts.unwritable.items():
         told.append(f"column {column} left out of {rows:,} (no JSON)")
-    return f"{counts.read:,} rows read, {counts.kept:,} prompts" + (": " + ", ".join(told) if told else "")
+    return f"{layout}{counts.read:,} rows read, {counts.kept:,} prompts" + (": " + ", ".join(told) if told else "")

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from harness.core.formatting import shorten
 from harness.errors import InputError
 from pools.rows import ROW_LIMIT, Row, say, too_long
 
@@ -85,7 +86,8 @@ def read_json(path: Path) -> Iterator[Row]:
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """Yield the records after a header, separated by commas; every value is text."""
+    """Yield the records after a header, separated by commas; every value is text. A first column without a name, the
+    index of a DataFrame, is left out."""
     csv.field_size_limit(ROW_LIMIT)  # Python's own is 128 KiB, for all readers of the process
     with path.open("rb") as file:
         lines = (_decode(line, f"pool.source: {path} line {number}") for number, line in _lines(file, path, "line"))
@@ -93,19 +95,21 @@ def read_csv(path: Path) -> Iterator[Row]:
         header = _next_record(reader, f"pool.source: {path} header")
         if header is None:
             return
+        index = header[0].strip() in ("", "Unnamed: 0") and len(header) > 1  # what df.to_csv writes of a DataFrame
+        header = header[1:] if index else header
         for name in header:
             if not name.strip() or header.count(name) > 1:
-                raise InputError(f"pool.source: {path}: the header has {name!r} twice or without a name")
+                raise InputError(f"pool.source: {path}: the header has {shorten(repr(name))} twice or without a name")
         for number in count(1):
             where = f"pool.source: {path} row {number} (line {reader.line_num + 1})"
             record = _next_record(reader, where)
             if record is None:
                 return
-            if record and len(record) != len(header):
-                fault = InputError(f"{where} has {len(record)} values for {len(header)} columns")
+            if record and len(record) != len(header) + index:
+                fault = InputError(f"{where} has {len(record)} values for {len(header) + index} columns")
                 yield Row(where, {}, fault)
             elif record:
-                yield Row(where, dict(zip(header, record, strict=True)))
+                yield Row(where, dict(zip(header, record[index:], strict=True)))
 
 
 def read_parquet(path: Path) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """Tell prompts apart, and keep those that hardly differ in one split.
 
-The **id** of a prompt is a hash of its exact text and messages: ``What is 5²?`` and ``What is 52?`` are two
+The **id** of a prompt is a hash of its exact text, messages and tools: ``What is 5²?`` and ``What is 52?`` are two
 prompts. Its **family** is a hash of the same up to Unicode form, case and white space, and its **place**, by which
 splits are cut, a hash of the family: near-duplicates stand in one split, so none leaks into test. The family was the
 id of a prompt until ids became exact (pool.identity = "normalised").
@@ -24,12 +24,13 @@ class Identity(NamedTuple):
 
 
 def identify(prompt: Prompt) -> Identity:
-    """Compute who a prompt is from its text, with the template, its own system message and its other turns."""
-    text, system, messages = prompt.text, prompt.system, prompt.messages
+    """Compute who a prompt is from all that a model is shown: its text, with the template, its own system message, its
+    other turns and its tools."""
+    text, system, messages, tools = prompt.text, prompt.system, prompt.messages, prompt.columns.get("tools")
     normal = normalise(f"{system}\n{text}" if system else text)
     family = _hash(normal)
-    if system or messages:  # written so that no other messages give the same
-        asked = json.dumps([system, list(messages) or text], sort_keys=True)
+    if system or messages or tools:  # written so that nothing else asked gives the same
+        asked = json.dumps([system, list(messages) or text, *([tools] if tools else [])], sort_keys=True, default=str)
         return Identity(_hash(f"messages {asked}"), family)
     return Identity(family if normal == text else _hash(text), family)
 

@@ -10,7 +10,7 @@ import json
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from harness.errors import InputError
 from harness.types import Prompt
 from pools.counts import RowCounts, Skipped
 from pools.identity import compute_place, format_id, identify
+from pools.layouts import ArrangedRows
 from pools.messages import fill_prompt
 from pools.rows import Row, encode_columns, encode_messages, make_prompt
 from pools.table import make_batches
@@ -31,6 +32,7 @@ KEPT_COLUMNS = ("id", "difficulty", "system", "tools")
 """Columns that a pool keeps, whatever the reward asks for: templates show ``tools`` to the model."""
 MOST_REASONS = 20
 OTHER = "another reason"
+UNJUDGED = "nothing to judge by"
 SHOWN = 60
 """Characters of a prompt or ground truth in a message."""
 
@@ -62,9 +64,9 @@ DEFAULT_RULES = RowRules()
 
 @dataclass
 class Reading:
-    """One source on its way into columns: ``read`` all of it, then ``finish``. ``open_rows`` gives its rows anew."""
+    """One source on its way into columns: ``read`` all of it, then ``finish``."""
 
-    open_rows: Callable[[], Iterator[Row]]
+    rows: ArrangedRows
     source: str
     names: Mapping[str, str]
     template: str
@@ -95,12 +97,13 @@ class Reading:
             conflicts = np.flatnonzero(np.isin(ids, ids[differ]))
         left_out = np.union1d(again, conflicts)
         counts = RowCounts(
-            read=self._rows,
+            read=self._rows + self.rows.dropped,
             kept=len(ids) - len(left_out),
             merged=len(left_out) - len(conflicts),
             conflicts=len(conflicts),
-            skipped=self._skipped,
+            skipped=self._skipped | self._dropped(),
             unwritable=dict(self._unwritable),
+            layout=self.rows.said,
         )
         if not counts.kept:
             raise InputError(f"pool.source: {self.source} has no prompts{self._say_why_none(counts)}")
@@ -122,7 +125,7 @@ class Reading:
         unwritable = self._unwritable if rules.wanted is None else None
         wanted = None if rules.wanted is None else rules.wanted.union(KEPT_COLUMNS)
         named: dict[Any, str] = {}
-        for row in self.open_rows():
+        for row in self.rows:
             self._rows += 1
             try:
                 if row.fault is not None:
@@ -134,6 +137,11 @@ class Reading:
                 self._skip(row, error)
                 continue
             yield row.where, _strip(prompt, rules.strip), encoded
+
+    def _dropped(self) -> dict[str, Skipped]:
+        """Say which rows the layout left out."""
+        rows = self.rows
+        return {UNJUDGED: Skipped(rows.dropped, rows.first_dropped)} if rows.dropped else {}
 
     def _skip(self, row: Row, error: InputError) -> None:
         """Count a bad row by what is wrong with it. Raises InputError unless that is allowed."""
@@ -159,9 +167,10 @@ class Reading:
         )
 
     def _say_why_none(self, counts: RowCounts) -> str:
-        if self._skipped:
-            reason, skip = max(self._skipped.items(), key=lambda item: item[1].rows)
-            return f": all {counts.read:,} rows were skipped, the first {skip.first}: {reason}"
+        layout = f" ({counts.layout})" if counts.layout else ""
+        if counts.skipped:
+            reason, skip = max(counts.skipped.items(), key=lambda item: item[1].rows)
+            return f": all {counts.read:,} rows were skipped, the first {skip.first}: {reason}{layout}"
         return f": all {counts.read:,} rows are in conflict" if counts.conflicts else ""
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.core.formatting import shorten
 from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Message, Prompt
 from pools.messages import list_calls, read_answer, read_conversation, write_transcript, write_turn
@@ -218,7 +219,7 @@ def _read_label(row: Row, column: str) -> str:
 
 def _require(row: Row, field: str, column: str) -> Any:
     if column not in row.values:
-        there = ", ".join(map(str, list(row.values)[:8])) or "none"
+        there = shorten(", ".join(map(str, list(row.values)[:8])), 200) or "none"
         raise InputError(
             f"{row.where} has no {column}: its columns are {there}; pool.columns.{field} names the one to take"
         )

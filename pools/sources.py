@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,17 @@ from urllib.parse import unquote
 import numpy as np
 
 from harness.core.files import hash_file
+from harness.core.formatting import shorten
 from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Prompt
+from harness.types.reasoning_tasks import describe_verifiers
 from pools import arithmetic, reasoning, word_sums
 from pools.cache import load_cached
 from pools.counts import parse_counts
 from pools.files import READERS, check_file
 from pools.functions import read_function
 from pools.hub import read_hub
+from pools.layouts import ArrangedRows
 from pools.reading import DEFAULT_RULES, Reading, RowRules
 from pools.rows import Row, name_columns
 from pools.table import PromptTable
@@ -49,28 +53,29 @@ def load_prompts(
     template: str,
     system: str,
     rules: RowRules = DEFAULT_RULES,
+    rewards: Collection[str] | None = None,
     hub_answers: Callable[[], bool] = lambda: True,
 ) -> PromptTable:
     """Load all distinct prompts of a source, in its own order; the first of several equal ones is kept.
 
-    ``columns`` as in name_columns, ``template`` has ``{prompt}``, ``system`` is for rows without a system message.
-    Raises InputError naming the source, and the row where one is wrong.
+    ``columns`` as in name_columns, ``template`` has ``{prompt}``, ``system`` is for rows without a system message,
+    ``rewards`` as in ArrangedRows. Raises InputError naming the source, and the row where one is wrong.
     """
-    reading = Reading(
-        partial(open_rows, source, hub_answers=hub_answers), source, name_columns(columns), template, rules
-    )
+    rows = ArrangedRows(partial(open_rows, source, hub_answers=hub_answers), columns, rewards)
+    reading = Reading(rows, source, name_columns(columns), template, rules)
     content = _find_content(source)
     if content is None:
         batches, note = list(reading.read()), reading.finish()
     else:
-        made_from = [content, source, json.dumps(sorted(columns.items())), template, rules.to_json()]
-        batches, note = load_cached(made_from, reading.read, reading.finish)
+        made_from = [source, json.dumps(sorted(columns.items())), template, json.dumps(rewards and sorted(rewards))]
+        batches, note = load_cached([content, *made_from, rules.to_json()], reading.read, reading.finish)
     left_out = np.array(note["left_out"], np.int64)
     counts = parse_counts(note["counts"])
-    rows = None
+    counts = replace(counts, layout=counts.layout or _say_verifiers(source))
+    kept = None
     if len(left_out):
-        rows = np.delete(np.arange(sum(batch.num_rows for batch in batches)), left_out)
-    return PromptTable(batches, template=template, system=system, rows=rows, counts=counts)
+        kept = np.delete(np.arange(sum(batch.num_rows for batch in batches)), left_out)
+    return PromptTable(batches, template=template, system=system, rows=kept, counts=counts)
 
 
 def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) -> Iterator[Row]:
@@ -102,8 +107,8 @@ def open_rows(source: str, *, hub_answers: Callable[[], bool]) -> Iterator[Row]:
     if Path(name).is_dir():
         check_file(Path(name))
     raise InputError(
-        f"pool.source: {source!r} is neither a file ({', '.join(READERS)}), hub:..., reasoning:..., file.py:function, "
-        f"nor one of {', '.join(GENERATORS)}"
+        f"pool.source: {shorten(repr(source), 200)} is neither a file ({', '.join(READERS)}), hub:..., reasoning:..., "
+        f"file.py:function, nor one of {', '.join(GENERATORS)}"
     )
 
 
@@ -159,6 +164,11 @@ def _find_content(source: str) -> str | None:
         check_file(path)
         return hash_file(path)
     return None
+
+
+def _say_verifiers(source: str) -> str:
+    prefix, colon, tasks = source.partition("?")[0].partition(":")
+    return describe_verifiers(tasks.split(",")) if prefix == "reasoning" and colon else ""
 
 
 def _generate(name: str, texts: Mapping[str, str]) -> Iterator[Row]:

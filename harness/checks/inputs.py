@@ -165,6 +165,7 @@ def build_splits(spec: RunSpec, reward: Reward | None = None) -> Splits:
         template=pool.template,
         system=pool.system_prompt,
         rules=find_rules(spec, reward or load_reward(describe_reward(spec, chat=False))),
+        rewards=spec.reward.functions,
         hub_answers=hub_answers,
     )
     return split_prompts(prompts, pool.splits, load_assigned(_assigned_path(spec)))

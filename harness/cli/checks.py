@@ -17,9 +17,12 @@ from harness.cli.options import (
     show_progress,
 )
 from harness.cli.tables import render_machine, render_preflight
-from harness.core.formatting import clean
+from harness.core.formatting import clean, shorten
 from harness.views.console import say
 from pools.counts import describe_counts
+
+SAID = 240
+"""Characters of what is said of a row."""
 
 
 def check(
@@ -44,7 +47,7 @@ def check(
         say(f"pool: {clean(describe_counts(found.pool))}")
         for failure in found.failures:
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
-            say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
+            say(f"{failure.check}:{reward} {clean(shorten(failure.said, SAID))} ({clean(failure.row)})")
         if found.reasons:
             say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
         if found.unchecked:

@@ -75,8 +75,9 @@ def start_run(
     keep_splits(spec, inputs.splits)
     if spec.note:
         store.record_event(run_id, 0, "info", spec.note)
-    if inputs.counts.noteworthy:
-        store.record_event(run_id, 0, "warning", f"pool: {describe_counts(inputs.counts)}")
+    if inputs.counts.noteworthy or inputs.counts.layout:
+        level = "warning" if inputs.counts.noteworthy else "info"
+        store.record_event(run_id, 0, level, f"pool: {describe_counts(inputs.counts)}")
     for level, text in passage.events if passage else ():
         store.record_event(run_id, 0, level, text)
     return Run(replace(parts, inputs=replace(inputs, spec=spec)), store, run_id)
