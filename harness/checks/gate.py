@@ -146,12 +146,13 @@ def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
 @dataclass(frozen=True, slots=True)
 class Check:
     """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
-    ``failures`` are the first of them."""
+    ``failures`` are the first of them. ``misfits`` say what else would end a run, and what to set instead."""
 
     rows: int
     passed: int
     reasons: Mapping[str, int]
     failures: tuple[Outcome, ...]
+    misfits: tuple[str, ...] = ()
 
 
 def check_references(inputs: Inputs, progress: Progress) -> Check:

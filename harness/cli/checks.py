@@ -44,6 +44,8 @@ def check(
             say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
         if found.reasons:
             say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
+        for misfit in found.misfits:
+            say(f"a run would be refused: {misfit}")
         say(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 

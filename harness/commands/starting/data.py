@@ -5,13 +5,13 @@ A verifier fits where the reference answers of the first rows score 1.0 with it,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from harness.checks.gate import check_references
-from harness.checks.inputs import Inputs, build_splits, prepare_inputs
+from harness.checks.inputs import Inputs, build_splits, read_inputs
 from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.models.hub import hub_answers
@@ -93,7 +93,7 @@ def _refuse_preferences(source: str, rows: Sequence[Values]) -> None:
         raise InputError(
             f"--from: {source} holds preferences (chosen, rejected), and no answer that could be verified: train on "
             "them with a method for preferences (DPO, e.g. TRL's DPOTrainer), or train a reward model on them and use "
-            "it as a judge, reward.function = \"reward.py:score\""
+            'it as a judge, reward.function = "reward.py:score"'
         )
 
 
@@ -133,7 +133,7 @@ def _text_of(row: Values, column: str) -> str:
     return str(value)
 
 
-def _most(rows: Sequence[Values], test: Any) -> bool:
+def _most(rows: Sequence[Any], test: Callable[[Any], object]) -> bool:
     return bool(rows) and sum(map(bool, map(test, rows))) > len(rows) / 2
 
 
@@ -142,7 +142,7 @@ def _most(rows: Sequence[Values], test: Any) -> bool:
 
 def _find_reward(tree: Mapping[str, Any], layout: Layout | None) -> tuple[str | None, int, int]:
     """Find the verifier that fits, with how many of how many rows score 1.0; that of the layout comes first."""
-    inputs = prepare_inputs(parse_spec({**tree, "knobs": {"prompts_per_step": 1}, "reward": {"function": "rewards.math"}}))
+    inputs = read_inputs(parse_spec({**tree, "knobs": {"prompts_per_step": 1}, "reward": {"function": "rewards.math"}}))
     inputs = replace(inputs, splits={"train": inputs.splits["train"][:JUDGED]})
     truths = [prompt.ground_truth for prompt in inputs.splits["train"]]
     candidates = [layout.reward] if layout and layout.reward else list(BY_THEIR_LOOK)
@@ -157,9 +157,9 @@ def _find_reward(tree: Mapping[str, Any], layout: Layout | None) -> tuple[str | 
 
 
 def _count_passed(tree: Mapping[str, Any], name: str, inputs: Inputs) -> int:
-    spec = parse_spec({**tree, "knobs": {"prompts_per_step": 1}, "reward": {"function": name}})
     try:
-        return check_references(replace(prepare_inputs(spec), splits=inputs.splits), no_progress).passed
+        found = read_inputs(parse_spec({**tree, "reward": {"function": name}}))
+        return check_references(replace(found, splits=inputs.splits), no_progress).passed
     except InputError:  # it does not run on this machine
         return 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 
@@ -46,8 +45,18 @@ def to_toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def read_template(name: str) -> str:
-    return (resources.files("harness.commands") / "templates" / name).read_text(encoding="utf-8")
+def render_template(name: str, **values: Any) -> str:
+    """Render a template of this package."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("harness.commands"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    return templates.get_template(name).render(**values)
 
 
 def _key(name: str) -> str:

@@ -1,0 +1,242 @@
+"""Start a folder: a spec made from what somebody has, and a reward to fill in where none of ours fits."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config.load import DEFAULT_RECIPE, SPEC_FILE
+from harness.config.names import SMOLLM2, find_recipe, list_recipes
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.commands.starting.data import Data
+    from harness.commands.starting.text import Line
+
+REWARD_FILE = "reward.py"
+LEAST = 8
+"""Prompts: one for each split, and some to draw from."""
+FORMS = {
+    "rewards.math": ("\\boxed", "Think step by step, and give the final answer in \\boxed{}."),
+    "rewards.math:boxed": ("\\boxed", "Think step by step, and give the final answer in \\boxed{}."),
+    "rewards.math:hashes": ("####", "Think step by step. End with a line that holds #### and the answer alone."),
+    "rewards.math:solution": ("<SOLUTION>", "Think step by step, then give the answer as <SOLUTION>...</SOLUTION>."),
+    "rewards.code": ("```", "Write the program in one block that begins with ```python and ends with ```."),
+}
+"""How the model is told of the form that a verifier reads, and the mark by which prompts show that they do so."""
+MAX_TOKENS = {"rewards.function_call": 96}
+DEFAULT_TOKENS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The ``files`` that were written, what was found (``says``), what TRL's configuration says and a spec does not
+    (``left``: field, value, reason), and the ``next`` commands."""
+
+    files: tuple[Path, ...]
+    says: tuple[str, ...]
+    left: tuple[tuple[str, Any, str], ...]
+    next: tuple[str, ...]
+
+
+def recipes() -> dict[str, str]:
+    """Say in one line what each recipe is for, by name."""
+    return list_recipes()
+
+
+def init(source: str | None = None, *, out: str = ".") -> Started:
+    """Write spec.toml, and reward.py where no verifier of ours fits, into the folder ``out``; nothing is overwritten.
+
+    ``source`` is any source of prompts (a file, ``hub:...``), or the JSON of TRL's GRPOConfig; without one the spec is
+    the default recipe. Raises InputError, and then nothing was written.
+    """
+    folder = Path(out)
+    _check_folder(folder)
+    left: list[tuple[str, Any, str]] = []
+    if source is None:
+        says, texts = _start_from_recipe(DEFAULT_RECIPE)
+    elif (config := _read_trl_config(source)) is not None:
+        says, left, texts = _start_from_trl(source, config)
+    else:
+        says, texts = _start_from_data(source, folder)
+    return _write(folder, texts, says, left)
+
+
+def _start_from_recipe(name: str) -> tuple[list[str], dict[str, str]]:
+    recipe = find_recipe(name)
+    if recipe is None:
+        raise InputError(f"the recipe {name} is missing: install the package again")
+    return [f"the recipe {name}: {list_recipes()[name]}"], {SPEC_FILE: recipe.read_text(encoding="utf-8")}
+
+
+# ---------------------------------------------------------------- from data
+
+
+def _start_from_data(source: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    from harness.checks.inputs import build_splits
+    from harness.commands.starting.data import look_at
+    from harness.commands.starting.text import render_template, write_spec
+    from harness.config.load import parse_spec
+
+    try:
+        data = look_at(source)
+    except InputError as error:
+        raise InputError(re.sub(r"^pool\.source: ", "--from: ", str(error))) from None
+    if data.prompts < LEAST:
+        raise InputError(f"--from: {source} makes {data.prompts} prompts, and splits take {LEAST} at least")
+    head = [f"{Path(source).name or source}: {data.says}.", "", "Written by grpo init. docs/spec.md has every field."]
+    text = write_spec(head, _sections(data, _name_from(source, folder)))
+    tree = tomllib.loads(text)
+    tree["pool"]["source"] = source  # the spec names it as seen from its own place
+    build_splits(parse_spec(tree))
+    says = [data.says, f"{data.prompts:,} prompts"]
+    texts = {SPEC_FILE: text}
+    if data.reward is not None:
+        says.append(f"{data.reward}: {data.passed} of the first {data.judged} reference answers score 1.0")
+    else:
+        spec_place = str(folder / SPEC_FILE)
+        texts[REWARD_FILE] = render_template("reward.txt", truths=data.truths, spec=spec_place)
+        says.append(
+            f"no verifier of ours reads these ground truths: {REWARD_FILE} compares texts; say there what is right"
+            if data.truths
+            else "nothing here is verifiable, since no row says what is right: write a judge or a rule in "
+            f"{REWARD_FILE}; with answers that people preferred use a method for preferences (DPO), with good answers "
+            "SFT"
+        )
+    return says, texts
+
+
+def _sections(data: Data, source: str) -> dict[str, list[Line]]:
+    from harness.commands.starting.text import Line
+    from pools.splits import propose_sizes
+
+    sizes = propose_sizes(data.prompts)
+    train = data.prompts - sum(sizes.values())
+    tokens = MAX_TOKENS.get(data.reward or "", DEFAULT_TOKENS)
+    mark, form = FORMS.get(data.reward or "", ("", ""))
+    told = not form or sum(mark in text for text in data.texts) > len(data.texts) / 2
+    warm = "supervised steps on the demonstrations, before step 1: steps, examples, batch, learning_rate"
+    return {
+        "model": [Line("name", SMOLLM2, "needs no GPU; yours: a folder, a .gguf file, a hub id such as org/name")],
+        "warmstart": [Line("steps", 0, warm)] if data.demonstrations else [],
+        "pool": [
+            Line("source", source),
+            *([Line("columns", dict(data.columns))] if data.columns else []),
+            *([] if told else [Line("template", f"{{prompt}}\n\n{form}\n")]),
+            Line("splits", sizes, f"the other {train:,} are for training"),
+        ],
+        "reward": [
+            Line("function", data.reward, "docs/rewards.md")
+            if data.reward
+            else Line("function", f"{REWARD_FILE}:score", "yours, beside this file")
+        ],
+        "trainer": [Line("micro_batch", 8, "completions at once: a matter of memory alone")],
+        "knobs": [
+            Line("", comment="The first values; the rules change them while the run goes."),
+            Line("max_tokens", tokens),
+            Line("learning_rate", 1e-4, "for LoRA; 1e-6 for full weights"),
+            Line("group_size", 8),
+            Line("prompts_per_step", min(4, max(1, train // 2))),
+        ],
+        "evaluate": [Line("max_tokens", tokens), Line("batch", 32)],
+        "budget": [Line("steps", 60)],
+    }
+
+
+def _name_from(source: str, folder: Path) -> str:
+    """Name a file so that it is found from any folder: as seen from the spec where it lies below, else whole."""
+    if not Path(source).is_file():
+        return source
+    whole, beside = Path(source).resolve(), folder.resolve()
+    return str(whole.relative_to(beside) if whole.is_relative_to(beside) else whole)
+
+
+# ---------------------------------------------------------------- from TRL
+
+
+def _read_trl_config(source: str) -> Mapping[str, Any] | None:
+    """Read a JSON file that is a configuration of TRL; None where it is anything else."""
+    from harness.config.from_trl import is_trl_config
+
+    path = Path(source)
+    if path.suffix != ".json" or not path.is_file():
+        return None
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # the reader of data says what is wrong
+    return tree if is_trl_config(tree) else None
+
+
+def _start_from_trl(
+    source: str, config: Mapping[str, Any]
+) -> tuple[list[str], list[tuple[str, Any, str]], dict[str, str]]:
+    from harness.commands.starting.text import Line, write_spec
+    from harness.config.from_trl import convert_trl
+    from harness.config.load import parse_spec
+
+    converted = convert_trl(config)
+    sections: dict[str, list[Line]] = {}
+    for section, fields in sorted(converted.tree.items(), key=lambda item: _ORDER.index(item[0])):
+        origins = {field: converted.origin[f"{section}.{field}".lstrip(".")] for field in fields}
+        sections[section] = [
+            Line(field, value, "" if origins[field] == field else origins[field]) for field, value in fields.items()
+        ]
+    missing = {
+        "model": Line("", comment='name = "org/name"    outside of TRL\'s configuration; unset: the embedded one'),
+        "pool": Line("", comment='source = "data.jsonl"    your data; unset: sums that are made up'),
+        "reward": Line("", comment='function = ["rewards.py:accuracy"]    TRL\'s reward functions as they are'),
+    }
+    named = [name for name in missing if name in sections]
+    sections = {
+        **{"": sections.pop("", [])},
+        **{name: sections.pop(name, [line]) for name, line in missing.items()},
+        **sections,
+        "policy": [Line("kind", "rules", '"fixed" keeps the values above, as TRL does')],
+    }
+    head = [f"From {Path(source).name}, a configuration of TRL's GRPOTrainer (docs/from-trl.md). Written by grpo init."]
+    text = write_spec(head, sections)
+    parse_spec(tomllib.loads(text))
+    says = [f"{Path(source).name}: a configuration of TRL; {len(converted.origin)} fields of the spec come from it"]
+    if unnamed := [name for name in missing if name not in named]:
+        says.append(f"it does not name your {', '.join(unnamed)}: write it into [{'], ['.join(unnamed)}] of the spec")
+    return says, list(converted.left), {SPEC_FILE: text}
+
+
+_ORDER = ("", "model", "lora", "pool", "reward", "knobs", "bounds", "trainer", "evaluate", "checkpoint", "budget")
+
+
+# ---------------------------------------------------------------- files
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise InputError where the files cannot be written, or one of them is there already."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out: {folder} is not a folder")
+    if (folder / SPEC_FILE).exists():
+        raise InputError(f"--out: {folder / SPEC_FILE} exists already; move it away or name another folder with --out")
+
+
+def _write(
+    folder: Path, texts: Mapping[str, str], says: Sequence[str], left: Sequence[tuple[str, Any, str]]
+) -> Started:
+    from harness.commands.files import write_text
+
+    files = {folder / name: text for name, text in texts.items()}
+    for file in files:
+        if file.exists():
+            raise InputError(f"--out: {file} exists already; move it away or name another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: cannot make {folder}: {error.strerror}") from None
+    for file, text in files.items():
+        write_text(file, [text], option="--out")
+    spec = folder / SPEC_FILE
+    commands = (f"grpo check {spec}", f"grpo run {spec}", "grpo review latest")
+    return Started(tuple(files), tuple(says), tuple(left), commands)
