@@ -11,13 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config.names import RECIPE_FILE, find_recipe, recipe_names
+from harness.config.names import DEFAULT_RECIPE, RECIPE_FILE, SPEC_FILE, find_recipe, recipe_names
 from harness.config.schema import RunSpec, Section, nearest
 from harness.errors import InputError
-
-DEFAULT_RECIPE = "arithmetic"
-SPEC_FILE = "spec.toml"
-"""What ``grpo init`` writes, and what is loaded in its folder when no spec is named."""
 
 
 def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpec, str]:

@@ -10,8 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
+DEFAULT_RECIPE = "arithmetic"
 RECIPE_FILE = "recipe.toml"
 """The spec of a recipe that is a folder."""
+SPEC_FILE = "spec.toml"
+"""What ``grpo init`` writes, and what is loaded in its folder when no spec is named."""
 TINY = "tiny"
 SMOLLM2 = "smollm2-135m"
 KNOWN_MODELS = (TINY, SMOLLM2)

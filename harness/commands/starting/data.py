@@ -63,8 +63,12 @@ def look_at(source: str) -> Data:
     answered = not truths and _most(ours, _ends_in_answer)
     _refuse_preferences(source, rows)
     tree = {"pool": {"source": source, "columns": columns, "splits": {"probe": 0, "dev": 1, "test": 1}}}
-    counted = sum(map(len, build_splits(parse_spec(tree)).values()))
-    reward, passed, judged = (None, 0, 0) if not truths and not answered else _find_reward(tree, layout)
+    if truths or answered:
+        counted = sum(map(len, build_splits(parse_spec(tree)).values()))
+        reward, passed, judged = _find_reward(tree, layout)
+    else:
+        counted = sum(1 for _ in read_rows(source, hub_answers=hub_answers))
+        reward, passed, judged = None, 0, 0
     if reward is None and answered:
         raise InputError(
             f"--from: {source} holds conversations, and no verifier can judge their last turns, so there is nothing "

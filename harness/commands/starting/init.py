@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config.load import DEFAULT_RECIPE, SPEC_FILE
-from harness.config.names import SMOLLM2, find_recipe, list_recipes
+from harness.config.names import DEFAULT_RECIPE, SMOLLM2, SPEC_FILE, find_recipe, list_recipes
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +92,8 @@ def _start_from_data(source: str, folder: Path) -> tuple[list[str], dict[str, st
     text = write_spec(head, _sections(data, _name_from(source, folder)))
     tree = tomllib.loads(text)
     tree["pool"]["source"] = source  # the spec names it as seen from its own place
-    build_splits(parse_spec(tree))
+    if data.reward is not None:
+        build_splits(parse_spec(tree))
     says = [data.says, f"{data.prompts:,} prompts"]
     texts = {SPEC_FILE: text}
     if data.reward is not None:
