@@ -7,6 +7,7 @@ never stale, and deleting one, or all, costs one slow load.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,10 +26,18 @@ UNUSED_S = 30 * 86400.0
 """After so long without being loaded an entry is deleted, the next time that one is written."""
 
 
-def load_cached(made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch]]) -> list[pa.RecordBatch]:
-    """Return the batches of ``read``, mapped from the cache where they are in it, and else put there on the way.
+NOTE = b"note"
+Batches = list[pa.RecordBatch]
+Note = dict[str, Any]
 
-    Without a cache that can be written they are kept in memory. Raises what ``read`` raises; nothing stays then.
+
+def load_cached(
+    made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch]], finish: Callable[[], Note]
+) -> tuple[Batches, Note]:
+    """Return the batches of ``read`` and what ``finish`` notes of them afterwards, as JSON: mapped from the cache where
+    they are in it, and else put there on the way.
+
+    Without a cache that can be written they are kept in memory. Raises what both raise; nothing stays then.
     """
     path = _folder() / f"{_compute_key(made_from)}.arrow"
     found = _open(path)
@@ -38,17 +48,19 @@ def load_cached(made_from: list[str], read: Callable[[], Iterator[pa.RecordBatch
         with write_whole(path) as part, part.open("wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
             for batch in read():
                 writer.write_batch(batch)
+            writer.write_batch(pa.RecordBatch.from_pylist([], SCHEMA), {NOTE: json.dumps(finish()).encode()})
         _drop_unused(path.parent)
+        found = _open(path)
     except OSError:  # no such folder can be made, a full disk: what ``read`` finds wrong is an InputError
-        return list(read())
-    return _open(path) or list(read())
+        found = None
+    return found or (list(read()), finish())
 
 
 def _compute_key(made_from: list[str]) -> str:
     digest = hashlib.sha256()
     for part in (*made_from, sys.version, unicodedata.unidata_version, pa.__version__):
         digest.update(f"{len(part)}:{part}".encode())
-    for module in sorted(Path(__file__).parent.glob("*.py")):
+    for module in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(module.read_bytes())
     return digest.hexdigest()[:32]
 
@@ -58,16 +70,18 @@ def _folder() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "grpo-harness" / "sources"
 
 
-def _open(path: Path) -> list[pa.RecordBatch] | None:
+def _open(path: Path) -> tuple[Batches, Note] | None:
     """Map the batches of a file, which stay on disk until they are looked at; None when it is not there or damaged."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        for batch in batches:
+        *batches, (_, note) = [reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)]
+        for batch, _ in batches:
             batch.validate(full=True)  # a damaged offset would read beyond the file
         os.utime(path)
-        return batches if batches and reader.schema == SCHEMA else None
-    except (OSError, pa.ArrowException):
+        if reader.schema != SCHEMA:
+            return None
+        return [batch for batch, _ in batches], json.loads(note[NOTE])
+    except (OSError, pa.ArrowException, ValueError, TypeError, KeyError):
         return None
 
 

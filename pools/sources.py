@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -30,6 +31,7 @@ from pools.cache import load_cached
 from pools.files import READERS, check_file
 from pools.functions import read_function
 from pools.hub import read_hub
+from pools.layouts import ArrangedRows
 from pools.rows import Row, encode_columns, make_prompt, name_columns
 from pools.splits import compute_place
 from pools.table import PromptTable, make_batches, parse_id
@@ -55,14 +57,18 @@ def load_prompts(
     ``columns`` as in name_columns, ``template`` has ``{prompt}``, ``system`` is for rows without a system message.
     Raises InputError naming the source, and the row where one is wrong.
     """
+    rows = ArrangedRows(partial(read_rows, source, hub_answers=hub_answers), columns)
 
     def read() -> Iterator[pa.RecordBatch]:
-        return make_batches(_read_distinct(source, name_columns(columns), template, hub_answers))
+        return make_batches(_read_distinct(rows, source, name_columns(columns), template))
 
     content = _find_content(source)
     made_from = [source, json.dumps(sorted(columns.items())), template]
-    batches = list(read()) if content is None else load_cached([content, *made_from], read)
-    return PromptTable(batches, template=template, system=system)
+    if content is None:
+        batches, note = list(read()), {"layout": rows.said}
+    else:
+        batches, note = load_cached([content, *made_from], read, lambda: {"layout": rows.said})
+    return PromptTable(batches, template=template, system=system, layout=note["layout"])
 
 
 def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) -> Iterator[Row]:
@@ -116,12 +122,12 @@ def compute_id(text: str) -> str:
 
 
 def _read_distinct(
-    source: str, names: Mapping[str, str], template: str, hub_answers: Callable[[], bool]
+    rows: ArrangedRows, source: str, names: Mapping[str, str], template: str
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows of SCHEMA. Raises InputError, also when there is none."""
     seen: set[int] = set()
     named: dict[Any, str] = {}
-    for row in read_rows(source, hub_answers=hub_answers):
+    for row in rows:
         prompt = make_prompt(row, names)
         encoded = encode_columns(row, prompt)
         _refuse_second(row, named)
@@ -134,7 +140,7 @@ def _read_distinct(
         place, demonstration = compute_place(prompt_id), prompt.demonstration
         yield number, place, prompt.text, prompt.ground_truth, prompt.label, prompt.system, demonstration, encoded
     if not seen:
-        raise InputError(f"pool.source: {source} has no prompts")
+        raise InputError(f"pool.source: {source} has no prompts{f'; {rows.said}' if rows.said else ''}")
 
 
 def _refuse_second(row: Row, named: dict[Any, str]) -> None:

@@ -28,11 +28,18 @@ SCHEMA = pa.schema([(name, pa.uint64()) for name in NUMBERS] + [(name, pa.string
 class PromptTable(Sequence[Prompt]):
     """Prompts in the order of ``rows`` (row numbers of the batches; unset: all of them).
 
-    ``ids``, ``places``, ``labels`` and ``column`` look at all prompts without making any of them.
+    ``layout`` says in one line how the source writes its rows (pools/layouts), empty for our own columns. ``ids``,
+    ``places``, ``labels`` and ``column`` look at all prompts without making any of them.
     """
 
     def __init__(
-        self, batches: Sequence[pa.RecordBatch], *, template: str, system: str, rows: NDArray[np.int64] | None = None
+        self,
+        batches: Sequence[pa.RecordBatch],
+        *,
+        template: str,
+        system: str,
+        rows: NDArray[np.int64] | None = None,
+        layout: str = "",
     ) -> None:
         self._batches = batches
         self._columns = [batch.columns for batch in batches]  # pyarrow makes these anew when asked
@@ -40,6 +47,7 @@ class PromptTable(Sequence[Prompt]):
         self._template = template
         self._system = system
         self._rows = rows
+        self.layout = layout
 
     def __len__(self) -> int:
         return self._table.num_rows if self._rows is None else len(self._rows)
@@ -67,7 +75,7 @@ class PromptTable(Sequence[Prompt]):
     def select(self, places: NDArray[np.int64]) -> PromptTable:
         """Return those at ``places`` of this sequence, in that order, over the same columns."""
         rows = places if self._rows is None else self._rows[places]
-        return PromptTable(self._batches, template=self._template, system=self._system, rows=rows)
+        return PromptTable(self._batches, template=self._template, system=self._system, rows=rows, layout=self.layout)
 
     @property
     def ids(self) -> list[str]:

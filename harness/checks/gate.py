@@ -146,12 +146,14 @@ def _hook(reward: Reward, name: str) -> Callable[[str], str | None] | None:
 @dataclass(frozen=True, slots=True)
 class Check:
     """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
-    ``failures`` are the first of them. ``misfits`` say what else would end a run, and what to set instead."""
+    ``failures`` are the first of them. ``layout`` as in PromptTable. ``misfits`` say what else would end a run, and
+    what to set instead."""
 
     rows: int
     passed: int
     reasons: Mapping[str, int]
     failures: tuple[Outcome, ...]
+    layout: str = ""
     misfits: tuple[str, ...] = ()
 
 
@@ -170,7 +172,7 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
                 reasons[fault.check] += 1
                 if len(failures) < SHOWN:
                     failures.append(fault)
-    return Check(rows, rows - reasons.total(), dict(reasons.most_common()), tuple(failures))
+    return Check(rows, rows - reasons.total(), dict(reasons.most_common()), tuple(failures), splits["train"].layout)
 
 
 def _find_faults(

@@ -39,6 +39,8 @@ def check(
     if as_json:
         print_json(found)
     else:
+        if found.layout:
+            say(clean(found.layout))
         for failure in found.failures:
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
             say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")

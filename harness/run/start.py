@@ -74,6 +74,8 @@ def start_run(
     keep_splits(spec, inputs.splits)
     if spec.note:
         store.record_event(run_id, 0, "info", spec.note)
+    if inputs.splits["train"].layout:
+        store.record_event(run_id, 0, "info", f"pool.source: {inputs.splits['train'].layout}")
     for level, text in passage.events if passage else ():
         store.record_event(run_id, 0, level, text)
     return Run(replace(parts, inputs=replace(inputs, spec=spec)), store, run_id)

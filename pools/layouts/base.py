@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 Values = Mapping[str, Any]
+Read = TypeVar("Read")
 MOST_OF = 0.8
 """Share of them that must have the form; the others are converted as far as they can be, or dropped."""
 
@@ -30,7 +31,15 @@ Finder = Callable[[Sequence[Values]], Layout | None]
 
 
 def mostly(rows: Sequence[Values], test: Callable[[Values], bool]) -> bool:
-    return sum(map(test, rows)) >= MOST_OF * len(rows)
+    return sum(bool(attempt(test, row)) for row in rows) >= MOST_OF * len(rows)
+
+
+def attempt(read: Callable[[Values], Read], row: Values) -> Read | None:
+    """Read a row, whose values may be anything; None where that fails."""
+    try:
+        return read(row)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
+        return None
 
 
 def is_text(value: Any) -> bool:
