@@ -38,7 +38,9 @@ class Converted:
 
 def is_trl_config(tree: Any) -> bool:
     """Tell whether parsed JSON is a configuration of TRL, and not a row or a spec."""
-    return isinstance(tree, Mapping) and len(tree.keys() & (TAKEN.keys() | SCRIPT.keys())) >= min(2, len(tree))
+    if not isinstance(tree, Mapping):
+        return False
+    return len(tree.keys() & (TAKEN.keys() | SCRIPT.keys())) >= max(1, min(2, len(tree)))
 
 
 def convert_trl(config: Mapping[str, Any]) -> Converted:

@@ -17,18 +17,20 @@ from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import PROMPT_COLUMNS, no_progress
 from pools.layouts import Layout, find_layout
+from pools.layouts.base import attempt
 from pools.sources import read_rows
 
 Values = Mapping[str, Any]
 
+LEAST = 8
+"""Rows: one for each split, and some to draw from."""
 LOOKED_AT = 100
 JUDGED = 50
 FITS = 0.95
 """Share of the judged rows whose reference answers must score 1.0."""
 LONGEST, MOST_WORDS = 80, 8
 """Of a ground truth that rewards.math compares as a word, and not as a text that a model would have to repeat."""
-MARKS = ("####", r"\boxed")
-BY_THEIR_LOOK = ("rewards.function_call", "rewards.code", "rewards.structured", "rewards.composite")
+OF_JSON = ("rewards.function_call", "rewards.code", "rewards.structured", "rewards.composite")
 PROMPTS = ("prompt", "question", "problem", "query", "instruction", "input", "text", "task")
 TRUTHS = ("ground_truth", "answer", "solution", "target", "label", "output", "response", "completion", "expected")
 
@@ -53,18 +55,21 @@ class Data:
 def look_at(source: str) -> Data:
     """Look at a source. Raises InputError where it cannot be read, or where nothing in it can be verified."""
     rows = [row.values for row in islice(read_rows(source, hub_answers=hub_answers), LOOKED_AT)]
-    if not rows:
-        raise InputError(f"--from: {source} has no rows")
+    if len(rows) < LEAST:
+        raise InputError(f"--from: {source} has {len(rows)} rows, and probe, dev, test and train take {LEAST} at least")
     layout = find_layout(rows)
-    ours = [row for row in map(layout.convert, rows) if row is not None] if layout else rows
+    arranged = [attempt(layout.convert, row) for row in rows] if layout else rows
+    ours = [row for row in arranged if row is not None]
     columns = {} if layout else _name_columns(source, rows)
     names = {name: columns.get(name, name) for name in PROMPT_COLUMNS}
     truths = _most(ours, lambda row: row.get(names["ground_truth"]) is not None)
     answered = not truths and _most(ours, _ends_in_answer)
     _refuse_preferences(source, rows)
     tree = {"pool": {"source": source, "columns": columns, "splits": {"probe": 0, "dev": 1, "test": 1}}}
+    said = layout.says if layout else _say_columns(names, truths=truths, answered=answered)
     if truths or answered:
-        counted = sum(map(len, build_splits(parse_spec(tree)).values()))
+        splits = build_splits(parse_spec(tree))
+        counted, said = sum(map(len, splits.values())), splits["train"].layout or said
         reward, passed, judged = _find_reward(tree, layout)
     else:
         counted = sum(1 for _ in read_rows(source, hub_answers=hub_answers))
@@ -77,7 +82,7 @@ def look_at(source: str) -> Data:
         )
     return Data(
         source=source,
-        says=layout.says if layout else _say_columns(names, truths=truths, answered=answered),
+        says=said,
         columns=columns,
         prompts=counted,
         reward=reward,
@@ -145,15 +150,22 @@ def _most(rows: Sequence[Any], test: Callable[[Any], object]) -> bool:
 
 
 def _find_reward(tree: Mapping[str, Any], layout: Layout | None) -> tuple[str | None, int, int]:
-    """Find the verifier that fits, with how many of how many rows score 1.0; that of the layout comes first."""
+    """Find the verifier that fits, with how many of how many rows score 1.0. That of the layout is taken at its word:
+    a program may have no reference answer, and still be judged."""
     inputs = read_inputs(parse_spec({**tree, "knobs": {"prompts_per_step": 1}, "reward": {"function": "rewards.math"}}))
     inputs = replace(inputs, splits={"train": inputs.splits["train"][:JUDGED]})
     truths = [prompt.ground_truth for prompt in inputs.splits["train"]]
-    candidates = [layout.reward] if layout and layout.reward else list(BY_THEIR_LOOK)
-    hashes = _most(truths, lambda truth: "####" in truth)
-    if hashes or _most(truths, _is_short) or _most(truths, lambda truth: r"\boxed" in truth):
-        candidates.append("rewards.math:hashes" if hashes else "rewards.math")
-    for name in dict.fromkeys(candidates):
+    if layout and layout.reward:
+        return layout.reward, _count_passed(tree, layout.reward, inputs), len(truths)
+    candidates: tuple[str, ...]
+    if _most(truths, lambda truth: truth.lstrip().startswith(("{", "["))):
+        candidates = OF_JSON
+    elif _most(truths, lambda truth: "####" in truth):
+        candidates = ("rewards.math:hashes",)
+    else:
+        short = _most(truths, _is_short) or _most(truths, lambda truth: r"\boxed" in truth)
+        candidates = ("rewards.math",) if short else ()
+    for name in candidates:
         passed = _count_passed(tree, name, inputs)
         if passed >= FITS * len(truths):
             return name, passed, len(truths)
@@ -169,4 +181,4 @@ def _count_passed(tree: Mapping[str, Any], name: str, inputs: Inputs) -> int:
 
 
 def _is_short(truth: str) -> bool:
-    return len(truth) <= LONGEST and len(truth.split()) <= MOST_WORDS and not truth.lstrip().startswith(("{", "["))
+    return len(truth) <= LONGEST and len(truth.split()) <= MOST_WORDS

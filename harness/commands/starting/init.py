@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from harness.commands.starting.text import Line
 
 REWARD_FILE = "reward.py"
-LEAST = 8
-"""Prompts: one for each split, and some to draw from."""
 FORMS = {
     "rewards.math": ("\\boxed", "Think step by step, and give the final answer in \\boxed{}."),
     "rewards.math:boxed": ("\\boxed", "Think step by step, and give the final answer in \\boxed{}."),
@@ -86,9 +84,11 @@ def _start_from_data(source: str, folder: Path) -> tuple[list[str], dict[str, st
         data = look_at(source)
     except InputError as error:
         raise InputError(re.sub(r"^pool\.source: ", "--from: ", str(error))) from None
-    if data.prompts < LEAST:
-        raise InputError(f"--from: {source} makes {data.prompts} prompts, and splits take {LEAST} at least")
-    head = [f"{Path(source).name or source}: {data.says}.", "", "Written by grpo init. docs/spec.md has every field."]
+    head = [
+        f"{Path(source).name}: {data.says.partition(';')[0]}.",
+        "",
+        "Written by grpo init. docs/spec.md has every field.",
+    ]
     text = write_spec(head, _sections(data, _name_from(source, folder)))
     tree = tomllib.loads(text)
     tree["pool"]["source"] = source  # the spec names it as seen from its own place
