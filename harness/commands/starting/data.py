@@ -57,6 +57,7 @@ def look_at(source: str) -> Data:
     rows = [row.values for row in islice(read_rows(source, hub_answers=hub_answers), LOOKED_AT)]
     if len(rows) < LEAST:
         raise InputError(f"--from: {source} has {len(rows)} rows, and probe, dev, test and train take {LEAST} at least")
+    _refuse_preferences(source, rows)
     layout = find_layout(rows)
     arranged = [attempt(layout.convert, row) for row in rows] if layout else rows
     ours = [row for row in arranged if row is not None]
@@ -64,7 +65,6 @@ def look_at(source: str) -> Data:
     names = {name: columns.get(name, name) for name in PROMPT_COLUMNS}
     truths = _most(ours, lambda row: row.get(names["ground_truth"]) is not None)
     answered = not truths and _most(ours, _ends_in_answer)
-    _refuse_preferences(source, rows)
     tree = {"pool": {"source": source, "columns": columns, "splits": {"probe": 0, "dev": 1, "test": 1}}}
     said = layout.says if layout else _say_columns(names, truths=truths, answered=answered)
     if truths or answered:
