@@ -312,7 +312,7 @@ def _check_echo(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
 def _check_tricks(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
     tricks = _of(probes, "tricks")
     if not tricks:
-        return Outcome("tricks", "pass", f"none can be made: {_why_no_others(probes)}")
+        return Outcome("tricks", "pass", "none can be made: no two rows have different reference answers")
     paid = [probe for probe in tricks if probe.score.correct or reward.share(probe.score) > PARTIAL]
     if paid:
         return _paid_for("tricks", paid)
@@ -326,19 +326,12 @@ def _check_others(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
         said = f"one constant answer is right on {right:.0%} of the rows"
         return Outcome("others", level, said, *_where(next(p for p in common if p.score.correct)))
     if not others:
-        return Outcome("others", "pass", f"none to try: {_why_no_others(probes)}")
+        return Outcome("others", "pass", "no two rows have different reference answers")
     right, mean = fmean(p.score.correct for p in others), fmean(reward.share(p.score) for p in others)
     said = f"right answers of other rows are right on {right:.0%} and earn {mean:.2f} of the range"
     if right > BY_CHANCE or mean > 0.5:
         return Outcome("others", "fail", said, *_where(max(others, key=_reward_of)))
     return Outcome("others", "pass", said)
-
-
-def _why_no_others(probes: Sequence[Probe]) -> str:
-    """Say why no row has a right answer of another row to be tried with."""
-    if not _of(probes, "gold"):
-        return "no answer is known that the reward says is right"
-    return "the right answers that are known are all the same"
 
 
 def _check_partial(probes: Sequence[Probe], reward: RewardProbe) -> Outcome:
