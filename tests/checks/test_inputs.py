@@ -6,6 +6,7 @@ from pathlib import Path
 from harness.checks.inputs import build_splits, keep_splits
 from harness.config.load import parse_spec
 from harness.config.schema import RunSpec
+from tests.support.program import Program
 
 SPLITS = {"test": 5, "dev": 5, "probe": 3, "prefer": 4}
 
@@ -59,3 +60,22 @@ def test_another_source_has_splits_of_its_own(tmp_path: Path) -> None:
     other = spec.model_copy(update={"pool": spec.pool.model_copy(update={"source": "arithmetic?size=50&digits=2"})})
     keep_splits(other, build_splits(other))
     assert len(list((tmp_path / "runs" / "splits").iterdir())) == 2
+
+
+def test_small_data_is_judged_and_told_what_a_run_would_take(program: Program) -> None:
+    rows = ({"prompt": f"{i}+1=", "ground_truth": i + 1, "demonstration": str(i + 1)} for i in range(40))
+    (program.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (program.folder / "my.toml").write_text(
+        '[pool]\nsource = "rows.jsonl"\nsplits = { probe = 0, dev = 4, test = 6 }\n'
+        '[reward]\nfunction = "rewards.math:last_number"\n[knobs]\nprompts_per_step = 64\n'
+    )
+    draw = "knobs.prompts_per_step: 64 is more than 50% of the 30 train prompts: at most 15"
+    first, second, last = program.here("check", "my.toml", "--set", "warmstart.steps=2").stdout.splitlines()[-3:]
+    assert first.startswith(f"a run would be refused: {draw}")
+    assert second.startswith("a run would be refused: warmstart.examples: 1000 asked for, but only 30")
+    assert last == "40/40 passed"
+    assert program.here("run", "my.toml", code=2).stderr.splitlines()[-1].startswith(f"grpo: {draw}")
+    few = ("--set", "knobs.prompts_per_step=15")
+    assert "pool.splits: probe is 0" in program.here("probe", "my.toml", *few, code=2).stderr
+    told = program.here("check", "my.toml", "--set", "pool.splits.test=60", code=2).stderr
+    assert "e.g. pool.splits = { probe = 4, dev = 4, test = 8 }" in told
