@@ -16,7 +16,9 @@ def init(
     from_: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="SOURCE", help="Data (a file, hub:...), or TRL's GRPOConfig as JSON; default a recipe."
+            "--from",
+            metavar="SOURCE",
+            help="Data (a file, hub:...), TRL's GRPOConfig as JSON, or a recipe; default the recipe arithmetic.",
         ),
     ] = None,
     out: Annotated[str, typer.Option(metavar="FOLDER", help="Where spec.toml is written.")] = ".",
@@ -37,6 +39,8 @@ def init(
       grpo init --from grpo_config.json
 
       grpo init --list
+
+      grpo init --from math-gsm
     """
     if list_:
         found = commands.recipes()

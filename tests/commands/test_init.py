@@ -124,6 +124,15 @@ def test_without_data_it_starts_from_the_default_recipe(program: Program) -> Non
     assert mine == recipe
 
 
+@pytest.mark.parametrize(("recipe", "rows"), [("math-gsm", "rows.jsonl"), ("coding", "data/coding.jsonl")])
+def test_a_recipe_is_copied_with_its_rows(recipe: str, rows: str, program: Program) -> None:
+    program.here("init", "--from", recipe, "--out", "mine")
+    mine, original = load_spec(str(program.folder / "mine" / "spec.toml"))[0], load_spec(recipe)[0]
+    assert mine.pool.source == str(program.folder / "mine" / rows)
+    assert Path(mine.pool.source).read_bytes() == Path(original.pool.source).read_bytes()
+    assert mine.model_copy(update={"pool": original.pool}) == original
+
+
 def test_the_recipes_are_listed_with_a_line_each(program: Program) -> None:
     listed = program.here("init", "--list").stdout.splitlines()
     assert [line.partition(": ")[0] for line in listed] == [

@@ -49,14 +49,16 @@ def recipes() -> dict[str, str]:
 def init(source: str | None = None, *, out: str = ".") -> Started:
     """Write spec.toml, and reward.py where no verifier of ours fits, into the folder ``out``; nothing is overwritten.
 
-    ``source`` is any source of prompts (a file, ``hub:...``), or the JSON of TRL's GRPOConfig; without one the spec is
-    the default recipe. Raises InputError, and then nothing was written.
+    ``source`` is any source of prompts (a file, ``hub:...``), the JSON of TRL's GRPOConfig, or a recipe, which is
+    copied with its rows; without one it is the default recipe. Raises InputError, and then nothing was written.
     """
     folder = Path(out)
     _check_folder(folder)
     left: list[tuple[str, Any, str]] = []
-    if source is None:
-        says, texts = _start_from_recipe(DEFAULT_RECIPE)
+    if recipe := find_recipe(source or DEFAULT_RECIPE):
+        says, texts = _start_from_recipe(source or DEFAULT_RECIPE, recipe)
+    elif source is None:
+        raise InputError(f"the recipe {DEFAULT_RECIPE} is missing: install the package again")
     elif (config := _read_trl_config(source)) is not None:
         says, left, texts = _start_from_trl(source, config)
     else:
@@ -64,11 +66,12 @@ def init(source: str | None = None, *, out: str = ".") -> Started:
     return _write(folder, texts, says, left)
 
 
-def _start_from_recipe(name: str) -> tuple[list[str], dict[str, str]]:
-    recipe = find_recipe(name)
-    if recipe is None:
-        raise InputError(f"the recipe {name} is missing: install the package again")
-    return [f"the recipe {name}: {list_recipes()[name]}"], {SPEC_FILE: recipe.read_text(encoding="utf-8")}
+def _start_from_recipe(name: str, recipe: Path) -> tuple[list[str], dict[str, str]]:
+    """Copy a recipe, with the rows that lie beside it."""
+    text = recipe.read_text(encoding="utf-8")
+    rows = tomllib.loads(text).get("pool", {}).get("source", "")
+    beside = {rows: (recipe.parent / rows).read_text(encoding="utf-8")} if (recipe.parent / rows).is_file() else {}
+    return [f"the recipe {name}: {list_recipes()[name]}"], {SPEC_FILE: text, **beside}
 
 
 # ---------------------------------------------------------------- from data
@@ -232,7 +235,8 @@ def _write(
         if file.exists():
             raise InputError(f"--out: {file} exists already; move it away or name another folder with --out")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out: cannot make {folder}: {error.strerror}") from None
     for file, text in files.items():
