@@ -27,7 +27,7 @@ FORMS = {
 }
 """How the model is told of the form that a verifier reads, and the mark by which prompts show that they do so."""
 MAX_TOKENS = {"rewards.function_call": 96}
-DEFAULT_TOKENS = 160
+DEFAULT_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +138,10 @@ def _sections(data: Data, source: str) -> dict[str, list[Line]]:
             if data.reward
             else Line("function", f"{REWARD_FILE}:score", "yours, beside this file")
         ],
-        "trainer": [Line("micro_batch", 8, "completions at once: a matter of memory alone")],
+        "trainer": [Line("micro_batch", 4, "completions at once: a matter of memory and speed, not of the result")],
         "knobs": [
             Line("", comment="The first values; the rules change them while the run goes."),
-            Line("max_tokens", tokens),
+            Line("max_tokens", tokens, "room for an answer: raise it, and [evaluate], for a model that thinks"),
             Line("learning_rate", 1e-4, "for LoRA; 1e-6 for full weights"),
             Line("group_size", 8),
             Line("prompts_per_step", min(4, max(1, train // 2))),
