@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from harness.errors import InputError
-from pools.rows import ROW_LIMIT, Row, say, too_long
+from pools.rows import ROW_LIMIT, Row, say, shorten, too_long
 
 BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 1024
@@ -81,7 +81,8 @@ def read_json(path: Path) -> Iterator[Row]:
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """Yield the records after a header, separated by commas; every value is text."""
+    """Yield the records after a header, separated by commas; every value is text. A first column without a name, the
+    index of a DataFrame, is left out."""
     csv.field_size_limit(ROW_LIMIT)  # Python's own is 128 KiB, for all readers of the process
     with path.open("rb") as file:
         lines = (_decode(line, f"pool.source: {path} line {number}") for number, line in _lines(file, path, "line"))
@@ -89,18 +90,20 @@ def read_csv(path: Path) -> Iterator[Row]:
         header = _next_record(reader, f"pool.source: {path} header")
         if header is None:
             return
+        index = header[0].strip() in ("", "Unnamed: 0") and len(header) > 1  # what df.to_csv writes of a DataFrame
+        header = header[1:] if index else header
         for name in header:
             if not name.strip() or header.count(name) > 1:
-                raise InputError(f"pool.source: {path}: the header has {name!r} twice or without a name")
+                raise InputError(f"pool.source: {path}: the header has {shorten(repr(name))} twice or without a name")
         for number in count(1):
             where = f"pool.source: {path} row {number} (line {reader.line_num + 1})"
             record = _next_record(reader, where)
             if record is None:
                 return
-            if record and len(record) != len(header):
-                raise InputError(f"{where} has {len(record)} values for {len(header)} columns")
+            if record and len(record) != len(header) + index:
+                raise InputError(f"{where} has {len(record)} values for {len(header) + index} columns")
             if record:
-                yield Row(where, dict(zip(header, record, strict=True)))
+                yield Row(where, dict(zip(header, record[index:], strict=True)))
 
 
 def read_parquet(path: Path) -> Iterator[Row]:

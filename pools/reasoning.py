@@ -3,9 +3,9 @@
     reasoning:chain_sum?size=2000&max_digits=2
     reasoning:chain_sum,gcd?size=1000&levels=0-3        250 rows per level of each task, labelled ``gcd level 2``
 
-Only questions and gold answers are taken: the scorers of nine tasks run what a model wrote, and some pay for
-substrings. A Python of its own makes the rows, under a fixed hash seed: six tasks depend on it, and what a task prints
-must not get among the rows.
+Questions and gold answers are taken, and what a task's own scorer needs where no verifier of ours will do
+(harness/core/reasoning_tasks.py). A Python of its own makes the rows, under a fixed hash seed: six tasks depend on it,
+and what a task prints must not get among the rows.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.core.reasoning_tasks import OWN_SCORER
 from harness.errors import InputError
 from pools.rows import Row, say
 
@@ -118,7 +119,10 @@ def _rows_of(task: str, level: int | None, settings: dict[str, Any]) -> Iterator
         for entry in factory.create_dataset(task, **settings):
             if entry["answer"] is None:
                 raise InputError(f"{task} has no gold answer: only its own scorer can judge it")
-            yield {"prompt": entry["question"], "ground_truth": entry["answer"], "label": label, "task": task}
+            if not entry["answer"].strip():
+                continue  # of ab, an answer may be that nothing is left
+            row = {"prompt": entry["question"], "ground_truth": entry["answer"], "label": label, "task": task}
+            yield row | ({"metadata": entry["metadata"]} if task in OWN_SCORER else {})
     except InputError:
         raise
     except Exception as error:  # a hundred tasks by many hands; some have levels for which there is nothing to ask

@@ -95,6 +95,12 @@ def say(error: BaseException, most: int = 300) -> str:
     return " ".join(str(error).split())[:most]
 
 
+def shorten(text: str, most: int = 100) -> str:
+    """Put a value on one line of at most ``most`` characters, so that no message is as long as what it names."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 3]}..."
+
+
 def too_long(where: str) -> InputError:
     """Build the error of a reader that stops at ROW_LIMIT, whatever comes after."""
     return InputError(f"{where} holds more than {_mib(ROW_LIMIT)}; shorten or drop it")
@@ -172,7 +178,7 @@ def _read_label(row: Row, column: str) -> str:
 
 def _require(row: Row, field: str, column: str) -> Any:
     if column not in row.values:
-        there = ", ".join(map(str, list(row.values)[:8])) or "none"
+        there = shorten(", ".join(map(str, list(row.values)[:8])), 200) or "none"
         raise InputError(
             f"{row.where} has no {column}: its columns are {there}; pool.columns.{field} names the one to take"
         )

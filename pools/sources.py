@@ -24,6 +24,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from harness.core.files import hash_file
+from harness.core.reasoning_tasks import describe_verifiers
 from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Prompt
 from pools import arithmetic, reasoning, word_sums
@@ -32,7 +33,7 @@ from pools.files import READERS, check_file
 from pools.functions import read_function
 from pools.hub import read_hub
 from pools.layouts import ArrangedRows
-from pools.rows import Row, encode_columns, make_prompt, name_columns
+from pools.rows import Row, encode_columns, make_prompt, name_columns, shorten
 from pools.splits import compute_place
 from pools.table import PromptTable, make_batches, parse_id
 
@@ -68,7 +69,7 @@ def load_prompts(
         batches, note = list(read()), {"layout": rows.said}
     else:
         batches, note = load_cached([content, *made_from], read, lambda: {"layout": rows.said})
-    return PromptTable(batches, template=template, system=system, layout=note["layout"])
+    return PromptTable(batches, template=template, system=system, layout=note["layout"] or _say_verifiers(source))
 
 
 def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) -> Iterator[Row]:
@@ -91,8 +92,8 @@ def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) ->
     if Path(name).is_dir():
         check_file(Path(name))
     raise InputError(
-        f"pool.source: {source!r} is neither a file ({', '.join(READERS)}), hub:..., reasoning:..., file.py:function, "
-        f"nor one of {', '.join(GENERATORS)}"
+        f"pool.source: {shorten(repr(source), 200)} is neither a file ({', '.join(READERS)}), hub:..., reasoning:..., "
+        f"file.py:function, nor one of {', '.join(GENERATORS)}"
     )
 
 
@@ -149,7 +150,9 @@ def _refuse_second(row: Row, named: dict[Any, str]) -> None:
     if not isinstance(own, str | int):
         return
     if own in named:
-        raise InputError(f"{row.where} has the id {own!r} of {named[own].rpartition(': ')[2]}; ids must differ")
+        raise InputError(
+            f"{row.where} has the id {shorten(repr(own))} of {named[own].rpartition(': ')[2]}; ids must differ"
+        )
     named[own] = row.where
 
 
@@ -181,6 +184,11 @@ def _find_content(source: str) -> str | None:
         check_file(path)
         return hash_file(path)
     return None
+
+
+def _say_verifiers(source: str) -> str:
+    prefix, colon, tasks = source.partition("?")[0].partition(":")
+    return describe_verifiers(tasks.split(",")) if prefix == "reasoning" and colon else ""
 
 
 def _generate(name: str, texts: Mapping[str, str]) -> Iterator[Row]:

@@ -31,7 +31,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from harness.types import Score
-from rewards import code, function_call, length, math, solution, structured
+from rewards import code, countdown, function_call, length, math, solution, structured
 from rewards import format as form
 from rewards.format import THINKING_TAGS, after_thinking, is_cut_in_thinking
 from rewards.json_values import WrongTruth, parse_truth, pattern_budget
@@ -39,7 +39,7 @@ from rewards.outside import only_right
 
 REWARDS: Mapping[str, ModuleType] = {
     f"rewards.{module.__name__.rpartition('.')[2]}": module
-    for module in (code, form, function_call, length, math, solution, structured)
+    for module in (code, countdown, form, function_call, length, math, solution, structured)
 }
 """What a ground truth may name: data must not choose what is imported."""
 TIME_LIMIT_S = code.TIME_LIMIT_S

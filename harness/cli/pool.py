@@ -71,6 +71,8 @@ def convert(
     if as_json:
         print_json(found)
         return
+    if found.layout:
+        say(found.layout)
     say(f"kept {found.kept:,} of {found.read:,} rows in {out}")
     for reason, drop in sorted(found.dropped.items(), key=lambda item: -item[1].rows):
         say(f"dropped {drop.rows:,}: {reason} (first: {drop.first})")

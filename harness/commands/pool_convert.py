@@ -3,8 +3,9 @@ scores 1.0. A row that fails here would punish the model for being right."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,17 @@ from harness.config.schema import RunSpec
 from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
-from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
+from pools.layouts import ArrangedRows
+from pools.rows import Row, encode, encode_columns, make_prompt, name_columns, shorten
 from pools.sources import compute_id, read_rows
 
 BATCH = 64
 """Rows that the reward judges between two looks at the progress."""
+MOST_REASONS, OTHER = 12, "another reason"
+SHOWN = 120
+"""Characters of a reason, or of what is said of a row."""
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+"""What a message says of its own row: without it, equal faults have one reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +39,37 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """How many of the rows ``read`` are ``kept`` in ``out``. ``dropped`` goes by reason."""
+    """How many of the rows ``read`` are ``kept`` in ``out``. ``dropped`` goes by reason, the commonest first;
+    ``layout`` says how the source writes its rows, empty for our own columns."""
 
     out: Path
     read: int
     kept: int
     dropped: Mapping[str, Dropped]
+    layout: str = ""
 
     def to_json(self) -> dict[str, Any]:
         dropped = [{"reason": reason} | asdict(drop) for reason, drop in self.dropped.items()]
         return asdict(self) | {"dropped": dropped}
 
 
-Faults = dict[str, list[str]]
-"""Which rows are dropped, by reason."""
+class _Faults:
+    """Count the rows that are dropped, by reason."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def add(self, reason: str, where: str, rows: int = 1) -> None:
+        reason = shorten(QUOTED.sub("...", reason), SHOWN)
+        if reason not in self.rows and len(self.rows) >= MOST_REASONS:
+            reason = OTHER
+        self.rows[reason] += rows
+        self.first.setdefault(reason, shorten(where, SHOWN))
+
+    @property
+    def dropped(self) -> dict[str, Dropped]:
+        return {reason: Dropped(rows, self.first[reason]) for reason, rows in self.rows.most_common()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +83,20 @@ class _Candidate:
 def convert_source(
     source: str, out: Path, spec: RunSpec, *, reference: str, chat: bool, progress: Progress
 ) -> Conversion:
-    """Write the rows of ``source``, as they are, whose text in column ``reference`` gets the highest reward of
-    ``spec``; a list of messages there means its assistant message. ``chat`` as in Reward.
+    """Write the rows of ``source`` whose text in column ``reference`` gets the highest reward of ``spec``; a list of
+    messages there means its assistant message. ``chat`` as in Reward.
 
-    The columns, template and reward are those of ``spec``, so the same spec reads the file. Raises InputError when
+    Rows are written as they are, those of a known layout (pools/layouts) with our columns added, of which
+    ``demonstration`` is a reference too. The columns, template and reward are those of ``spec``, so the same spec reads
+    the file. Raises InputError when
     the source cannot be read, nothing is kept or ``out`` exists; then nothing is written.
     """
     check_place(out)
-    faults: Faults = defaultdict(list)
-    candidates = list(_find_candidates(source, spec, reference, faults, progress))
+    faults = _Faults()
+    rows = ArrangedRows(lambda: read_rows(source, hub_answers=hub_answers), spec.pool.columns)
+    candidates = list(_find_candidates(rows, spec, reference, faults, progress))
+    if rows.dropped:
+        faults.add("nothing to judge by", rows.first_dropped, rows.dropped)
     kept: list[str] = []
     with build_reward(spec, chat=chat) as reward:
         for start in range(0, len(candidates), BATCH):
@@ -77,25 +106,29 @@ def convert_source(
             for candidate, score in zip(part, scores, strict=True):
                 reason = _find_fault(score, spec.reward.range[1])
                 if reason:
-                    faults[reason].append(candidate.where)
+                    faults.add(reason, candidate.where)
                 else:
                     kept.append(candidate.encoded)
     progress("judging", len(candidates), len(candidates))
-    dropped = {reason: Dropped(len(where), where[0]) for reason, where in faults.items()}
+    dropped = faults.dropped
     if not kept:
-        reasons = "; ".join(f"{reason}: {drop.rows} ({drop.first})" for reason, drop in dropped.items())
-        raise InputError(f"no row of {source} is kept, so nothing was written: {reasons or 'it has no rows'}")
+        most = [f"{reason}: {drop.rows:,} (first: {drop.first})" for reason, drop in list(dropped.items())[:2]]
+        more = f"; {len(dropped) - 2} more reasons" if len(dropped) > 2 else ""
+        raise InputError(
+            f"no row of {source} is kept, so nothing was written: {'; '.join(most) or 'it has no rows'}{more}"
+        )
     write_lines(out, kept)
-    return Conversion(out, len(kept) + sum(drop.rows for drop in dropped.values()), len(kept), dropped)
+    layout = rows.layout.says if rows.layout else ""
+    return Conversion(out, len(kept) + sum(drop.rows for drop in dropped.values()), len(kept), dropped, layout)
 
 
 def _find_candidates(
-    source: str, spec: RunSpec, reference: str, faults: Faults, progress: Progress
+    rows: Iterable[Row], spec: RunSpec, reference: str, faults: _Faults, progress: Progress
 ) -> Iterator[_Candidate]:
     """Read the rows that make a prompt of their own and have a reference; the others go to ``faults``."""
     names = name_columns(spec.pool.columns)
     seen: set[str] = set()
-    for count, row in enumerate(read_rows(source, hub_answers=hub_answers), 1):
+    for count, row in enumerate(rows, 1):
         if count % 1000 == 0:
             progress("reading", count, 0)
         where = row.where.removeprefix("pool.source: ")
@@ -103,15 +136,15 @@ def _find_candidates(
             prompt = make_prompt(row, names)
             encode_columns(row, prompt)
         except InputError as error:
-            faults["not a prompt"].append(str(error).removeprefix("pool.source: "))
+            faults.add("not a prompt", str(error).removeprefix("pool.source: "))
             continue
         text = spec.pool.template.replace("{prompt}", prompt.text)
         prompt = replace(prompt, id=compute_id(text), text=text, system=prompt.system or spec.pool.system_prompt)
         solution = _read_reference(row, reference, prompt)
         if prompt.id in seen:
-            faults["the same prompt again"].append(where)
+            faults.add("the same prompt again", where)
         elif not solution:
-            faults[f"no text in {reference}"].append(where)
+            faults.add(f"no text in {reference}", where)
         else:
             seen.add(prompt.id)
             yield _Candidate(where, encode(row.values), prompt, solution)
