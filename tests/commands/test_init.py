@@ -12,6 +12,8 @@ import pytest
 from harness import commands
 from harness.config.load import load_spec
 from harness.errors import InputError
+from pools.layouts import find_layout
+from tests.support.layouts import EXAMPLES
 from tests.support.program import Program
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_train_300.jsonl"
@@ -161,6 +163,21 @@ def test_gsm8k_itself(program: Program) -> None:
     assert "GSM8K layout" in done.stdout
     assert program.here("check").stdout.endswith("300/300 passed\n")
     assert program.here("preflight", code=None).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["OpenR1-Math", "xLAM", "MBPP", "countdown", "Alpaca", "LiveCodeBench"])
+def test_data_of_others_get_the_verifier_of_their_layout(name: str, tmp_path: Path) -> None:
+    rows = EXAMPLES[name].rows
+    layout = find_layout(rows)
+    assert layout is not None
+    write(tmp_path / "data.jsonl", rows)
+    started = commands.init(str(tmp_path / "data.jsonl"), out=str(tmp_path))
+    assert started.says[0].startswith(layout.says)
+    spec, _ = load_spec(str(tmp_path / "spec.toml"))
+    assert spec.reward.function == (layout.reward or f"{tmp_path / 'reward.py'}:score")
+    assert any("SFT" in line for line in started.says) == (layout.reward is None)
+    found = commands.check(str(tmp_path / "spec.toml"))
+    assert (found.passed, found.misfits) == (0 if name == "LiveCodeBench" else found.rows, ())
 
 
 # ---------------------------------------------------------------- from TRL

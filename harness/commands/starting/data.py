@@ -28,8 +28,9 @@ LOOKED_AT = 100
 JUDGED = 50
 FITS = 0.95
 """Share of the judged rows whose reference answers must score 1.0."""
-LONGEST, MOST_WORDS = 80, 8
-"""Of a ground truth that rewards.math compares as a word, and not as a text that a model would have to repeat."""
+LONGEST, MOST_WORDS, SHORT = 80, 8, 0.9
+"""Of a ground truth that rewards.math compares as a word, and not as a text that a model would have to repeat; share of
+such ones."""
 OF_JSON = ("rewards.function_call", "rewards.code", "rewards.structured", "rewards.composite")
 PROMPTS = ("prompt", "question", "problem", "query", "instruction", "input", "text", "task")
 TRUTHS = ("ground_truth", "answer", "solution", "target", "label", "output", "response", "completion", "expected")
@@ -150,20 +151,20 @@ def _most(rows: Sequence[Any], test: Callable[[Any], object]) -> bool:
 
 
 def _find_reward(tree: Mapping[str, Any], layout: Layout | None) -> tuple[str | None, int, int]:
-    """Find the verifier that fits, with how many of how many rows score 1.0. That of the layout is taken at its word:
-    a program may have no reference answer, and still be judged."""
-    inputs = read_inputs(parse_spec({**tree, "knobs": {"prompts_per_step": 1}, "reward": {"function": "rewards.math"}}))
+    """Find the verifier that fits, with how many of how many rows score 1.0. A layout is taken at its word: a program
+    may have no reference answer, and still be judged."""
+    inputs = read_inputs(parse_spec(tree))
     inputs = replace(inputs, splits={"train": inputs.splits["train"][:JUDGED]})
     truths = [prompt.ground_truth for prompt in inputs.splits["train"]]
-    if layout and layout.reward:
-        return layout.reward, _count_passed(tree, layout.reward, inputs), len(truths)
+    if layout:
+        return layout.reward, _count_passed(tree, layout.reward, inputs) if layout.reward else 0, len(truths)
     candidates: tuple[str, ...]
     if _most(truths, lambda truth: truth.lstrip().startswith(("{", "["))):
         candidates = OF_JSON
     elif _most(truths, lambda truth: "####" in truth):
         candidates = ("rewards.math:hashes",)
     else:
-        short = _most(truths, _is_short) or _most(truths, lambda truth: r"\boxed" in truth)
+        short = sum(map(_is_short, truths)) >= SHORT * len(truths) or _most(truths, lambda truth: r"\boxed" in truth)
         candidates = ("rewards.math",) if short else ()
     for name in candidates:
         passed = _count_passed(tree, name, inputs)

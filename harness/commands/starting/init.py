@@ -26,7 +26,15 @@ FORMS = {
     "rewards.code": ("```", "Write the program in one block that begins with ```python and ends with ```."),
 }
 """How the model is told of the form that a verifier reads, and the mark by which prompts show that they do so."""
-MAX_TOKENS = {"rewards.function_call": 96}
+NO_VERIFIER = (
+    f"no verifier of ours reads these ground truths: {REWARD_FILE} compares texts; write there what is right, a rule "
+    "or a judge, or train on the answers (SFT) where nobody can say"
+)
+NOTHING_RIGHT = (
+    f"nothing here is verifiable, since no row says what is right: write a judge or a rule in {REWARD_FILE}; with "
+    "answers that people preferred use a method for preferences (DPO), with good answers SFT"
+)
+MAX_TOKENS = {"rewards.function_call": 96, "rewards.code": 192}
 DEFAULT_TOKENS = 128
 
 
@@ -100,17 +108,12 @@ def _start_from_data(source: str, folder: Path) -> tuple[list[str], dict[str, st
     says = [data.says, f"{data.prompts:,} prompts"]
     texts = {SPEC_FILE: text}
     if data.reward is not None:
-        says.append(f"{data.reward}: {data.passed} of the first {data.judged} reference answers score 1.0")
+        tried = f"{data.passed} of the first {data.judged} reference answers score 1.0"
+        says.append(f"{data.reward}: {tried if data.passed else 'no reference answer to try it with'}")
     else:
         spec_place = str(folder / SPEC_FILE)
         texts[REWARD_FILE] = render_template("reward.txt", truths=data.truths, spec=spec_place)
-        says.append(
-            f"no verifier of ours reads these ground truths: {REWARD_FILE} compares texts; say there what is right"
-            if data.truths
-            else "nothing here is verifiable, since no row says what is right: write a judge or a rule in "
-            f"{REWARD_FILE}; with answers that people preferred use a method for preferences (DPO), with good answers "
-            "SFT"
-        )
+        says.append(NO_VERIFIER if data.truths else NOTHING_RIGHT)
     return says, texts
 
 
