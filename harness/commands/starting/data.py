@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from harness.checks.gate import check_references
-from harness.checks.inputs import Inputs, build_splits, read_inputs
+from harness.checks.inputs import Inputs, Splits, build_splits, read_inputs
 from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.models.hub import hub_answers
@@ -32,18 +32,23 @@ LONGEST, MOST_WORDS, SHORT = 80, 8, 0.9
 """Of a ground truth that rewards.math compares as a word, and not as a text that a model would have to repeat; share of
 such ones."""
 OF_JSON = ("rewards.function_call", "rewards.code", "rewards.structured", "rewards.composite")
+DROP = {"conflicts": "drop"}
+RULES: tuple[dict[str, Any], ...] = ({}, {"skip_bad": True}, DROP, {"skip_bad": True} | DROP)
 PROMPTS = ("prompt", "question", "problem", "query", "instruction", "input", "text", "task")
 TRUTHS = ("ground_truth", "answer", "solution", "target", "label", "output", "response", "completion", "expected")
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What the rows of ``source`` are. ``reward`` is the verifier that fits, None where the user writes one;
-    ``passed`` of ``judged`` rows score 1.0 with it. ``truths`` says whether rows have a ground truth at all."""
+    """What the rows of ``source`` are. ``rules`` of the pool leave out those rows that it would be refused for, the
+    first ``fault``. ``reward`` is the verifier that fits, None where the user writes one; ``passed`` of ``judged`` rows
+    score 1.0 with it. ``truths`` says whether rows have a ground truth at all."""
 
     source: str
     says: str
     columns: Mapping[str, str]
+    rules: Mapping[str, Any]
+    fault: str
     prompts: int
     reward: str | None
     passed: int
@@ -66,15 +71,16 @@ def look_at(source: str) -> Data:
     names = {name: columns.get(name, name) for name in PROMPT_COLUMNS}
     truths = _most(ours, lambda row: row.get(names["ground_truth"]) is not None)
     answered = not truths and _most(ours, _ends_in_answer)
-    tree = {"pool": {"source": source, "columns": columns, "splits": {"probe": 0, "dev": 1, "test": 1}}}
+    pool = {"source": source, "columns": columns, "splits": {"probe": 0, "dev": 1, "test": 1}}
     said = layout.says if layout else _say_columns(names, truths=truths, answered=answered)
+    rules: dict[str, Any] = {}
+    reward, passed, judged, fault = None, 0, 0, ""
     if truths or answered:
-        splits = build_splits(parse_spec(tree))
+        splits, rules, fault = _read_with_rules(pool)
         counted, said = sum(map(len, splits.values())), splits["train"].layout or said
-        reward, passed, judged = _find_reward(tree, layout)
+        reward, passed, judged = _find_reward({"pool": pool | rules}, layout)
     else:
         counted = sum(1 for _ in read_rows(source, hub_answers=hub_answers))
-        reward, passed, judged = None, 0, 0
     if reward is None and answered:
         raise InputError(
             f"--from: {source} holds conversations, and no verifier can judge their last turns, so there is nothing "
@@ -85,6 +91,8 @@ def look_at(source: str) -> Data:
         source=source,
         says=said,
         columns=columns,
+        rules=rules,
+        fault=fault,
         prompts=counted,
         reward=reward,
         passed=passed,
@@ -145,6 +153,20 @@ def _text_of(row: Values, column: str) -> str:
 
 def _most(rows: Sequence[Any], test: Callable[[Any], object]) -> bool:
     return bool(rows) and sum(map(bool, map(test, rows))) > len(rows) / 2
+
+
+def _read_with_rules(pool: Mapping[str, Any]) -> tuple[Splits, dict[str, Any], str]:
+    """Read the pool, by the rules that it takes to be read: none, or rows left out; with the fault that asks for them.
+
+    Raises InputError for the first fault where no rule helps.
+    """
+    fault: InputError | None = None
+    for rules in RULES:
+        try:
+            return build_splits(parse_spec({"pool": {**pool, **rules}})), rules, str(fault or "")
+        except InputError as error:
+            fault = fault or error
+    raise fault or AssertionError
 
 
 # ---------------------------------------------------------------- which verifier

@@ -106,6 +106,8 @@ def _start_from_data(source: str, folder: Path) -> tuple[list[str], dict[str, st
     if data.reward is not None:
         build_splits(parse_spec(tree))
     says = [data.says, f"{data.prompts:,} prompts"]
+    if data.rules:
+        says.append(f"rows are left out (pool.{', pool.'.join(data.rules)}), the first: {data.fault}")
     texts = {SPEC_FILE: text}
     if data.reward is not None:
         tried = f"{data.passed} of the first {data.judged} reference answers score 1.0"
@@ -133,6 +135,7 @@ def _sections(data: Data, source: str) -> dict[str, list[Line]]:
         "pool": [
             Line("source", source),
             *([Line("columns", dict(data.columns))] if data.columns else []),
+            *(Line(rule, value, "for rows that cannot be used") for rule, value in data.rules.items()),
             *([] if told else [Line("template", f"{{prompt}}\n\n{form}\n")]),
             Line("splits", sizes, f"the other {train:,} are for training"),
         ],
