@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.starting.trl import read_trl_config, start_from_trl
 from harness.config.names import DEFAULT_RECIPE, SMOLLM2, SPEC_FILE, find_recipe, list_recipes
 from harness.errors import InputError
 
@@ -67,8 +67,8 @@ def init(source: str | None = None, *, out: str = ".") -> Started:
         says, texts = _start_from_recipe(source or DEFAULT_RECIPE, recipe)
     elif source is None:
         raise InputError(f"the recipe {DEFAULT_RECIPE} is missing: install the package again")
-    elif (config := _read_trl_config(source)) is not None:
-        says, left, texts = _start_from_trl(source, config)
+    elif (config := read_trl_config(source)) is not None:
+        says, left, texts = start_from_trl(source, config)
     else:
         says, texts = _start_from_data(source, folder)
     return _write(folder, texts, says, left)
@@ -163,61 +163,6 @@ def _name_from(source: str, folder: Path) -> str:
         return source
     whole, beside = Path(source).resolve(), folder.resolve()
     return str(whole.relative_to(beside) if whole.is_relative_to(beside) else whole)
-
-
-# ---------------------------------------------------------------- from TRL
-
-
-def _read_trl_config(source: str) -> Mapping[str, Any] | None:
-    """Read a JSON file that is a configuration of TRL; None where it is anything else."""
-    from harness.config.from_trl import is_trl_config
-
-    path = Path(source)
-    if path.suffix != ".json" or not path.is_file():
-        return None
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None  # the reader of data says what is wrong
-    return tree if is_trl_config(tree) else None
-
-
-def _start_from_trl(
-    source: str, config: Mapping[str, Any]
-) -> tuple[list[str], list[tuple[str, Any, str]], dict[str, str]]:
-    from harness.commands.starting.text import Line, write_spec
-    from harness.config.from_trl import convert_trl
-    from harness.config.load import parse_spec
-
-    converted = convert_trl(config)
-    sections: dict[str, list[Line]] = {}
-    for section, fields in sorted(converted.tree.items(), key=lambda item: _ORDER.index(item[0])):
-        origins = {field: converted.origin[f"{section}.{field}".lstrip(".")] for field in fields}
-        sections[section] = [
-            Line(field, value, "" if origins[field] == field else origins[field]) for field, value in fields.items()
-        ]
-    missing = {
-        "model": Line("", comment='name = "org/name"    outside of TRL\'s configuration; unset: the embedded one'),
-        "pool": Line("", comment='source = "data.jsonl"    your data; unset: sums that are made up'),
-        "reward": Line("", comment='function = ["rewards.py:accuracy"]    TRL\'s reward functions as they are'),
-    }
-    named = [name for name in missing if name in sections]
-    sections = {
-        **{"": sections.pop("", [])},
-        **{name: sections.pop(name, [line]) for name, line in missing.items()},
-        **sections,
-        "policy": [Line("kind", "rules", '"fixed" keeps the values above, as TRL does')],
-    }
-    head = [f"From {Path(source).name}, a configuration of TRL's GRPOTrainer (docs/from-trl.md). Written by grpo init."]
-    text = write_spec(head, sections)
-    parse_spec(tomllib.loads(text))
-    says = [f"{Path(source).name}: a configuration of TRL; {len(converted.origin)} fields of the spec come from it"]
-    if unnamed := [name for name in missing if name not in named]:
-        says.append(f"it does not name your {', '.join(unnamed)}: write it into [{'], ['.join(unnamed)}] of the spec")
-    return says, list(converted.left), {SPEC_FILE: text}
-
-
-_ORDER = ("", "model", "lora", "pool", "reward", "knobs", "bounds", "trainer", "evaluate", "checkpoint", "budget")
 
 
 # ---------------------------------------------------------------- files
