@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.trl_fields import LOSE_NOTHING, NOT_TAKEN, OLDER, SCRIPT, TAKEN
-from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
+from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES, LARGEST
 from harness.errors import InputError
 
 SCALE = {True: "group", False: "none"}
@@ -23,6 +23,10 @@ SCALES = ("group", "batch", "none")
 OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd")
 DECAYS = ("linear", "cosine")
 CONSTANT = ("constant", "constant_with_warmup")
+TEXTS = (
+    *("model_name_or_path", "model_revision", "dtype", "run_name"),
+    *("dataset_name", "dataset_config", "dataset_train_split"),
+)
 UNKNOWN = "no field of TRL 1.16's GRPOConfig or of its script"
 
 
@@ -44,8 +48,24 @@ def is_trl_config(tree: Any) -> bool:
 
 
 def convert_trl(config: Mapping[str, Any]) -> Converted:
-    """Convert a configuration; a field that it does not have counts with TRL's default where that shapes a step."""
+    """Convert a configuration; a field that it does not have counts with TRL's default where that shapes a step.
+
+    Raises InputError for a value of the wrong kind.
+    """
+    for name, value in config.items():
+        _check_kind(name, value)
     return _Conversion(config).run()
+
+
+def _check_kind(name: str, value: Any) -> None:
+    """Raise InputError for what no field of TRL holds; numbers are checked where they are taken."""
+    if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+        raise InputError(f"--from: {name} must be a finite number, not {value!r:.60}")
+    if name in TEXTS and not isinstance(value, str | None):
+        raise InputError(f"--from: {name} must be text, not {value!r:.60}")
+    names = value if isinstance(value, list) else [value or ""]
+    if name == "reward_funcs" and not all(isinstance(each, str) for each in names):
+        raise InputError(f"--from: reward_funcs must be names of functions, not {value!r:.60}")
 
 
 class _Conversion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, get_args
 import pytest
 from trl import GRPOConfig
 
+from harness.commands.starting.trl import start_from_trl
 from harness.config.from_trl import DECAYS, LOSSES, OPTIMIZERS, SCALES, convert_trl, is_trl_config
 from harness.config.load import parse_spec
 from harness.config.schema import RunSpec, TrainerSpec
@@ -107,10 +109,30 @@ def test_it_is_told_from_data_and_specs(tree: Any, is_one: bool) -> None:
     assert is_trl_config(tree) == is_one
 
 
-@pytest.mark.parametrize("config", [{"learning_rate": "fast"}, {"num_generations": [8]}, {"warmup_steps": {}}])
-def test_a_number_that_is_none_is_named(config: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=rf"--from: {next(iter(config))} must be a number"):
-        convert_trl(config)
+VALUES = [None, True, 0, -1, 0.5, 1e999, 10**400, "", "x", "a.b", "x\ny", [], ["a"], [1], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("name", sorted(TAKEN | SCRIPT))
+def test_any_value_makes_a_spec_or_is_refused_in_one_line(name: str) -> None:
+    """By what is built of it, too: a field of the wrong kind is no traceback, and no file that cannot be read."""
+    others = {
+        "use_peft": True,
+        "model_name_or_path": "m",
+        "dataset_name": "d",
+        "reward_funcs": ["a.b"],
+        "max_steps": 10,
+    }
+    for value in VALUES:
+        for config in ({"num_generations": 4, name: value}, {**others, name: value}):
+            with contextlib.suppress(InputError):
+                start_from_trl("config.json", config)
+
+
+def test_a_number_that_is_none_is_named() -> None:
+    with pytest.raises(InputError, match="--from: learning_rate must be a number, not 'fast'"):
+        convert_trl({"learning_rate": "fast"})
+    with pytest.raises(InputError, match="--from: dataset_name must be text"):
+        convert_trl({"dataset_name": 5})
     assert convert_trl({"learning_rate": "1e-6"}).tree["knobs"]["learning_rate"] == 1e-6
 
 

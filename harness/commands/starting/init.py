@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands.starting.trl import read_trl_config, start_from_trl
 from harness.config.names import DEFAULT_RECIPE, SMOLLM2, SPEC_FILE, find_recipe, list_recipes
+from harness.core.formatting import clean
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def init(source: str | None = None, *, out: str = ".") -> Started:
     """
     folder = Path(out)
     _check_folder(folder)
+    if source is not None and not source.strip():  # an unset variable of a shell
+        raise InputError("--from: it is empty; give data, a configuration or a recipe, or leave it out")
     left: list[tuple[str, Any, str]] = []
     if recipe := find_recipe(source or DEFAULT_RECIPE):
         says, texts = _start_from_recipe(source or DEFAULT_RECIPE, recipe)
@@ -95,11 +98,8 @@ def _start_from_data(source: str, folder: Path) -> tuple[list[str], dict[str, st
         data = look_at(source)
     except InputError as error:
         raise InputError(re.sub(r"^pool\.source: ", "--from: ", str(error))) from None
-    head = [
-        f"{Path(source).name}: {data.says.partition(';')[0]}.",
-        "",
-        "Written by grpo init. docs/spec.md has every field.",
-    ]
+    said = f"{Path(source).name}: {data.says.partition(';')[0]}."
+    head = [clean(said), "", "Written by grpo init. docs/spec.md has every field."]
     text = write_spec(head, _sections(data, _name_from(source, folder)))
     tree = tomllib.loads(text)
     tree["pool"]["source"] = source  # the spec names it as seen from its own place
