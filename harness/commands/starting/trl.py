@@ -58,9 +58,7 @@ def start_from_trl(
         sections[section].insert(0, Line("", comment=OUTSIDE[section][1]))
     sections["policy"] = [Line("kind", "rules", '"fixed" keeps the values above, as TRL does')]
     sections = {section: sections[section] for section in ORDER if section in sections}
-    head = [
-        f"From {clean(Path(source).name)}, a configuration of TRL's GRPOTrainer (docs/from-trl.md). Written by grpo init."
-    ]
+    head = [f"From {clean(Path(source).name)}, a configuration of TRL (docs/from-trl.md). Written by grpo init."]
     text = write_spec(head, sections)
     parse_spec(tomllib.loads(text))
     says = [f"{Path(source).name}: a configuration of TRL; {len(converted.origin)} fields of the spec come from it"]
