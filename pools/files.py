@@ -14,8 +14,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from harness.core.formatting import shorten
 from harness.errors import InputError
-from pools.rows import ROW_LIMIT, Row, say, shorten, too_long
+from pools.rows import ROW_LIMIT, Row, say, too_long
 
 BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 1024

@@ -4,7 +4,7 @@
     reasoning:chain_sum,gcd?size=1000&levels=0-3        250 rows per level of each task, labelled ``gcd level 2``
 
 Questions and gold answers are taken, and what a task's own scorer needs where no verifier of ours will do
-(harness/core/reasoning_tasks.py). A Python of its own makes the rows, under a fixed hash seed: six tasks depend on it,
+(harness/types/reasoning_tasks.py). A Python of its own makes the rows, under a fixed hash seed: six tasks depend on it,
 and what a task prints must not get among the rows.
 """
 
@@ -17,8 +17,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.core.reasoning_tasks import OWN_SCORER
 from harness.errors import InputError
+from harness.types.reasoning_tasks import OWN_SCORER
 from pools.rows import Row, say
 
 OWN_OPTIONS = ("size", "seed", "levels")

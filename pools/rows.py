@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.formatting import shorten
 from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Prompt
 
@@ -93,12 +94,6 @@ def encode_columns(row: Row, prompt: Prompt) -> str | None:
 def say(error: BaseException, most: int = 300) -> str:
     """Put what an error says on one line of at most ``most`` characters."""
     return " ".join(str(error).split())[:most]
-
-
-def shorten(text: str, most: int = 100) -> str:
-    """Put a value on one line of at most ``most`` characters, so that no message is as long as what it names."""
-    line = " ".join(text[: 4 * most].split())
-    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 3]}..."
 
 
 def too_long(where: str) -> InputError:

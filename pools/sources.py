@@ -14,7 +14,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,16 +24,17 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from harness.core.files import hash_file
-from harness.core.reasoning_tasks import describe_verifiers
+from harness.core.formatting import shorten
 from harness.errors import InputError
 from harness.types import PROMPT_COLUMNS, Prompt
+from harness.types.reasoning_tasks import describe_verifiers
 from pools import arithmetic, reasoning, word_sums
 from pools.cache import load_cached
 from pools.files import READERS, check_file
 from pools.functions import read_function
 from pools.hub import read_hub
 from pools.layouts import ArrangedRows
-from pools.rows import Row, encode_columns, make_prompt, name_columns, shorten
+from pools.rows import Row, encode_columns, make_prompt, name_columns
 from pools.splits import compute_place
 from pools.table import PromptTable, make_batches, parse_id
 
@@ -51,20 +52,21 @@ def load_prompts(
     columns: Mapping[str, str],
     template: str,
     system: str,
+    rewards: Collection[str] | None = None,
     hub_answers: Callable[[], bool] = lambda: True,
 ) -> PromptTable:
     """Load all distinct prompts of a source, in its own order; the first of several equal ones is kept.
 
-    ``columns`` as in name_columns, ``template`` has ``{prompt}``, ``system`` is for rows without a system message.
-    Raises InputError naming the source, and the row where one is wrong.
+    ``columns`` as in name_columns, ``template`` has ``{prompt}``, ``system`` is for rows without a system message,
+    ``rewards`` as in ArrangedRows. Raises InputError naming the source, and the row where one is wrong.
     """
-    rows = ArrangedRows(partial(read_rows, source, hub_answers=hub_answers), columns)
+    rows = ArrangedRows(partial(read_rows, source, hub_answers=hub_answers), columns, rewards)
 
     def read() -> Iterator[pa.RecordBatch]:
         return make_batches(_read_distinct(rows, source, name_columns(columns), template))
 
     content = _find_content(source)
-    made_from = [source, json.dumps(sorted(columns.items())), template]
+    made_from = [source, json.dumps(sorted(columns.items())), template, json.dumps(rewards and sorted(rewards))]
     if content is None:
         batches, note = list(read()), {"layout": rows.said}
     else:

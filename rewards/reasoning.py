@@ -3,8 +3,8 @@
     pool.source = "reasoning:sudoku,jugs?size=1000"
     reward.function = "rewards.reasoning"
 
-Right is the gold answer, up to white space; for the tasks of OWN_SCORER (harness/core/reasoning_tasks.py) also what the
-task's own scorer gives full marks. Scorers that run what a model wrote are never asked; part marks are not paid, since
+Right is the gold answer, up to white space; for the tasks of OWN_SCORER (harness/types/reasoning_tasks.py) also what
+the task's own scorer gives 1.0. Scorers that run what a model wrote are never asked; parts of 1.0 are not paid, since
 some are for substrings. The answer is what follows the thinking, without answer tags around all of it.
 
 It is called as TRL calls rewards, for the columns ``task`` and ``metadata`` that pools/reasoning.py gives.
@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from harness.core.reasoning_tasks import OWN_SCORER
 from harness.types import Score
+from harness.types.reasoning_tasks import OWN_SCORER
 from rewards.contract import errored
 from rewards.format import is_cut_in_thinking, read_answer
 

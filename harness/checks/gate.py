@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def preflight_inputs(inputs: Inputs) -> Report:
             )
             for seed in HASH_SEEDS
         ]
-        return run_preflight(
+        report = run_preflight(
             _mix(inputs.splits),
             RewardProbe(
                 judge=workers[0].score,
@@ -120,6 +120,9 @@ def preflight_inputs(inputs: Inputs) -> Report:
                 attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
             ),
         )
+    layout = inputs.splits["train"].layout
+    told = (Outcome("layout", "pass", layout),) if layout else ()
+    return replace(report, outcomes=told + report.outcomes)
 
 
 def _mix(splits: Splits) -> list[Prompt]:

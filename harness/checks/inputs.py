@@ -158,6 +158,7 @@ def build_splits(spec: RunSpec) -> Splits:
         columns=pool.columns,
         template=pool.template,
         system=pool.system_prompt,
+        rewards=spec.reward.functions,
         hub_answers=hub_answers,
     )
     return split_prompts(prompts, pool.splits, load_assigned(_assigned_path(spec)))

@@ -17,8 +17,11 @@ from harness.cli.options import (
     show_progress,
 )
 from harness.cli.tables import render_machine, render_preflight
-from harness.core.formatting import clean
+from harness.core.formatting import clean, shorten
 from harness.views.console import say
+
+SAID = 240
+"""Characters of what is said of a row."""
 
 
 def check(
@@ -43,7 +46,7 @@ def check(
             say(clean(found.layout))
         for failure in found.failures:
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
-            say(f"{failure.check}:{reward} {clean(failure.said)} ({clean(failure.row)})")
+            say(f"{failure.check}:{reward} {clean(shorten(failure.said, SAID))} ({clean(failure.row)})")
         if found.reasons:
             say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
         for misfit in found.misfits:

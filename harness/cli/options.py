@@ -86,11 +86,15 @@ ForceFlag = Annotated[bool, typer.Option("--force", help="Run although preflight
 
 LONG_WORD, KEPT = re.compile(r"\S{300,}"), 60
 """What was given is in the message: of something endless its beginning and its end tell which it was."""
+LONGEST = 1200
+"""Characters of a message."""
 
 
 def complain(message: str, code: int) -> NoReturn:
     """Print one line on stderr and end with exit code ``code``."""
     brief = LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}…{word[0][-KEPT:]}", message)
+    if len(brief) > LONGEST:
+        brief = f"{brief[: LONGEST - KEPT]} … {brief[-KEPT:]}"
     say(f"grpo: {brief}", to_stderr=True)
     raise SystemExit(code)
 

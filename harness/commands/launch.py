@@ -113,6 +113,8 @@ def prepare_run(
     kind = check_policy(checked.policy.kind, find_store(url))
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
+    if layout := inputs.splits["train"].layout:
+        say(f"pool: {layout}")
     return Launch(inputs, short_name, url)
 
 

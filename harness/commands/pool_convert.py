@@ -13,11 +13,12 @@ from typing import Any
 from harness.checks.inputs import build_reward
 from harness.commands.files import check_place, write_lines
 from harness.config.schema import RunSpec
+from harness.core.formatting import shorten
 from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
 from pools.layouts import ArrangedRows
-from pools.rows import Row, encode, encode_columns, make_prompt, name_columns, shorten
+from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
 from pools.sources import compute_id, read_rows
 
 BATCH = 64
@@ -25,7 +26,7 @@ BATCH = 64
 MOST_REASONS, OTHER = 12, "another reason"
 SHOWN = 120
 """Characters of a reason, or of what is said of a row."""
-QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+QUOTED = re.compile(r"(?<!\w)(?:'[^']*(?:'|$)|\"[^\"]*(?:\"|$))")
 """What a message says of its own row: without it, equal faults have one reason."""
 
 
@@ -93,7 +94,7 @@ def convert_source(
     """
     check_place(out)
     faults = _Faults()
-    rows = ArrangedRows(lambda: read_rows(source, hub_answers=hub_answers), spec.pool.columns)
+    rows = ArrangedRows(lambda: read_rows(source, hub_answers=hub_answers), spec.pool.columns, spec.reward.functions)
     candidates = list(_find_candidates(rows, spec, reference, faults, progress))
     if rows.dropped:
         faults.add("nothing to judge by", rows.first_dropped, rows.dropped)

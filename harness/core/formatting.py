@@ -36,6 +36,12 @@ def _clean_character(c: str) -> str:
     return " " if c == "\t" or unicodedata.category(c) == "Zs" else "�"
 
 
+def shorten(text: str, most: int = 100) -> str:
+    """Put a value on one line of at most ``most`` characters, so that no message is as long as what it names."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 3]}..."
+
+
 def escape_surrogates(text: str) -> str:
     """Write lone surrogates, which no encoding takes, as ``\\ud800``; everything else stays."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -8,7 +8,7 @@ Names and forms of columns are those of the data sets' own cards; docs/pools.md 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
@@ -40,12 +40,19 @@ class ArrangedRows:
     """The rows of a source in our columns: of its layout, and of dotted names that reach into nested objects.
 
     ``open_rows`` opens the source. ``columns`` are those of the spec: where they name a prompt no layout is looked for.
+    ``rewards`` are its reward functions, unset where any layout will do.
     ``layout`` and the count of ``dropped`` rows, with the ``first_dropped``, are known once the rows were read.
     """
 
-    def __init__(self, open_rows: Callable[[], Iterator[Row]], columns: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        open_rows: Callable[[], Iterator[Row]],
+        columns: Mapping[str, str],
+        rewards: Collection[str] | None = None,
+    ) -> None:
         self._open = open_rows
         self._columns = columns
+        self._rewards = rewards
         self.layout: Layout | None = None
         self.read = 0
         self.dropped = 0
@@ -56,7 +63,12 @@ class ArrangedRows:
         rows = self._open()
         first = [] if "prompt" in self._columns else list(islice(rows, LOOKED_AT))
         self.layout = find_layout([row.values for row in first])
+        if self.layout and self.layout.readable and self._rewards and self.layout.reward not in self._rewards:
+            self.layout = None
         dotted = [name for name in self._columns.values() if "." in name]
+        if self.layout is None and not dotted:
+            yield from chain(first, rows)
+            return
         for row in chain(first, rows):
             self.read += 1
             values: Values | None = row.values

@@ -85,6 +85,10 @@ def find_question_answer(rows: Sequence[Values]) -> Layout | None:
 # ---------------------------------------------------------------- verl
 
 
+REQUEST = re.compile(r"\s*Solve the following math problem step by step\.[^\n]*of the form Answer:[^\n]*\n+")
+REMINDER = re.compile(r"\s*Remember to put your answer on its own line after \"Answer:\"\.?\s*$")
+
+
 def _truth(row: Values) -> Any:
     model = read_json(row.get("reward_model"))
     return model.get("ground_truth") if isinstance(model, Mapping) else None
@@ -93,20 +97,30 @@ def _truth(row: Values) -> Any:
 def _find_verl(rows: Sequence[Values]) -> Layout | None:
     if not mostly(rows, lambda row: is_prompt(row.get("prompt")) and _truth(row) is not None):
         return None
-    dapo = mostly(
-        rows, lambda row: "the last line of your response should be of the form answer:" in _words(row["prompt"])
-    )
+    dapo = mostly(rows, lambda row: _without_request(row["prompt"]) != row["prompt"])
 
     def convert(row: Values) -> Values | None:
         truth = _truth(row)
         if not is_prompt(row.get("prompt")) or truth is None:
             return None
-        return fill(row, ground_truth=truth, label=row.get("label", row.get("data_source")))
+        prompt = _without_request(row["prompt"]) if dapo else row["prompt"]
+        return fill(row, prompt=prompt, ground_truth=truth, label=row.get("label", row.get("data_source")))
 
     if dapo:
-        says = "DAPO-math layout: prompt as messages, reward_model.ground_truth; answers stand after Answer:"
-        return Layout("DAPO-math", says, "rewards.math:last_number", convert)
+        says = "DAPO-math layout: prompt without its request to write Answer:, reward_model.ground_truth"
+        return Layout("DAPO-math", says, "rewards.math", convert)
     return Layout("verl", "verl layout: prompt as messages, reward_model.ground_truth", _verl_reward(rows), convert)
+
+
+def _without_request(prompt: Any) -> Any:
+    """Take DAPO's request for a last line ``Answer: 34`` off: a denied answer has that line too, so no verifier of ours
+    reads it, and the spec's template asks for the form that the reward reads."""
+    if isinstance(prompt, list):
+        turns = [turn if isinstance(turn, Mapping) else {} for turn in prompt]
+        return [{**turn, "content": _without_request(turn.get("content"))} for turn in turns]
+    if not isinstance(prompt, str):
+        return prompt
+    return REMINDER.sub("", REQUEST.sub("", prompt)).strip() if REQUEST.match(prompt) else prompt
 
 
 def _verl_reward(rows: Sequence[Values]) -> str | None:

@@ -18,13 +18,15 @@ class Layout:
     """How a data set writes its rows. ``reward`` is the verifier that fits, None where no answer can be verified.
 
     ``convert`` makes a row of our columns (prompt or messages, ground_truth, demonstration, label), or None for a row
-    that has nothing to judge by.
+    that has nothing to judge by. ``readable`` rows could also be read as they are, with another ground truth: a run
+    takes such a layout only where its reward is this one.
     """
 
     name: str
     says: str
     reward: str | None
     convert: Callable[[Values], Values | None]
+    readable: bool = False
 
 
 Finder = Callable[[Sequence[Values]], Layout | None]

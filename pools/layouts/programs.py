@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from pools.layouts.base import Finder, Layout, Values, attempt, fill, has_texts, is_prompt, is_text, mostly, read_json
@@ -269,7 +270,7 @@ def _find_coding_messages(rows: Sequence[Values]) -> Layout | None:
     if not mostly(rows, is_program) or not any(attempt(convert, row) for row in rows):
         return None
     columns = "messages, doctests and asserts in the question, a program as the answer"
-    return make_layout("coding messages", columns, convert)
+    return replace(make_layout("coding messages", columns, convert), readable=True)
 
 
 def _read_program(answer: str) -> str:

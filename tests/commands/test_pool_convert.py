@@ -11,6 +11,7 @@ from harness.commands.pool_convert import Conversion, convert_source
 from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.types import no_progress
+from tests.support.layouts import EXAMPLES
 from tests.support.program import Program
 
 WORKED = "<start_working_out>{}<end_working_out><SOLUTION>{}</SOLUTION>"
@@ -121,3 +122,38 @@ def test_the_command_says_what_was_dropped_and_why(program: Program) -> None:
     assert {"reason": "no text in solution", "rows": 1, "first": "raw.jsonl row 4"} in said["dropped"]
     assert done.stderr == ""
     assert "out.jsonl exists already" in program.here(*words, code=2).stderr
+
+
+def test_rows_of_a_known_layout_are_kept_with_our_columns_added(tmp_path: Path) -> None:
+    example = EXAMPLES["GSM8K"]
+    (tmp_path / "raw.jsonl").write_text("\n".join(map(json.dumps, [*example.rows, {"question": "?", "answer": "no"}])))
+    out = {"output": {"dir": str(tmp_path / "runs")}}
+    spec = parse_spec({"reward": {"function": "rewards.math:hashes"}} | out)
+    found = convert_source(
+        str(tmp_path / "raw.jsonl"), tmp_path / "out.jsonl", spec, reference="answer", chat=False, progress=no_progress
+    )
+    assert (found.read, found.kept, found.layout) == (11, 10, "GSM8K layout: question, answer after ####")
+    assert {why: (drop.rows, drop.first.rpartition("/")[2]) for why, drop in found.dropped.items()} == {
+        "nothing to judge by": (1, "raw.jsonl row 11")
+    }
+    first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert first == example.rows[0] | {
+        "prompt": example.rows[0]["question"], "ground_truth": "5", "demonstration": example.rows[0]["answer"]
+    }  # fmt: skip
+
+
+def test_a_message_is_short_however_many_faults_there_are_and_however_long_they_are(tmp_path: Path) -> None:
+    code = (
+        "def judge(completion, ground_truth):\n    raise ValueError(f'cannot read {ground_truth!r} of {completion}')\n"
+    )
+    (tmp_path / "frail.py").write_text(code)
+    rows = [make_row(i, i, answer=f"{i} " * 3000) for i in range(40)]
+    with pytest.raises(InputError) as caught:
+        convert(tmp_path, rows, reward={"function": f"{tmp_path / 'frail.py'}:judge"})
+    assert str(caught.value).count("the reward failed: ValueError: cannot read ...: 40 (first: ") == 1
+    assert len(str(caught.value)) < 600
+    mixed = "def judge(completion, ground_truth):\n    raise ValueError(f'no {chr(97 + len(completion) % 26)}')\n"
+    (tmp_path / "mixed.py").write_text(mixed)
+    rows = [make_row(i, i, solution="x" * i) for i in range(1, 60)]
+    with pytest.raises(InputError, match=r"; 11 more reasons$"):
+        convert(tmp_path, rows, reward={"function": f"{tmp_path / 'mixed.py'}:judge"})

@@ -69,6 +69,15 @@ def test_csv_values_may_hold_commas_quotes_and_lines(tmp_path: Path) -> None:
     assert [row["prompt"] for row in read(path)] == ['a, "b"\nc', "d"]
 
 
+@pytest.mark.parametrize("header", [",prompt,ground_truth", "Unnamed: 0,prompt,ground_truth", '"",prompt,ground_truth'])
+def test_the_index_of_a_data_frame_is_left_out(tmp_path: Path, header: str) -> None:
+    (tmp_path / "rows.csv").write_text(f"{header}\n0,a,1\n1,b,2\n")
+    assert read(tmp_path / "rows.csv") == [{"prompt": "a", "ground_truth": "1"}, {"prompt": "b", "ground_truth": "2"}]
+    refuse(tmp_path / "short.csv", f"{header}\n0,a\n".encode(), "has 2 values for 3 columns")
+    refuse(tmp_path / "twice.csv", b",,prompt\n0,a,1\n", "the header has '' twice or without a name")
+    refuse(tmp_path / "long.csv", b"x" * 5000 + b"," + b"x" * 5000 + b"\n", r"the header has 'x{90,96}\.\.\. twice")
+
+
 def test_blank_lines_are_counted(tmp_path: Path) -> None:
     refuse(tmp_path / "rows.jsonl", b'{"prompt": "a", "ground_truth": "1"}\n\n  \nnonsense\n', "row 4 is not JSON")
 

@@ -18,7 +18,6 @@ REAL = Path(__file__).parents[3] / "shared" / "data"
 JUDGES = {
     "rewards.math": math.score,
     "rewards.math:hashes": math.hashes,
-    "rewards.math:last_number": math.last_number,
     "rewards.function_call": function_call.score,
     "rewards.countdown": countdown.score,
     "rewards.code": code.score,
@@ -26,13 +25,12 @@ JUDGES = {
 WRITERS: dict[str, Any] = {
     "rewards.math": math.write_reference,
     "rewards.math:hashes": lambda truth: f"#### {truth}",
-    "rewards.math:last_number": lambda truth: f"It is so.\n\nAnswer: {truth}",
     "rewards.function_call": function_call.write_reference,
     "rewards.countdown": countdown.write_reference,
 }
 
 
-def load(rows: list[dict[str, Any]], folder: Path, **columns: str) -> list[Prompt]:
+def load(rows: list[dict[str, Any]], folder: Path, /, **columns: str) -> list[Prompt]:
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return list(load_prompts(str(folder / "rows.jsonl"), columns=columns, template="{prompt}", system=""))
 
@@ -107,6 +105,16 @@ def test_columns_of_the_spec_win_over_a_layout_and_reach_into_objects(tmp_path: 
     assert {(prompt.label, prompt.ground_truth) for prompt in prompts} == {("train", str(2 * n + 2)) for n in range(10)}
 
 
+def test_the_request_for_a_form_that_no_verifier_reads_is_taken_off() -> None:
+    _, kept = arrange(EXAMPLES["DAPO-math"].rows)
+    assert [row["prompt"] for row in kept[:2]] == [
+        [{"role": "user", "content": "Add 0 and 2."}],
+        [{"role": "user", "content": "Add 1 and 3."}],
+    ]
+    _, others = arrange(EXAMPLES["verl"].rows)
+    assert "####" in others[0]["prompt"][0]["content"]
+
+
 def test_a_large_source_says_its_layout_also_when_it_comes_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +125,17 @@ def test_a_large_source_says_its_layout_also_when_it_comes_from_the_cache(
     assert list(tables[1]) == first
     assert tables[1].layout == tables[0].layout
     assert "1 of 10 rows dropped, with nothing to judge by (first: " in tables[1].layout
+
+
+def test_programs_in_messages_stay_the_ground_truth_of_other_rewards(tmp_path: Path) -> None:
+    as_they_are = EXAMPLES["coding messages"].rows
+    found = load(as_they_are, tmp_path)
+    options: dict[str, Any] = {"columns": {}, "template": "{prompt}", "system": ""}
+    for rewards, size in ((["rewards.code", "rewards.length"], 9), (["my.py:judge"], 10)):
+        assert len(load_prompts(str(tmp_path / "rows.jsonl"), rewards=rewards, **options)) == size
+    own = load_prompts(str(tmp_path / "rows.jsonl"), rewards=["my.py:judge"], **options)
+    assert (own.layout, own[0].ground_truth) == ("", as_they_are[0]["messages"][1]["content"])
+    assert found[0].ground_truth != own[0].ground_truth
 
 
 @pytest.mark.parametrize("odd", [None, 3, "", [], {}, [None], {"ground_truth": {}}, float("nan"), "[", b"x"])

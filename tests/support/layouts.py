@@ -81,7 +81,8 @@ def _verl(n: int, prompt: str, truth: Any, source: str) -> Values:
 def _dapo(n: int) -> Values:
     ask = (
         "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
-        f"$Answer (without quotes) where $Answer is the answer to the problem.\n\n{_sum(n)}"
+        f"$Answer (without quotes) where $Answer is the answer to the problem.\n\n{_sum(n)}\n\n"
+        'Remember to put your answer on its own line after "Answer:".'
     )
     return _verl(n, ask, str(2 * n + 2), "math_dapo")
 

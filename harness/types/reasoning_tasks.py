@@ -14,15 +14,16 @@ RUNS_TEXT = frozenset([
 """Their scorers run what a model wrote (eval, or SymPy's parse_expr, which is eval): never used here."""
 
 OWN_SCORER = frozenset([
-    "codeio", "futoshiki", "game_of_life", "group_anagrams", "jugs", "kakurasu", "knight_swap", "manipulate_matrix",
-    "mini_sudoku", "palindrome_partitioning", "pool_matrix", "quantum_lock", "sudoku", "survo", "tower_of_hanoi",
+    "codeio", "game_of_life", "group_anagrams", "jugs", "kakurasu", "knight_swap", "palindrome_partitioning",
+    "pool_matrix", "quantum_lock", "tower_of_hanoi",
 ])  # fmt: skip
-"""Judged by their own scorers, full marks only: rewards.math cannot read the answers, or several are right."""
+"""Judged by their own scorers, 1.0 or nothing: several answers are right, or one in several spellings."""
 
 AS_TEXT = frozenset([
-    "ab", "arc_1d", "arc_agi", "binary_matrix", "emoji_mystery", "intermediate_integration", "modulo_grid", "n_queens",
-    "path_star", "polynomial_multiplication", "rearc", "rotate_matrix", "sentence_reordering", "simple_integration",
-    "spiral_matrix", "string_splitting", "string_synthesis",
+    "ab", "arc_1d", "arc_agi", "binary_matrix", "emoji_mystery", "futoshiki", "intermediate_integration",
+    "manipulate_matrix", "mini_sudoku", "modulo_grid", "n_queens", "path_star", "polynomial_multiplication", "rearc",
+    "rotate_matrix", "sentence_reordering", "simple_integration", "spiral_matrix", "string_splitting",
+    "string_synthesis", "sudoku", "survo",
 ])  # fmt: skip
 """Compared with the gold answer as text, up to white space: rewards.math cannot read them."""
 
