@@ -4,7 +4,7 @@
 # make chaos   kill -9 at random moments of runs and commands, resume, compare bit for bit (about a quarter of an hour)
 # make gym OUT=FOLDER    real runs on other tasks, without signal or with a fault, and how decisions fare (resumable)
 # make grid OUT=FOLDER   the rules from wrong learning rates and temperatures, against the best fixed ones (resumable)
-# make docs    docs/cli.md, docs/spec.md and a table of docs/pools.md from the program
+# make docs    docs/cli.md, docs/spec.md, docs/from-trl.md and a table of docs/pools.md from the program
 # make clean   removes .venv and caches, keeps runs
 
 PYTHON ?= python3
@@ -53,6 +53,7 @@ grid: $(READY)
 docs: $(READY)
 	$(BIN)/python -m tests.support.cli_doc
 	$(BIN)/python -m tests.support.spec_doc
+	$(BIN)/python -m tests.support.from_trl_doc
 	$(BIN)/python -m tests.support.layouts
 
 # pip shows what it downloads, so the first minutes are not silent.

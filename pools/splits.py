@@ -33,6 +33,8 @@ from pools.identity import compute_place
 from pools.table import PromptTable
 
 FIRST = ("test", "dev", "probe")
+USUAL = {"probe": (0.1, 100), "dev": (0.1, 200), "test": (0.2, 300)}
+"""Share of a source, and the most prompts that are of use."""
 Share = int | float
 Assigned = Mapping[str, Sequence[str]]
 """Families of the prompts that were given to each split of a size, in that order."""
@@ -86,6 +88,11 @@ def split_prompts(
         rows["train"] = order[free[order]]
     _check(rows, sized, fractions, len(places))
     return {name: prompts.select(found) for name, found in rows.items()}
+
+
+def propose_sizes(total: int) -> dict[str, int]:
+    """Propose sizes of probe, dev and test for a source of ``total`` prompts, most of which stay for training."""
+    return {name: max(1, min(most, int(total * share))) for name, (share, most) in USUAL.items()}
 
 
 def load_assigned(path: Path) -> dict[str, list[str]]:
@@ -171,9 +178,10 @@ def _check(
         wanted = ", ".join(f"{name} {size}" for name, size in sized.items())
         fault = "leave none to train on" if not len(rows["train"]) else "are too many"
         taken = f", {by_fraction} of them taken by fractions" if by_fraction else ""
+        fitting = ", ".join(f"{name} = {size}" for name, size in propose_sizes(total).items())
         raise InputError(
             f"pool.splits: {sum(sized.values())} prompts ({wanted}) {fault}: the source has {total}{taken}; "
-            "take smaller splits or a larger source"
+            f"take smaller splits or a larger source, e.g. pool.splits = {{ {fitting} }}"
         )
     for name in fractions:
         if not len(rows[name]):

@@ -87,7 +87,8 @@ def test_messages_and_help_have_no_retired_word(path: Path) -> None:
 
 
 def _pages() -> list[Path]:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "runs" / "recipes").glob("*.toml")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "runs" / "recipes").glob("**/*.toml")]
+    pages += (ROOT / "runs" / "recipes").glob("**/*.md")
     pages += [path for path in (ROOT / "harness").rglob("templates/*") if path.suffix in (".html", ".js", ".md")]
     return [path for path in sorted(pages) if str(path.relative_to(ROOT)) not in HISTORY]
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.config.names import recipe_names
+from harness.config.names import list_recipes
 from harness.core.environment import PACKAGES, default_threads, gpu_name, installed_version
 from harness.core.formatting import format_bytes
 from harness.core.paths import database_path, database_url, existing_parent
@@ -41,6 +41,7 @@ def examine(db: str | None, out: str) -> list[MachineCheck]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     versions = {name: installed_version(name) for name in PACKAGES}
     missing = [name for name, found in versions.items() if found is None]
+    recipes = [f"{name}: {title}" for name, title in list_recipes().items()]
     findings = [
         MachineCheck("python", platform.python_version(), sys.version_info >= (3, 11), "use Python 3.11 or newer"),
         MachineCheck(
@@ -55,7 +56,7 @@ def examine(db: str | None, out: str) -> list[MachineCheck]:
         _disk(out),
         _database(db, out),
         _sandbox(),
-        MachineCheck("recipes", ", ".join(recipe_names()) or "none", bool(recipe_names()), "install the package again"),
+        MachineCheck("recipes", "\n".join(recipes) or "none", bool(recipes), "install the package again"),
         _llm_key(),
     ]
     return [replace(finding, mend="") if finding.ok else finding for finding in findings]

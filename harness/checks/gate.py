@@ -214,7 +214,8 @@ class Timing:
 class Check:
     """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
     ``failures`` are the first of them, ``times`` go by reward function, ``pool`` says what became of the rows of the
-    source. ``unchecked`` rows, which have neither ground truth nor demonstration, are not among ``rows``."""
+    source, ``misfits`` what else would end a run, and what to set instead. ``unchecked`` rows, which have neither
+    ground truth nor demonstration, are not among ``rows``."""
 
     rows: int
     unchecked: int
@@ -223,6 +224,7 @@ class Check:
     failures: tuple[Outcome, ...]
     pool: RowCounts
     times: Mapping[str, Timing]
+    misfits: tuple[str, ...] = ()
 
 
 def check_references(inputs: Inputs, progress: Progress) -> Check:

@@ -65,18 +65,34 @@ def prepare_inputs(spec: RunSpec) -> Inputs:
 
     Raises InputError for the first thing that would.
     """
+    inputs = read_inputs(spec)
+    for misfit in find_misfits(inputs):
+        raise InputError(misfit)
+    return inputs
+
+
+def read_inputs(spec: RunSpec) -> Inputs:
+    """Do the same for who judges rows and starts no run: the splits may be too small for one. Raises InputError."""
     reward = load_reward(describe_reward(spec, chat=spec.model.wants_chat))
     splits = build_splits(spec, reward)
-    train = splits["train"]
-    pool = build_pool(spec, train)
+    return Inputs(spec, splits, build_pool(spec, splits["train"]), reward, hash_reward(spec))
+
+
+def find_misfits(inputs: Inputs) -> list[str]:
+    """Find what a run would ask of the train split that it does not have, each with what to set instead."""
+    spec, train, found = inputs.spec, inputs.splits["train"], []
+    try:
+        inputs.pool.check_draw(spec.knobs.prompts_per_step)
+    except InputError as error:
+        found.append(str(error))
     column = train.column("demonstration")
     shown = len(column) - column.null_count
     if spec.warmstart.steps and shown < spec.warmstart.examples:
-        raise InputError(
+        found.append(
             f"warmstart.examples: {spec.warmstart.examples} asked for, but only {shown} of {len(train)} train prompts "
             "have a demonstration; lower it, or set warmstart.steps=0"
         )
-    return Inputs(spec, splits, pool, reward, hash_reward(spec))
+    return found
 
 
 def check_policy(kind: str, store: RunReader | None) -> str:
@@ -218,7 +234,5 @@ def choose_demonstrations(spec: RunSpec, train: PromptTable) -> list[Prompt]:
 
 
 def build_pool(spec: RunSpec, train: PromptTable) -> PromptPool:
-    """Build the train split to draw from. Raises InputError when a step would draw more than its share."""
-    pool = PromptPool(train, draw_share=spec.pool.draw_share, sampler=spec.pool.sampler)
-    pool.check_draw(spec.knobs.prompts_per_step)
-    return pool
+    """Build the train split to draw from. Raises InputError for a sampler that it is not for."""
+    return PromptPool(train, draw_share=spec.pool.draw_share, sampler=spec.pool.sampler)

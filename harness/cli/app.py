@@ -20,6 +20,7 @@ from harness import __version__
 from harness.cli.checks import alert_test, check, doctor, preflight
 from harness.cli.copies import adopt
 from harness.cli.drive import INTERRUPTED
+from harness.cli.init import init
 from harness.cli.live import act, watch
 from harness.cli.model import evaluate, export, probe, sample
 from harness.cli.options import complain
@@ -31,6 +32,7 @@ from harness.errors import HarnessError, InputError
 from harness.views.console import say
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
+    "init": init,
     "run": run,
     "resume": resume,
     "adopt": adopt,

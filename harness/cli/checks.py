@@ -57,6 +57,8 @@ def check(
                 f"{name}: {time.median_ms:.3g} ms per completion (median), p95 {time.p95_ms:.3g} ms, max "
                 f"{time.max_ms:.3g} ms"
             )
+        for misfit in found.misfits:
+            say(f"a run would be refused: {misfit}")
         say(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
 

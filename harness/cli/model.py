@@ -37,7 +37,7 @@ def evaluate(
     spec: Annotated[
         str | None,
         typer.Option(
-            help="Of a model: recipe or file with pool and reward; an export has its own; else recipe arithmetic.",
+            help="Of a model: recipe or file with pool and reward; an export has its own; else as for grpo run.",
             autocompletion=complete_spec,
         ),
     ] = None,

@@ -29,7 +29,11 @@ ModelName = Annotated[
 ]
 SpecName = Annotated[
     str | None,
-    typer.Argument(metavar="SPEC", help="Recipe, .toml or .json; default arithmetic.", autocompletion=complete_spec),
+    typer.Argument(
+        metavar="SPEC",
+        help="Recipe, .toml or .json; default spec.toml here, else the recipe arithmetic.",
+        autocompletion=complete_spec,
+    ),
 ]
 CheckpointOption = Annotated[str, typer.Option(help="Of a run: best, final, a step or a name.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -18,6 +18,7 @@ from harness.commands.launch import adopt, branch, copy_runs, prepare_resume, pr
 from harness.commands.live import act
 from harness.commands.model import evaluate, export, probe, sample
 from harness.commands.report import compare, diagnose, list_runs, review
+from harness.commands.starting.init import init, recipes
 
 __all__ = [
     "act",
@@ -31,12 +32,14 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "init",
     "list_runs",
     "pool",
     "preflight",
     "prepare_resume",
     "prepare_run",
     "probe",
+    "recipes",
     "replay",
     "review",
     "sample",

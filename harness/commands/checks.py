@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.commands.lookup import load_inputs
@@ -29,13 +29,15 @@ class AlertTest:
 
 
 def check(spec: str | None = None, *, overrides: Sequence[str] = (), progress: Progress = no_progress) -> Check:
-    """Judge the reference answer of every row under the spec's reward.
+    """Judge the reference answer of every row under the spec's reward, and say what a run would not have enough of.
 
     ``spec`` is a recipe or a file, ``overrides`` are ``section.field=value``. Raises InputError.
     """
     from harness.checks.gate import check_references
+    from harness.checks.inputs import find_misfits
 
-    return check_references(load_inputs(spec, overrides), progress)
+    inputs = load_inputs(spec, overrides)
+    return replace(check_references(inputs, progress), misfits=tuple(find_misfits(inputs)))
 
 
 def preflight(spec: str | None = None, *, overrides: Sequence[str] = ()) -> Report:

@@ -21,11 +21,11 @@ S = TypeVar("S", bound="RunReader")
 
 
 def load_inputs(spec: str | None, overrides: Sequence[str]) -> Inputs:
-    """Load a spec with its pool and reward, all without torch. Raises InputError."""
-    from harness.checks.inputs import prepare_inputs
+    """Load a spec with its pool and reward, all without torch, to judge rows and start no run. Raises InputError."""
+    from harness.checks.inputs import read_inputs
     from harness.config.load import load_spec
 
-    return prepare_inputs(load_spec(spec, overrides)[0])
+    return read_inputs(load_spec(spec, overrides)[0])
 
 
 def open_reader(db: str | None, out: str, run: str) -> tuple[RunReader, RunRecord]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.lookup import load_inputs, match_model, open_store_of
+from harness.commands.lookup import match_model, open_store_of
 from harness.core.paths import existing_parent
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
@@ -99,16 +99,19 @@ def probe(
 
     Raises InputError.
     """
-    checked = load_inputs(spec, overrides).spec
-    from harness.checks.inputs import build_reward, build_splits
+    from harness.checks.inputs import build_reward, prepare_inputs
     from harness.checks.probe import compute_probe, judge
     from harness.commands.targets import load_start, take_groups
+    from harness.config.load import load_spec
 
+    checked = load_spec(spec, overrides)[0]
+    asked = list(prepare_inputs(checked).splits["probe"][:prompts])
+    if not asked:
+        raise InputError("pool.splits: probe is 0, and its prompts are what is sampled; give it some")
     target = load_start(checked, progress)
     knobs, _ = checked.first_knobs(target.loaded.recommended_group_size)
     n, seed = max(n, knobs.group_size), derive_seed(checked.seed, "probe")
     with build_reward(checked, chat=target.loaded.chat) as reward:
-        asked = list(build_splits(checked)["probe"][:prompts])
         groups = take_groups(target, asked, n=n, reward=reward, seed=seed, progress=progress)
     found = compute_probe(groups, group_size=knobs.group_size)
     return Probed(found, knobs, *judge(found, knobs))

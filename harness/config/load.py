@@ -11,25 +11,25 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config.names import recipe_folder, recipe_names
+from harness.config.names import DEFAULT_RECIPE, RECIPE_FILE, SPEC_FILE, find_recipe, recipe_names
 from harness.config.schema import RunSpec, Section, nearest
 from harness.errors import InputError
-
-DEFAULT_RECIPE = "arithmetic"
 
 
 def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpec, str]:
     """Load a checked spec from a file or recipe name, and a short name for it.
 
-    ``overrides`` are ``section.field=value`` with TOML values (a bare word is a string). A file that ``pool.source``
-    names lies in the working directory, or else beside the spec. Raises InputError, one line.
+    Without ``source`` it is the spec.toml of the working directory, else the default recipe. ``overrides`` are
+    ``section.field=value`` with TOML values (a bare word is a string). A file that ``pool.source`` names lies in the
+    working directory, or else beside the spec; one that a reward names beside it too. Raises InputError, one line.
     """
     if source is not None and not source.strip():  # an unset variable of a shell
         raise InputError("SPEC: it is empty; give a recipe or a file, or leave it out for the default recipe")
-    path = _find(source or DEFAULT_RECIPE)
+    path = _find(source or (SPEC_FILE if Path(SPEC_FILE).is_file() else DEFAULT_RECIPE))
     tree = _read(path)
-    _find_source(tree, path.parent)
-    return parse_spec(apply_overrides(tree, overrides)), path.stem
+    _find_files(tree, path.parent)
+    name = path.parent.name if path.name == RECIPE_FILE else path.stem
+    return parse_spec(apply_overrides(tree, overrides)), name
 
 
 def load_recorded(path: Path) -> RunSpec:
@@ -90,14 +90,17 @@ _UNION_TAGS = {"str", "int", "float", "list[str]", "constrained-int", "constrain
 def _find(source: str) -> Path:
     path = Path(source)
     if path.suffix in (".toml", ".json") or "/" in source:
+        if (path / RECIPE_FILE).is_file():
+            return path / RECIPE_FILE
         if not path.is_file():
             raise InputError(f"no spec file at {source}")
         return path
-    if source not in recipe_names():
+    recipe = find_recipe(source)
+    if recipe is None:
         raise InputError(
             f"no recipe named {source}; recipes are {', '.join(recipe_names())}; a file needs its .toml or .json ending"
         )
-    return recipe_folder() / f"{source}.toml"
+    return recipe
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -115,11 +118,25 @@ def _read(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _find_source(tree: dict[str, Any], folder: Path) -> None:
-    pool = tree.get("pool")
-    name = pool.get("source") if isinstance(pool, dict) else None
-    if isinstance(pool, dict) and isinstance(name, str) and not Path(name).exists() and (folder / name).is_file():
-        pool["source"] = str((folder / name).absolute())
+def _find_files(tree: dict[str, Any], folder: Path) -> None:
+    """Write the whole path of a file that ``pool.source`` or a reward names and that lies beside the spec alone."""
+    for section, field in (("pool", "source"), ("reward", "function")):
+        place = tree.get(section)
+        if isinstance(place, dict) and field in place:
+            given = place[field]
+            found = [_find_beside(name, folder) for name in (given if isinstance(given, list) else [given])]
+            place[field] = found if isinstance(given, list) else found[0]
+
+
+def _find_beside(name: Any, folder: Path) -> Any:
+    if not isinstance(name, str):
+        return name
+    file, _, function = name.rpartition(".py:")
+    path = f"{file}.py" if file else name
+    if Path(path).exists() or not (folder / path).is_file():
+        return name
+    whole = str((folder / path).absolute())
+    return f"{whole}:{function}" if file else whole
 
 
 def _refuse_unknown(tree: Mapping[str, Any]) -> None:

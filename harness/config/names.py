@@ -10,6 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
+DEFAULT_RECIPE = "arithmetic"
+RECIPE_FILE = "recipe.toml"
+"""The spec of a recipe that is a folder."""
+SPEC_FILE = "spec.toml"
+"""What ``grpo init`` writes, and what is loaded in its folder when no spec is named."""
 TINY = "tiny"
 SMOLLM2 = "smollm2-135m"
 KNOWN_MODELS = (TINY, SMOLLM2)
@@ -31,4 +36,25 @@ def recipe_folder() -> Path:
 
 
 def recipe_names() -> list[str]:
-    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+    return sorted(_recipes())
+
+
+def find_recipe(name: str) -> Path | None:
+    """Find a recipe's spec: ``NAME.toml``, or ``NAME/recipe.toml`` with its data beside it. None when there is none."""
+    return _recipes().get(name)
+
+
+def list_recipes() -> dict[str, str]:
+    """Say in one line what each recipe is for, by name: the first line of its spec, a comment."""
+    found = {}
+    for name, path in sorted(_recipes().items()):
+        with path.open(encoding="utf-8") as file:
+            found[name] = file.readline().strip("# \n")
+    return found
+
+
+def _recipes() -> dict[str, Path]:
+    folder = recipe_folder()
+    return {path.stem: path for path in folder.glob("*.toml")} | {
+        path.parent.name: path for path in folder.glob(f"*/{RECIPE_FILE}")
+    }

@@ -18,7 +18,7 @@ from typer.main import get_command
 from harness.cli.app import app, main
 from harness.core.formatting import format_ago
 from harness.errors import InputError
-from tests.support import cli_doc, spec_doc
+from tests.support import cli_doc, from_trl_doc, spec_doc
 from tests.support.builders import create_run, make_store
 
 Tab = Callable[..., list[str]]
@@ -65,7 +65,7 @@ def parse(root: typer.core.TyperCommand, line: str) -> None:
     command.make_context("grpo", words, parent=context)
 
 
-@pytest.mark.parametrize("page", [cli_doc, spec_doc])
+@pytest.mark.parametrize("page", [cli_doc, spec_doc, from_trl_doc])
 def test_the_reference_is_what_the_program_says(page: Any) -> None:
     assert page.FILE.read_text(encoding="utf-8") == page.render(), f"{page.FILE.name} is stale: make docs"
 

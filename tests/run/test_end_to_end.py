@@ -254,6 +254,7 @@ def test_the_wheel_brings_the_recipes(tmp_path: Path) -> None:
         capture_output=True,
     )
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
-    assert "harness/recipes/arithmetic.toml" in names
+    assert {"harness/recipes/arithmetic.toml", "harness/recipes/math-gsm/recipe.toml"} <= set(names)
+    assert {"harness/recipes/math-gsm/rows.jsonl", "harness/commands/templates/reward.txt"} <= set(names)
     assert "policies/rules.py" in names
     assert not any(name.startswith(("tests/", "runs/")) for name in names)
