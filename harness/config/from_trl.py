@@ -88,6 +88,8 @@ class _Conversion:
                 )
         scale = self._get("scale_rewards")
         self._put("scale_rewards", SCALE[scale] if isinstance(scale, bool) else scale)
+        if isinstance(self.config.get("chat_template_kwargs"), Mapping):
+            self._put("chat_template_kwargs", self.config["chat_template_kwargs"])
         if self.config.get("activation_checkpointing") is not None:
             self._put("activation_checkpointing", bool(self.config["activation_checkpointing"]))
         else:

@@ -33,6 +33,7 @@ TAKEN: dict[str, Taken] = {
     "loss_type": Taken("trainer.loss_type", "dapo", "`grpo`, `bnpo`, `dr_grpo`, `dapo`"),
     "scale_rewards": Taken("trainer.scale_rewards", "group", "true is `group`, false is `none`"),
     "top_p": Taken("trainer.top_p", 1.0),
+    "chat_template_kwargs": Taken("pool.template_kwargs", None),
     "optim": Taken("trainer.optimizer", "adamw_torch_fused", "`adamw_torch_fused`, `adamw_torch`, `adafactor`, `sgd`"),
     "weight_decay": Taken("trainer.weight_decay", 0.0),
     "max_grad_norm": Taken("trainer.max_grad_norm", 1.0),
@@ -102,7 +103,6 @@ NOT_TAKEN: dict[str, dict[str, tuple[Any, ...]]] = {
         "generation_kwargs": (None,),
         "cache_implementation": (None,),
     },
-    "arguments of your template: write them as `pool.template_kwargs`": {"chat_template_kwargs": (None,)},
     "weighted rewards are added, then normalised": {"multi_objective_aggregation": ("sum_then_normalize",)},
     "the KL is measured against the initial model all the time": {
         "sync_ref_model": (False,),

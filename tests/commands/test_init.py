@@ -180,6 +180,29 @@ def test_data_of_others_get_the_verifier_of_their_layout(name: str, tmp_path: Pa
     assert (found.passed, found.misfits) == (0 if name == "LiveCodeBench" else found.rows, ())
 
 
+@pytest.mark.parametrize(
+    ("row", "rules"),
+    [
+        ({"prompt": "", "ground_truth": "1"}, {"skip_bad": True, "conflicts": "refuse"}),
+        ({"prompt": "Question 3?", "ground_truth": "9"}, {"skip_bad": False, "conflicts": "drop"}),
+    ],
+    ids=["bad", "conflict"],
+)
+def test_rows_that_cannot_be_used_are_left_out_and_told(row: Any, rules: dict[str, Any], tmp_path: Path) -> None:
+    write(tmp_path / "data.jsonl", [*pairs(*range(20)), row])
+    started = commands.init(str(tmp_path / "data.jsonl"), out=str(tmp_path))
+    assert any(line.startswith("rows are left out") and "row 21" in line for line in started.says)
+    spec, _ = load_spec(str(tmp_path / "spec.toml"))
+    assert {name: getattr(spec.pool, name) for name in rules} == rules
+    assert commands.check(str(tmp_path / "spec.toml")).passed == 20 - (rules["conflicts"] == "drop")
+
+
+def test_notes_of_sums_are_kept_out_of_demonstrations(tmp_path: Path) -> None:
+    write(tmp_path / "data.jsonl", EXAMPLES["GSM8K"].rows)
+    commands.init(str(tmp_path / "data.jsonl"), out=str(tmp_path))
+    assert load_spec(str(tmp_path / "spec.toml"))[0].pool.strip == "<<[^>]*>>"
+
+
 # ---------------------------------------------------------------- from TRL
 
 

@@ -84,13 +84,15 @@ def test_what_was_set_and_is_not_taken_is_told_with_its_reason() -> None:
 def test_arguments_of_the_script_name_model_data_and_rewards() -> None:
     config = {"model_name_or_path": "org/m", "use_peft": True, "lora_r": 8, "lora_target_modules": ["q_proj"],
               "dataset_name": "org/d", "dataset_config": "main", "dataset_train_split": "train",
-              "reward_funcs": ["lib.rewards.right", "lib.rewards.short"], "reward_weights": [1.0, 0.5]}  # fmt: skip
+              "reward_funcs": ["lib.rewards.right", "lib.rewards.short"], "reward_weights": [1.0, 0.5],
+              "chat_template_kwargs": {"enable_thinking": False}}  # fmt: skip
     spec = parse_spec(_with_top(convert_trl(config).tree))
     assert (spec.model.name, spec.lora.rank, spec.lora.alpha, spec.lora.dropout) == ("org/m", 8, 32, 0.05)
     assert spec.lora.target_modules == ["q_proj"]
     assert spec.pool.source == "hub:org/d?config=main&split=train"
     assert spec.reward.functions == ["lib.rewards:right", "lib.rewards:short"]
     assert spec.reward.weights == [1.0, 0.5]
+    assert spec.pool.template_kwargs == {"enable_thinking": False}
     assert parse_spec(_with_top(convert_trl({"model_name_or_path": "org/m"}).tree)).lora.rank == 0
 
 

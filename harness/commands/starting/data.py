@@ -5,6 +5,7 @@ A verifier fits where the reference answers of the first rows score 1.0 with it,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -32,6 +33,7 @@ LONGEST, MOST_WORDS, SHORT = 80, 8, 0.9
 """Of a ground truth that rewards.math compares as a word, and not as a text that a model would have to repeat; share of
 such ones."""
 OF_JSON = ("rewards.function_call", "rewards.code", "rewards.structured", "rewards.composite")
+NOTES = "<<[^>]*>>"
 DROP = {"conflicts": "drop"}
 RULES: tuple[dict[str, Any], ...] = ({}, {"skip_bad": True}, DROP, {"skip_bad": True} | DROP)
 PROMPTS = ("prompt", "question", "problem", "query", "instruction", "input", "text", "task")
@@ -42,7 +44,8 @@ TRUTHS = ("ground_truth", "answer", "solution", "target", "label", "output", "re
 class Data:
     """What the rows of ``source`` are. ``rules`` of the pool leave out those rows that it would be refused for, the
     first ``fault``. ``reward`` is the verifier that fits, None where the user writes one; ``passed`` of ``judged`` rows
-    score 1.0 with it. ``truths`` says whether rows have a ground truth at all."""
+    score 1.0 with it. ``truths`` says whether rows have a ground truth at all, ``notes`` whether demonstrations have
+    GSM8K's notes of sums."""
 
     source: str
     says: str
@@ -55,6 +58,7 @@ class Data:
     judged: int
     truths: bool
     demonstrations: bool
+    notes: bool
     texts: tuple[str, ...]
 
 
@@ -99,6 +103,7 @@ def look_at(source: str) -> Data:
         judged=judged,
         truths=truths,
         demonstrations=answered or _most(ours, lambda row: bool(row.get(names["demonstration"]))),
+        notes=_most(ours, lambda row: re.search(NOTES, str(row.get(names["demonstration"])))),
         texts=tuple(_text_of(row, names["prompt"]) for row in ours),
     )
 

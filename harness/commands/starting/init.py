@@ -120,6 +120,7 @@ def _start_from_data(source: str, folder: Path) -> tuple[list[str], dict[str, st
 
 
 def _sections(data: Data, source: str) -> dict[str, list[Line]]:
+    from harness.commands.starting.data import NOTES
     from harness.commands.starting.text import Line
     from pools.splits import propose_sizes
 
@@ -136,6 +137,7 @@ def _sections(data: Data, source: str) -> dict[str, list[Line]]:
             Line("source", source),
             *([Line("columns", dict(data.columns))] if data.columns else []),
             *(Line(rule, value, "for rows that cannot be used") for rule, value in data.rules.items()),
+            *([Line("strip", NOTES, "notes of sums, out of the demonstrations")] if data.notes else []),
             *([] if told else [Line("template", f"{{prompt}}\n\n{form}\n")]),
             Line("splits", sizes, f"the other {train:,} are for training"),
         ],
