@@ -81,7 +81,7 @@ def look_at(source: str) -> Data:
     reward, passed, judged, fault = None, 0, 0, ""
     if truths or answered:
         splits, rules, fault = _read_with_rules(pool)
-        counted, said = sum(map(len, splits.values())), splits["train"].layout or said
+        counted, said = sum(map(len, splits.values())), splits["train"].counts.layout or said
         reward, passed, judged = _find_reward({"pool": pool | rules}, layout)
     else:
         counted = sum(1 for _ in read_rows(source, hub_answers=hub_answers))
