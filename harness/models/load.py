@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -40,6 +42,7 @@ from harness.models.hub import check_model_name, hub_answers
 from harness.models.memory import check_weights_fit
 from harness.models.smollm2 import fetch_smollm2
 from harness.models.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_tokenizer
+from harness.models.tokens import add_tokens, fix_date, grow_embeddings, settle_ends
 from harness.types import Prompt
 
 DEFAULT_LORA_RANK = 16
@@ -54,6 +57,8 @@ class LoadedModel:
     chat: bool
     context: int
     recommended_group_size: int | None = None
+    date: str | None = None
+    """The one that the chat template shows, None where it shows none."""
 
     def render(self, prompt: Prompt) -> str | list[dict[str, str]]:
         """Render the prompt as TRL takes it: messages for a chat model, else plain text.
@@ -113,14 +118,24 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
     """Load the model of a spec, with a fresh adapter where ``lora`` asks for one. An adapter that ``spec`` names is
     trained on, whatever ``lora`` says. Raises InputError."""
     rank = lora.rank if lora.rank is not None else (0 if spec.name == TINY else DEFAULT_LORA_RANK)
+    if spec.quantization is not None and find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"model.quantization: {spec.quantization} needs the package bitsandbytes, which is not installed: "
+            "pip install bitsandbytes, or leave it out"
+        )
     model, tokenizer = _load(spec, seed, full=rank == 0)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    rows = model.get_input_embeddings().num_embeddings
+    settle_ends(model, tokenizer, spec.name, chat=spec.wants_chat)
+    rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise InputError(
             f"model.name: {spec.name}: its tokenizer has {len(tokenizer):,} tokens and the model {rows:,}, so they do "
             "not belong together; give a folder with the model's own tokenizer"
+        )
+    added = add_tokens(model, tokenizer, spec.add_tokens, seed)
+    if added and isinstance(model, PeftModel):
+        raise InputError(
+            f"model.add_tokens: the adapter {spec.name} has no weights for new tokens; merge it into its base and start "
+            "from that"
         )
     if rank and not isinstance(model, PeftModel):
         with torch.random.fork_rng(devices=[]), _in_one_line(f"lora: no adapter can be put on {spec.name}"):
@@ -130,6 +145,7 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
                 lora_alpha=lora.alpha,
                 lora_dropout=lora.dropout,
                 target_modules=lora.target_modules,
+                trainable_token_indices=_rows_to_train(model, added) if added else None,
                 task_type="CAUSAL_LM",
             )
             model = get_peft_model(model, config)
@@ -143,14 +159,45 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
             "into its folder, or set model.chat=false to prompt it with plain text"
         )
     config = (model.get_base_model() if isinstance(model, PeftModel) else model).config
-    own = TINY_CONTEXT if spec.name == TINY else getattr(config.get_text_config(), "max_position_embeddings", 2048)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         chat=spec.wants_chat,
-        context=spec.max_length or int(own),
+        context=_find_context(spec, config.get_text_config()),
         recommended_group_size=getattr(config, "recommended_group_size", None),
+        date=fix_date(tokenizer, spec.date) if spec.wants_chat else None,
     )
+
+
+def _rows_to_train(model: PreTrainedModel, ids: list[int]) -> dict[str, list[int]]:
+    """Name the rows of new tokens beside an adapter: in the embeddings, and in an output layer that is not tied."""
+    first, last = model.get_input_embeddings(), model.get_output_embeddings()
+    layers = (first,) if last.weight is first.weight else (first, last)
+    return {name: ids for name, module in model.named_modules() if any(module is layer for layer in layers)}
+
+
+def _find_context(spec: ModelSpec, config: PreTrainedConfig) -> int:
+    """Find how many tokens a prompt and its completion may have together. Raises InputError for ``max_length`` beyond
+    the places where positions are what they are in a shorter text."""
+    if spec.name == TINY:
+        return spec.max_length or TINY_CONTEXT
+    own = getattr(config, "max_position_embeddings", None)
+    rotary = getattr(config, "rope_parameters", None) or {}
+    most = None if rotary or own is None else own  # positions out of a table
+    why = "it has no positions beyond"
+    for each in [rotary] if "rope_type" in rotary else rotary.values():  # one, or one for each kind of layer
+        changes_at = {"dynamic": own, "longrope": _longrope_switch(config, each)}.get(str(each.get("rope_type")))
+        if changes_at:
+            most = min(changes_at, most or changes_at)
+            why = f"beyond, its rotary positions ({each['rope_type']}) change with the longest text of a batch"
+    if spec.max_length and most and spec.max_length > most:
+        raise InputError(f"model.max_length: {spec.max_length:,} is too long for {spec.name}: at most {most:,}; {why}")
+    return spec.max_length or min(int(own or 2048), int(most or own or 2048))
+
+
+def _longrope_switch(config: PreTrainedConfig, rotary: Mapping[str, Any]) -> int | None:
+    found = rotary.get("original_max_position_embeddings")
+    return found or getattr(config, "original_max_position_embeddings", None)
 
 
 def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
@@ -160,7 +207,9 @@ def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
         config = model.peft_config["default"]
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)
-        model.save_pretrained(folder, selected_adapters=["default"])
+        # The rows of new tokens are saved with the adapter; PEFT would add the whole embeddings to them.
+        whole: bool | str = False if getattr(config, "trainable_token_indices", None) else "auto"
+        model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=whole)
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in, of which PEFT shuffles the tags
     else:
         model.save_pretrained(folder, max_shard_size="1TB")
@@ -173,7 +222,11 @@ def load_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
             model, safetensors.torch.load_file(folder / "adapter_model.safetensors"), adapter_name="default"
         )
     else:
-        safetensors.torch.load_model(model, folder / "model.safetensors")
+        # As transformers loads it: what it writes is not always what it holds (experts are stacked in memory).
+        kept, info = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+        if info["missing_keys"]:
+            raise OSError(f"{folder} lacks the weights {', '.join(sorted(info['missing_keys']))}")
+        model.load_state_dict(kept.state_dict())
 
 
 # ---------------------------------------------------------------- from outside
@@ -219,18 +272,22 @@ def _find(spec: ModelSpec) -> dict[str, Any]:
 
 def _load_adapter(spec: ModelSpec, options: Mapping[str, Any], seed: int) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Load an adapter on its base, ready to be trained on."""
-    base = spec.base or PeftConfig.from_pretrained(spec.name, **options).base_model_name_or_path
+    config = PeftConfig.from_pretrained(spec.name, **options)
+    base = spec.base or config.base_model_name_or_path
+    if config.is_prompt_learning:
+        raise InputError(f"model.name: {spec.name} learns a prompt ({config.peft_type.value}), which is not supported")
     if not base:
         raise InputError(f"model.base: the adapter {spec.name} does not say which model it is for: give it")
     model, tokenizer = _load(spec.model_copy(update={"name": base, "base": None, "revision": None}), seed, full=False)
+    if (Path(spec.name) / "tokenizer_config.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(spec.name, padding_side="left", **options)
+        grow_embeddings(model, tokenizer, seed)  # the tokens that were added with it
     misfit = f"model.name: the adapter {spec.name} does not fit its base {base}"
     with _in_one_line(misfit):
         adapted = PeftModel.from_pretrained(model, spec.name, is_trainable=True, **options)
         held = load_peft_weights(spec.name, device="cpu", **options)
     if held.keys() != get_peft_model_state_dict(adapted).keys():  # PEFT passes over layers that the base lacks
         raise InputError(f"{misfit}: it has other layers; give the right one as model.base")
-    if (Path(spec.name) / "tokenizer_config.json").is_file():
-        tokenizer = AutoTokenizer.from_pretrained(spec.name, padding_side="left", **options)
     return adapted, tokenizer
 
 
