@@ -55,10 +55,12 @@ class ModelSpec(Section):
 
     ``chat`` sends prompts through the chat template, unset for every model but ``tiny``. ``max_length`` unset is the
     model's own context. ``add_tokens`` are added to the vocabulary, with embeddings that are trained (of an adapter,
-    those rows). ``date`` (2026-07-31), for chat templates that show one, unset the day on which the run begins: it stays
-    the same over midnight and on a resume. Completions are decoded with their special tokens, but for those that mark
-    end, padding, beginning and the unknown: a reward sees ``<think>`` where it is one. ``quantization`` keeps the base of an adapter in 4 bits (needs bitsandbytes). ``threads`` of
-    the processor, unset for all; results depend on it in the last bits.
+    those rows). ``date`` (2026-07-31) is for chat templates that show one, unset the day on which the run begins: it
+    stays the same over midnight and on a resume. ``quantization`` keeps the base of an adapter in 4 bits (needs
+    bitsandbytes). ``threads`` of the processor, unset for all; results depend on it in the last bits.
+
+    Completions are decoded with their special tokens, but for those that mark end, padding, beginning and the unknown:
+    a reward sees ``<think>`` where it is one.
     """
 
     name: Given = TINY

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -23,6 +23,7 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
+from peft.utils.other import TrainableTokensWrapper
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -134,8 +135,8 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
     added = add_tokens(model, tokenizer, spec.add_tokens, seed)
     if added and isinstance(model, PeftModel):
         raise InputError(
-            f"model.add_tokens: the adapter {spec.name} has no weights for new tokens; merge it into its base and start "
-            "from that"
+            f"model.add_tokens: the adapter {spec.name} has no weights for new tokens; merge it into its base, and "
+            "start from that"
         )
     if rank and not isinstance(model, PeftModel):
         with torch.random.fork_rng(devices=[]), _in_one_line(f"lora: no adapter can be put on {spec.name}"):
@@ -153,6 +154,14 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
         raise InputError(
             "lora.rank: a model in 4 bits has no weights to train but those of an adapter: use lora.rank=16"
         )
+    head = model.get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper):  # its layer has trained rows
+        if getattr(head.original_module, "bias", None) is not None:  # which PEFT leaves out then
+            raise InputError(
+                f"model.add_tokens: the output layer of {spec.name} has a bias, so an adapter cannot train its rows; "
+                "use lora.rank=0"
+            )
+        head.bias = None  # the log-prob head asks for it
     if spec.wants_chat and tokenizer.chat_template is None:
         raise InputError(
             f"model.chat: {spec.name} has no chat template; take an instruction-tuned model, put a chat_template.jinja "
@@ -207,12 +216,17 @@ def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
         config = model.peft_config["default"]
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)
-        # The rows of new tokens are saved with the adapter; PEFT would add the whole embeddings to them.
-        whole: bool | str = False if getattr(config, "trainable_token_indices", None) else "auto"
-        model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=whole)
+        model.save_pretrained(
+            folder, selected_adapters=["default"], save_embedding_layers=_saves_embeddings(config)
+        )
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in, of which PEFT shuffles the tags
     else:
         model.save_pretrained(folder, max_shard_size="1TB")
+
+
+def _saves_embeddings(config: PeftConfig) -> bool | Literal["auto"]:
+    """Tell PEFT whether to save the embeddings with an adapter: not where it has the rows that were trained."""
+    return False if getattr(config, "trainable_token_indices", None) else "auto"
 
 
 def load_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
@@ -286,7 +300,8 @@ def _load_adapter(spec: ModelSpec, options: Mapping[str, Any], seed: int) -> tup
     with _in_one_line(misfit):
         adapted = PeftModel.from_pretrained(model, spec.name, is_trainable=True, **options)
         held = load_peft_weights(spec.name, device="cpu", **options)
-    if held.keys() != get_peft_model_state_dict(adapted).keys():  # PEFT passes over layers that the base lacks
+    kept = get_peft_model_state_dict(adapted, save_embedding_layers=_saves_embeddings(config))
+    if held.keys() != kept.keys():  # PEFT passes over layers that the base lacks
         raise InputError(f"{misfit}: it has other layers; give the right one as model.base")
     return adapted, tokenizer
 

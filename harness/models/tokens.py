@@ -1,4 +1,4 @@
-"""Make a tokenizer ready for training: how a text ends, what prompts look like, which tokens are added; and decoding."""
+"""Make a tokenizer ready for training: how a text ends, what prompts look like, added tokens; and decode with it."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ from trl.trainer.utils import add_fused_lm_head
 from harness.config.schema import TrainerSpec
 from harness.core.seeds import derive_seed
 from harness.errors import RunFailed
-from harness.models.generate import Generated, generate_batches
 from harness.models.forward import find_base
+from harness.models.generate import Generated, generate_batches
 from harness.models.load import LoadedModel, load_weights, save_weights
 from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
 from harness.models.tokens import decode
@@ -36,6 +36,7 @@ from harness.training.log_probs import compute_log_probs
 from harness.training.probe import can_share_prompts
 from harness.training.reference import Reference
 from harness.training.rollout import Rollout, join_generated, pack_rows
+from harness.training.rounding import RoundingWatch
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
 KL_SAMPLES = 32
@@ -68,6 +69,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self._seconds: dict[str, float]
         self._notes: list[str]
         self._balance_share = 1.0
+        self._watched_rounding = False
         self.temperature: float
         args = GRPOConfig(
             output_dir=str(folder),
@@ -165,7 +167,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             norm = float(self._get_grad_norm(self.model_wrapped, grad_norm=self._clip_grad_norm(self.model_wrapped)))
             metrics["grad/norm"] = norm
             if math.isfinite(norm):
+                # Once: what is rounded away is so at every step.
+                watch = RoundingWatch([] if self._watched_rounding else list(self.model.parameters()))
                 self.optimizer.step()
+                self._notes += filter(None, [watch.describe()])
+                self._watched_rounding = True
                 metrics["update/applied"] = 1.0
                 lost = not self._weights_are_finite()
                 fault = "the weights were not finite after the update" if lost else ""

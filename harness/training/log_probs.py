@@ -17,8 +17,8 @@ from harness.models.forward import build_cache, describe_tokens, find_base
 
 @dataclass(frozen=True)
 class TokenLogProbs:
-    """Of each completion token (rows, completion length), 0 where there is none: log-probability, and entropy in nats if
-    the head gives it. ``balance`` is the load-balancing loss of a mixture of experts, where it was asked for."""
+    """Of each completion token (rows, completion length), 0 where there is none: log-probability, and entropy in nats
+    if the head gives it. ``balance`` is the load-balancing loss of a mixture of experts, where it was asked for."""
 
     log_probs: torch.Tensor
     entropy: torch.Tensor | None

@@ -30,7 +30,7 @@ class Reference:
         """Move the copy by normal noise of standard deviation ``scale``."""
         generator = torch.Generator().manual_seed(seed)
         for _, kept in self._pairs:
-            kept += torch.randn(kept.shape, generator=generator).to(kept) * scale
+            kept.add_(torch.randn(kept.shape, generator=generator).to(kept), alpha=scale)
 
     def _swap(self) -> None:
         for parameter, kept in self._pairs:
