@@ -23,6 +23,7 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import TrainableTokensWrapper
 from transformers import (
     AutoConfig,
@@ -132,12 +133,12 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int) -> LoadedModel:
             f"model.name: {spec.name}: its tokenizer has {len(tokenizer):,} tokens and the model {rows:,}, so they do "
             "not belong together; give a folder with the model's own tokenizer"
         )
-    added = add_tokens(model, tokenizer, spec.add_tokens, seed)
-    if added and isinstance(model, PeftModel):
+    if isinstance(model, PeftModel) and not set(spec.add_tokens) <= tokenizer.get_vocab().keys():
         raise InputError(
             f"model.add_tokens: the adapter {spec.name} has no weights for new tokens; merge it into its base, and "
             "start from that"
         )
+    added = add_tokens(model, tokenizer, spec.add_tokens, seed)
     if rank and not isinstance(model, PeftModel):
         with torch.random.fork_rng(devices=[]), _in_one_line(f"lora: no adapter can be put on {spec.name}"):
             torch.manual_seed(seed)
@@ -222,6 +223,17 @@ def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in, of which PEFT shuffles the tags
     else:
         model.save_pretrained(folder, max_shard_size="1TB")
+
+
+def merge_adapter(model: PeftModel) -> PreTrainedModel:
+    """Merge an adapter into its base, in memory. Embeddings with an adapter part from an output layer tied to them."""
+    first, last = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(first, BaseTunerLayer) and last.weight is first.weight:
+        last.weight = torch.nn.Parameter(last.weight.detach().clone())
+        config = model.get_base_model().config
+        config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
+    merged: PreTrainedModel = model.merge_and_unload()
+    return merged
 
 
 def _saves_embeddings(config: PeftConfig) -> bool | Literal["auto"]:

@@ -80,11 +80,16 @@ def _leave_prompts_open(tokenizer: Any) -> None:
 
 def fix_date(tokenizer: Any, date: str | None) -> str | None:
     """Give a chat template that shows the date always the same one: ``date`` (ISO), else today. Returns it, None for a
-    template without a date."""
-    if "strftime_now" not in str(tokenizer.chat_template):
+    template without a date. The template that is saved stays as it is."""
+    template = tokenizer.chat_template
+    if not isinstance(template, str) or "strftime_now" not in template:
         return None
     day = datetime.fromisoformat(date or f"{datetime.now():%Y-%m-%d}")
-    tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, strftime_now=day.strftime)
+    # Templates take no functions from outside, so one in their own language, of the same name.
+    directives = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBcdeHIjmMpSuUwWxXyYZ"]
+    filled = "".join(f"|replace({each!r}, {day.strftime(each)!r})" for each in directives)
+    dated = "{%- macro strftime_now(format) -%}{{ format" + filled + " }}{%- endmacro %}{{ '' }}" + template
+    tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, chat_template=dated)
     return f"{day:%Y-%m-%d}"
 
 

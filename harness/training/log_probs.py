@@ -44,8 +44,9 @@ def compute_log_probs(
     prompt_ids, prompt_mask = prompt_ids[:, -longest:], prompt_mask[:, -longest:]
     needed = int(completion_mask.sum(-1).max())
     completion_ids, completion_mask = completion_ids[:, :needed], completion_mask[:, :needed]
-    mask = torch.cat([prompt_mask, completion_mask[:, :-1]], dim=1)
-    ids = torch.cat([prompt_ids, completion_ids[:, :-1]], dim=1)
+    read = needed if balance else needed - 1  # nothing is predicted behind the last token, but an expert reads it
+    mask = torch.cat([prompt_mask, completion_mask[:, :read]], dim=1)
+    ids = torch.cat([prompt_ids, completion_ids[:, :read]], dim=1)
     cached: dict[str, Any] = {}
     if share and longest > 1:
         # All but the last token of the prompt: that one predicts the first of the completion, row by row.
@@ -55,17 +56,18 @@ def compute_log_probs(
     told = describe_tokens(model, mask, ids.size(1))
     if balance:
         told["output_router_logits"] = True
+    behind = read + 1 - needed
+    before = ids.size(1) - needed - behind  # tokens before the one that predicts the first of the completion
     output = model(
         input_ids=ids,
-        # Of the hidden states, the last before each completion token and those of all but the last of them.
-        shift_labels=torch.nn.functional.pad(labels, (ids.size(1) - needed, 0), value=-100),
+        shift_labels=torch.nn.functional.pad(labels, (before, behind), value=-100),
         fused_lm_head=True,
         **told,
         **cached,
     )
 
     def place(made: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.pad(made[:, -needed:], (0, width - needed))
+        return torch.nn.functional.pad(made[:, before : before + needed], (0, width - needed))
 
     entropy = None if output.entropy is None else place(output.entropy)
     return TokenLogProbs(place(output.log_probs), entropy, output.aux_loss if balance else None)

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
 from harness.errors import InputError
-from harness.models.load import load_model, load_weights, save_weights
+from harness.models.load import load_model, load_weights, merge_adapter, save_weights
 from harness.models.tiny import build_tiny_tokenizer
 from harness.training.grpo import StepTrainer
 from harness.training.probe import check_model, score_alone
@@ -213,7 +213,7 @@ def measure(architecture: Architecture, mode: str, model: Path, scratch: Path) -
     again = load_model(ModelSpec(name=str(model), chat=False), lora, seed=1)
     load_weights(again.model, saved)
     reloaded = _apart(_score_rows(again.model, rows), alone)
-    whole = again.model.merge_and_unload() if mode == "LoRA" else again.model
+    whole = merge_adapter(again.model) if mode == "LoRA" else again.model
     save_weights(whole, exported)
     from_export = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32)
     return Measured(
