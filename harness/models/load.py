@@ -217,9 +217,7 @@ def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
         config = model.peft_config["default"]
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)
-        model.save_pretrained(
-            folder, selected_adapters=["default"], save_embedding_layers=_saves_embeddings(config)
-        )
+        model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=_saves_embeddings(config))
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in, of which PEFT shuffles the tags
     else:
         model.save_pretrained(folder, max_shard_size="1TB")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -88,9 +88,21 @@ def fix_date(tokenizer: Any, date: str | None) -> str | None:
     # Templates take no functions from outside, so one in their own language, of the same name.
     directives = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBcdeHIjmMpSuUwWxXyYZ"]
     filled = "".join(f"|replace({each!r}, {day.strftime(each)!r})" for each in directives)
-    dated = "{%- macro strftime_now(format) -%}{{ format" + filled + " }}{%- endmacro %}{{ '' }}" + template
-    tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, chat_template=dated)
+    macro = "{%- macro strftime_now(format) -%}{{ format" + filled + " }}{%- endmacro %}{{ '' }}"
+    tokenizer.apply_chat_template = partial(_apply_dated, tokenizer.apply_chat_template, macro, template)
     return f"{day:%Y-%m-%d}"
+
+
+def _apply_dated(
+    apply: Callable[..., Any],
+    macro: str,
+    own: str,
+    messages: Any,
+    *args: Any,
+    chat_template: str | None = None,
+    **options: Any,
+) -> Any:
+    return apply(messages, *args, chat_template=macro + (chat_template or own), **options)
 
 
 def add_tokens(model: PreTrainedModel, tokenizer: Any, tokens: Sequence[str], seed: int) -> list[int]:

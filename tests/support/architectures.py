@@ -41,6 +41,7 @@ class Architecture:
     bare: bool = False
     """Whether ``config`` is all there is, where names of sizes differ."""
     targets: str | list[str] = "all-linear"
+    supported: bool = True
 
 
 def _gpt2_like(**more: Any) -> dict[str, Any]:
@@ -63,71 +64,236 @@ ARCHITECTURES = (
     Architecture("StableLM", "stablelm", "partial rotary"),
     Architecture("Phi", "phi", "partial rotary, parallel layers"),
     Architecture(
-        "Phi-3 longrope", "phi3", "longrope",
-        {"original_max_position_embeddings": 64, "rope_parameters": {
-            "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4,
-            "original_max_position_embeddings": 64}},
+        "Phi-3 longrope",
+        "phi3",
+        "longrope",
+        {
+            "original_max_position_embeddings": 64,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+                "original_max_position_embeddings": 64,
+            },
+        },
     ),
-    Architecture("Llama dynamic NTK", "llama", "dynamic NTK", {"rope_parameters": {
-        "rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}}),
+    Architecture(
+        "Llama dynamic NTK",
+        "llama",
+        "dynamic NTK",
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}},
+    ),
     Architecture("GLM-4", "glm4", "partial rotary, interleaved"),
     Architecture("Cohere 2", "cohere2", "logit scale, sliding window", {"sliding_window": WINDOW}),
     Architecture("Granite", "granite", "multipliers", {"logits_scaling": 4.0, "residual_multiplier": 0.5}),
     Architecture("Starcoder2", "starcoder2", "sliding window, biases", {"sliding_window": WINDOW}),
     Architecture("Nemotron", "nemotron", "squared ReLU, partial rotary"),
-    Architecture("GPT-2", "gpt2", "learned positions, tied", _gpt2_like(n_embd=32, n_layer=2, n_head=4, n_positions=128), True),
-    Architecture("GPT-BigCode", "gpt_bigcode", "learned positions, one key head", _gpt2_like(n_embd=32, n_layer=2, n_head=4, n_positions=128), True),
-    Architecture("GPT-Neo", "gpt_neo", "learned positions, local layers", _gpt2_like(
-        hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]], window_size=WINDOW,
-        max_position_embeddings=128), True),
+    Architecture(
+        "GPT-2", "gpt2", "learned positions, tied", _gpt2_like(n_embd=32, n_layer=2, n_head=4, n_positions=128), True
+    ),
+    Architecture(
+        "GPT-BigCode",
+        "gpt_bigcode",
+        "learned positions, one key head",
+        _gpt2_like(n_embd=32, n_layer=2, n_head=4, n_positions=128),
+        True,
+    ),
+    Architecture(
+        "GPT-Neo",
+        "gpt_neo",
+        "learned positions, local layers",
+        _gpt2_like(
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            window_size=WINDOW,
+            max_position_embeddings=128,
+        ),
+        True,
+    ),
     Architecture("GPT-NeoX", "gpt_neox", "partial rotary, parallel layers"),
-    Architecture("GPT-J", "gptj", "partial rotary", _gpt2_like(n_embd=32, n_layer=2, n_head=4, n_positions=128, rotary_dim=4), True),
-    Architecture("OPT", "opt", "learned positions with an offset", _gpt2_like(
-        hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128,
-        word_embed_proj_dim=32, init_std=0.1), True),
+    Architecture(
+        "GPT-J",
+        "gptj",
+        "partial rotary",
+        _gpt2_like(n_embd=32, n_layer=2, n_head=4, n_positions=128, rotary_dim=4),
+        True,
+    ),
+    Architecture(
+        "OPT",
+        "opt",
+        "learned positions with an offset",
+        _gpt2_like(
+            hidden_size=32,
+            ffn_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=128,
+            word_embed_proj_dim=32,
+            init_std=0.1,
+        ),
+        True,
+    ),
     Architecture("BLOOM", "bloom", "ALiBi", _gpt2_like(hidden_size=32, n_layer=2, n_head=4), True),
     Architecture("MPT", "mpt", "ALiBi", _gpt2_like(d_model=32, n_layers=2, n_heads=4, max_seq_len=128), True),
-    Architecture("Falcon", "falcon", "rotary, one key head", _gpt2_like(hidden_size=32, num_hidden_layers=2, num_attention_heads=4), True),
-    Architecture("Falcon ALiBi", "falcon", "ALiBi", _gpt2_like(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=True, multi_query=False), True),
+    Architecture(
+        "Falcon",
+        "falcon",
+        "rotary, one key head",
+        _gpt2_like(hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
+        True,
+    ),
+    Architecture(
+        "Falcon ALiBi",
+        "falcon",
+        "ALiBi",
+        _gpt2_like(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=True, multi_query=False),
+        True,
+    ),
     Architecture("Mixtral", "mixtral", "experts", MOE),
     Architecture("Mixtral router logits", "mixtral", "experts, router logits", MOE | {"output_router_logits": True}),
     Architecture("Qwen2-MoE", "qwen2_moe", "shared expert", MOE | {"shared_expert_intermediate_size": 32}),
     Architecture("Qwen3-MoE", "qwen3_moe", "experts", MOE),
-    Architecture("Qwen3-MoE router logits", "qwen3_moe", "experts, router logits", MOE | {"output_router_logits": True}),
+    Architecture(
+        "Qwen3-MoE router logits", "qwen3_moe", "experts, router logits", MOE | {"output_router_logits": True}
+    ),
     Architecture("gpt-oss", "gpt_oss", "experts, attention sinks", MOE | {"sliding_window": WINDOW}),
     Architecture("OLMoE", "olmoe", "experts", MOE),
     Architecture("Granite-MoE", "granitemoe", "experts, multipliers", MOE),
-    Architecture("DeepSeek-V3", "deepseek_v3", "latent attention, experts", MOE | {
-        "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "kv_lora_rank": 16, "q_lora_rank": 16,
-        "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "first_k_dense_replace": 1}),
-    Architecture("Mamba", "mamba", "state space", _gpt2_like(hidden_size=32, num_hidden_layers=2, state_size=8), True,
-        ["in_proj", "x_proj"]),
-    Architecture("Mamba 2", "mamba2", "state space", _gpt2_like(
-        hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=8, head_dim=8, n_groups=1, chunk_size=8), True, ["in_proj"]),
-    Architecture("Falcon-H1", "falcon_h1", "hybrid", MAMBA | {"mamba_d_ssm": 64},
-        targets=["q_proj", "v_proj", "in_proj"]),
+    Architecture(
+        "DeepSeek-V3",
+        "deepseek_v3",
+        "latent attention, experts",
+        MOE
+        | {
+            "num_key_value_heads": 4,
+            "n_routed_experts": 4,
+            "n_group": 1,
+            "topk_group": 1,
+            "kv_lora_rank": 16,
+            "q_lora_rank": 16,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+            "first_k_dense_replace": 1,
+        },
+    ),
+    Architecture(
+        "Mamba",
+        "mamba",
+        "state space",
+        _gpt2_like(hidden_size=32, num_hidden_layers=2, state_size=8),
+        True,
+        ["in_proj", "x_proj"],
+    ),
+    Architecture(
+        "Mamba 2",
+        "mamba2",
+        "state space",
+        _gpt2_like(
+            hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=8, head_dim=8, n_groups=1, chunk_size=8
+        ),
+        True,
+        ["in_proj"],
+    ),
+    Architecture(
+        "Falcon-H1", "falcon_h1", "hybrid", MAMBA | {"mamba_d_ssm": 64}, targets=["q_proj", "v_proj", "in_proj"]
+    ),
     Architecture("Bamba", "bamba", "hybrid", MAMBA | {"attn_layer_indices": [1]}),
-    Architecture("Jamba", "jamba", "hybrid, experts", MOE | {
-        "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
-        "use_mamba_kernels": False, "mamba_d_state": 8, "mamba_dt_rank": 4}),
-    Architecture("Qwen3-Next", "qwen3_next", "linear attention, experts", MOE | {
-        "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2, "linear_num_value_heads": 4,
-        "linear_key_head_dim": 8, "linear_value_head_dim": 8, "shared_expert_intermediate_size": 32}),
-    Architecture("LFM2", "lfm2", "convolutions, attention", {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}),
-    Architecture("Llama 4 text", "llama4_text", "experts, chunked attention", {
-        "num_local_experts": 4, "intermediate_size_mlp": 64, "attention_chunk_size": 16, "interleave_moe_layer_step": 1}),
-    Architecture("Qwen3.5 text", "qwen3_5_text", "text part of a VLM, linear attention", {
-        "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2, "linear_num_value_heads": 4,
-        "linear_key_head_dim": 8, "linear_value_head_dim": 8}),
-    Architecture("Gemma 3 VLM", "gemma3", "text part of a VLM", {
-        "text_config": SIZE | {"sliding_window": WINDOW}, "mm_tokens_per_image": 4, "pad_token_id": 0, "eos_token_id": 1,
-        "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "image_size": 28, "patch_size": 14}}, True),
-    Architecture("RecurrentGemma", "recurrent_gemma", "recurrent, local attention", {
-        "lru_width": 32, "attention_window_size": WINDOW, "block_types": ["recurrent", "attention"]}),
-    Architecture("RWKV", "rwkv", "recurrent", _gpt2_like(hidden_size=32, attention_hidden_size=32, num_hidden_layers=2, context_length=128), True),
-)  # fmt: skip
+    Architecture(
+        "Jamba",
+        "jamba",
+        "hybrid, experts",
+        MOE
+        | {
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "expert_layer_period": 2,
+            "expert_layer_offset": 1,
+            "use_mamba_kernels": False,
+            "mamba_d_state": 8,
+            "mamba_dt_rank": 4,
+        },
+    ),
+    Architecture(
+        "Qwen3-Next",
+        "qwen3_next",
+        "linear attention, experts",
+        MOE
+        | {
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "shared_expert_intermediate_size": 32,
+        },
+    ),
+    Architecture(
+        "LFM2", "lfm2", "convolutions, attention", {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}
+    ),
+    Architecture(
+        "Llama 4 text",
+        "llama4_text",
+        "experts, chunked attention",
+        {
+            "num_local_experts": 4,
+            "intermediate_size_mlp": 64,
+            "attention_chunk_size": 16,
+            "interleave_moe_layer_step": 1,
+        },
+        supported=False,
+    ),
+    Architecture(
+        "Qwen3.5 text",
+        "qwen3_5_text",
+        "text part of a VLM, linear attention",
+        {
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+        },
+    ),
+    Architecture(
+        "Gemma 3 VLM",
+        "gemma3",
+        "text part of a VLM",
+        {
+            "text_config": SIZE | {"sliding_window": WINDOW},
+            "mm_tokens_per_image": 4,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "vision_config": {
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 28,
+                "patch_size": 14,
+            },
+        },
+        True,
+    ),
+    Architecture(
+        "RecurrentGemma",
+        "recurrent_gemma",
+        "recurrent, local attention",
+        {"lru_width": 32, "attention_window_size": WINDOW, "block_types": ["recurrent", "attention"]},
+        supported=False,
+    ),
+    Architecture(
+        "RWKV",
+        "rwkv",
+        "recurrent",
+        _gpt2_like(hidden_size=32, attention_hidden_size=32, num_hidden_layers=2, context_length=128),
+        True,
+        supported=False,
+    ),
+)
 
 
 def build_model(architecture: Architecture) -> Any:
@@ -174,7 +340,7 @@ KNOBS = Knobs(temperature=1.0, max_tokens=12, learning_rate=0.0, group_size=4, p
 
 
 def measure(architecture: Architecture, mode: str, model: Path, scratch: Path) -> Measured:
-    """Train the model in folder ``model`` a little and compare every way in which its log-probabilities are computed."""
+    """Train the model in folder ``model`` a little, and compare all ways in which log-probabilities are computed."""
     lora = LoraSpec(rank=4 if mode == "LoRA" else 0, target_modules=architecture.targets)
     try:
         loaded = load_model(ModelSpec(name=str(model), chat=False), lora, seed=0)

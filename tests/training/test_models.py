@@ -21,9 +21,9 @@ from harness.training.grpo import StepTrainer
 from harness.training.probe import check_model, score_alone
 from harness.training.sft import warm_start
 from harness.types import Knobs, Prompt, no_progress
-from tests.support.architectures import ARCHITECTURES, KNOBS, MODES, PROMPTS, Architecture, measure, write_folder
+from tests.support.architectures import ARCHITECTURES, KNOBS, MODES, PROMPTS, measure, write_folder
 from tests.support.runs import start_run
-from tests.support.tiny import DigitScorer, reward_of, tiny, weights
+from tests.support.tiny import DigitScorer, reward_of, weights
 
 NAMED = {architecture.name: architecture for architecture in ARCHITECTURES}
 
@@ -68,7 +68,7 @@ def test_an_architecture_that_samples_another_model_is_refused_before_anything_i
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["Qwen3-MoE", "Mixtral router logits", "OLMoE", "gpt-oss"])
+@pytest.mark.parametrize("name", ["Mixtral router logits", "OLMoE"])
 def test_experts_are_balanced_as_in_trls_train(name: str, tmp_path: Path) -> None:
     ours = open_model(name, tmp_path / "ours")
     theirs = open_model(name, tmp_path / "theirs")
@@ -158,8 +158,16 @@ ADAPTERS = {
 }
 
 
-@pytest.mark.parametrize("base", ["Llama tied", "Qwen2"])
-@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        ("LoRA on embeddings", "Llama tied"),
+        ("trained tokens", "Llama tied"),
+        ("biases", "Qwen2"),
+        ("whole layers", "Qwen2"),
+        ("IA3", "Llama tied"),
+    ],
+)
 def test_an_adapter_of_any_kind_is_continued_from_where_it_is(kind: str, base: str, tmp_path: Path) -> None:
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(write_folder(NAMED[base], tmp_path / "base")), ADAPTERS[kind]
