@@ -195,7 +195,8 @@ def _find_context(spec: ModelSpec, config: PreTrainedConfig) -> int:
     rotary = getattr(config, "rope_parameters", None) or {}
     most = None if rotary or own is None else own  # positions out of a table
     why = "it has no positions beyond"
-    for each in [rotary] if "rope_type" in rotary else rotary.values():  # one, or one for each kind of layer
+    kinds = [rotary] if "rope_type" in rotary else rotary.values()  # one, or one for each kind of layer
+    for each in (kind for kind in kinds if isinstance(kind, Mapping)):
         changes_at = {"dynamic": own, "longrope": _longrope_switch(config, each)}.get(str(each.get("rope_type")))
         if changes_at:
             most = min(changes_at, most or changes_at)
