@@ -4,7 +4,7 @@
 # make chaos   kill -9 at random moments of runs and commands, resume, compare bit for bit (about a quarter of an hour)
 # make gym OUT=FOLDER    real runs on other tasks, without signal or with a fault, and how decisions fare (resumable)
 # make grid OUT=FOLDER   the rules from wrong learning rates and temperatures, against the best fixed ones (resumable)
-# make models  docs/models.md: small models of some fifty architectures, trained every way (about three minutes)
+# make models  docs/models.md: small models of some fifty architectures, trained every way (about a minute)
 # make docs    docs/cli.md and docs/spec.md from the program
 # make clean   removes .venv and caches, keeps runs
 

@@ -15,8 +15,10 @@ from trl import GRPOConfig, GRPOTrainer
 from harness.config.load import parse_spec
 from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec, WarmstartSpec
 from harness.errors import InputError
+from harness.models.generate import generate_texts
 from harness.models.load import LoadedModel, load_model, load_weights, merge_adapter, save_weights
 from harness.models.runtime import quiet_training
+from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
 from harness.training.grpo import StepTrainer
 from harness.training.probe import check_model, score_alone
 from harness.training.sft import warm_start
@@ -215,6 +217,26 @@ def test_an_adapter_that_cannot_be_trained_is_refused(config: Any, said: str, tm
     get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
     with pytest.raises(InputError, match=said):
         check_model(load_model(ModelSpec(name=str(tmp_path / "adapter"), chat=False), LoraSpec(), seed=0))
+
+
+# ---------------------------------------------------------------- special tokens
+
+
+def test_rewards_and_evaluations_see_special_tokens(tmp_path: Path) -> None:
+    """Digits as special tokens: a reward that counts them finds them all the same."""
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": list("0123456789")})
+    build_tiny_model(0).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    loaded = load_model(ModelSpec(name=str(tmp_path / "model"), chat=False), LoraSpec(rank=0), seed=0)
+    assert set("0123456789") <= set(loaded.tokenizer.all_special_tokens)
+    outcome = build(loaded, tmp_path).step(PROMPTS, KNOBS, learning_rate=0.0, seed=1)
+    assert max(completion.score.reward for group in outcome.groups for completion in group.completions) > 0
+    texts = generate_texts(
+        loaded, PROMPTS * 4, max_tokens=12, temperature=1.0, batch_size=12, seed=0, progress=no_progress, phase=""
+    )
+    assert any(reward_of(text.text) > 0 for text in texts)
+    assert not any("<eos>" in text.text or "<pad>" in text.text for text in texts)
 
 
 # ---------------------------------------------------------------- weights in 16 bits
