@@ -4,6 +4,7 @@
 # make chaos   kill -9 at random moments of runs and commands, resume, compare bit for bit (about a quarter of an hour)
 # make gym OUT=FOLDER    real runs on other tasks, without signal or with a fault, and how decisions fare (resumable)
 # make grid OUT=FOLDER   the rules from wrong learning rates and temperatures, against the best fixed ones (resumable)
+# make models  docs/models.md: small models of some fifty architectures, trained every way (about a minute)
 # make docs    docs/cli.md, docs/spec.md, docs/from-trl.md and a table of docs/pools.md from the program
 # make clean   removes .venv and caches, keeps runs
 
@@ -18,7 +19,7 @@ READY := $(VENV)/.ready
 SEEN := PATH HOME TERM TMPDIR NEEDS_BROWSER PIP_% %_proxy %_PROXY SSL_CERT_% REQUESTS_CA_BUNDLE
 CLEAN := env -i LANG=C.UTF-8 $(foreach name,$(sort $(filter $(SEEN),$(.VARIABLES))),$(name)="$$$(name)")
 
-.PHONY: run test lint types unit bench chaos gym grid docs clean
+.PHONY: run test lint types unit bench chaos gym grid models docs clean
 
 run: $(READY)
 	$(BIN)/grpo run
@@ -49,6 +50,9 @@ gym: $(READY)
 
 grid: $(READY)
 	$(BIN)/python -m tests.benchmarks.grid --out $(or $(OUT),$(error make grid OUT=FOLDER))
+
+models: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.models_doc
 
 docs: $(READY)
 	$(BIN)/python -m tests.support.cli_doc

@@ -14,7 +14,7 @@ from harness.checks.trust import sign
 from harness.commands.targets import SIGNATURE_FILE, SPEC_FILE, Target, load_checkpoint
 from harness.core.formatting import finalize, format_changes, format_duration, format_knob
 from harness.errors import InputError
-from harness.models.load import save_weights
+from harness.models.load import merge_adapter, save_weights
 from harness.store.history import load_history
 from harness.store.writer import RunStore
 from harness.views.review import build_review
@@ -31,7 +31,7 @@ def export_run(store: RunStore, name: str, checkpoint: str, folder: Path, *, ada
         if not adapter and target.spec.model.quantization is not None:
             raise InputError("--adapter: the base is in 4 bits, into which an adapter cannot be merged; export that")
         if not adapter:
-            model = model.merge_and_unload()
+            model = merge_adapter(model)
     elif adapter:
         raise InputError(f"--adapter: {name} trained full weights and has none; leave it out")
     review = build_review(load_history(store, name))

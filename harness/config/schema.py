@@ -10,6 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Collection
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -29,6 +30,13 @@ def _not_empty(text: str) -> str:
     if not text.strip():
         raise ValueError("it is empty; leave it out for the default")
     return text
+
+
+def _is_date(text: str) -> str:
+    try:
+        return f"{date.fromisoformat(text):%Y-%m-%d}"
+    except ValueError:
+        raise ValueError("write it as year-month-day, such as 2026-07-31") from None
 
 
 Given = Annotated[str, AfterValidator(_not_empty)]
@@ -53,8 +61,13 @@ class ModelSpec(Section):
     may hold a PEFT adapter, which is trained on. ``base``: the model under an adapter, unset the one it names.
 
     ``chat`` sends prompts through the chat template, unset for every model but ``tiny``. ``max_length`` unset is the
-    model's own context. ``quantization`` keeps the base of an adapter in 4 bits (needs bitsandbytes). ``threads`` of
-    the processor, unset for all; results depend on it in the last bits.
+    model's own context. ``add_tokens`` are added to the vocabulary, with embeddings that are trained (of an adapter,
+    those rows). ``date`` (2026-07-31) is for chat templates that show one, unset the day on which the run begins: it
+    stays the same over midnight and on a resume. ``quantization`` keeps the base of an adapter in 4 bits (needs
+    bitsandbytes). ``threads`` of the processor, unset for all; results depend on it in the last bits.
+
+    Completions are decoded with their special tokens, but for those that mark end, padding, beginning and the unknown:
+    a reward sees ``<think>`` where it is one.
     """
 
     name: Given = TINY
@@ -64,6 +77,8 @@ class ModelSpec(Section):
     quantization: Literal["4bit"] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_length: PositiveInt | None = None
+    add_tokens: list[Given] = []
+    date: Annotated[str, AfterValidator(_is_date)] | None = None
     threads: PositiveInt | None = None
 
     @property

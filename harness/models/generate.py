@@ -7,17 +7,18 @@ rows are sampled beside it (beyond float rounding), and a batch can be cut small
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, StopStringCriteria
+from transformers import PreTrainedModel, StopStringCriteria
 
 from harness.errors import Diverged
+from harness.models.forward import build_cache, describe_tokens, takes
 from harness.models.load import LoadedModel
 from harness.models.runtime import seed_torch
+from harness.models.tokens import decode, eos_ids_of
 from harness.types import Progress, Prompt
 
 COMPACT_AT = 1 / 8
@@ -57,11 +58,6 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -
     return ids, mask
 
 
-def positions_of(mask: torch.Tensor) -> torch.Tensor:
-    """Return the position of every token among the real ones of its row; padding gets 0."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
-
-
 @torch.no_grad()
 def generate_ids(
     model: PreTrainedModel,
@@ -84,24 +80,19 @@ def generate_ids(
     device, n = model.device, len(prompts)
     distinct, owner = find_shared(prompts)
     ids, mask = pad_left(distinct, pad_id, device)
-    cache = DynamicCache(config=model.config.get_text_config())
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    only_last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(base.forward).parameters else {}
+    cache, cached = build_cache(model)
+    only_last = {"logits_to_keep": 1} if takes(model, "logits_to_keep") else {}
 
-    def forward(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        output = model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
-            **only_last,
-        )  # fmt: skip
+    def forward(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        output = model(input_ids=ids, **describe_tokens(model, mask, ids.size(1)), **cached, **only_last)
         last: torch.Tensor = output.logits[:, -1]
         return last.float()
 
-    logits = forward(ids, mask, positions_of(mask))
+    logits = forward(ids, mask)
     rows = torch.tensor(owner, device=device)
     if len(distinct) < n:
         cache.reorder_cache(rows)
     logits, mask = logits[rows], mask[rows]
-    position = mask.sum(-1, keepdim=True)
 
     ends = torch.tensor(list(eos_ids), device=device)
     tokens = torch.full((n, max_tokens), pad_id, device=device)
@@ -137,10 +128,9 @@ def generate_ids(
             keep = running.nonzero().squeeze(-1)
             cache.reorder_cache(keep)
             here, running, chosen = here[keep], running[keep], chosen[keep]
-            mask, position = mask[keep], position[keep]
+            mask = mask[keep]
         mask = torch.cat([mask, mask.new_ones(len(here), 1)], dim=1)
-        logits = forward(chosen.unsqueeze(1), mask, position)
-        position = position + 1
+        logits = forward(chosen.unsqueeze(1), mask)
     if not torch.isfinite(entropy).all() or not torch.isfinite(logits).any(-1).all():
         raise Diverged("the model's outputs are not finite numbers")
     cut = torch.zeros(n, dtype=torch.bool, device=device)
@@ -182,15 +172,6 @@ def draw_uniforms(seed: int, rows: int, max_tokens: int) -> torch.Tensor:
     """Draw the random numbers of ``rows`` completions, (rows, max_tokens) in [0, 1)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(rows, max_tokens, dtype=torch.float64, generator=generator)
-
-
-def eos_ids_of(model: PreTrainedModel, tokenizer: Any) -> list[int]:
-    """Return every token that ends a completion: the tokenizer's and those the model declares."""
-    declared = model.generation_config.eos_token_id
-    ids = [declared] if isinstance(declared, int) else list(declared or [])
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
-        ids.insert(0, tokenizer.eos_token_id)
-    return ids
 
 
 def build_stop(tokenizer: Any, stop: Sequence[str]) -> StopStringCriteria | None:
@@ -275,7 +256,7 @@ def generate_texts(
             seed=seed,
             report=lambda ended: progress(phase, ended, len(prompts)),
         ):
-            decoded = tokenizer.batch_decode(generated.ids, skip_special_tokens=True)
+            decoded = decode(model, tokenizer, generated.ids)
             texts += [GeneratedText(*row) for row in zip(decoded, generated.ids, generated.truncated, strict=True)]
             progress(phase, len(texts), len(prompts))
     finally:

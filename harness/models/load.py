@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -23,11 +24,14 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import TrainableTokensWrapper
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -42,6 +46,7 @@ from harness.models.memory import check_weights_fit
 from harness.models.render import Renderer
 from harness.models.smollm2 import fetch_smollm2
 from harness.models.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_tokenizer
+from harness.models.tokens import add_tokens, fix_date, grow_embeddings, settle_ends
 from harness.types import Prompt
 
 DEFAULT_LORA_RANK = 16
@@ -59,6 +64,8 @@ class LoadedModel:
     recommended_group_size: int | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     system_in_user: bool = False
+    date: str | None = None
+    """The one that the chat template shows, None where it shows none."""
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -78,15 +85,25 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int, pool: PoolSpec | N
     trained on, whatever ``lora`` says. ``pool`` says how prompts are rendered. Raises InputError."""
     pool = pool or PoolSpec()
     rank = lora.rank if lora.rank is not None else (0 if spec.name == TINY else DEFAULT_LORA_RANK)
+    if spec.quantization is not None and find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"model.quantization: {spec.quantization} needs the package bitsandbytes, which is not installed: "
+            "pip install bitsandbytes, or leave it out"
+        )
     model, tokenizer = _load(spec, seed, full=rank == 0)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    rows = model.get_input_embeddings().num_embeddings
+    settle_ends(model, tokenizer, spec.name, chat=spec.wants_chat)
+    rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise InputError(
             f"model.name: {spec.name}: its tokenizer has {len(tokenizer):,} tokens and the model {rows:,}, so they do "
             "not belong together; give a folder with the model's own tokenizer"
         )
+    if isinstance(model, PeftModel) and not set(spec.add_tokens) <= tokenizer.get_vocab().keys():
+        raise InputError(
+            f"model.add_tokens: the adapter {spec.name} has no weights for new tokens; merge it into its base, and "
+            "start from that"
+        )
+    added = add_tokens(model, tokenizer, spec.add_tokens, seed)
     if rank and not isinstance(model, PeftModel):
         with torch.random.fork_rng(devices=[]), _in_one_line(f"lora: no adapter can be put on {spec.name}"):
             torch.manual_seed(seed)
@@ -95,6 +112,7 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int, pool: PoolSpec | N
                 lora_alpha=lora.alpha,
                 lora_dropout=lora.dropout,
                 target_modules=lora.target_modules,
+                trainable_token_indices=_rows_to_train(model, added) if added else None,
                 task_type="CAUSAL_LM",
             )
             model = get_peft_model(model, config)
@@ -102,6 +120,14 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int, pool: PoolSpec | N
         raise InputError(
             "lora.rank: a model in 4 bits has no weights to train but those of an adapter: use lora.rank=16"
         )
+    head = model.get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper):  # its layer has trained rows
+        if getattr(head.original_module, "bias", None) is not None:  # which PEFT leaves out then
+            raise InputError(
+                f"model.add_tokens: the output layer of {spec.name} has a bias, so an adapter cannot train its rows; "
+                "use lora.rank=0"
+            )
+        head.bias = None  # the log-prob head asks for it
     if spec.wants_chat and tokenizer.chat_template is None:
         raise InputError(
             f"model.chat: {spec.name} has no chat template; take an instruction-tuned model, put a chat_template.jinja "
@@ -109,15 +135,15 @@ def load_model(spec: ModelSpec, lora: LoraSpec, *, seed: int, pool: PoolSpec | N
         )
     _check_template_kwargs(spec, pool, tokenizer)
     config = (model.get_base_model() if isinstance(model, PeftModel) else model).config
-    own = TINY_CONTEXT if spec.name == TINY else getattr(config.get_text_config(), "max_position_embeddings", 2048)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         chat=spec.wants_chat,
-        context=spec.max_length or int(own),
+        context=_find_context(spec, config.get_text_config()),
         recommended_group_size=getattr(config, "recommended_group_size", None),
         template_kwargs=pool.template_kwargs,
         system_in_user=pool.system_in_user,
+        date=fix_date(tokenizer, spec.date) if spec.wants_chat else None,
     )
 
 
@@ -137,6 +163,38 @@ def _check_template_kwargs(spec: ModelSpec, pool: PoolSpec, tokenizer: PreTraine
             )
 
 
+def _rows_to_train(model: PreTrainedModel, ids: list[int]) -> dict[str, list[int]]:
+    """Name the rows of new tokens beside an adapter: in the embeddings, and in an output layer that is not tied."""
+    first, last = model.get_input_embeddings(), model.get_output_embeddings()
+    layers = (first,) if last.weight is first.weight else (first, last)
+    return {name: ids for name, module in model.named_modules() if any(module is layer for layer in layers)}
+
+
+def _find_context(spec: ModelSpec, config: PreTrainedConfig) -> int:
+    """Find how many tokens a prompt and its completion may have together. Raises InputError for ``max_length`` beyond
+    the places where positions are what they are in a shorter text."""
+    if spec.name == TINY:
+        return spec.max_length or TINY_CONTEXT
+    own = getattr(config, "max_position_embeddings", None)
+    rotary = getattr(config, "rope_parameters", None) or {}
+    most = None if rotary or own is None else own  # positions out of a table
+    why = "it has no positions beyond"
+    kinds = [rotary] if "rope_type" in rotary else rotary.values()  # one, or one for each kind of layer
+    for each in (kind for kind in kinds if isinstance(kind, Mapping)):
+        changes_at = {"dynamic": own, "longrope": _longrope_switch(config, each)}.get(str(each.get("rope_type")))
+        if changes_at:
+            most = min(changes_at, most or changes_at)
+            why = f"beyond, its rotary positions ({each['rope_type']}) change with the longest text of a batch"
+    if spec.max_length and most and spec.max_length > most:
+        raise InputError(f"model.max_length: {spec.max_length:,} is too long for {spec.name}: at most {most:,}; {why}")
+    return spec.max_length or min(int(own or 2048), int(most or own or 2048))
+
+
+def _longrope_switch(config: PreTrainedConfig, rotary: Mapping[str, Any]) -> int | None:
+    found = rotary.get("original_max_position_embeddings")
+    return found or getattr(config, "original_max_position_embeddings", None)
+
+
 def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
     """Save model or adapter into ``folder``, as transformers or peft load it."""
     if isinstance(model, PeftModel):
@@ -144,10 +202,26 @@ def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
         config = model.peft_config["default"]
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)
-        model.save_pretrained(folder, selected_adapters=["default"])
+        model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=_saves_embeddings(config))
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in, of which PEFT shuffles the tags
     else:
         model.save_pretrained(folder, max_shard_size="1TB")
+
+
+def merge_adapter(model: PeftModel) -> PreTrainedModel:
+    """Merge an adapter into its base, in memory. Embeddings with an adapter part from an output layer tied to them."""
+    first, last = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(first, BaseTunerLayer) and last.weight is first.weight:
+        last.weight = torch.nn.Parameter(last.weight.detach().clone())
+        config = model.get_base_model().config
+        config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
+    merged: PreTrainedModel = model.merge_and_unload()
+    return merged
+
+
+def _saves_embeddings(config: PeftConfig) -> bool | Literal["auto"]:
+    """Tell PEFT whether to save the embeddings with an adapter: not where it has the rows that were trained."""
+    return False if getattr(config, "trainable_token_indices", None) else "auto"
 
 
 def load_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
@@ -157,7 +231,11 @@ def load_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
             model, safetensors.torch.load_file(folder / "adapter_model.safetensors"), adapter_name="default"
         )
     else:
-        safetensors.torch.load_model(model, folder / "model.safetensors")
+        # As transformers loads it: what it writes is not always what it holds (experts are stacked in memory).
+        kept, info = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+        if info["missing_keys"]:
+            raise OSError(f"{folder} lacks the weights {', '.join(sorted(info['missing_keys']))}")
+        model.load_state_dict(kept.state_dict())
 
 
 # ---------------------------------------------------------------- from outside
@@ -203,18 +281,23 @@ def _find(spec: ModelSpec) -> dict[str, Any]:
 
 def _load_adapter(spec: ModelSpec, options: Mapping[str, Any], seed: int) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Load an adapter on its base, ready to be trained on."""
-    base = spec.base or PeftConfig.from_pretrained(spec.name, **options).base_model_name_or_path
+    config = PeftConfig.from_pretrained(spec.name, **options)
+    base = spec.base or config.base_model_name_or_path
+    if config.is_prompt_learning:
+        raise InputError(f"model.name: {spec.name} learns a prompt ({config.peft_type.value}), which is not supported")
     if not base:
         raise InputError(f"model.base: the adapter {spec.name} does not say which model it is for: give it")
     model, tokenizer = _load(spec.model_copy(update={"name": base, "base": None, "revision": None}), seed, full=False)
+    if (Path(spec.name) / "tokenizer_config.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(spec.name, padding_side="left", **options)
+        grow_embeddings(model, tokenizer, seed)  # the tokens that were added with it
     misfit = f"model.name: the adapter {spec.name} does not fit its base {base}"
     with _in_one_line(misfit):
         adapted = PeftModel.from_pretrained(model, spec.name, is_trainable=True, **options)
         held = load_peft_weights(spec.name, device="cpu", **options)
-    if held.keys() != get_peft_model_state_dict(adapted).keys():  # PEFT passes over layers that the base lacks
+    kept = get_peft_model_state_dict(adapted, save_embedding_layers=_saves_embeddings(config))
+    if held.keys() != kept.keys():  # PEFT passes over layers that the base lacks
         raise InputError(f"{misfit}: it has other layers; give the right one as model.base")
-    if (Path(spec.name) / "tokenizer_config.json").is_file():
-        tokenizer = AutoTokenizer.from_pretrained(spec.name, padding_side="left", **options)
     return adapted, tokenizer
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward
+from harness.config.names import TINY
 from harness.config.schema import RunSpec
 from harness.core.environment import collect_manifest
 from harness.core.seeds import derive_seed
@@ -20,6 +21,7 @@ from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models.runtime import prepare_process
+from harness.training.probe import check_model
 from harness.types import DecisionPolicy, Knobs, Progress, Prompt, SampleRecord, Scorer
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
@@ -57,6 +59,8 @@ def build_parts(inputs: Inputs) -> Parts:
     spec, splits = inputs.spec, inputs.splits
     threads = prepare_process(spec.model.threads)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"), pool=spec.pool)
+    if spec.model.name != TINY:
+        check_model(loaded)
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
     longest = _check_prompts(loaded, splits)
     _check_room(spec, knobs, loaded.context, longest)

@@ -23,7 +23,7 @@ from harness.core.paths import database_path, database_url
 from harness.errors import InputError
 from harness.run.card import write_card
 from harness.run.checkpoints import Checkpoints
-from harness.run.parts import build_parts
+from harness.run.parts import Parts, build_parts
 from harness.run.replay import check_same
 from harness.run.runner import Run
 from harness.store.opening import free_name, open_store, refuse_taken
@@ -47,6 +47,7 @@ def start_run(
     spec = inputs.spec
     url = database_url(spec.output.dir, spec.output.db)
     parts = build_parts(inputs)
+    spec = _with_date(spec, parts)
     if replay_of is not None:
         check_same(replay_of, parts.manifest)
         parts = replace(parts, manifest=parts.manifest | {"replay_of": replay_of.name})
@@ -81,6 +82,12 @@ def start_run(
     for level, text in passage.events if passage else ():
         store.record_event(run_id, 0, level, text)
     return Run(replace(parts, inputs=replace(inputs, spec=spec)), store, run_id)
+
+
+def _with_date(spec: RunSpec, parts: Parts) -> RunSpec:
+    """Keep the date that prompts show, so that it is the same on a resume."""
+    model = spec.model.model_copy(update={"date": parts.loaded.date or spec.model.date})
+    return spec.model_copy(update={"model": model})
 
 
 def find_graded(spec: RunSpec, passage: Passage | None) -> bool | None:
@@ -140,6 +147,7 @@ def resume_run(
     record, spec, changes = plan.record, plan.spec, dict(plan.changes)
     row = store.load_run(record.id)
     parts = build_parts(inputs)
+    spec = _with_date(spec, parts)  # a run of before the spec had one
     changes |= check_silent(record.name, row.manifest, parts.manifest, changes, accepted)
     measured = find_measured(changes)
     checkpoints = Checkpoints(store, record.id, Path(row.folder) / "checkpoints", keep=1)

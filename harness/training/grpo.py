@@ -8,32 +8,36 @@ encoded once per completion, nor a group without signal updated on. The gradient
 
 from __future__ import annotations
 
-import copy
 import gc
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from transformers import get_scheduler
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
-from trl.trainer.utils import add_fused_lm_head, use_adapter
+from trl.trainer.utils import add_fused_lm_head
 
 from harness.config.schema import TrainerSpec
 from harness.core.seeds import derive_seed
 from harness.errors import RunFailed
 from harness.models.evaluate import judge
+from harness.models.forward import find_base
 from harness.models.generate import Generated, generate_batches
 from harness.models.load import LoadedModel, load_weights, save_weights
 from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
-from harness.training.log_probs import can_share_prompts, compute_log_probs
+from harness.models.tokens import decode
+from harness.training.log_probs import compute_log_probs
+from harness.training.probe import can_share_prompts
+from harness.training.reference import Reference
 from harness.training.rollout import Rollout, join_generated, pack_rows
+from harness.training.rounding import RoundingWatch
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
 KL_SAMPLES = 32
@@ -49,8 +53,7 @@ T = TypeVar("T")
 class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     """``harness.types.Trainer`` on TRL.
 
-    The reference for KL is the model as given here: a frozen copy for full weights (TRL would reload it by
-    name and so lose a warm start), a frozen copy of the adapter for LoRA.
+    The reference for KL is the model as given here (``harness.training.reference``).
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self._rollout: Rollout
         self._seconds: dict[str, float]
         self._notes: list[str]
+        self._balance_share = 1.0
+        self._watched_rounding = False
         self.temperature: float
         args = GRPOConfig(
             output_dir=str(folder),
@@ -77,7 +82,6 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             **spec.model_dump(include=SAME_IN_TRL),
             **quiet_training(),
         )
-        reference = None if isinstance(loaded.model, PeftModel) else copy.deepcopy(loaded.model)
         super().__init__(
             model=loaded.model,
             reward_funcs=[_scored_by_harness],
@@ -85,14 +89,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             train_dataset=Dataset.from_dict({"prompt": ["never read: the pool feeds the steps"]}),
             processing_class=loaded.tokenizer,
         )
-        self._reference = reference
-        if reference is not None:
-            reference.requires_grad_(False).eval()
-            add_fused_lm_head(reference, temperature=1.0)
-            self._reference = self.accelerator.prepare_model(reference, evaluation_mode=True)
-        else:
-            _add_reference_adapter(loaded.model)
         self._prepare_for_training(10**9, None, None)
+        self._reference = Reference(self.accelerator.unwrap_model(self.model))
         self.current_gradient_accumulation_steps = 1  # micro-batches are weighed in _try_accumulate
         # Checkpointed layers keep no cache, so there every completion carries its prompt.
         self._shares_prompts = not spec.gradient_checkpointing and can_share_prompts(
@@ -118,10 +116,9 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         """Put every knob where TRL reads it. Each line is a place where TRL keeps its own copy."""
         if knobs.temperature != self.temperature:
             self.temperature = knobs.temperature
-            # The log-prob head has the temperature baked in: rebuild it, the reference's too.
-            self._rebuild_head(self.model, ("log_probs", "entropy"))
-            if self._reference is not None:
-                self._rebuild_head(self._reference, ("log_probs",))
+            base = find_base(self.model)
+            del base.forward  # the log-prob head has the temperature baked in; the class's own forward shows again
+            add_fused_lm_head(base, temperature=self.temperature, outputs=("log_probs", "entropy"))
         self.max_completion_length = knobs.max_tokens
         self.num_generations = knobs.group_size
         self.beta = knobs.beta
@@ -129,11 +126,6 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self.args.per_device_train_batch_size = self.micro_batch
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-
-    def _rebuild_head(self, model: Any, outputs: tuple[str, ...]) -> None:
-        base = model.get_base_model() if isinstance(model, PeftModel) else model
-        del base.forward  # the instance's wrapped forward; the class's own shows again
-        add_fused_lm_head(base, temperature=self.temperature, outputs=outputs)
 
     # ------------------------------------------------------------ one step
 
@@ -163,7 +155,9 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         metrics: dict[str, float] = {"entropy/mean": float(entropy.sum() / batch["num_items_in_batch"])}
         if not knobs.beta:
             metrics["kl/mean"] = self._measure_kl(batch, seed)
-        rows = live if self.spec.signal_only and not knobs.beta else torch.ones_like(live)
+        # KL and load balance are losses of rows without signal too.
+        only_live = self.spec.signal_only and not knobs.beta and not self.aux_loss_enabled
+        rows = live if only_live else torch.ones_like(live)
         seed_torch(derive_seed(seed, "update"))
         update_started = time.perf_counter()
         fault, lost = "", False
@@ -174,7 +168,11 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             norm = float(self._get_grad_norm(self.model_wrapped, grad_norm=self._clip_grad_norm(self.model_wrapped)))
             metrics["grad/norm"] = norm
             if math.isfinite(norm):
+                # Once: what is rounded away is so at every step.
+                watch = RoundingWatch([] if self._watched_rounding else list(self.model.parameters()))
                 self.optimizer.step()
+                self._notes += filter(None, [watch.describe()])
+                self._watched_rounding = True
                 metrics["update/applied"] = 1.0
                 lost = not self._weights_are_finite()
                 fault = "the weights were not finite after the update" if lost else ""
@@ -232,7 +230,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         ids = [prompt_ids for prompt_ids in encoded for _ in range(group_size)]
         seed_torch(seed)  # a reward that draws random numbers takes its seed from here
         generated = self._with_less_memory("rollout_batch", len(rows), lambda: self._sample(ids, seed))
-        texts = self.loaded.tokenizer.batch_decode(generated.ids, skip_special_tokens=True)
+        texts = decode(self.loaded.model, self.loaded.tokenizer, generated.ids)
         self._progress("sampling", len(rows), len(rows))
         sampled = time.perf_counter()
         self._progress("rewarding", 0, len(rows))
@@ -278,7 +276,9 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             tokens = float(lengths[index].sum() / lengths.sum())
             # TRL's loss is a mean over the micro-batch; this makes it the micro-batch's part of the whole step's.
             # dapo divides by the tokens of the step itself.
-            share = {"dapo": 1.0, "bnpo": tokens}.get(self.loss_type, len(part_rows) / len(lengths))
+            of_rows = len(part_rows) / len(lengths)
+            share = {"dapo": 1.0, "bnpo": tokens}.get(self.loss_type, of_rows)
+            self._balance_share = of_rows / share  # a mean over the micro-batch whatever the loss
             part_loss = self.compute_loss(self.model_wrapped, part) * share
             self.accelerator.backward(part_loss)
             loss += float(part_loss.detach())
@@ -324,24 +324,20 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         return self._rollout.generated.ids, None
 
     def _sample(self, prompt_ids: Sequence[Sequence[int]], seed: int) -> Generated:
-        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
-            model.eval()  # dropout belongs to the update alone
-            try:
-                batches = generate_batches(
-                    model,
-                    self._tokenizer,
-                    prompt_ids,
-                    batch_size=self.rollout_batch,
-                    max_tokens=self.max_completion_length,
-                    temperature=self.temperature,
-                    top_p=self.spec.top_p,
-                    stop=self.spec.stop,
-                    seed=seed,
-                    report=lambda ended: self._progress("sampling", ended, len(prompt_ids)),
-                )
-                return join_generated(list(batches))
-            finally:
-                model.train()
+        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model, self._without_dropout():
+            batches = generate_batches(
+                model,
+                self._tokenizer,
+                prompt_ids,
+                batch_size=self.rollout_batch,
+                max_tokens=self.max_completion_length,
+                temperature=self.temperature,
+                top_p=self.spec.top_p,
+                stop=self.spec.stop,
+                seed=seed,
+                report=lambda ended: self._progress("sampling", ended, len(prompt_ids)),
+            )
+            return join_generated(list(batches))
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         """Return their rewards; errored ones are NaN, which TRL's advantages leave out of the baseline."""
@@ -356,23 +352,46 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         logits_to_keep: int,
         batch_size: int | None = None,
         compute_entropy: bool = False,
-        **others: Any,
+        compute_aux_loss: bool = False,
+        **images: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Compute TRL's, with each prompt encoded once where the model allows it."""
-        if not self._shares_prompts:
-            return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
-            )
+        """Compute TRL's, with each prompt encoded once where the model allows it. The load-balancing loss of a mixture
+        of experts counts every token in its row, so there each completion carries its prompt."""
+        if isinstance(model, Reference):
+            with model.in_place():
+                return self._get_per_token_logps_and_entropies(
+                    self.model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy
+                )
         width = input_ids.size(1) - logits_to_keep
         made = []
-        for start in range(0, len(input_ids), batch_size or len(input_ids)):
-            part = slice(start, start + (batch_size or len(input_ids)))
-            ids, mask = input_ids[part], attention_mask[part]
-            with self.accelerator.autocast():
-                made.append(compute_log_probs(model, ids[:, :width], mask[:, :width], ids[:, width:], mask[:, width:]))
-        log_probs = torch.cat([log_probs for log_probs, _ in made])
-        entropies = [entropy for _, entropy in made if entropy is not None]
-        return log_probs, torch.cat(entropies) if compute_entropy else None, None
+        with nullcontext() if torch.is_grad_enabled() else self._without_dropout():
+            for start in range(0, len(input_ids), batch_size or len(input_ids)):
+                part = slice(start, start + (batch_size or len(input_ids)))
+                ids, mask = input_ids[part], attention_mask[part]
+                with self.accelerator.autocast():
+                    made.append(
+                        compute_log_probs(
+                            model, ids[:, :width], mask[:, :width], ids[:, width:], mask[:, width:],
+                            share=self._shares_prompts and not compute_aux_loss, balance=compute_aux_loss,
+                        )
+                    )  # fmt: skip
+        entropies = [each.entropy for each in made if each.entropy is not None]
+        balance = [each.balance * self._balance_share for each in made if each.balance is not None]
+        return (
+            torch.cat([each.log_probs for each in made]),
+            torch.cat(entropies) if compute_entropy else None,
+            torch.stack(balance).mean() if compute_aux_loss else None,
+        )
+
+    @contextmanager
+    def _without_dropout(self) -> Iterator[None]:
+        """Dropout belongs to the update alone: what is sampled or measured is the model without it."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(was_training)
 
     # ------------------------------------------------------------ KL at beta 0
 
@@ -385,11 +404,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)[rows]
         keep = batch["completion_ids"].size(1)
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            if self._reference is not None:
-                ref, _, _ = self._get_per_token_logps_and_entropies(self._reference, ids, mask, keep)
-            else:
-                with use_adapter(self.accelerator.unwrap_model(self.model), adapter_name="ref"):
-                    ref, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, mask, keep)
+            ref, _, _ = self._get_per_token_logps_and_entropies(self._reference, ids, mask, keep)
         difference = ref - self._rollout.generated.log_probs[rows]
         tokens = batch["completion_mask"][rows]
         kl = torch.exp(difference) - difference - 1
@@ -418,13 +433,3 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
 def _scored_by_harness(**kwargs: Any) -> list[float]:
     """TRL wants a reward function at construction; StepTrainer scores in its own place."""
     raise RuntimeError("StepTrainer scores completions itself")
-
-
-def _add_reference_adapter(model: PeftModel) -> None:
-    """Add a frozen copy of the adapter as it is now, under the name that TRL looks for. TRL makes one itself only
-    when beta is set at construction, and without it KL would be measured against the base model."""
-    model.add_adapter("ref", model.peft_config["default"])
-    for name, parameter in model.named_parameters():
-        if ".default." in name:
-            model.get_parameter(name.replace(".default.", ".ref.")).data.copy_(parameter.data)
-    model.set_adapter("default")

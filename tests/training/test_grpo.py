@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from harness.models.load import LoadedModel
 from harness.models.runtime import quiet_training
 from harness.models.tiny import build_tiny_tokenizer
 from harness.training.grpo import StepTrainer
-from harness.training.log_probs import can_share_prompts
+from harness.training.probe import can_share_prompts
 from harness.training.rollout import pack_rows
 from harness.types import Group, Knobs, Prompt, Score
 from tests.support.tiny import PROMPTS, DigitScorer, reward_of, tiny, weights
@@ -321,7 +322,8 @@ def test_temperature_reaches_generation_and_both_log_prob_heads(build: Build) ->
     for model in (trainer.model, trainer._reference):
         with torch.no_grad():
             logps, _, _ = trainer._get_per_token_logps_and_entropies(model, ids, mask, 3)
-            logits = model(input_ids=ids, attention_mask=mask).logits[:, 2:5] / 0.001
+            with nullcontext() if model is trainer.model else trainer._reference.in_place():
+                logits = trainer.model(input_ids=ids, attention_mask=mask).logits[:, 2:5] / 0.001
         expected = logits.log_softmax(-1).gather(-1, ids[:, 3:].unsqueeze(-1)).squeeze(-1)
         assert torch.allclose(logps, expected, atol=1e-2, rtol=1e-4)
 
@@ -361,7 +363,9 @@ def test_beta_can_be_raised_live_on_full_weights_against_the_model_as_given(buil
         take(trainer, seed=seed)
     later = take(trainer, Knobs(**{**_dict(KNOBS), "beta": 0.1}), seed=9)
     assert later.metrics["kl/mean"] > 1e-4
-    assert torch.equal(weights(trainer._reference), start)
+    with trainer._reference.in_place():
+        assert torch.equal(weights(loaded.model), start)
+    assert not torch.equal(weights(loaded.model), start)
 
 
 def test_lora_measures_kl_to_the_adapter_it_began_with(build: Build, tmp_path: Path) -> None:
