@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from rewards.forms import alike
 from rewards.notation import both_signs
-from rewards.numbers import Number, compare_numbers, read_number, read_unit
+from rewards.numbers import UNIT_NAMES, Number, compare_numbers, read_number, read_unit
 from rewards.words import read_base, read_choice, read_time, read_words
 
 LONGEST = 200
@@ -103,7 +103,8 @@ def _closes_at_the_end(text: str, tokens: list[tuple[str, int, int]]) -> bool:
 
 # ---------------------------------------------------------------- comparing
 
-SYMBOL = r"(?:[A-Za-z]|\\[A-Za-z]+)(?:_ ?(?:[A-Za-z0-9]|\{[^{}=]*\}))?'*"
+OPERATORS = "sqrt|[dt]?frac|log|ln|exp|sin|cos|tan|cot|max|min|pi"
+SYMBOL = rf"(?:[A-Za-z]|\\(?!(?:{OPERATORS})(?![A-Za-z]))[A-Za-z]+)(?:_ ?(?:[A-Za-z0-9]|\{{[^{{}}=]*\}}))?'*"
 NAME = (
     rf"(?:{SYMBOL}(?:\^\{{-1\}})?(?: ?\( ?(?:[A-Za-z]|-?[0-9]+)(?: ?, ?(?:[A-Za-z]|-?[0-9]+))* ?\))?"
     r"|\\(?:text|mathrm|mbox|textbf) ?\{[^{}]*\}|\\(?:m?angle|triangle) ?[A-Z]+|\|[A-Za-z]+\|"
@@ -112,22 +113,31 @@ NAME = (
 ASSIGNMENT = re.compile(
     rf"(?P<name>{NAME}|\( ?{SYMBOL}(?: ?, ?{SYMBOL})+ ?\)) ?(?:=|\\in(?![A-Za-z])) ?(?P<value>[^=<>]+)"
 )
+NAMES = re.compile(rf"{NAME}(?: ?[-+*/]? ?{NAME})*")
+"""What an answer may be said to be the value of: a name, or a sum or product of names, but not x^2."""
 BACKWARDS = re.compile(rf"(?P<value>[^=<>]+?) ?= ?(?P<name>{NAME})")
 RELATION = re.compile(
     r"[=<>]|\\(?:[lg]t|[lg]eq?|[lg]eqslant|neq?|approx|equiv|sim|to|in|Rightarrow|implies)(?![A-Za-z])"
 )
 DOWNWARDS = re.compile(r">|\\(?:gt|geq?|geqslant)(?![A-Za-z])")
+GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?= ?(?:\\(?:pi|sqrt|frac|cdot|times)|[A-Za-z]))")
+"""A number before what it is multiplied with, which is no list."""
 TWO_NUMBERS = re.compile(r"[0-9] +[0-9.]")
 UNREADABLE_SIGNS = re.compile(r"(?<![A-Za-z\\_{0-9])[0-9]+ ?_|\) ?_|[?@#]")
 """What the algebra system would drop: the base of a number, signs of no meaning."""
-DROPPED = re.compile(r"'|\\Gamma(?![A-Za-z])")
+DROPPED = re.compile(r"'|\\Gamma(?![A-Za-z])|[A-Za-z] ?\^ ?\{ ?-1 ?\}(?= ?\()|\\(?:times|cdot)(?= ?\\vec).*")
 """Of these it keeps nothing, or the small letter."""
-CONDITION = re.compile(r",? ?\\(?:text|mbox) ?\{[ ,]*(?:for (?:any|all|every|some)|where) [^<>=0-9]*")
+CONDITION = re.compile(
+    r",? ?\\(?:text|mbox) ?\{[ ,]*(?:for (?:any|all|every|some)|where) (?!.*(?:wrong|not|false))[^<>=0-9]*"
+)
 UNEVALUATED = re.compile(
-    r"\\(i*int|oint|sum|prod|lim(?:sup|inf)?|det|gcd|operatorname|nabla)(?![A-Za-z])|\\begin ?\{([vV])matrix\}"
+    r"\\(i*int|oint|sum|prod|lim(?:sup|inf)?|det|gcd|max|min|operatorname|nabla)(?![A-Za-z])|\\begin ?\{([vV])matrix\}"
     r"|\\frac ?\{ ?(?:d|\\partial)[^{}]*\} ?\{ ?(d|\\partial) ?[a-z]|(?<![A-Za-z])(d) ?/ ?d ?[a-z]|\)(')"
 )
 """What is still to be worked out: an integral, a sum, a limit, a determinant, a derivative."""
+LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox) ?\{([^{}]*)\}")
 MATRIX = re.compile(r"\\begin ?\{([a-z]*(?:matrix|array))\}.*?\\end ?\{\1\}")
 REALS = re.compile(r"(?:\\text ?\{ ?)?(?:all )?real numbers ?\}?|\\mathbb\{R\}")
 
@@ -158,7 +168,8 @@ def compare(gold: str, answer: str, *, literal: bool, symbolic: Symbolic | None)
     if words is not None:
         if words in ("nan", "null"):
             raise Unreadable
-        return "right" if read_words(answer) == words else "wrong"
+        return "right" if read_words(answer, marked=True) == words else "wrong"
+    gold, answer = (GROUPED.sub(lambda found: found[0].replace(",", ""), text) for text in (gold, answer))
     many = read_list(gold)
     if many is not None:
         if not many.items:
@@ -192,7 +203,7 @@ def _without_names(gold: str, answer: str) -> tuple[str, str]:
     ours, theirs = (ASSIGNMENT.fullmatch(one) or BACKWARDS.fullmatch(one) for one in (gold, answer))
     if ours and theirs and ours["name"] == theirs["name"]:
         return ours["value"], theirs["value"]
-    if ours and not theirs and not RELATION.search(answer):
+    if ours and not theirs and not RELATION.search(answer) and (ours.re is ASSIGNMENT or read_number(ours["value"])):
         return ours["value"], answer
     if theirs and not ours and not RELATION.search(gold) and not (read_choice(gold) and theirs["name"].isupper()):
         return gold, theirs["value"]
@@ -210,8 +221,9 @@ def _compare_number(gold: Number, answer: str, *, literal: bool, symbolic: Symbo
     if value is not None and read_number(left.strip()) is None:
         # |S| = 5 is 5; what is no name must be equal to it, as in \log_2 32 = 5
         reason = compare_numbers(gold, value, literal=literal)
-        named = re.search(r"(?<![A-Za-z\\])[A-Za-z]|\{[A-Za-z]", left)
-        return reason if reason != "right" or named else _compare_symbolic(_latex(gold), left.strip(), symbolic)
+        if reason != "right" or NAMES.fullmatch(left.strip()):
+            return reason
+        return _compare_symbolic(_latex(gold), left.strip(), symbolic)
     if literal:
         return "not_literal"
     return "wrong" if gold.unit else _compare_symbolic(_latex(gold), answer, symbolic, literal=False)
@@ -255,8 +267,10 @@ def _compare_symbolic(gold: str, answer: str, symbolic: Symbolic | None, *, lite
         return "wrong"
     if len(RELATION.findall(answer)) != len(RELATION.findall(gold)):
         return "wrong"  # of x+1 = x+2 a computer algebra system would take one side
-    if literal and _is_unevaluated(gold, answer):
+    if literal and (_is_unevaluated(gold, answer) or (_is_solved(gold) and not _is_solved(answer))):
         return "not_literal"
+    if _words_in(gold) != _words_in(answer):
+        return "wrong"  # of which a computer algebra system drops the order, or all
     if symbolic is None:
         raise NeedsSymbolic
     # As a quotient a decimal is exact: 1.414 is not the square root of 2.
@@ -271,9 +285,23 @@ def _is_unevaluated(gold: str, answer: str) -> bool:
     return MATRIX.fullmatch(gold) is not None and MATRIX.sub("", answer, count=1).strip() != ""
 
 
+def _is_solved(equation: str) -> bool:
+    """Whether it says what a single symbol is."""
+    found = ASSIGNMENT.fullmatch(equation) or BACKWARDS.fullmatch(equation)
+    return found is not None and not LETTER.search(found["value"])
+
+
+def _words_in(text: str) -> list[str]:
+    """The words in a formula, units in one spelling."""
+    words = " ".join(IN_TEXT.findall(text)).split()
+    return [UNIT_NAMES.get(word) or UNIT_NAMES.get(word.removesuffix("s")) or word for word in map(str.casefold, words)]
+
+
 def _split_unit(text: str) -> tuple[str, str]:
     r"""A formula and the unit after it: ``2\sqrt{3}\text{ cm}``."""
     match = re.search(r"[ ]?(?:\\(?:text|mathrm|mbox) ?\{|\^ ?\{? ?\\circ).*", text)
+    if match and match[0].lstrip().startswith("^") and TRIGONOMETRY.search(text):
+        return text, ""  # the degrees are the angle's
     unit = read_unit(match[0]) if match and match.start() else None
     return (text, "") if unit is None or match is None else (text[: match.start()].strip(), unit.strip("°"))
 

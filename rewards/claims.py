@@ -18,13 +18,14 @@ NEGATED = re.compile(
     rf"(?:\b(?:not|cannot|never|neither|nor|except|ruled? out|instead of|(?:rather|other) than|anything but)\b"
     rf"|n't\b){FILLERS}\Z"
     rf"|(?:\\neq?(?![a-z])|≠|!=)[\s$*({{\\]*\Z"
-    r"|\b(?:wrong|incorrect|false|mistake|tempting) (?:to|that)\b.*\Z|\bone might (?:guess|think|say|believe)\b.*\Z"
+    r"|\b(?:wrong|incorrect|false|mistake|tempting) (?:to|that|answer|value|result)\b.*\Z|\bdoubt\b.*\Z"
+    r"|\bone might (?:guess|think|say|believe)\b.*\Z"
     r"|\bnot (?:true|correct|right|the case)\b.*\Z|(?:n't|\bnot) (?:think|believe|say|claim)\b.*\Z",
     re.IGNORECASE | re.DOTALL,
 )
 
 SIGNS = ("not", "other", "but", "n't", "never", "either", "nor", "except", "rule", "instead", "rather",
-         "wrong", "false", "mistake", "incorrect", "tempting", "guess", "think", "say", "believe", "\\ne", "≠",
+         "wrong", "doubt", "false", "mistake", "incorrect", "tempting", "guess", "think", "say", "believe", "\\ne", "≠",
          "!=")  # fmt: skip
 """A negation has one of them: a quick look first."""
 
@@ -37,17 +38,25 @@ def is_denied(text: str, start: int) -> bool:
         return False
     clause = before[max(map(before.rfind, ".;?!\n")) + 1 :] if not before.endswith("!=") else before
     last = clause.rpartition(",")[2]
-    return NEGATED.search(last if any(map(str.isalpha, last)) else clause) is not None
+    found = NEGATED.search(last if any(map(str.isalpha, last)) else clause)
+    return found is not None and not (found[0].lower().startswith("except") and ALL_BUT.search(clause[: found.start()]))
+
+
+ALL_BUT = re.compile(r"\b(?:none|no|nothing|nobody|fails?|wrong)\b", re.IGNORECASE)
 
 
 PART = re.compile(
     r"(?:[0-9A-Za-z)}]\s*[+/^]|[0-9)}]\s*\*|\\(?:times|cdot|div|pm|mp)|\\(?:sqrt|[dt]?frac|log|ln|sin|cos|tan)(?:\[[^\[\]]*\])?\s*\{?"
-    r"|[0-9=(]\s*[-−])\s*\Z|(?:[0-9]|(?<!-)[-−])\Z"
+    r"|[0-9=(]\s*[-−]|[\^_]\s*\{|(?<![A-Za-z</])[A-Za-z]\s*[<>])\s*\Z|(?:[0-9]|(?<!-)[-−])\Z"
+    r"|(?:\b(?:twice|double|triple|minus|negative|half of|square(?: root)? of|cube(?: root)? of|[0-9] over"
+    r"|(?:more|less|fewer|greater|smaller|larger|higher|lower) than|below|above)|[0-9]\$?,?\s*\bor)[\s$*(]*\Z",
+    re.IGNORECASE,
 )
 
 
 def is_part(text: str, start: int) -> bool:
-    """Whether what begins at ``start`` is only a part of a formula: after a sign, in a root or a fraction."""
+    """Whether what begins at ``start`` is only a part of a formula, in signs or in words: after a sign, in a root or a
+    fraction, twice it; or one of several."""
     return PART.search(text, max(0, start - 20), start) is not None
 
 
@@ -69,18 +78,21 @@ SUBJECT = (
     r"(?:\A[\s$)\]*\\]*,?\s*(?:which |that |this |it )?"
     r"|\b(?:(?:this|that|it|which)|(?:the|my|this|that) (?:\w+ )?(?:answer|result|value|solution|box))\s*)"
 )
-BE = r"(?:'s|\b(?:is|was|are|be|can|could|does|did|would|will|must|should|seems?|looks?))(?: be)?"
+BE = r"(?:'s|\b(?:is|was|are|be|ca|can|could|does|did|would|will|must|should|seems?|looks?))(?: be)?"
 START = r"(?:\A\W*|[.!?\n][\s*.]{0,9}|[—–]\s*)"
 TAKEN_BACK = re.compile(
     rf"{END}\?"
     rf"|\A[\s$)\]*\\]*{BE}(?: \w+ly| just)? ?(?:\bnot\b|n't\b)"
-    rf"|\A\W*(?:wrong|incorrect|false|maybe|perhaps|possibly|or not|not\W*\Z)\b"
+    rf"|\A\W*(?:wrong|incorrect|false|maybe|perhaps|possibly|unless (?:it|that|this)|or not|not\W*\Z)\b"
+    r"|\A[\s.(]*not [0-9]|\A\W*[✗✘≠]"
+    rf"|\A\s*-ish\b|\b(?:changed my mind|i retract|i (?:forgot|miscounted|misread)|ignore the (?:box|above))\b"
+    rf"|\bthe above {BE} (?:wrong|incorrect|false)\b|\bi am (?:wrong|mistaken)\b|{SUBJECT}cannot be\b"
     rf"|{SUBJECT}{BE}(?: \w+)? (?:wrong|incorrect|false|mistaken|invalid|an? (?:mistake|error))\b"
     rf"|{SUBJECT}{BE}(?: ?not|n't) (?:an? |the )?(?:\w+ )?(?:correct|right|answer|valid|true|it|possible|what)\b"
     rf"|{START}(?:hmm+|oops|whoops|sorry|nope|scratch that|strike that|hold on|on second thoughts?|correction"
     rf"|never ?mind|i take (?:that|it) back|ignore (?:that|this)|disregard|actually"
     r"|wait(?=\s*(?:[,.!?:;—–-]|\Z|(?:i|that|this|no|let|but|actually|it|the|we|is|what)\b))"
-    r"|no(?=\s*(?:[,.!;:—–-]|\Z))|let me (?:re|correct|fix|try))"
+    r"|no(?=\s*(?:[,.!;:—–-]|wait\b|\Z))|let me (?:re|correct|fix|try))"
     r"|\bmy (?:mistake|bad|error)\b"
     r"|\b(?:i|we) (?:have )?(?:made|was|were|got|did|mis\w+)\b[^.\n]{0,25}\b(?:mistaken?|error|wrong"
     r"|incorrect(?:ly)?)\b",
@@ -88,18 +100,25 @@ TAKEN_BACK = re.compile(
 )
 OPERATION = re.compile(
     r"\A\s*(?:\^(?!\s*\{?\s*\\circ)|_|\\(?:times|cdot|div|pm|mp|frac|sqrt|pi)(?![A-Za-z])|[+*]\s*[0-9(\\]"
-    r"|[-–]\s?[0-9(\\]|/\s*[0-9(\\]|\}\s*\{)|\A(?:\.?[0-9]|[A-Za-z](?![A-Za-z]))"
+    r"|[-–]\s?[0-9(\\]|/\s*[0-9(\\]|\}\s*\{|\|\s*[-+*/^]|:[0-9]{2}|\\(?:b?mod|pmod))"
+    r"|\A(?:\.?[0-9]|[A-Za-z](?![A-Za-z]))"
+    r"|\A[\s$*]*(?:squared|cubed|plus|minus|times(?! (?:more|as|the|faster|larger))|divided by|mod|dozen|tenths?"
+    r"|(?:hundred|thousand|million|billion)(?:s|ths?)?|and a (?:half|quarter|third))\b",
+    re.IGNORECASE,
 )
 """The answer is a part of something larger."""
 NEXT = re.compile(
-    rf"{END}(?:(?:[,;/=]|\\text ?\{{ ?(?:or|and) ?\}}|\b(?:or|and|to|else|even|maybe|perhaps|possibly|also))\s*)+"
+    rf"{END}(?:(?:[,;/=|→]|\\(?:right)?(?:arrow|to)(?![A-Za-z])|\bvs\.?|\balternatively\b|\bedit\b:"
+    rf"|\\text ?\{{ ?(?:or|and) ?\}}|\b(?:or|and|to|else|even|maybe|perhaps|possibly|also))\s*)+"
     rf"[\s*]*(?P<value>{VALUE}|(?<=or )[^\W\d_]+)|\A *(?P<other>-?[0-9][0-9.,]*)",
     re.IGNORECASE,
 )
 EQUAL = re.compile(r"\A\s*=(?P<value>[^$\n]*?)(?:\$|\\\]|\\\)|\n|\.?\Z|\.\s)")
 CLAIM = re.compile(
     r"(?:(?P<mark>####|<answer>|<SOLUTION>)"
-    r"|\b(?:answer|solution|result)\b[^.\n:=]{0,30}?(?:\b(?:is|was|be|equals|becomes)\b|[:=])"
+    r"|\b(?:answer|solution|result)\b(?:[^.\n:=]{0,30}?(?:\b(?:is|was|be|equals|becomes)\b|[:=])|[*\s]*\n)"
+    r"|\b(?:rechecking|recalculating|recomputing),? (?:i|we) get\b"
+    r"|\b(?:so|thus|hence|therefore),? \$?[a-z] ?="
     r")"
     rf"(?:[\s*:=]|\b(?:actually|really|therefore|thus|indeed|simply|just|equal to|instead|the|is)\b)*"
     rf"(?P<text>(?P<value>{VALUE})?[^\n<]{{0,80}})",
@@ -109,8 +128,12 @@ CLOSED = re.compile(r"\A\s*(?:\*\*)?(?:\$\$?|\\\)|\\\])")
 """The end of the formula that an answer stands in."""
 CORRECTED = re.compile(
     r"(?:\b(?:should|must)(?: actually| really| instead)? (?:be|have been|equal)\b|\bi mean\b|\bmake (?:that|it)\b"
+    r"|\b(?:it|this|that|answer) (?:might|may|could)(?: also| even| well)? be\b"
+    r"|\b(?:i think|perhaps|maybe|unless) it is\b"
+    r"|\bi think\b(?=[^.\n]*\bright\b)"
     rf"|\b(?:it|this|that)(?: is|'s) (?:actually|really|instead|rather)\b)[\s*]*(?P<value>{VALUE})"
     r"(?=[\s*$]*(?:\Z|[.,;!\n]|instead\b))"
+    rf"|(?P<too>{VALUE}) is (?:also )?(?:possible|right|correct)\b"
     rf"|(?P<named>{VALUE}) (?:as|is) (?:the|our|my) (?:\w+ )?(?:answer|solution|result)\b",
     re.IGNORECASE,
 )
@@ -141,5 +164,5 @@ def later_claims(after: str, *, in_words: bool) -> list[tuple[str, ...]] | None:
             claims.append((text,))
         elif in_words and text:
             claims.append((text, text.split()[0].strip(",;:*")))
-    claims.extend((found["value"] or found["named"],) for found in CORRECTED.finditer(after))
+    claims.extend((found["value"] or found["too"] or found["named"],) for found in CORRECTED.finditer(after))
     return claims

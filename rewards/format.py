@@ -37,9 +37,14 @@ CLOSING_TAGS = (*THINKING_TAGS.values(), "assistantfinal")
 
 
 def _any_of(*tags: str) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, tags)))
+    return re.compile("|".join(map(re.escape, tags)), re.IGNORECASE)
 
 
+END_TOKENS = (
+    "<|return|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>",
+    "<|observation|>", "</s>", "<eos>", "<end_of_turn>",
+)  # fmt: skip
+"""What a tokenizer may leave at the end of a text."""
 OPENING = _any_of(*THINKING_TAGS)
 CLOSING = _any_of(*CLOSING_TAGS)
 TAG = _any_of(*THINKING_TAGS, *CLOSING_TAGS, *ANSWER_TAGS, *ANSWER_TAGS.values())
@@ -85,7 +90,10 @@ def _find_thinking(completion: str) -> tuple[int, int, int] | None:
 def after_thinking(completion: str) -> str:
     """What a completion says once its thinking is over; empty when a thinking section is left open."""
     found = _find_thinking(completion)
-    return completion[found[2] :].removesuffix("<|return|>") if found else ""
+    text = completion[found[2] :] if found else ""
+    while text.rstrip().endswith(END_TOKENS):
+        text = text[: text.rindex("<")]
+    return text
 
 
 def read_answer(completion: str) -> str:

@@ -42,6 +42,12 @@ HEDGE = re.compile(
     re.IGNORECASE,
 )
 """In an answer: more than one, or none."""
+DOUBT = re.compile(
+    r"\b(?:not|never|wrong|incorrect|maybe|perhaps|possibly|probably|guess|unsure|unless|instead|anything but|one of)\b"
+    r"|n\\?'t\b",
+    re.IGNORECASE,
+)
+"""In an answer: that it is none."""
 CLOSERS = " \n\t\r$.)*]\\"
 """What may end the formula and the sentence of an answer."""
 BOXES = 4
@@ -54,13 +60,20 @@ LAST_NUMBER = re.compile(
     r"(?:\s?\\?%)?"
 )
 MORE_BEFORE = re.compile(
-    r"[0-9%]\s*(?:[,;/:.]|or\b|and\b|to\b|,\s*or\b|,\s*and\b|[-–])?\s*[$€£¥(]*$"
+    r"[0-9%]\s*(?:[,;/:.]|(?:,\s*)?(?:or|and|to)\b(?:\s+(?:maybe|perhaps|possibly))?|[-–])?\s*[$€£¥(]*$"
+    r"|(?:(?:^|[\s$(])(?:[A-Za-z]\s*)?[<>]|\\(?:l[et]q?|g[et]q?)|\b(?:at (?:most|least)"
+    r"|(?:more|less|fewer|greater|smaller) than|over|under|above"
+    r"|below|log|ln))\s*[$€£¥(]*$"
     r"|(?:[\^_]\s*\{?|\+|[0-9A-Za-z)}]\s*\*|\}\s*\{|\\(?:times|cdot|div|pm|mp|log|ln|sin|cos|tan|pi)|\\(?:sqrt|binom|frac)\s*(?:\[.*\])?\{?)\s*$",
     re.IGNORECASE,
 )
 """Before the last number: others, or what it is a part of."""
 SYMBOL_BEFORE = re.compile(r"(?:(?<![A-Za-z])[A-Za-z]|[)}])\s*$")
-MORE_AFTER = re.compile(r"\A(?:\s*\}\s*\{|[:_]|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)", re.IGNORECASE)
+MORE_AFTER = re.compile(
+    r"\A(?:\s?[+^]\s?[A-Za-z0-9(\\]|\s?\*\s?[0-9(]|\s*or (?:more|less|fewer)\b"
+    r"|\s*\}\s*\{|[:_]|\s(?:hundred|thousand|million|billion|trillion|dozen)\b)",
+    re.IGNORECASE,
+)
 NO_NUMBER = "the ground truth is not a number"
 LEADING_DIGITS = re.compile(r"[0-9]*")
 ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
@@ -272,6 +285,8 @@ def _compare(gold: str, answer: str, *, literal: bool) -> str:
     """``answers.compare``, with more to say of an answer that is none. Raises Lost."""
     if not answer:
         return "empty_answer"
+    if DOUBT.search(answer) is not None and DOUBT.search(gold) is None:
+        return "denied"
     hedged = HEDGE.search(answer) is not None and HEDGE.search(gold) is None and "cup" not in gold
     try:
         reason = answers.compare(gold, answer, literal=literal, symbolic=None)

@@ -66,7 +66,21 @@ REWRITTEN = [
         ("{", r"\\(?:mathrm|text) ?\{([ied])\}", r"\1"),  # the imaginary unit, Euler's number, a differential
         ("^", r"\^ ?\{? ?\\(?:text|mathrm|mbox) ?\{ ?(st|nd|rd|th) ?\} ?\}?", r"\\text{\1}"),
         ("^", r"\^ ?\{ ?(st|nd|rd|th) ?\}", r"\\text{\1}"),
-        ("frac", r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        ("frac", r"\\(?:[dtcs]|nice|x)frac(?![A-Za-z])", r"\\frac"),
+        ("\\", r"\\colon(?![A-Za-z])|\\mathbin ?\{ ?: ?\}", ":"),
+        ("\\", r"\\lbrace(?![A-Za-z])", r"\\{"),
+        ("\\", r"\\rbrace(?![A-Za-z])", r"\\}"),
+        ("\\", r"\\lbrack(?![A-Za-z])", "["),
+        ("\\", r"\\rbrack(?![A-Za-z])", "]"),
+        (
+            "\\",
+            r"\\(?:operatorname|mathrm) ?\{ ?(ln|log|sin|cos|tan|exp) ?\}|\\log_ ?\{?e\}?(?![A-Za-z])",
+            lambda found: rf"\{found[1] or 'ln'} ",
+        ),
+        ("=", r">=", r"\\ge "),
+        ("=", r"<=", r"\\le "),
+        ("-", r"\{-\}|\\text ?\{ ?- ?\}", "-"),
+        ("-", r"\A-\{([0-9.]+)\}\Z", r"-\1"),
         ("frac", r"\\frac ?([0-9]) ?(?=[0-9{])", r"\\frac{\1}"),
         ("frac", r"(\\frac ?\{[^{}]*\}) ?([0-9])", r"\1{\2}"),
         ("over", r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
@@ -92,8 +106,8 @@ WRAPPED = [
         r"\\\((.*)\\\)",
         r"\\\[(.*)\\\]",
         r"\*\*([^*]*)\*\*",
-        r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt)|mbox|f?box|boxed|boldsymbol|bm|underline|emph) ?"
-        r"\{([^{}]*)\}",
+        r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt)|mbox|f?(?:rame)?box|boxed|boldsymbol|bm|underline|emph)"
+        r" ?\{((?![A-Za-z]{2,}\})[^{}]*)\}",
         r"\\(?:text)?color ?\{[a-z]+\} ?(.+)",
         r"(.*[^. ]) ?\.",
         r"(.*[^\\ ]) ?\\\\",

@@ -50,6 +50,9 @@ UNITS = {
     "g": ("gram",),
     "kg": ("kilogram",),
     "lb": ("pound", "lbs"),
+    "oz": ("ounce",),
+    "gal": ("gallon",),
+    "rad": ("radian",),
     "l": ("liter", "litre"),
     "ml": ("milliliter", "millilitre"),
     "mi/h": ("mph",),
@@ -64,6 +67,10 @@ UNITS = {
 }
 UNIT_NAMES = {name: unit for unit, names in UNITS.items() for name in (unit, *names) if name}
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+SCALE = re.compile(
+    rf" (?P<word>{'|'.join(SCALES)})\b"
+    rf"| ?\\(?:text|mathrm|mbox) ?\{{ ?(?P<marked>{'|'.join(SCALES)})(?:\}}|\b(?P<more>(?=\s)))"
+)
 OPTIONAL = frozenset("$€£¥°")
 """Units that an answer need not have, though the truth has them."""
 OTHERWISE = """
@@ -71,9 +78,12 @@ sin cos tan cot csc log ln exp sqrt pi mod alpha beta gamma delta epsilon theta 
 or and not nor neither either never maybe perhaps possibly probably between about approximately approx roughly around
 almost nearly is are was to at least most more less fewer than over plus minus times negative below above wrong false
 incorrect correction wait no if but except squared cubed factorial dozen score half halves third thirds quarter quarters
-fourth fourths fifth fifths sixth sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths
+fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths eleventh elevenths
+twelfth twelfths hundredth hundredths thousandth thousandths millionth millionths billionth billionths bn mil lakh
+crore tens hundreds thousands millions billions twice double doubled triple tripled ppm mille ish guess unsure possible
+unless instead right where
 """
-NO_UNITS = frozenset(OTHERWISE.split())
+NO_UNITS = frozenset(OTHERWISE.split()) | SCALES.keys()
 """Words after a number that make it another number, a doubt or a sum, and no quantity of something."""
 LATEX_UNIT = [
     (re.compile(r"\^ ?\{ ?(-?[0-9]) ?\}"), r"^\1"),
@@ -85,6 +95,8 @@ LATEX_UNIT = [
 ]
 UNIT = re.compile(r"[A-Za-z][A-Za-z'-]*\.?(?:\^-?[0-9])?(?:[ /]+[A-Za-z][A-Za-z'-]*\.?(?:\^-?[0-9])?){0,4}")
 DEGREES = re.compile(r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\\degree")
+MARKED = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)(?![A-Za-z])")
+"""What says that letters are no symbols."""
 LONE_LETTERS = frozenset("msghlLNJWVAKCF")
 
 
@@ -101,10 +113,9 @@ def read_number(text: str) -> Number | None:
     numerator, denominator, quotient = value
     rest, currency, unit = text[match.end() :], match["currency"], ""
     if rest:
-        word = rest.split(maxsplit=1)[0].lower() if rest[0] == " " and rest.strip() else ""
-        if word in SCALES:
-            numerator *= 10 ** SCALES[word]
-            rest = rest.lstrip()[len(word) :]
+        if scale := SCALE.match(rest):
+            numerator *= 10 ** SCALES[scale["word"] or scale["marked"]]
+            rest = (r"\text{" if scale["more"] is not None else "") + rest[scale.end() :]
         found = read_unit(rest)
         if found is None or (currency and found):
             return None
@@ -160,7 +171,7 @@ def read_unit(text: str) -> str | None:
     if match := DEGREES.match(written):
         scale = read_unit(written[match.end() :]) if match.end() < len(written) else ""
         return None if scale is None or len(scale) > 1 else "°" + scale
-    marked = "\\" in written
+    marked = MARKED.search(written) is not None
     for pattern, replacement in LATEX_UNIT:
         written = pattern.sub(replacement, written)
     written = written.strip(" .")
@@ -172,6 +183,8 @@ def read_unit(text: str) -> str | None:
     for i, word in enumerate(words):
         name = word.lower().strip(".")
         if name in NO_UNITS and not (i and name in ("squared", "cubed")):
+            return None
+        if len(name.partition("^")[0]) == 1 and word.partition("^")[0] not in LONE_LETTERS and word != "/":
             return None
         if not marked and word != "/" and not _is_named(word, first=i == 0, spaced=text.startswith(" ")):
             return None
@@ -211,7 +224,7 @@ def _one_spelling(words: list[str]) -> str:
 
 def _singular(name: str) -> str:
     name = name.casefold()
-    return name[:-1] if len(name) > 3 and name.endswith("s") else name
+    return name[:-1] if len(name) > 2 and name.endswith("s") and name != "lbs" else name
 
 
 def compare_numbers(gold: Number, found: Number, *, literal: bool) -> str:

@@ -20,6 +20,7 @@ import gc
 import itertools
 import mmap
 import os
+import re
 import resource
 import signal
 import socket
@@ -281,13 +282,16 @@ def _is_equal(gold: str, answer: str) -> bool:
 
 
 def _parse(text: str, *, real: bool) -> Any:
-    """The sympy object of an expression in LaTeX, None when it is none."""
+    """The sympy object of an expression in LaTeX, None when it is none. A fraction right after a whole number is added
+    to it, as in a mixed number, and degrees are radians."""
     from latex2sympy2_extended import NormalizationConfig, latex2sympy
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
     # Units stay: without them 5 feet would be 5 metres. R and r stay two symbols.
     normal = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
     case = ConversionConfig(lowercase_symbols=False)
+    text = MIXED.sub(r"(\1+\2)", text)
+    text = DEGREES.sub(lambda found: rf"(\frac{{{found[1] or found[2]}\pi}}{{180}})", text)
     try:
         return latex2sympy(text, is_real=real, normalization_config=normal, conversion_config=case)
     except MemoryError:
@@ -296,6 +300,8 @@ def _parse(text: str, *, real: bool) -> Any:
         return None
 
 
+MIXED = re.compile(r"(?<![0-9.}])([0-9]+) ?(\\frac ?\{[0-9]+\} ?\{[0-9]+\})")
+DEGREES = re.compile(r"(?:([0-9.]+)|\{([0-9.]+)\}) ?\^ ?(?:\\circ|\{ ?\\circ ?\})")
 DIGITS = 400
 
 

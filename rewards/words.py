@@ -12,18 +12,33 @@ no yes odd even not one two six ten red all any set add sum mon tue wed thu fri 
 aug sep oct nov dec nan
 """
 SHORT_WORDS = frozenset(SHORT.split())
+CAPITALS = re.compile(r"[A-Z]{2,}")
+CAPITAL_WORDS = SHORT_WORDS | {
+    "true",
+    "false",
+    "none",
+    "even",
+    "undefined",
+    "infinite",
+    "zero",
+    "three",
+    "four",
+    "five",
+}
 SIGNS = frozenset({r"\emptyset", r"\ldots"})
 NAMES = {"empty set": r"\emptyset", "no solution": r"\emptyset", "no solutions": r"\emptyset"}
 """What is written in words and as a sign."""
 PHRASE = re.compile(r"[^\W\d_]+(?:[ '-]+[^\W_]+)*", re.UNICODE)
 
 
-def read_words(text: str) -> str | None:
+def read_words(text: str, *, marked: bool = False) -> str | None:
     """A tidy text as words, in the form in which two are compared; None when it is none, or a formula of letters.
 
-    Case is kept in a single letter only. Letters in runs of up to three, or of the alphabet, that are no known word are
-    a product or a difference of symbols: pq, p - q.
+    Case is kept in a single letter, and in a run of capitals that is no known word (HHT, SAS). Unless they are
+    ``marked`` as text, letters in runs of up to three, or of the alphabet, that are no known word are a product or a
+    difference of symbols: pq, p - q.
     """
+    marked = marked or TEXT.fullmatch(text) is not None
     text = TEXT.sub(r" \1 ", text).strip()
     if text in SIGNS:
         return text
@@ -34,7 +49,9 @@ def read_words(text: str) -> str | None:
     words = " ".join(text.split())
     if len(words) == 1:
         return words
-    if words.isascii() and all(map(_is_product, re.split(r"[ '-]+", words))):
+    if CAPITALS.fullmatch(words) and words.casefold() not in CAPITAL_WORDS:
+        return words
+    if not marked and words.isascii() and all(map(_is_product, re.split(r"[ '-]+", words))):
         return None
     words = ARTICLE.sub("", words.casefold(), count=1) if ARTICLE.match(words) else words.casefold()
     return NAMES.get(words, words)
@@ -45,7 +62,10 @@ def _is_product(run: str) -> bool:
     return small not in SHORT_WORDS and (len(run) < 4 or small in ascii_lowercase)
 
 
-CHOICE = re.compile(r"(?:\((?P<inside>[A-Z])\)|(?P<before>[A-Z])(?P<mark>[).:])|(?P<alone>[A-Z])\Z)(?P<text>.*)")
+CHOICE = re.compile(
+    r"(?:[Oo]ption |[Cc]hoice )?"
+    r"(?:\((?P<inside>[A-Z])\)|(?P<before>[A-Z])(?P<mark>[).:])|(?P<alone>[A-Z])\Z)(?P<text>.*)"
+)
 
 
 def read_choice(text: str) -> str | None:

@@ -104,7 +104,7 @@ def test_each_tag_once_in_order_is_the_right_form(completion: str) -> None:
         (f"{RIGHT}<answer>3</answer>", "wrong_tags"),
         (f"{RIGHT}</answer>", "wrong_tags"),
         ("<think>x</think><think>y</think><answer>43</answer>", "wrong_tags"),
-        ("<THINK>1+1</THINK><ANSWER>2</ANSWER>", "no_tags"),
+        ("<THINK>1+1</THINK><ANSWER>2</ANSWER>", "wrong_tags"),
         ("<think></think><answer></answer>", "empty_section"),
         ("<think> </think><answer>2</answer>", "empty_section"),
         ("<think>1+1</think><answer>\n</answer>", "empty_section"),
