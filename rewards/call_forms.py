@@ -94,9 +94,9 @@ def has_call(text: str, schemas: Schemas) -> bool:
     tool = rf"(?<!\w)(?:{'|'.join(map(re.escape, schemas))})(?!\w)"
     call = (
         rf"""{tool}\((?:\s*+\w++\s*+=|\s*+["'\d[{{*-])"""  # f(a=1), f("x")
-        rf"""|^\W*+(?:\w++\.)*{tool}\(.*\)\W*+$"""  # f() on a line of its own
+        rf"""|^[^\w\n]*+(?:\w++\.)*{tool}\(.*\)[^\w()\n]*+$"""  # f() on a line of its own
         rf"""|["']\w++["']\s*+:\s*+["'](?:\w++\.)*{tool}["']|["']{tool}["']\s*+:\s*+[{{[]"""  # "name": "f", "f": {{...
-        rf"""|{tool}(?:\[ARGS\])?\s*+\{{\s*+["'}}]"""  # f{{"a": 1}}
+        rf"""|{tool}(?:\[ARGS\]|:)?\s*+\{{\s*+["'}}]"""  # f{{"a": 1}}
         rf"""|<{tool}|name\s*+=\s*+["']{tool}|Action:\s*+{tool}"""
     )
     return bool(schemas) and re.search(call, text, re.MULTILINE) is not None

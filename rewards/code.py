@@ -7,11 +7,11 @@ Ground truth, a JSON string; all but ``cases`` is optional, and ``entry_point`` 
     {"cases": [{"stdin": "...", "stdout": "..."}]}
 
 **Program**: after the thinking (rewards/format.py), the last closed fence marked as Python (CommonMark's rules, at any
-indentation), but for examples of use, which name the entry point and do not define it. Without one there is no
-program: an unmarked fence, an unclosed one and bare code earn nothing. ``setup`` is run before it, in the same
-namespace. A function's program is a module (``__name__`` is not ``__main__``), so it may bring its own demo. The entry
-point is a function, or a method of ``class Solution``, of which each case makes a fresh one; ``Solution().f`` may be
-written for it.
+indentation; answer tags may be around it), but for examples of use, which name the entry point and do not define it.
+Without one there is no program: an unmarked fence, an unclosed one and bare code earn nothing. ``setup`` is run before
+it, in the same namespace. A function's program is a module (``__name__`` is not ``__main__``), so it may bring its own
+demo. The entry point is a function, or a method of ``class Solution``, of which each case makes a fresh one;
+``Solution().f`` may be written for it.
 
 **Judge**: the program runs in a sandbox (rewards/sandbox.py) and may do there what it likes. It is given the inputs of
 the cases, never an expected value; what it sends back is data, and is compared out here. So nothing it does to itself,
