@@ -3,10 +3,10 @@
     json         <tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>      one for each call; text may be before
                  {"name": "f", "arguments": {"a": 1}}                             or a list of such objects, and nothing
                                                                                   else, except a fence around it
-    llama        {"name": "f", "parameters": {"a": 1}}                            or a list; Llama 3
+    llama        {"name": "f", "parameters": {"a": 1}}                            or a list, or ; between them; Llama 3
     openai       {"name": "f", "arguments": "{\\"a\\": 1}"}                         or a list, or {"tool_calls": [...]}
     mistral      [TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}]               or [TOOL_CALLS]f[ARGS]{"a": 1}
-    pythonic     [f(a=1), g()]                                                    Llama 4, LFM2, Gemma
+    pythonic     [f(a=1), g()]                                                    Llama 4, LFM2, Gemma, in their marks
     qwen3-coder  <tool_call><function=f><parameter=a>1</parameter></function></tool_call>
     glm          <tool_call>f<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>
 
@@ -21,22 +21,32 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from rewards.format import hide_quoted
 from rewards.json_values import LONGEST, Malformed, parse
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
-MARKS = re.compile(r"</?tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|<function=|<arg_key>| to=functions\.")
+MARKS = re.compile(
+    r"</?tool_call>|\[TOOL_CALLS\]|<\|python_(?:tag|start)\|>|<[|｜]tool[_▁]call|<function=|<arg_key>| to=functions\."
+)
 """What makes a text an attempt at a call, in whichever form."""
-FENCED = re.compile(r"(`{3,}|~{3,})(?:json|python)?[ \t]*\n(.*)\n[ \t]*\1", re.DOTALL)
+FENCED = re.compile(r"(`{3,}|~{3,})(?:json|python|tool_code)?[ \t]*\n(.*)\n[ \t]*\1", re.DOTALL)
 NAME = r"([A-Za-z_][\w.-]*+)"
 MISTRAL = re.compile(NAME + r"(?:\[CALL_ID\]\w++)?(?:\[ARGS\])?\s*+(\{.*)", re.DOTALL)
+MARKED = re.compile(r"<\|(tool_call|python)_start\|>(.*)<\|\1_end\|>", re.DOTALL)
 PYTHONIC = re.compile(r"\[|" + NAME + r"\(")
 FUNCTION = re.compile(r"\s*+<function=([^<>\s]++)>(.*)</function>\s*+", re.DOTALL)
 PARAMETER = re.compile(r"\s*+<parameter=([^<>\s]++)>\n?(.*?)\n?</parameter>\s*+", re.DOTALL)
 GLM = re.compile(r"\s*+([^<>\s]++)\s*+((?:<arg_key>.*)?)", re.DOTALL)
 ARGUMENT = re.compile(r"\s*+<arg_key>([^<>]++)</arg_key>\s*+<arg_value>(.*?)</arg_value>\s*+", re.DOTALL)
+BEGUN = re.compile(
+    r"\s*+(?:\[\s*+)?\{|\s*+\[\s*+" + NAME + r"\("
+    r"""|.*["']name["']\s*+:\s*+["'][\w.-]++["']\s*+(?:,\s*+["'](?:arguments|parameters)["']|\Z)""",
+    re.DOTALL,
+)
+"""A text with a call of no tool that is known, perhaps cut short."""
 PYTHON_WORDS = {"True": True, "False": False, "None": None}
 
 Schemas = Mapping[str, Mapping[str, Any]]
@@ -74,6 +84,24 @@ def to_openai_call(value: Any) -> Call:
 # ---------------------------------------------------------------- reading
 
 
+def has_call(text: str, schemas: Schemas) -> bool:
+    """Whether a text calls something, in whichever form, or tries to. A tool may be named in words, ``f()`` too."""
+    if MARKS.search(hide_quoted(text)) or BEGUN.match(_unfence(text)):
+        return True
+    for read, _ in FORMS.values():
+        with suppress(NoCalls):
+            return bool(read(text, schemas))
+    tool = rf"(?<!\w)(?:{'|'.join(map(re.escape, schemas))})(?!\w)"
+    call = (
+        rf"""{tool}\((?:\s*+\w++\s*+=|\s*+["'\d[{{*-])"""  # f(a=1), f("x")
+        rf"""|^[^\w\n]*+(?:\w++\.)*{tool}\(.*\)[^\w()\n]*+$"""  # f() on a line of its own
+        rf"""|["']\w++["']\s*+:\s*+["'](?:\w++\.)*{tool}["']|["']{tool}["']\s*+:\s*+[{{[]"""  # "name": "f", "f": {{...
+        rf"""|{tool}(?:\[ARGS\]|:)?\s*+\{{\s*+["'}}]"""  # f{{"a": 1}}
+        rf"""|<{tool}|name\s*+=\s*+["']{tool}|Action:\s*+{tool}"""
+    )
+    return bool(schemas) and re.search(call, text, re.MULTILINE) is not None
+
+
 def _read_json(text: str, _schemas: Schemas) -> list[Call]:
     if len(_split(text, OPEN) + _split(text, CLOSE)) == 2:
         return [to_call(one) for one in _values(text)]
@@ -81,7 +109,8 @@ def _read_json(text: str, _schemas: Schemas) -> list[Call]:
 
 
 def _read_llama(text: str, _schemas: Schemas) -> list[Call]:
-    values = _values(text.removeprefix("<|python_tag|>").strip())
+    parts = _split(text.removeprefix("<|python_tag|>"), ";")
+    values = [one for part in parts for one in _values(part.strip())]
     for one in values:
         if isinstance(one, dict) and one.get("type") == "function":
             del one["type"]
@@ -103,12 +132,20 @@ def _read_mistral(text: str, _schemas: Schemas) -> list[Call]:
         if match := MISTRAL.fullmatch(part.strip()):
             calls.append(to_call({"name": match[1], "arguments": _parse(match[2])}))
         else:
-            calls += [to_call(one) for one in _values(part.strip())]
+            calls += [to_call(_without_id(one)) for one in _values(part.strip())]
     return calls
 
 
+def _without_id(value: Any) -> Any:
+    """Mistral's templates show calls with an id."""
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        return value
+    return {key: inner for key, inner in value.items() if key != "id"}
+
+
 def _read_pythonic(text: str, _schemas: Schemas) -> list[Call]:
-    text = _unfence(text)
+    marked = MARKED.fullmatch(text)
+    text = marked[2].strip() if marked else _unfence(text)
     if not PYTHONIC.match(text):
         raise NoCalls("no_call")
     try:

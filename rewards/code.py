@@ -7,11 +7,11 @@ Ground truth, a JSON string; all but ``cases`` is optional, and ``entry_point`` 
     {"cases": [{"stdin": "...", "stdout": "..."}]}
 
 **Program**: after the thinking (rewards/format.py), the last closed fence marked as Python (CommonMark's rules, at any
-indentation), but for examples of use, which name the entry point and do not define it. Without one there is no
-program: an unmarked fence, an unclosed one and bare code earn nothing. ``setup`` is run before it, in the same
-namespace. A function's program is a module (``__name__`` is not ``__main__``), so it may bring its own demo. The entry
-point is a function, or a method of ``class Solution``, of which each case makes a fresh one; ``Solution().f`` may be
-written for it.
+indentation; answer tags may be around it), but for examples of use, which name the entry point and do not define it.
+Without one there is no program: an unmarked fence, an unclosed one and bare code earn nothing. ``setup`` is run before
+it, in the same namespace. A function's program is a module (``__name__`` is not ``__main__``), so it may bring its own
+demo. The entry point is a function, or a method of ``class Solution``, of which each case makes a fresh one;
+``Solution().f`` may be written for it.
 
 **Judge**: the program runs in a sandbox (rewards/sandbox.py) and may do there what it likes. It is given the inputs of
 the cases, never an expected value; what it sends back is data, and is compared out here. So nothing it does to itself,
@@ -44,6 +44,8 @@ import json
 import math
 import re
 import secrets
+import textwrap
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -52,7 +54,7 @@ from typing import Any
 
 from harness.types import Score
 from rewards.contract import errored, errored_by
-from rewards.format import after_thinking
+from rewards.format import ANSWER_TAGS, TAG, after_thinking
 from rewards.isolation import SANDBOXES, Refused
 from rewards.results import (
     answer_of_constant,
@@ -78,6 +80,9 @@ MOST_PADDED = 1 << 20
 DEEPEST = 100
 """Lists within lists of an answer that a checker is shown."""
 
+LONGEST_PARSED = 64 << 10
+MARK = "\0"
+"""A character that no program has."""
 TAGS = {"$tuple", "$set", "$dict"}
 """Of what JSON has not."""
 FAULTS = {"setup", "syntax_error", "no_function", "crashed", "memory"}
@@ -257,33 +262,19 @@ def check_ground_truth(ground_truth: str) -> str | None:
 # ---------------------------------------------------------------- the judge
 
 
-FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>.*)")
+FENCE = re.compile(
+    rf"(?:{'|'.join(ANSWER_TAGS)})?(?P<indent>[ \t]*(?P<item>(?:(?:[-*+]|\d{{1,9}}[.)])[ \t]+)*))"
+    r"(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>.*)"
+)
+ENDS = {"", *ANSWER_TAGS.values()}
+"""What may follow a closing fence on its line."""
 PYTHON = re.compile(r"\{?\.?py(thon)?[\d.]*([\s,:{}].*)?", re.IGNORECASE)
 
 
 def extract_program(completion: str, entry_point: str = "") -> str | None:
     """The last closed fenced block after the thinking that is marked as Python; None where there is none. Examples of
     use may follow it: blocks that name the entry point and do not define it."""
-    programs: list[str] = []
-    fence, indent, is_python = "", 0, False
-    lines: list[str] = []
-    for line in after_thinking(completion).replace("\r\n", "\n").split("\n"):
-        match = FENCE.fullmatch(line)
-        if not fence:
-            if match and not (match["fence"][0] == "`" and "`" in match["info"]):
-                fence, indent, lines = match["fence"], len(match["indent"]), []
-                is_python = PYTHON.fullmatch(match["info"]) is not None
-        elif (
-            match
-            and match["fence"].startswith(fence)
-            and not match["info"].strip()
-            and len(match["indent"]) <= indent + 3
-        ):
-            if is_python:
-                programs.append(_outdent(lines, indent))
-            fence = ""
-        else:
-            lines.append(line)
+    programs = _programs(after_thinking(_mark_tags(completion.replace("\r\n", "\n"))).replace(MARK, ""))
     name = re.escape(entry_point)
     defined = re.compile(
         rf"^[ \t]*(async[ \t]+)?(def|class)[ \t]+{name}\b|^{name}[ \t]*(:[^=\n]*)?=(?!=)", re.MULTILINE
@@ -295,6 +286,54 @@ def extract_program(completion: str, entry_point: str = "") -> str | None:
         if not named.search(program):
             break  # no example of use: another answer
     return programs[-1] if programs else None
+
+
+def _mark_tags(text: str) -> str:
+    """The text with a MARK in each tag that stands in a string or a comment of a program, so that it is none."""
+    if MARK in text or not TAG.search(text):
+        return text
+    for program in _programs(text, outdented=False):
+        if TAG.search(program) and _is_python(program):
+            text = text.replace(program, TAG.sub(lambda tag: tag[0][0] + MARK + tag[0][1:], program))
+    return text
+
+
+def _is_python(program: str) -> bool:
+    try:
+        if len(program) <= LONGEST_PARSED:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ast.parse(textwrap.dedent(program))
+            return True
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    return False
+
+
+def _programs(text: str, outdented: bool = True) -> list[str]:
+    """The closed blocks of a text that are marked as Python."""
+    programs: list[str] = []
+    fence, indent, is_python = "", 0, False
+    lines: list[str] = []
+    for line in text.split("\n"):
+        match = FENCE.fullmatch(line)
+        if not fence:
+            if match and not (match["fence"][0] == "`" and "`" in match["info"]):
+                fence, indent, lines = match["fence"], len(match["indent"]), []
+                is_python = PYTHON.fullmatch(match["info"]) is not None
+        elif (
+            match
+            and not match["item"]
+            and match["fence"].startswith(fence)
+            and match["info"].strip() in ENDS
+            and len(match["indent"]) <= indent + 3
+        ):
+            if is_python:
+                programs.append(_outdent(lines, indent if outdented else 0))
+            fence = ""
+        else:
+            lines.append(line)
+    return programs
 
 
 def _outdent(lines: list[str], most: int) -> str:

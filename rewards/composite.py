@@ -33,7 +33,7 @@ from typing import Any, cast
 from harness.types import Score
 from rewards import code, countdown, function_call, length, math, solution, structured
 from rewards import format as form
-from rewards.format import ANSWER_TAGS, THINKING_TAGS, after_thinking, is_cut_in_thinking
+from rewards.format import ANSWER_TAGS, THINKING_TAGS, after_thinking, hide_quoted, is_cut_in_thinking
 from rewards.json_values import WrongTruth, parse_truth, pattern_budget
 from rewards.outside import only_right
 
@@ -115,10 +115,11 @@ def _earned(name: str, parts: Mapping[str, Part], scores: Mapping[str, Score]) -
 def _sections(completion: str, names: list[str]) -> dict[str, str]:
     """The text of each section that is there once and overlaps with no other."""
     spans: dict[str, tuple[int, int]] = {}
+    text = hide_quoted(completion)
     for name in dict.fromkeys(names):
         opening, closing = f"<{name}>", f"</{name}>"
-        start, end = completion.find(opening), completion.find(closing)
-        once = completion.count(opening) == completion.count(closing) == 1
+        start, end = text.find(opening), text.find(closing)
+        once = text.count(opening) == text.count(closing) == 1
         if once and start < end:
             spans[name] = (start, end + len(closing))
     return {

@@ -33,7 +33,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.types import Score
-from rewards.call_forms import FORMS, MARKS, Call, NoCalls, to_openai_call
+from rewards.call_forms import FORMS, MARKS, Call, NoCalls, Schemas, has_call, to_openai_call
 from rewards.format import hide_quoted, is_cut_in_thinking, read_answer
 from rewards.json_values import (
     WrongTruth,
@@ -80,8 +80,10 @@ def score(completion: str, ground_truth: str) -> Score:
     except WrongTruth as error:
         return Score(None, False, "errored", error=f"the ground truth: {error}")
     except NoCalls as fault:
-        is_answer = str(fault) == "no_call" and not truth.calls and read_answer(completion)
-        return _all_or_nothing("right" if is_answer else str(fault))
+        text = read_answer(completion)
+        if truth.calls or not text:  # nothing is left of a completion that is cut in its thinking
+            return _all_or_nothing(str(fault))
+        return _all_or_nothing("extra_call" if has_call(text, _schemas(truth)) else "right")
 
 
 compute_reward = only_right(score)
@@ -116,11 +118,15 @@ def read_calls(completion: str, truth: Truth) -> list[Call]:
         raise NoCalls("cut_in_thinking")
     text = read_answer(completion)
     try:
-        return FORMS[truth.form][0](text, {name: tool.schema for name, tool in (truth.tools or {}).items()})
+        return FORMS[truth.form][0](text, _schemas(truth))
     except NoCalls as fault:
         if str(fault) == "no_call" and MARKS.search(hide_quoted(text)):
             raise NoCalls("malformed") from None
         raise
+
+
+def _schemas(truth: Truth) -> Schemas:
+    return {name: tool.schema for name, tool in (truth.tools or {}).items()}
 
 
 # ---------------------------------------------------------------- the ground truth

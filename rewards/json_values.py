@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Any
 
 import regex
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
@@ -37,6 +37,15 @@ DIGITS = 400
 """Of an integer: more than the largest double has."""
 PATTERN_LIMIT_S = 0.5
 """CPU time of all patterns of a completion."""
+ECMA = re.compile(r"(?P<set>\[(?:\\.|[^]\\])*+\])|\\(?P<escape>.)|(?P<mark>[$.])", re.DOTALL)
+ECMA_SETS = {
+    "d": r"0-9",
+    "D": r"\x00-/:-\U0010ffff",
+    "w": r"0-9A-Za-z_",
+    "W": r"\x00-/:-@\[-\^`{-\U0010ffff",
+}
+ECMA_MARKS = {"$": r"\Z", ".": r"[^\n\r\u2028\u2029]"}
+"""What JSON Schema means by these, its patterns being ECMA's, in the terms of ``regex``."""
 PUNCTUATION = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -174,6 +183,30 @@ def pattern_budget() -> Iterator[None]:
         _left.reset(token)
 
 
+@lru_cache(1024)
+def _compile(pattern: str) -> regex.Pattern[str]:
+    """Raises regex.error."""
+    return regex.compile(ECMA.sub(_from_ecma, pattern))
+
+
+def _from_ecma(found: re.Match[str]) -> str:
+    if found["mark"]:
+        return ECMA_MARKS[found["mark"]]
+    if found["escape"]:
+        return f"[{ECMA_SETS[found['escape']]}]" if found["escape"] in ECMA_SETS else found[0]
+    # A hyphen beside a set of characters is one: [\w-.]
+    return re.sub(
+        r"(-?)\\(.)(-?)",
+        lambda inner: (
+            inner[1].replace("-", r"\-") + ECMA_SETS[inner[2]] + inner[3].replace("-", r"\-")
+            if inner[2] in ECMA_SETS
+            else inner[0]
+        ),
+        found[0],
+        flags=re.DOTALL,
+    )
+
+
 def _search(pattern: str, text: str) -> bool:
     """Patterns are the ground truth's, but the text is the model's, which may choose one that backtracks for ever.
 
@@ -184,7 +217,7 @@ def _search(pattern: str, text: str) -> bool:
         raise TimeoutError
     started = time.process_time()
     try:
-        return regex.search(pattern, text, timeout=left[0]) is not None  # of CPU time
+        return _compile(pattern).search(text, timeout=left[0]) is not None  # of CPU time
     finally:
         left[0] -= time.process_time() - started
 
@@ -260,12 +293,12 @@ def _validator(text: str) -> Any:
         if isinstance(part, dict) and {"patternProperties", "unevaluatedProperties"} <= part.keys():
             raise WrongTruth("patternProperties beside unevaluatedProperties cannot be used: say additionalProperties")
     try:
-        Validator.check_schema(schema)
+        Validator.check_schema(schema, format_checker=FormatChecker(()))  # else patterns would have to be Python's
         for part in _walk(schema):
             if isinstance(part, dict):
                 for pattern in (part.get("pattern"), *(part.get("patternProperties") or ())):
                     if isinstance(pattern, str):
-                        regex.compile(pattern)
+                        _compile(pattern)
     except (SchemaError, regex.error, RecursionError) as error:
         raise WrongTruth(f"not a JSON Schema: {str(error).splitlines()[0]}") from None
     return Validator(schema, registry=Registry())  # nothing is fetched
