@@ -169,7 +169,7 @@ def compare_gradients(model: str, *, lora: bool, dead: float = 0.5) -> dict[str,
         ours = build_ours(build_model(model, lora=lora), micro_batch, folder)
         knobs = Knobs(max_tokens=8, group_size=group_size, prompts_per_step=PROMPTS)
         _, batch = ours._roll_out(prompts, knobs, 0.0, seed=1)
-        live = ours._find_live(batch["advantages"])
+        live = ours._find_live(batch)
         ours._accumulate(batch, live.nonzero().squeeze(-1))
         mine = _gradient(ours.model)
         ours.model.zero_grad()
