@@ -181,7 +181,9 @@ class TrainerSpec(Section):
     moved. ``mask_truncated``: truncated completions have no part in the loss, though they count in the baseline.
 
     ``signal_only`` leaves completions without advantage out of the update (at beta 0, where the gradient is the
-    same). ``micro_batch`` is how many go through the model at once: a matter of memory, not of the result.
+    same). ``micro_batch`` is how many go through the model at once: a matter of memory, not of the result. ``bf16``
+    computes the update in bfloat16 around float32 weights (autocast); ``tf32`` multiplies float32 matrices on a GPU
+    with 10 bits of mantissa. Weights in bfloat16 themselves: model.dtype.
     """
 
     lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
@@ -200,6 +202,8 @@ class TrainerSpec(Section):
     max_grad_norm: PositiveFloat = 1.0
     micro_batch: PositiveInt = 64
     signal_only: bool = True
+    bf16: bool = False
+    tf32: bool = False
     gradient_checkpointing: bool = False
 
     @model_validator(mode="after")

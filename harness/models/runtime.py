@@ -7,18 +7,23 @@ import logging
 import os
 import random
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
 import torch
 import transformers
 
+from harness.config.schema import TrainerSpec
 from harness.core.environment import default_threads
+from harness.errors import InputError
+
+Arguments = TypeVar("Arguments", bound=transformers.TrainingArguments)
 
 
-def prepare_process(threads: int | None) -> int:
-    """Set up torch and the libraries around it; returns the number of threads."""
+def prepare_process(threads: int | None, trainer: TrainerSpec | None = None) -> int:
+    """Set up torch and the libraries around it; returns the number of threads. Raises InputError where this machine
+    cannot compute as ``trainer`` says."""
     quiet_libraries()
     keep_freed_memory()
     threads = threads or default_threads()
@@ -26,18 +31,33 @@ def prepare_process(threads: int | None) -> int:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling fresh tensors only hides reads of garbage, at the price of a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = trainer is not None and trainer.tf32
+    if trainer is not None and trainer.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise InputError("trainer.bf16: this GPU does not compute in bfloat16; set trainer.bf16=false")
     return threads
 
 
-def quiet_training() -> dict[str, Any]:
+def find_device() -> torch.device:
+    """Return the one device that everything of this process is on: the first visible GPU, else the processor."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def keep_to_one_device(args: Arguments) -> Arguments:
+    """Tell transformers that there is one GPU, though torch may see several where it was loaded before
+    ``prepare_environment``."""
+    args._n_gpu = min(1, args.n_gpu)
+    return args
+
+
+def quiet_training(*, bf16: bool = False) -> dict[str, Any]:
     """Return the arguments that every trainer here shares: the harness shows progress, keeps the record and saves."""
     return {
         "report_to": [],
         "save_strategy": "no",
         "logging_strategy": "no",
         "disable_tqdm": True,
-        "bf16": False,
-        "use_cpu": not torch.cuda.is_available(),
+        "bf16": bf16,
+        "use_cpu": find_device().type == "cpu",
     }
 
 

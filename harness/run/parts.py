@@ -51,7 +51,7 @@ class Parts:
 def build_parts(inputs: Inputs) -> Parts:
     """Load the model and check that it fits pool and reward. Raises InputError."""
     spec, splits = inputs.spec, inputs.splits
-    threads = prepare_process(spec.model.threads)
+    threads = prepare_process(spec.model.threads, spec.trainer)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"))
     knobs, group_size_from = spec.first_knobs(loaded.recommended_group_size)
     longest = _check_prompts(loaded, splits)

@@ -1,8 +1,8 @@
 """Take one GRPO step per call, on TRL's own trainer. The only module that touches TRL's private parts.
 
-``StepTrainer`` drives ``GRPOTrainer`` without its ``train()`` loop: roll out and score one subset, one optimizer
-step (``num_iterations`` of them), and back. Model and optimizer stay in memory, and every knob takes effect at the next call. TRL's batch,
-advantages and loss are used as they are; generation and log-probabilities are ours, because a prompt need not be
+``StepTrainer`` drives ``GRPOTrainer`` without its ``train()`` loop: roll out and score one subset, ``num_iterations``
+optimizer steps on it, and back. Model and optimizer stay in memory, and every knob takes effect at the next call. TRL's
+batch, advantages and loss are used as they are; generation and log-probabilities are ours, because a prompt need not be
 encoded once per completion, nor a group without signal updated on. The gradient is TRL's up to float rounding.
 """
 
@@ -31,7 +31,7 @@ from harness.core.seeds import derive_seed
 from harness.errors import RunFailed
 from harness.models.generate import Generated, generate_batches
 from harness.models.load import LoadedModel, load_weights, save_weights
-from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
+from harness.models.runtime import is_out_of_memory, keep_to_one_device, quiet_training, seed_torch
 from harness.training.log_probs import can_share_prompts, compute_log_probs
 from harness.training.rollout import Rollout, join_generated, pack_rows
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
@@ -81,13 +81,13 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             lr_scheduler_type="constant",
             optim=spec.optimizer,
             **spec.model_dump(include=SAME_IN_TRL),
-            **quiet_training(),
+            **quiet_training(bf16=spec.bf16),
         )
         reference = None if isinstance(loaded.model, PeftModel) else copy.deepcopy(loaded.model)
         super().__init__(
             model=loaded.model,
             reward_funcs=[_scored_by_harness],
-            args=args,
+            args=keep_to_one_device(args),
             train_dataset=Dataset.from_dict({"prompt": ["never read: the pool feeds the steps"]}),
             processing_class=loaded.tokenizer,
         )
@@ -99,6 +99,10 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         else:
             _add_reference_adapter(loaded.model)
         self._prepare_for_training(10**9, None, None)
+        # Where bf16 is asked for, accelerate has every forward pass under autocast. Ours is around the update alone:
+        # sampling and the KL at beta 0 are of the weights as they are, and so of each other's precision.
+        for prepared in filter(None, (self.model, self._reference)):
+            prepared.forward = prepared.__dict__.pop("_original_forward", prepared.forward)
         self.current_gradient_accumulation_steps = 1  # micro-batches are weighed in _try_accumulate
         # Checkpointed layers keep no cache, so there every completion carries its prompt.
         self._shares_prompts = not spec.gradient_checkpointing and can_share_prompts(
@@ -249,7 +253,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         rendered = [self.loaded.render(prompt) for prompt in rollout.prompts]
         # TRL's advantages take groups by position alone.
         rows = [{"prompt": prompt} for prompt in rendered for _ in range(rollout.group_size)]
-        return self._generate_and_score_completions(rows)  # type: ignore[no-any-return]
+        with self.accelerator.autocast():
+            return self._generate_and_score_completions(rows)  # type: ignore[no-any-return]
 
     def _leave_out_truncated(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the batch of the update: as TRL's ``mask_truncated_completions``, truncated completions have no token
@@ -327,7 +332,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             # TRL's loss is a mean over the micro-batch; this makes it the micro-batch's part of the whole step's.
             # dapo divides by the tokens of the step itself.
             share = {"dapo": 1.0, "bnpo": tokens}.get(self.loss_type, len(part_rows) / len(lengths))
-            part_loss = self.compute_loss(self.model_wrapped, part) * share
+            with self.accelerator.autocast():
+                part_loss = self.compute_loss(self.model_wrapped, part) * share
             self.accelerator.backward(part_loss)
             old[index] = self._seen_log_probs
             sums["loss"] += float(part_loss.detach())
@@ -424,8 +430,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         for start in range(0, len(input_ids), batch_size or len(input_ids)):
             part = slice(start, start + (batch_size or len(input_ids)))
             ids, mask = input_ids[part], attention_mask[part]
-            with self.accelerator.autocast():
-                made.append(compute_log_probs(model, ids[:, :width], mask[:, :width], ids[:, width:], mask[:, width:]))
+            made.append(compute_log_probs(model, ids[:, :width], mask[:, :width], ids[:, width:], mask[:, width:]))
         log_probs = torch.cat([log_probs for log_probs, _ in made])
         self._seen_log_probs = log_probs.detach()
         entropies = [entropy for _, entropy in made if entropy is not None]
@@ -465,7 +470,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     def load(self, folder: Path) -> None:
         """Load weights and optimizer of ``save`` into the model in memory."""
         load_weights(self.accelerator.unwrap_model(self.model), folder)
-        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
         self.optimizer.zero_grad()
         sizes = json.loads((folder / MEMORY_FILE).read_text(encoding="utf-8"))
         self.micro_batch = min(self.spec.micro_batch, sizes["micro_batch"])
