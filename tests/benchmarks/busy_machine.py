@@ -1,0 +1,121 @@
+"""A step on a machine where another process computes: threads that wait spinning against threads that wait asleep.
+
+    python -m tests.benchmarks.busy_machine [--rounds 3] [--steps 3] [--threads N]
+
+Two processes hold the same model, the one of the recipe ``arithmetic``, and take the same steps by turns: one with
+OMP_WAIT_POLICY as ``grpo run`` sets it (passive), one as it was before (OpenMP's default). Each round times both on the
+machine as it is, then beside one busy process per core. Prints JSON: median seconds, and as a ratio to the idle ones of
+the same process; ``load`` is the machine's load average before the start, which tells how idle "idle" was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+BUSY = "while True: pass"
+POLICIES = {"passive": {"OMP_WAIT_POLICY": "PASSIVE"}, "default": {"OMP_WAIT_POLICY": "ACTIVE"}}
+"""An empty value is none to OpenMP, and is kept as a user's own."""
+
+
+def take_steps(threads: int) -> None:
+    """Be one of the two: time a step for each line of stdin."""
+    from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
+    from harness.models.load import load_model
+    from harness.models.runtime import prepare_process
+    from harness.training.grpo import StepTrainer
+    from harness.types import Knobs
+    from tests.support.tiny import PROMPTS, DigitScorer
+
+    prepare_process(threads)
+    knobs = Knobs(max_tokens=48, group_size=8, prompts_per_step=8)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = StepTrainer(
+            load_model(ModelSpec(), LoraSpec(rank=0), seed=0), DigitScorer(), TrainerSpec(), errored_limit=0.1,
+            folder=Path(folder), seed=0,
+        )  # fmt: skip
+        for line in sys.stdin:
+            started = time.perf_counter()
+            trainer.step(PROMPTS, knobs, learning_rate=1e-6, seed=int(line))
+            print(time.perf_counter() - started, flush=True)
+
+
+class Stepper:
+    def __init__(self, policy: str, threads: int) -> None:
+        words = [sys.executable, "-m", __spec__.name, "--child", "--threads", str(threads)]
+        self.process = subprocess.Popen(
+            words, env=os.environ | POLICIES[policy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def step(self, seed: int) -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{seed}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def measure(rounds: int, steps: int, threads: int) -> dict[str, Any]:
+    """Time both processes by turns, idle and busy by turns too."""
+    load = os.getloadavg()[0]
+    steppers = {policy: Stepper(policy, threads) for policy in POLICIES}
+    seconds: dict[str, dict[str, list[float]]] = {policy: {"idle": [], "busy": []} for policy in POLICIES}
+    for stepper in steppers.values():
+        stepper.step(0)  # warms up
+    for _ in range(rounds):
+        for state in ("idle", "busy"):
+            cores = len(os.sched_getaffinity(0)) if state == "busy" else 0
+            others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(cores)]
+            try:
+                for seed in range(1, steps + 1):
+                    for policy, stepper in steppers.items():
+                        seconds[policy][state].append(stepper.step(seed))
+            finally:
+                for other in others:
+                    other.kill()
+                    other.wait()
+    for stepper in steppers.values():
+        stepper.process.kill()
+        stepper.process.wait()
+    return {
+        "threads": threads,
+        "load": round(load, 2),
+        **{
+            policy: {
+                "idle_s": round(median(found["idle"]), 3),
+                "busy_s": round(median(found["busy"]), 3),
+                "busy_to_idle": round(median(found["busy"]) / median(found["idle"]), 2),
+                "all": {state: [round(s, 2) for s in times] for state, times in found.items()},
+            }
+            for policy, found in seconds.items()
+        },
+        "passive_to_default": {
+            state: round(median(seconds["passive"][state]) / median(seconds["default"][state]), 3)
+            for state in ("idle", "busy")
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        take_steps(arguments.threads)
+    else:
+        print(json.dumps(measure(arguments.rounds, arguments.steps, arguments.threads), indent=2))
+
+
+if __name__ == "__main__":
+    main()
