@@ -1,11 +1,12 @@
-"""A step on a machine where another process computes: threads that wait spinning against threads that wait asleep.
+"""A step on a machine where another process computes, as it is now and as it was when threads waited spinning.
 
     python -m tests.benchmarks.busy_machine [--rounds 3] [--steps 3] [--threads N]
 
-Two processes hold the same model, the one of the recipe ``arithmetic``, and take the same steps by turns: one with
-OMP_WAIT_POLICY as ``grpo run`` sets it (passive), one as it was before (OpenMP's default). Each round times both on the
-machine as it is, then beside one busy process per core. Prints JSON: median seconds, and as a ratio to the idle ones of
-the same process; ``load`` is the machine's load average before the start, which tells how idle "idle" was.
+Two processes hold the same model, the one of the recipe ``arithmetic``, and take the same steps by turns: ``now`` as
+``grpo run`` has it (OMP_WAIT_POLICY passive, short turns on the processor), ``before`` with OpenMP's and Linux's own
+ways. Each round times both on the machine as it is, then beside one busy process per core. Prints JSON: median seconds,
+and as a ratio to the idle ones of the same process; ``load`` is the machine's load average before the start, which
+tells how idle "idle" was.
 """
 
 from __future__ import annotations
@@ -22,20 +23,24 @@ from statistics import median
 from typing import Any
 
 BUSY = "while True: pass"
-POLICIES = {"passive": {"OMP_WAIT_POLICY": "PASSIVE"}, "default": {"OMP_WAIT_POLICY": "ACTIVE"}}
-"""An empty value is none to OpenMP, and is kept as a user's own."""
+WAYS = ("now", "before")
 
 
-def take_steps(threads: int) -> None:
+def take_steps(way: str, threads: int) -> None:
     """Be one of the two: time a step for each line of stdin."""
+    if way == "before":
+        import torch  # noqa: F401  # and with it OpenMP, which reads its variables now
+
     from harness.config.schema import LoraSpec, ModelSpec, TrainerSpec
+    from harness.models import runtime
     from harness.models.load import load_model
-    from harness.models.runtime import prepare_process
     from harness.training.grpo import StepTrainer
     from harness.types import Knobs
     from tests.support.tiny import PROMPTS, DigitScorer
 
-    prepare_process(threads)
+    if way == "before":
+        runtime.take_short_turns = lambda: None
+    runtime.prepare_process(threads)
     knobs = Knobs(max_tokens=48, group_size=8, prompts_per_step=8)
     with tempfile.TemporaryDirectory() as folder:
         trainer = StepTrainer(
@@ -49,11 +54,10 @@ def take_steps(threads: int) -> None:
 
 
 class Stepper:
-    def __init__(self, policy: str, threads: int) -> None:
-        words = [sys.executable, "-m", __spec__.name, "--child", "--threads", str(threads)]
-        self.process = subprocess.Popen(
-            words, env=os.environ | POLICIES[policy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, way: str, threads: int) -> None:
+        words = [sys.executable, "-m", __spec__.name, "--child", way, "--threads", str(threads)]
+        own = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        self.process = subprocess.Popen(words, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def step(self, seed: int) -> float:
         assert self.process.stdin is not None
@@ -66,8 +70,8 @@ class Stepper:
 def measure(rounds: int, steps: int, threads: int) -> dict[str, Any]:
     """Time both processes by turns, idle and busy by turns too."""
     load = os.getloadavg()[0]
-    steppers = {policy: Stepper(policy, threads) for policy in POLICIES}
-    seconds: dict[str, dict[str, list[float]]] = {policy: {"idle": [], "busy": []} for policy in POLICIES}
+    steppers = {way: Stepper(way, threads) for way in WAYS}
+    seconds: dict[str, dict[str, list[float]]] = {way: {"idle": [], "busy": []} for way in WAYS}
     for stepper in steppers.values():
         stepper.step(0)  # warms up
     for _ in range(rounds):
@@ -76,8 +80,8 @@ def measure(rounds: int, steps: int, threads: int) -> dict[str, Any]:
             others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(cores)]
             try:
                 for seed in range(1, steps + 1):
-                    for policy, stepper in steppers.items():
-                        seconds[policy][state].append(stepper.step(seed))
+                    for way, stepper in steppers.items():
+                        seconds[way][state].append(stepper.step(seed))
             finally:
                 for other in others:
                     other.kill()
@@ -89,16 +93,16 @@ def measure(rounds: int, steps: int, threads: int) -> dict[str, Any]:
         "threads": threads,
         "load": round(load, 2),
         **{
-            policy: {
+            way: {
                 "idle_s": round(median(found["idle"]), 3),
                 "busy_s": round(median(found["busy"]), 3),
                 "busy_to_idle": round(median(found["busy"]) / median(found["idle"]), 2),
                 "all": {state: [round(s, 2) for s in times] for state, times in found.items()},
             }
-            for policy, found in seconds.items()
+            for way, found in seconds.items()
         },
-        "passive_to_default": {
-            state: round(median(seconds["passive"][state]) / median(seconds["default"][state]), 3)
+        "now_to_before": {
+            state: round(median(seconds["now"][state]) / median(seconds["before"][state]), 3)
             for state in ("idle", "busy")
         },
     }
@@ -109,10 +113,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        take_steps(arguments.threads)
+        take_steps(arguments.child, arguments.threads)
     else:
         print(json.dumps(measure(arguments.rounds, arguments.steps, arguments.threads), indent=2))
 
