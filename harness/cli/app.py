@@ -27,6 +27,7 @@ from harness.cli.options import complain
 from harness.cli.pool import app as pool
 from harness.cli.review import compare, diagnose, review, runs
 from harness.cli.run import branch, replay, resume, run
+from harness.core.environment import prepare_environment
 from harness.core.processes import find_user_modules, keep_bytecode_home
 from harness.errors import HarnessError, InputError
 from harness.views.console import say
@@ -72,6 +73,7 @@ def main() -> None:
     """Entry point: errors of ours are one line on stderr, with their exit code."""
     find_user_modules()
     keep_bytecode_home()
+    prepare_environment()
     _tell_of_damage()
     try:
         raise SystemExit(app(prog_name="grpo", standalone_mode=False))

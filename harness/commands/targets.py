@@ -86,7 +86,7 @@ def load_target(name: str, *, checkpoint: str, spec: str | None, store: RunStore
         check_trust(name, checked, signature.read_text() if signature.is_file() else "", Path(name))
     else:
         checked, _ = load_spec(spec)
-    prepare_process(checked.model.threads)
+    prepare_process(checked.model.threads, checked.trainer)
     # How the model is spoken to comes from the spec, which model it is from the caller.
     own = {"name": name, "base": None, "revision": None, "quantization": None, "chat": checked.model.wants_chat}
     model = checked.model.model_copy(update=own)
@@ -108,7 +108,7 @@ def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
             found = checkpoints.find(checkpoint)
     except Refused as refusal:
         raise InputError(f"{run.name}: {refusal}") from None
-    prepare_process(spec.model.threads)
+    prepare_process(spec.model.threads, spec.trainer)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"), pool=spec.pool)
     load_weights(loaded.model, Path(found.path))
     return Target(f"{run.name} at step {found.step}", spec, loaded, found.step)
@@ -116,7 +116,7 @@ def load_checkpoint(store: RunStore, name: str, checkpoint: str) -> Target:
 
 def load_start(spec: RunSpec, progress: Progress) -> Target:
     """Load the model that the first step of a run would have, after its warm start. Raises InputError."""
-    prepare_process(spec.model.threads)
+    prepare_process(spec.model.threads, spec.trainer)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"), pool=spec.pool)
     if spec.warmstart.steps:
         shown = choose_demonstrations(spec, build_splits(spec)["train"])

@@ -96,6 +96,9 @@ class _Conversion:
             self._put("gradient_checkpointing", bool(self._get("gradient_checkpointing")))
         for name in ("temperature", "beta", "epsilon", "top_p", "weight_decay", "max_grad_norm", "learning_rate"):
             self._put(name, self._get(name))
+        for name in ("num_iterations", "epsilon_high", "mask_truncated_completions"):
+            if (value := self._get(name)) is not None:
+                self._put(name, value)
         self._evaluate_and_save()
         self._model()
         self._data_and_rewards()

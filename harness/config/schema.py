@@ -243,8 +243,14 @@ class TrainerSpec(Section):
     """What is fixed for a run, by TRL's names where it has one. top_p stays fixed because TRL's log-probs do not know
     of it. ``stop``: texts that end a completion.
 
+    ``num_iterations`` updates are taken on each rollout. From the second on, ``epsilon`` and ``epsilon_high`` (unset:
+    the same) bound how far a token's probability may move before it gives no more gradient; in the first nothing has
+    moved. ``mask_truncated``: truncated completions have no part in the loss, though they count in the baseline.
+
     ``signal_only`` leaves completions without advantage out of the update (at beta 0, where the gradient is the
-    same). ``micro_batch`` is how many go through the model at once: a matter of memory, not of the result.
+    same). ``micro_batch`` is how many go through the model at once: a matter of memory, not of the result. ``bf16``
+    computes the update in bfloat16 around float32 weights (autocast); ``tf32`` multiplies float32 matrices on a GPU
+    with 10 bits of mantissa. Weights in bfloat16 themselves: model.dtype.
     """
 
     lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
@@ -253,6 +259,9 @@ class TrainerSpec(Section):
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
     epsilon: PositiveFloat = 0.2
+    epsilon_high: PositiveFloat | None = None
+    num_iterations: PositiveInt = 1
+    mask_truncated: bool = False
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: list[str] = []
     optimizer: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = "adamw_torch_fused"
@@ -260,6 +269,8 @@ class TrainerSpec(Section):
     max_grad_norm: PositiveFloat = 1.0
     micro_batch: PositiveInt = 64
     signal_only: bool = True
+    bf16: bool = False
+    tf32: bool = False
     gradient_checkpointing: bool = False
 
     @model_validator(mode="after")

@@ -30,6 +30,9 @@ TAKEN: dict[str, Taken] = {
     "gradient_accumulation_steps": Taken("knobs.prompts_per_step", 1, "as above; here it never changes the result"),
     "beta": Taken("knobs.beta", 0.0),
     "epsilon": Taken("trainer.epsilon", 0.2),
+    "epsilon_high": Taken("trainer.epsilon_high", None),
+    "num_iterations": Taken("trainer.num_iterations", 1),
+    "mask_truncated_completions": Taken("trainer.mask_truncated", False),
     "loss_type": Taken("trainer.loss_type", "dapo", "`grpo`, `bnpo`, `dr_grpo`, `dapo`"),
     "scale_rewards": Taken("trainer.scale_rewards", "group", "true is `group`, false is `none`"),
     "top_p": Taken("trainer.top_p", 1.0),
@@ -75,11 +78,9 @@ SCRIPT: dict[str, Taken] = {
 """Of the script ``trl grpo``: its arguments for model, LoRA and data, and the weights that go with its rewards."""
 
 NOT_TAKEN: dict[str, dict[str, tuple[Any, ...]]] = {
-    "the present step has one update per rollout, so there is no ratio to clip but 1": {
-        "num_iterations": (1,),
+    "a step is one rollout, all of which each of its updates is on; the ratio is that of a token, clipped on both sides": {
         "steps_per_generation": (None,),
         "generation_batch_size": (None,),
-        "epsilon_high": (None,),
         "delta": (None,),
         "importance_sampling_level": ("token",),
         "off_policy_mask_threshold": (None,),
@@ -92,9 +93,6 @@ NOT_TAKEN: dict[str, dict[str, tuple[Any, ...]]] = {
         "vespo_lambda_pos": (3.0,),
         "vespo_k_neg": (3.0,),
         "vespo_lambda_neg": (2.0,),
-    },
-    "cut completions count with the reward that they get; a rising share of them is found and `max_tokens` raised": {
-        "mask_truncated_completions": (False,),
     },
     "a step samples from the model's own distribution at a temperature (and `trainer.top_p`)": {
         "top_k": (0,),

@@ -1,4 +1,7 @@
-"""Describe what a run depended on besides its spec: versions, machine, code. Bit-equality holds where these agree."""
+"""Describe what a run depended on besides its spec: versions, machine, code. Bit-equality holds where these agree.
+
+And set what torch and its libraries read from the environment once, when they are loaded.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,32 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("grpo-harness", "torch", "trl", "transformers", "peft", "datasets", "accelerate", "tokenizers", "numpy")
+
+
+def prepare_environment() -> None:
+    """Set ``compute_variables`` for this process and those it starts. Takes effect where torch is not loaded yet."""
+    os.environ.update(compute_variables(os.environ))
+
+
+def compute_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Compute the variables of a process that computes; what a user has set stays.
+
+    - One GPU is visible, the first of those that were: transformers splits every batch over all it sees
+      (nn.DataParallel), which no step of ours can take.
+    - A thread without work sleeps. By default it spins, and where another process computes too, it spins in place of
+      the thread that it waits for. How many threads there are decides the order of sums, so that stays as it is.
+    - cuBLAS keeps its workspaces apart: without that its sums differ from one time to the next.
+    """
+    variables = {"OMP_WAIT_POLICY": "PASSIVE", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "CUDA_VISIBLE_DEVICES": "0"}
+    variables |= {name: environment[name] for name in variables.keys() & environment.keys()}
+    variables["CUDA_VISIBLE_DEVICES"] = variables["CUDA_VISIBLE_DEVICES"].partition(",")[0].strip()
+    return variables
 
 
 def collect_manifest(threads: int) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from harness.models.gguf import load_gguf
 from harness.models.hub import check_model_name, hub_answers
 from harness.models.memory import check_weights_fit
 from harness.models.render import Renderer
+from harness.models.runtime import find_device
 from harness.models.smollm2 import fetch_smollm2
 from harness.models.tiny import TINY_CONTEXT, build_tiny_model, build_tiny_tokenizer
 from harness.models.tokens import add_tokens, fix_date, grow_embeddings, settle_ends
@@ -310,7 +311,7 @@ def _load_gguf(spec: ModelSpec, path: Path, *, full: bool) -> tuple[PreTrainedMo
     check_weights_fit(spec, AutoConfig.from_pretrained(path.parent, gguf_file=path.name), dtype)
     model, tokenizer = load_gguf(path, dtype)
     model.name_or_path = str(path)
-    return model.to(_device()), tokenizer
+    return model.to(find_device()), tokenizer
 
 
 def _load_pretrained(
@@ -321,20 +322,16 @@ def _load_pretrained(
     tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", **options)
     check_weights_fit(spec, AutoConfig.from_pretrained(place, **options), dtype)
     if spec.quantization is None:
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options).to(_device())
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options).to(find_device())
     else:
         four_bit = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, quantization_config=four_bit, device_map={"": _device()}, **options
+            place, dtype=dtype, quantization_config=four_bit, device_map={"": find_device()}, **options
         )
     model.name_or_path = place  # what a saved adapter names as its base
     return model, tokenizer
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _choose_dtype(spec: ModelSpec, *, full: bool) -> torch.dtype:

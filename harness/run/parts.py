@@ -57,7 +57,7 @@ class Parts:
 def build_parts(inputs: Inputs) -> Parts:
     """Load the model and check that it fits pool and reward. Raises InputError."""
     spec, splits = inputs.spec, inputs.splits
-    threads = prepare_process(spec.model.threads)
+    threads = prepare_process(spec.model.threads, spec.trainer)
     loaded = load_model(spec.model, spec.lora, seed=derive_seed(spec.seed, "model"), pool=spec.pool)
     if spec.model.name != TINY:
         check_model(loaded)

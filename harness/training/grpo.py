@@ -1,8 +1,8 @@
 """Take one GRPO step per call, on TRL's own trainer. The only module that touches TRL's private parts.
 
-``StepTrainer`` drives ``GRPOTrainer`` without its ``train()`` loop: roll out and score one subset, one optimizer
-step, and back. Model and optimizer stay in memory, and every knob takes effect at the next call. TRL's batch,
-advantages and loss are used as they are; generation and log-probabilities are ours, because a prompt need not be
+``StepTrainer`` drives ``GRPOTrainer`` without its ``train()`` loop: roll out and score one subset, ``num_iterations``
+optimizer steps on it, and back. Model and optimizer stay in memory, and every knob takes effect at the next call. TRL's
+batch, advantages and loss are used as they are; generation and log-probabilities are ours, because a prompt need not be
 encoded once per completion, nor a group without signal updated on. The gradient is TRL's up to float rounding.
 """
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 import torch
@@ -31,7 +32,7 @@ from harness.models.evaluate import judge
 from harness.models.forward import find_base
 from harness.models.generate import Generated, generate_batches
 from harness.models.load import LoadedModel, load_weights, save_weights
-from harness.models.runtime import is_out_of_memory, quiet_training, seed_torch
+from harness.models.runtime import is_out_of_memory, keep_to_one_device, quiet_training, seed_torch
 from harness.models.tokens import decode
 from harness.training.log_probs import compute_log_probs
 from harness.training.probe import can_share_prompts
@@ -40,11 +41,16 @@ from harness.training.rollout import Rollout, join_generated, pack_rows
 from harness.training.rounding import RoundingWatch
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
+OLD = "old_per_token_logps"
+"""TRL's name for the log-probabilities that the model gave its completions before it moved."""
+CLIPPED = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
+"""Shares of tokens that ``epsilon`` holds back, by TRL's names: those below, above, and together."""
 KL_SAMPLES = 32
 """Completions on which KL is measured when beta is 0 and the loss does not need it."""
 MEMORY_FILE = "memory.json"
 SAME_IN_TRL = {
-    "top_p", "loss_type", "scale_rewards", "epsilon", "weight_decay", "max_grad_norm", "gradient_checkpointing",
+    "top_p", "loss_type", "scale_rewards", "epsilon", "epsilon_high", "weight_decay", "max_grad_norm",
+    "gradient_checkpointing",
 }  # fmt: skip
 """Fields of TrainerSpec that TRL has by the same name."""
 T = TypeVar("T")
@@ -71,6 +77,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self._notes: list[str]
         self._balance_share = 1.0
         self._watched_rounding = False
+        self._seen_log_probs: torch.Tensor
         self.temperature: float
         args = GRPOConfig(
             output_dir=str(folder),
@@ -80,16 +87,19 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             lr_scheduler_type="constant",
             optim=spec.optimizer,
             **spec.model_dump(include=SAME_IN_TRL),
-            **quiet_training(),
+            **quiet_training(bf16=spec.bf16),
         )
         super().__init__(
             model=loaded.model,
             reward_funcs=[_scored_by_harness],
-            args=args,
+            args=keep_to_one_device(args),
             train_dataset=Dataset.from_dict({"prompt": ["never read: the pool feeds the steps"]}),
             processing_class=loaded.tokenizer,
         )
         self._prepare_for_training(10**9, None, None)
+        # Where bf16 is asked for, accelerate has every forward pass under autocast. Ours is around the update alone:
+        # sampling and the KL at beta 0 are of the weights as they are, and so of each other's precision.
+        self.model.forward = self.model.__dict__.pop("_original_forward", self.model.forward)
         self._reference = Reference(self.accelerator.unwrap_model(self.model))
         self.current_gradient_accumulation_steps = 1  # micro-batches are weighed in _try_accumulate
         # Checkpointed layers keep no cache, so there every completion carries its prompt.
@@ -150,35 +160,23 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         groups, batch = self._roll_out(prompts, knobs, learning_rate, seed, more)
         scores = [completion.score for group in groups for completion in group.completions]
         errored = sum(score.errored for score in scores) / len(scores)  # of all groups, as the session has it
-        live = self._find_live(batch["advantages"])
         entropy = self._rollout.generated.entropy
         metrics: dict[str, float] = {"entropy/mean": float(entropy.sum() / batch["num_items_in_batch"])}
         if not knobs.beta:
             metrics["kl/mean"] = self._measure_kl(batch, seed)
+        learned = self._leave_out_truncated(batch)
+        live = self._find_live(learned)
         # KL and load balance are losses of rows without signal too.
         only_live = self.spec.signal_only and not knobs.beta and not self.aux_loss_enabled
-        rows = live if only_live else torch.ones_like(live)
+        rows = live if only_live else learned["completion_mask"].any(-1)
         seed_torch(derive_seed(seed, "update"))
         update_started = time.perf_counter()
         fault, lost = "", False
         metrics |= {"loss": 0.0, "grad/norm": 0.0, "update/applied": 0.0, "update/used_rate": 0.0}
-        if errored <= self.errored_limit and (knobs.beta or bool(live.any())):
-            metrics |= self._accumulate(batch, rows.nonzero().squeeze(-1))
+        if errored <= self.errored_limit and bool(rows.any() if knobs.beta else live.any()):
             metrics["update/used_rate"] = float(rows.float().mean())
-            norm = float(self._get_grad_norm(self.model_wrapped, grad_norm=self._clip_grad_norm(self.model_wrapped)))
-            metrics["grad/norm"] = norm
-            if math.isfinite(norm):
-                # Once: what is rounded away is so at every step.
-                watch = RoundingWatch([] if self._watched_rounding else list(self.model.parameters()))
-                self.optimizer.step()
-                self._notes += filter(None, [watch.describe()])
-                self._watched_rounding = True
-                metrics["update/applied"] = 1.0
-                lost = not self._weights_are_finite()
-                fault = "the weights were not finite after the update" if lost else ""
-            else:  # one NaN in the optimizer's state would stay there for good
-                fault = f"the gradient was not finite (norm {norm}), so the update was discarded"
-            self.model_wrapped.zero_grad()
+            made, fault, lost = self._update(learned, rows.nonzero().squeeze(-1))
+            metrics |= made
         elif knobs.beta:
             metrics["kl/mean"] = self._measure_kl(batch, seed)
         self._seconds["update"] = time.perf_counter() - update_started
@@ -190,7 +188,8 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         """Time a step on ``prompts``, in s, up to the optimizer, which is left alone: weights stay as they are."""
         started = time.perf_counter()
         _, batch = self._roll_out(prompts, knobs, learning_rate=0.0, seed=0)
-        self._accumulate(batch, torch.arange(len(self._rollout)))
+        for _ in range(self.spec.num_iterations):
+            self._accumulate(batch, torch.arange(len(self._rollout)))
         self.model_wrapped.zero_grad()
         return time.perf_counter() - started
 
@@ -220,7 +219,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             # Without any there is no update, but a batch all the same.
             rollout = rollout.take((mixed or range(len(groups)))[: len(prompts)])
         self._rollout = rollout
-        return groups, self._build_batch()
+        return groups, self._with_less_memory("micro_batch", len(rollout), self._build_batch)
 
     def _sample_and_score(self, prompts: Sequence[Prompt], group_size: int, seed: int) -> Rollout:
         rows = [prompt for prompt in prompts for _ in range(group_size)]
@@ -247,17 +246,67 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self.model.train()
         # TRL's advantages take groups by position alone, and its prompts come from _tokenize_prompts.
         rows = [{"prompt": prompt.text} for prompt in rollout.prompts for _ in range(rollout.group_size)]
-        return self._generate_and_score_completions(rows)  # type: ignore[no-any-return]
+        with self.accelerator.autocast():
+            return self._generate_and_score_completions(rows)  # type: ignore[no-any-return]
 
-    def _find_live(self, advantages: torch.Tensor) -> torch.Tensor:
-        """Find the rows that the gradient at beta 0 needs: those with an advantage, in groups whose rewards differ.
+    def _leave_out_truncated(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the batch of the update: as TRL's ``mask_truncated_completions``, truncated completions have no token
+        in the loss, and count in the baseline all the same. TRL itself would take one that a ``stop`` text ended for
+        truncated.
+        """
+        if not self.spec.mask_truncated:
+            return batch
+        mask = batch["completion_mask"]
+        whole = ~torch.tensor(self._rollout.generated.truncated, device=mask.device)
+        mask = mask * whole.unsqueeze(1)
+        return batch | {"completion_mask": mask, "num_items_in_batch": mask.sum()}
+
+    def _find_live(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Find the rows that the gradient at beta 0 needs, whatever their ratio to the old log-probabilities: those
+        with tokens in the loss and an advantage, in groups whose rewards differ.
 
         Judged on rewards, since the mean of equal floats leaves equal rewards a tiny advantage.
         """
+        advantages = batch["advantages"]
         mixed = torch.tensor([group.mixed for group in self._rollout.groups], device=advantages.device)
-        return mixed.repeat_interleave(self._rollout.group_size) & (advantages != 0)
+        mixed = mixed.repeat_interleave(self._rollout.group_size)
+        return mixed & (advantages != 0) & batch["completion_mask"].any(-1)
 
     # ------------------------------------------------------------ the update
+
+    def _update(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> tuple[dict[str, float], str, bool]:
+        """Take ``num_iterations`` optimizer steps on ``rows`` of the batch. Return the metrics, what went wrong, and
+        whether the weights are lost.
+
+        Loss and KL are those of the first, when the model was the one that sampled; the gradient's norm is the largest
+        and the shares of clipped tokens are means over all, as TRL logs them.
+        """
+        metrics: dict[str, float] = {"grad/norm": 0.0, "update/applied": 0.0}
+        each: list[Metrics] = []
+        for number in range(self.spec.num_iterations):
+            each.append(self._accumulate(batch, rows))
+            norm = float(self._get_grad_norm(self.model_wrapped, grad_norm=self._clip_grad_norm(self.model_wrapped)))
+            finite = math.isfinite(norm)
+            metrics["grad/norm"] = max(norm, metrics["grad/norm"]) if finite else norm
+            if finite:  # one NaN in the optimizer's state would stay there for good
+                # Once: what is rounded away is so at every step.
+                watch = RoundingWatch([] if self._watched_rounding else list(self.model.parameters()))
+                self.optimizer.step()
+                self._notes += filter(None, [watch.describe()])
+                self._watched_rounding = True
+                metrics["update/applied"] = 1.0
+            self.model_wrapped.zero_grad()
+            if not finite:
+                what = "the update was" if number == 0 else f"updates from number {number + 1} on were"
+                fault, lost = f"the gradient was not finite (norm {norm}), so {what} discarded", False
+                break
+            if not self._weights_are_finite():
+                fault, lost = "the weights were not finite after the update", True
+                break
+        else:
+            fault, lost = "", False
+        clipped = {name: fmean(made[name] for made in each) for name in CLIPPED if name in each[0]}
+        return {**each[0], **clipped, **metrics}, fault, lost
 
     def _accumulate(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> Metrics:
         """Add up the gradients of the step's loss from ``rows`` of the batch, in micro-batches that fit into memory."""
@@ -267,7 +316,10 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self.model_wrapped.zero_grad()
         lengths = batch["completion_mask"].sum(-1)
         parts = list(pack_rows(rows.tolist(), lengths.tolist(), self.num_generations, self.micro_batch))
-        loss = kl = 0.0
+        again = self.spec.num_iterations > 1
+        names = ("loss", *(CLIPPED if again else ()), *(("kl/mean",) if self.beta else ()))
+        sums = dict.fromkeys(names, 0.0)
+        old = torch.zeros(batch["completion_mask"].shape, device=lengths.device)
         for done, part_rows in enumerate(parts):
             self._progress("updating", done, len(parts))
             self.accelerator.gradient_state._set_sync_gradients(done == len(parts) - 1)
@@ -279,13 +331,20 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             of_rows = len(part_rows) / len(lengths)
             share = {"dapo": 1.0, "bnpo": tokens}.get(self.loss_type, of_rows)
             self._balance_share = of_rows / share  # a mean over the micro-batch whatever the loss
-            part_loss = self.compute_loss(self.model_wrapped, part) * share
+            with self.accelerator.autocast():
+                part_loss = self.compute_loss(self.model_wrapped, part) * share
             self.accelerator.backward(part_loss)
-            loss += float(part_loss.detach())
-            if self.beta:
-                kl += self._metrics["train"]["kl"][-1] * tokens
+            old[index] = self._seen_log_probs
+            sums["loss"] += float(part_loss.detach())
+            for name in names[1:]:
+                # Means over tokens; of rows that are left out none is clipped.
+                sums[name] += self._metrics["train"]["kl" if name == "kl/mean" else name][-1] * tokens
         self._progress("updating", len(parts), len(parts))
-        return {"loss": loss, "kl/mean": kl} if self.beta else {"loss": loss}
+        if again and OLD not in batch:
+            # The model has not moved since it sampled, so these are the old log-probabilities of the next iterations,
+            # for which TRL takes a pass of its own.
+            batch[OLD] = old
+        return sums
 
     def _weights_are_finite(self) -> bool:
         trained = [p.detach() for p in self.model.parameters() if p.requires_grad]
@@ -368,17 +427,18 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             for start in range(0, len(input_ids), batch_size or len(input_ids)):
                 part = slice(start, start + (batch_size or len(input_ids)))
                 ids, mask = input_ids[part], attention_mask[part]
-                with self.accelerator.autocast():
-                    made.append(
-                        compute_log_probs(
-                            model, ids[:, :width], mask[:, :width], ids[:, width:], mask[:, width:],
-                            share=self._shares_prompts and not compute_aux_loss, balance=compute_aux_loss,
-                        )
-                    )  # fmt: skip
+                made.append(
+                    compute_log_probs(
+                        model, ids[:, :width], mask[:, :width], ids[:, width:], mask[:, width:],
+                        share=self._shares_prompts and not compute_aux_loss, balance=compute_aux_loss,
+                    )
+                )  # fmt: skip
         entropies = [each.entropy for each in made if each.entropy is not None]
         balance = [each.balance * self._balance_share for each in made if each.balance is not None]
+        log_probs = torch.cat([each.log_probs for each in made])
+        self._seen_log_probs = log_probs.detach()
         return (
-            torch.cat([each.log_probs for each in made]),
+            log_probs,
             torch.cat(entropies) if compute_entropy else None,
             torch.stack(balance).mean() if compute_aux_loss else None,
         )
@@ -423,7 +483,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
     def load(self, folder: Path) -> None:
         """Load weights and optimizer of ``save`` into the model in memory."""
         load_weights(self.accelerator.unwrap_model(self.model), folder)
-        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
         self.optimizer.zero_grad()
         sizes = json.loads((folder / MEMORY_FILE).read_text(encoding="utf-8"))
         self.micro_batch = min(self.spec.micro_batch, sizes["micro_batch"])

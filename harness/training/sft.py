@@ -14,7 +14,7 @@ from trl import SFTConfig, SFTTrainer
 from harness.config.schema import WarmstartSpec
 from harness.core.seeds import derive_seed
 from harness.models.load import LoadedModel
-from harness.models.runtime import quiet_training, seed_torch
+from harness.models.runtime import keep_to_one_device, quiet_training, seed_torch
 from harness.types import Progress, Prompt
 
 IGNORED = -100
@@ -37,19 +37,21 @@ def warm_start(
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
             model=loaded.model,
-            args=SFTConfig(
-                output_dir=folder,
-                max_steps=spec.steps,
-                per_device_train_batch_size=spec.batch,
-                learning_rate=spec.learning_rate,
-                # Warm-up and decay to zero: without them the score at the end depends on the last few batches.
-                lr_scheduler_type="linear",
-                warmup_steps=min(20, spec.steps // 10),
-                max_length=loaded.context,
-                seed=derive_seed(seed, "warmstart", "trainer"),
-                gradient_checkpointing=False,
-                dataloader_pin_memory=False,
-                **quiet_training(),
+            args=keep_to_one_device(
+                SFTConfig(
+                    output_dir=folder,
+                    max_steps=spec.steps,
+                    per_device_train_batch_size=spec.batch,
+                    learning_rate=spec.learning_rate,
+                    # Warm-up and decay to zero: without them the score at the end depends on the last few batches.
+                    lr_scheduler_type="linear",
+                    warmup_steps=min(20, spec.steps // 10),
+                    max_length=loaded.context,
+                    seed=derive_seed(seed, "warmstart", "trainer"),
+                    gradient_checkpointing=False,
+                    dataloader_pin_memory=False,
+                    **quiet_training(),
+                )
             ),
             train_dataset=Dataset.from_list([_row(loaded, prompt) for prompt in shown]),
             processing_class=loaded.tokenizer,

@@ -18,7 +18,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -112,6 +113,8 @@ class Alternate(TrainerCallback):  # type: ignore[misc]
         self.started = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the optimizer's last kernels are theirs, not ours
         theirs = time.perf_counter() - self.started
         started = time.perf_counter()
         outcome = self.ours.step(self.prompts, self.knobs, learning_rate=1e-5, seed=state.global_step)
@@ -119,15 +122,17 @@ class Alternate(TrainerCallback):  # type: ignore[misc]
         self.parts.append({k: v for k, v in outcome.metrics.items() if k.startswith("time/")})
 
 
-def compare(model: str, dead: float, pairs: int, *, lora: bool) -> dict[str, Any]:
-    """Paired step times at one share of dead groups."""
-    characters, max_tokens, group_size, micro_batch = SHAPES[model]
+def compare(
+    build: Callable[[], LoadedModel], shape: tuple[int, int, int, int], dead: float, pairs: int
+) -> dict[str, Any]:
+    """Paired step times of two models of ``build`` at one share of dead groups; ``shape`` as in SHAPES."""
+    characters, max_tokens, group_size, micro_batch = shape
     prompts = build_prompts(characters, dead)
     knobs = Knobs(max_tokens=max_tokens, group_size=group_size, prompts_per_step=PROMPTS)
     with tempfile.TemporaryDirectory() as folder:
-        ours = build_ours(build_model(model, lora=lora), micro_batch, folder)
+        ours = build_ours(build(), micro_batch, folder)
         alternate = Alternate(ours, prompts, knobs)
-        loaded = build_model(model, lora=lora)
+        loaded = build()
         stock = GRPOTrainer(
             model=loaded.model,
             reward_funcs=[lambda completions, dead, **_: rewards_of(dead)],
@@ -169,7 +174,7 @@ def compare_gradients(model: str, *, lora: bool, dead: float = 0.5) -> dict[str,
         ours = build_ours(build_model(model, lora=lora), micro_batch, folder)
         knobs = Knobs(max_tokens=8, group_size=group_size, prompts_per_step=PROMPTS)
         _, batch = ours._roll_out(prompts, knobs, 0.0, seed=1)
-        live = ours._find_live(batch["advantages"])
+        live = ours._find_live(batch)
         ours._accumulate(batch, live.nonzero().squeeze(-1))
         mine = _gradient(ours.model)
         ours.model.zero_grad()
@@ -209,7 +214,9 @@ def main() -> None:
             "steps": [],
         }
         for dead in arguments.dead:
-            result["steps"].append(compare(model, dead, arguments.pairs, lora=lora))
+            result["steps"].append(
+                compare(partial(build_model, model, lora=lora), SHAPES[model], dead, arguments.pairs)
+            )
             print(json.dumps(result["steps"][-1]), file=sys.stderr, flush=True)  # long work: say what is known
         print(json.dumps(result, indent=2), flush=True)
 

@@ -136,17 +136,35 @@ def test_gradient_is_that_of_trls_loss_over_every_row(build: Build, loss_type: A
 
 
 @pytest.mark.parametrize(
-    ("loss_type", "beta", "lora"), [("dapo", 0.0, False), ("grpo", 0.0, True), ("dapo", 0.1, True)]
+    ("loss_type", "beta", "lora", "iterations", "mask"),
+    [
+        ("dapo", 0.0, False, 1, False),
+        ("grpo", 0.0, True, 1, False),
+        ("dapo", 0.1, True, 1, False),
+        ("dapo", 0.0, False, 2, True),
+        ("grpo", 0.1, True, 2, True),
+        ("dr_grpo", 0.0, False, 3, False),
+        ("dapo", 0.0, True, 1, True),
+    ],
 )
 def test_weights_are_those_of_train_on_the_same_completions(
-    build: Build, tmp_path: Path, loss_type: Any, beta: float, lora: bool
+    build: Build, tmp_path: Path, loss_type: Any, beta: float, lora: bool, iterations: int, mask: bool
 ) -> None:
     ours, theirs = tiny(lora=lora), tiny(lora=lora)
-    trainer = build(ours, spec=TrainerSpec(loss_type=loss_type, micro_batch=4, optimizer="sgd"))
-    written = []
+    spec = TrainerSpec(
+        loss_type=loss_type, micro_batch=4, optimizer="sgd", num_iterations=iterations, mask_truncated=mask,
+        epsilon=0.05, epsilon_high=0.1,
+    )  # fmt: skip
+    trainer = build(ours, spec=spec)
+    written, clipped, cut = [], [], []
     for start in (0, 2, 4):
-        take(trainer, Knobs(**{**_dict(KNOBS), "beta": beta, "learning_rate": 0.1}), seed=start, start=start)
+        knobs = Knobs(**{**_dict(KNOBS), "max_tokens": 40, "beta": beta, "learning_rate": 0.1})
+        outcome = take(trainer, knobs, seed=start, start=start)
+        clipped.append(outcome.metrics.get("clip_ratio/region_mean", 0.0))
         written.append(trainer._rollout.generated.ids)
+        cut += trainer._rollout.generated.truncated
+    assert 0 < sum(cut) < len(cut)
+    assert bool(max(clipped)) == (iterations > 1)
 
     class Stock(GRPOTrainer):  # type: ignore[misc]
         """TRL's trainer as it is, but it is told what to sample."""
@@ -162,8 +180,12 @@ def test_weights_are_those_of_train_on_the_same_completions(
             per_device_train_batch_size=4,
             gradient_accumulation_steps=2,
             num_generations=4,
-            max_completion_length=8,
-            max_steps=3,
+            max_completion_length=40,
+            max_steps=3 * iterations,
+            num_iterations=iterations,
+            mask_truncated_completions=mask,
+            epsilon=0.05,
+            epsilon_high=0.1,
             learning_rate=0.1,
             lr_scheduler_type="constant",
             optim="sgd",
@@ -428,8 +450,17 @@ def test_rehearsal_leaves_weights_and_optimizer_alone(build: Build) -> None:
     assert torch.equal(weights(plain.model), weights(rehearsed.model))
 
 
-@pytest.mark.parametrize("lora", [False, True])
-def test_save_and_load_continue_bit_for_bit_while_knobs_change(build: Build, tmp_path: Path, lora: bool) -> None:
+@pytest.mark.parametrize(
+    ("lora", "spec"),
+    [
+        (False, TrainerSpec(micro_batch=4)),
+        (True, TrainerSpec(micro_batch=4)),
+        (True, TrainerSpec(micro_batch=4, num_iterations=2, mask_truncated=True, bf16=True)),
+    ],
+)
+def test_save_and_load_continue_bit_for_bit_while_knobs_change(
+    build: Build, tmp_path: Path, lora: bool, spec: TrainerSpec
+) -> None:
     schedule = [
         KNOBS,
         Knobs(**{**_dict(KNOBS), "temperature": 0.7, "learning_rate": 3e-4}),
@@ -437,7 +468,7 @@ def test_save_and_load_continue_bit_for_bit_while_knobs_change(build: Build, tmp
         Knobs(**{**_dict(KNOBS), "temperature": 1.2, "prompts_per_step": 4}),
     ]
     whole = tiny(lora=lora)
-    trainer = build(whole)
+    trainer = build(whole, spec=spec)
     for seed, knobs in enumerate(schedule):
         if seed == 2:
             (tmp_path / "saved").mkdir()
@@ -445,7 +476,7 @@ def test_save_and_load_continue_bit_for_bit_while_knobs_change(build: Build, tmp
         take(trainer, knobs, seed=seed)
 
     resumed = tiny(lora=lora)
-    second = build(resumed)
+    second = build(resumed, spec=spec)
     second.load(tmp_path / "saved")
     for seed, knobs in list(enumerate(schedule))[2:]:
         take(second, knobs, seed=seed)
@@ -458,6 +489,122 @@ def test_trl_encodes_a_prompt_as_the_rollout_did(build: Build) -> None:
     for row, prompt in enumerate([prompt for prompt in PROMPTS[:2] for _ in range(KNOBS.group_size)]):
         ids = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
         assert ids.tolist() == trainer.loaded.prompt_ids(prompt)
+
+
+# ---------------------------------------------------------------- several updates on a rollout, truncated completions
+
+
+def test_epsilon_holds_back_what_has_moved_far_and_does_nothing_in_the_first_update(build: Build) -> None:
+    moved = {}
+    for iterations in (1, 3):
+        for epsilon, high in ((0.2, None), (0.01, None), (0.01, 0.2)):
+            loaded = tiny()
+            spec = TrainerSpec(micro_batch=8, num_iterations=iterations, epsilon=epsilon, epsilon_high=high)
+            metrics = take(build(loaded, spec=spec), Knobs(**{**_dict(KNOBS), "learning_rate": 2e-4})).metrics
+            moved[iterations, epsilon, high] = weights(loaded.model)
+            if iterations == 1:
+                assert not any(name.startswith("clip_ratio") for name in metrics)
+                continue
+            low, above, both = (metrics[f"clip_ratio/{part}_mean"] for part in ("low", "high", "region"))
+            assert 0 < both < 1
+            assert low + above == pytest.approx(both)
+    assert torch.equal(moved[1, 0.2, None], moved[1, 0.01, None])
+    assert len({float(moved[3, *each].double().sum()) for each in ((0.2, None), (0.01, None), (0.01, 0.2))}) == 3
+
+
+def test_groups_without_signal_are_left_out_of_every_update_and_change_nothing(build: Build) -> None:
+    moved, used = [], []
+    for signal_only in (True, False):
+        loaded = tiny()
+        spec = TrainerSpec(micro_batch=4, optimizer="sgd", signal_only=signal_only, num_iterations=3)
+        outcome = take(build(loaded, HalfDeadScorer(), spec), Knobs(**{**_dict(KNOBS), "learning_rate": 0.1}))
+        used.append(outcome.metrics["update/used_rate"])
+        moved.append(weights(loaded.model))
+    assert used == [0.5, 1.0]
+    assert torch.allclose(*moved, atol=1e-7)
+
+
+def test_an_update_that_is_not_finite_keeps_those_before_it(build: Build) -> None:
+    one, three = tiny(), tiny()
+    take(build(one, spec=TrainerSpec(micro_batch=8)))
+    trainer = build(three, spec=TrainerSpec(micro_batch=8, num_iterations=3))
+    seen = []
+    three.model.lm_head.weight.register_hook(
+        lambda gradient: gradient * float("nan" if seen.append(1) or len(seen) == 2 else 1)
+    )
+    outcome = take(trainer)
+    assert outcome.updated
+    assert not outcome.lost
+    assert "updates from number 2 on were discarded" in outcome.fault
+    assert torch.equal(weights(one.model), weights(three.model))
+
+
+def test_truncated_completions_give_no_gradient_but_count_in_the_baseline(build: Build) -> None:
+    trainer = build(spec=TrainerSpec(micro_batch=64, mask_truncated=True))
+    knobs = Knobs(**{**_dict(KNOBS), "max_tokens": 40, "group_size": 16})
+    trained: list[torch.Tensor] = []
+    original = trainer.compute_loss
+
+    def spy(model: Any, inputs: dict[str, Any], **kwargs: Any) -> Any:
+        trained.append(inputs["completion_ids"][inputs["completion_mask"].bool()])
+        return original(model, inputs, **kwargs)
+
+    trainer.compute_loss = spy
+    outcome = take(trainer, knobs)
+    completions = [c for group in outcome.groups for c in group.completions]
+    whole = sum(c.tokens for c in completions if not c.truncated)
+    assert 0 < whole < sum(c.tokens for c in completions)
+    assert sum(map(len, trained)) == whole
+    rewards = torch.tensor([c.score.reward for c in outcome.groups[0].completions])
+    _, batch = trainer._roll_out(PROMPTS[:2], knobs, 0.0, seed=1)
+    again = torch.tensor([c.score.reward for c in trainer._rollout.groups[0].completions])
+    assert len(rewards) == len(again)
+    assert torch.allclose(batch["advantages"][:16], (again - again.mean()) / (again.std() + 1e-4), atol=1e-4)
+
+
+def test_a_completion_that_a_stop_text_ended_is_not_truncated(build: Build) -> None:
+    digits = list("0123456789")
+    trainer = build(spec=TrainerSpec(micro_batch=8, mask_truncated=True, stop=digits))
+    outcome = take(trainer, Knobs(**{**_dict(KNOBS), "max_tokens": 40, "group_size": 8}))
+    kept = [not c.truncated for group in outcome.groups for c in group.completions]
+    assert any(kept)
+    assert outcome.metrics["update/used_rate"] > 0
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_a_step_of_truncated_completions_alone_moves_nothing(build: Build, beta: float) -> None:
+    loaded = tiny()
+    trainer = build(loaded, spec=TrainerSpec(micro_batch=4, mask_truncated=True))
+    before = weights(loaded.model).clone()
+    outcome = take(trainer, Knobs(**{**_dict(KNOBS), "max_tokens": 1, "beta": beta}))
+    assert not outcome.updated
+    assert torch.equal(before, weights(loaded.model))
+    assert outcome.metrics["kl/mean"] == pytest.approx(0.0, abs=1e-6)
+
+
+# ---------------------------------------------------------------- one device
+
+
+def test_a_process_that_sees_several_gpus_trains_on_one(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch says that there are two, as it would in a notebook that loaded it before the harness."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("harness.models.runtime.find_device", lambda: torch.device("cuda:0"))
+    trainer = build()
+    assert trainer.args.n_gpu == 1
+    assert take(trainer).updated
+
+
+def test_bf16_computes_the_update_in_bfloat16_and_keeps_the_weights(build: Build) -> None:
+    norms, kl = [], []
+    for bf16 in (False, True):
+        loaded = tiny()
+        metrics = take(build(loaded, spec=TrainerSpec(micro_batch=8, bf16=bf16))).metrics
+        assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+        norms.append(metrics["grad/norm"])
+        kl.append(metrics["kl/mean"])
+    assert norms[0] != norms[1]
+    assert norms[1] == pytest.approx(norms[0], rel=0.05)
+    assert kl == [0.0, 0.0]
 
 
 # ---------------------------------------------------------------- dynamic sampling
