@@ -78,7 +78,7 @@ SCRIPT: dict[str, Taken] = {
 """Of the script ``trl grpo``: its arguments for model, LoRA and data, and the weights that go with its rewards."""
 
 NOT_TAKEN: dict[str, dict[str, tuple[Any, ...]]] = {
-    "a step is one rollout, all of which each of its updates is on; the ratio is that of a token, clipped on both sides": {
+    "a step is one rollout, and each of its updates is on all of it; the ratio is a token's, clipped on both sides": {
         "steps_per_generation": (None,),
         "generation_batch_size": (None,),
         "delta": (None,),
