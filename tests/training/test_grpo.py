@@ -20,7 +20,7 @@ from transformers import MambaConfig, MambaForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
-from harness.config.schema import TrainerSpec
+from harness.config.schema import TrainerSpec, WarmstartSpec
 from harness.errors import Diverged
 from harness.models.load import LoadedModel
 from harness.models.runtime import quiet_training
@@ -28,6 +28,7 @@ from harness.models.tiny import build_tiny_tokenizer
 from harness.training.grpo import StepTrainer
 from harness.training.probe import can_share_prompts
 from harness.training.rollout import pack_rows
+from harness.training.sft import warm_start
 from harness.types import Group, Knobs, Prompt, Score
 from tests.support.tiny import PROMPTS, DigitScorer, reward_of, tiny, weights
 
@@ -589,7 +590,10 @@ def test_a_process_that_sees_several_gpus_trains_on_one(build: Build, monkeypatc
     """Torch says that there are two, as it would in a notebook that loaded it before the harness."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("harness.models.runtime.find_device", lambda: torch.device("cuda:0"))
-    trainer = build()
+    loaded = tiny()
+    shown = [Prompt("p", "1+1=", "2", demonstration="2")]
+    warm_start(loaded, shown, WarmstartSpec(steps=1, batch=1), seed=0, progress=lambda *said: None)
+    trainer = build(loaded)
     assert trainer.args.n_gpu == 1
     assert take(trainer).updated
 
