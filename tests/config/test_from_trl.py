@@ -73,8 +73,8 @@ def test_a_saved_configuration_leaves_nothing_that_nobody_set(tmp_path: Path) ->
 
 def test_what_was_set_and_is_not_taken_is_told_with_its_reason() -> None:
     config = {"steps_per_generation": 4, "loss_type": "cispo", "optim": "paged_adamw_8bit", "top_k": 20,
-              "warmup_steps": 0.1, "lr_scheduler_type": "cosine", "reward_weights": [1, 2], "made_up": 1, "max_prompt_length": 512,
-              "num_generations": 4}  # fmt: skip
+              "warmup_steps": 0.1, "lr_scheduler_type": "cosine", "reward_weights": [1, 2], "made_up": 1,
+              "max_prompt_length": 512, "num_generations": 4}  # fmt: skip
     left = {name: (value, reason) for name, value, reason in convert_trl(config).left}
     assert left.keys() == config.keys() - {"num_generations"}
     assert all(value == config[name] and reason for name, (value, reason) in left.items())
