@@ -222,3 +222,13 @@ def test_a_configuration_of_trl_becomes_a_spec(program: Program) -> None:
     assert (spec.trainer.lr_scheduler, spec.trainer.scheduler_total_steps) == ("linear", 500)
     assert (spec.trainer.warmup_steps, spec.trainer.gradient_checkpointing) == (50, True)
     assert program.here("check").stdout.endswith("passed\n")
+
+
+def test_the_splits_fit_the_rows_that_a_layout_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = [{"role": "user", "content": "Write a program."}, {"role": "assistant", "content": "def f():\n    return 1"}]
+    without_tests = [{"messages": told}] * 40
+    write(tmp_path / "data.jsonl", [*EXAMPLES["coding messages"].rows, *without_tests])
+    commands.init("data.jsonl", out=str(tmp_path))
+    spec, _ = load_spec("spec.toml")
+    assert sum(spec.pool.splits.values()) < commands.check("spec.toml").pool.kept <= 10

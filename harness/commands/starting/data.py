@@ -80,9 +80,12 @@ def look_at(source: str) -> Data:
     rules: dict[str, Any] = {}
     reward, passed, judged, fault = None, 0, 0, ""
     if truths or answered:
-        splits, rules, fault = _read_with_rules(pool)
+        tree: dict[str, Any] = {"pool": pool}
+        if layout and layout.reward:  # a reward decides whether its layout is read
+            tree["reward"] = {"function": layout.reward}
+        splits, rules, fault = _read_with_rules(tree)
         counted, said = sum(map(len, splits.values())), splits["train"].counts.layout or said
-        reward, passed, judged = _find_reward({"pool": pool | rules}, layout)
+        reward, passed, judged = _find_reward({**tree, "pool": pool | rules}, layout)
     else:
         counted = sum(1 for _ in read_rows(source, hub_answers=hub_answers))
     if reward is None and answered:
@@ -160,7 +163,7 @@ def _most(rows: Sequence[Any], test: Callable[[Any], object]) -> bool:
     return bool(rows) and sum(map(bool, map(test, rows))) > len(rows) / 2
 
 
-def _read_with_rules(pool: Mapping[str, Any]) -> tuple[Splits, dict[str, Any], str]:
+def _read_with_rules(tree: Mapping[str, Any]) -> tuple[Splits, dict[str, Any], str]:
     """Read the pool, by the rules that it takes to be read: none, or rows left out; with the fault that asks for them.
 
     Raises InputError for the first fault where no rule helps.
@@ -168,7 +171,7 @@ def _read_with_rules(pool: Mapping[str, Any]) -> tuple[Splits, dict[str, Any], s
     fault: InputError | None = None
     for rules in RULES:
         try:
-            return build_splits(parse_spec({"pool": {**pool, **rules}})), rules, str(fault or "")
+            return build_splits(parse_spec({**tree, "pool": tree["pool"] | rules})), rules, str(fault or "")
         except InputError as error:
             fault = fault or error
     raise fault or AssertionError
