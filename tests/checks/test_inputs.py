@@ -83,7 +83,6 @@ def form(completions, **kwargs): return [1.0] * len(completions)
         (["trl", "plain"], {"tests", "unit"}, True),
         (["form", "trl"], None, False),
     ],
-    ids=str,
 )
 def test_a_pool_gives_what_the_functions_of_a_reward_name(
     tmp_path: Path, functions: list[str], asked: set[str] | None, needs_truth: bool
