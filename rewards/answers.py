@@ -133,8 +133,9 @@ CONDITION = re.compile(
 UNEVALUATED = re.compile(
     r"\\(i*int|oint|sum|prod|lim(?:sup|inf)?|det|gcd|max|min|operatorname|nabla)(?![A-Za-z])|\\begin ?\{([vV])matrix\}"
     r"|\\frac ?\{ ?(?:d|\\partial)[^{}]*\} ?\{ ?(d|\\partial) ?[a-z]|(?<![A-Za-z])(d) ?/ ?d ?[a-z]|\)(')"
+    r"|\^ ?\{? ?\\(circ)"
 )
-"""What is still to be worked out: an integral, a sum, a limit, a determinant, a derivative."""
+"""What is still to be worked out: an integral, a sum, a limit, a determinant, a derivative, a sine of degrees."""
 LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox) ?\{([^{}]*)\}")

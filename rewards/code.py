@@ -274,7 +274,9 @@ PYTHON = re.compile(r"\{?\.?py(thon)?[\d.]*([\s,:{}].*)?", re.IGNORECASE)
 def extract_program(completion: str, entry_point: str = "") -> str | None:
     """The last closed fenced block after the thinking that is marked as Python; None where there is none. Examples of
     use may follow it: blocks that name the entry point and do not define it."""
-    programs = _programs(after_thinking(_mark_tags(completion.replace("\r\n", "\n"))).replace(MARK, ""))
+    text = completion.replace("\r\n", "\n")
+    marked = after_thinking(_mark_tags(text))
+    programs = _programs(marked if MARK in text else marked.replace(MARK, ""))
     name = re.escape(entry_point)
     defined = re.compile(
         rf"^[ \t]*(async[ \t]+)?(def|class)[ \t]+{name}\b|^{name}[ \t]*(:[^=\n]*)?=(?!=)", re.MULTILINE
