@@ -48,16 +48,23 @@ ALL_BUT = re.compile(r"\b(?:none|no|nothing|nobody|fails?|wrong)\b", re.IGNORECA
 PART = re.compile(
     r"(?:[0-9A-Za-z)}]\s*[+/^]|[0-9)}]\s*\*|\\(?:times|cdot|div|pm|mp)|\\(?:sqrt|[dt]?frac|log|ln|sin|cos|tan)(?:\[[^\[\]]*\])?\s*\{?"
     r"|[0-9=(]\s*[-−]|[\^_]\s*\{|(?<![A-Za-z</])[A-Za-z]\s*[<>])\s*\Z|(?:[0-9]|(?<!-)[-−])\Z"
-    r"|(?:\b(?:twice|double|triple|minus|negative|half of|square(?: root)? of|cube(?: root)? of|[0-9] over"
-    r"|(?:more|less|fewer|greater|smaller|larger|higher|lower) than|below|above)|[0-9]\$?,?\s*\bor)[\s$*(]*\Z",
+)
+PART_IN_WORDS = re.compile(
+    r"(?:\b(?:twice|double|triple|minus|negative|half of|square(?: root)? of|cube(?: root)? of|[0-9] over"
+    r"|(?:more|less|fewer|greater|smaller|larger|higher|lower) than|below|above)|[0-9]\$?,?\s*\bor)\Z",
     re.IGNORECASE,
 )
+LAST_WORDS = ("twice", "double", "triple", "minus", "negative", "of", "over", "than", "below", "above", "or")
 
 
 def is_part(text: str, start: int) -> bool:
     """Whether what begins at ``start`` is only a part of a formula, in signs or in words: after a sign, in a root or a
     fraction, twice it; or one of several."""
-    return PART.search(text, max(0, start - 20), start) is not None
+    before = text[max(0, start - 30) : start]
+    if PART.search(before, max(0, len(before) - 20)) is not None:
+        return True
+    before = before.rstrip(" $*(\n")
+    return before.lower().endswith(LAST_WORDS) and PART_IN_WORDS.search(before) is not None
 
 
 # ---------------------------------------------------------------- after an answer
