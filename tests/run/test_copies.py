@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +151,27 @@ def test_what_is_intact_of_a_damaged_record_is_adopted(original: Program, progra
     assert "steps row 2" in program.here("review", "orig", "--out", "other").stdout
 
 
+def _is_whole(database: Path) -> bool:
+    if not database.exists():
+        return False
+    with closing(sqlite3.connect(database)) as c, suppress(sqlite3.DatabaseError):
+        return bool(c.execute("PRAGMA quick_check").fetchone() == ("ok",))
+    return False
+
+
 def test_a_run_is_copied_while_it_runs(program: Program) -> None:
     process = program.start("run", *COLD, "--name", "live", "--steps", "500", "--plain")
     program.wait_for(lambda: program.last_step("live") >= 9)
     program.here("export", "live", "--as", "run", "--to", "copy")
     # By hand, without the -wal in which SQLite keeps the first megabytes of a record.
-    (program.folder / "plain").mkdir()
-    process.send_signal(signal.SIGSTOP)  # which may delete an old checkpoint while a plain copy reads it
-    shutil.copy(program.folder / "runs" / "harness.db", program.folder / "plain")
-    shutil.copytree(program.folder / "runs" / "live", program.folder / "plain" / "live")
-    process.send_signal(signal.SIGCONT)
+    plain = program.folder / "plain"
+    while not _is_whole(plain / "harness.db"):  # else it stood still while SQLite wrote the -wal into the file
+        shutil.rmtree(plain, ignore_errors=True)
+        plain.mkdir()
+        process.send_signal(signal.SIGSTOP)  # which may delete an old checkpoint while a plain copy reads it
+        shutil.copy(program.folder / "runs" / "harness.db", plain)
+        shutil.copytree(program.folder / "runs" / "live", plain / "live")
+        process.send_signal(signal.SIGCONT)
     assert process.poll() is None
     program.kill(process)
     (found,) = json.loads(program.here("runs", "--json", "--out", "plain").stdout)
