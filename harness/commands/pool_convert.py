@@ -17,6 +17,7 @@ from harness.core.formatting import shorten
 from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
+from pools.counts import Skipped
 from pools.identity import format_id, identify
 from pools.layouts import ArrangedRows
 from pools.messages import fill_prompt
@@ -33,14 +34,6 @@ QUOTED = re.compile(r"(?<!\w)(?:'[^']*(?:'|$)|\"[^\"]*(?:\"|$))")
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """Rows left out for one reason, and the first of them."""
-
-    rows: int
-    first: str
-
-
-@dataclass(frozen=True, slots=True)
 class Conversion:
     """How many of the rows ``read`` are ``kept`` in ``out``. ``dropped`` goes by reason, the commonest first;
     ``layout`` says how the source writes its rows, empty for our own columns."""
@@ -48,7 +41,7 @@ class Conversion:
     out: Path
     read: int
     kept: int
-    dropped: Mapping[str, Dropped]
+    dropped: Mapping[str, Skipped]
     layout: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -71,8 +64,8 @@ class _Faults:
         self.first.setdefault(reason, shorten(where, SHOWN))
 
     @property
-    def dropped(self) -> dict[str, Dropped]:
-        return {reason: Dropped(rows, self.first[reason]) for reason, rows in self.rows.most_common()}
+    def dropped(self) -> dict[str, Skipped]:
+        return {reason: Skipped(rows, self.first[reason]) for reason, rows in self.rows.most_common()}
 
 
 @dataclass(frozen=True, slots=True)
