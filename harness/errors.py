@@ -4,6 +4,7 @@
     ├── InputError (ValueError)     wrong spec, flag, file or run name: nothing done      exit code 2
     ├── RunFailed (RuntimeError)    the run cannot go on: broken reward, lost store       exit code 1
     ├── StoreUnavailable (OSError)  a locked database, a full disk: it may work later     exit code 1
+    ├── OverBudget (RuntimeError)   the next request may cost more than is left: stop      exit code 1
     ├── Diverged (ArithmeticError)  the model's numbers are no longer finite: restore     exit code 1
     └── Refused (ValueError)        an action that is not possible now; the run goes on
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 
 class HarnessError(Exception):
-    """Base of the tree. ``str(error)`` is one short message that names the mend."""
+    """Base of the tree. ``str(error)`` is one short message that names the fix."""
 
 
 class InputError(HarnessError, ValueError):
@@ -39,6 +40,10 @@ class StoreUnavailable(HarnessError, OSError):
 
 class Refused(HarnessError, ValueError):
     """An action that cannot be taken now, with the reason. The run goes on without it."""
+
+
+class OverBudget(HarnessError, RuntimeError):
+    """The next request to a paid service may pass the cap of budget.usd, so it was not sent."""
 
 
 class Diverged(HarnessError, ArithmeticError):

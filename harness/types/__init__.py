@@ -4,6 +4,9 @@ Imports nothing of ours outside this package and nothing heavy: every module, an
 A *group* is the completions of one prompt; a *step* is one cycle of decide, draw, roll out, score, update.
 """
 
+from harness.types.answers import Answerer as Answerer
+from harness.types.answers import Question as Question
+from harness.types.answers import Reply as Reply
 from harness.types.data import PROMPT_COLUMNS as PROMPT_COLUMNS
 from harness.types.data import Answer as Answer
 from harness.types.data import Completion as Completion
