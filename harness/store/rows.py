@@ -190,6 +190,12 @@ def load_scores(stored: str, *, graded: bool) -> dict[str, float]:
     return {prompt: answer.correct / answer.n for prompt, answer in answers if answer.n}
 
 
+def load_counts(stored: str) -> dict[str, tuple[int, int]]:
+    """Load how many completions of each prompt were correct and how many judged, of those that had one."""
+    answers = ((prompt, Answer(*values)) for prompt, values in load_object(stored).items())
+    return {prompt: (answer.correct, answer.n) for prompt, answer in answers if answer.n}
+
+
 # ---------------------------------------------------------------- rows to records
 
 
@@ -255,10 +261,10 @@ def decision_from_row(row: Mapping[str, Any]) -> Decision:
 
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     """Of EVALUATION_COLUMNS."""
-    step, split, n, accuracy, low, high, *rest, pass_at = row[: len(EVALUATION_COLUMNS)]
+    step, split, n, accuracy, low, high, reward, score, tie, pass_at = row[: len(EVALUATION_COLUMNS)]
     check_numbers(low, high)
     rates = () if pass_at == "[]" else tuple(intact(PassAt(*rate)) for rate in load_json(pass_at))
-    return intact(EvaluationRecord(step, split, n, accuracy, (low, high), *rest, rates))
+    return intact(EvaluationRecord(step, split, n, accuracy, (low, high), reward, score, tie, rates))
 
 
 def event_record(row: sqlite3.Row) -> EventRecord:

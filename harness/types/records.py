@@ -298,6 +298,7 @@ class History:
 
     Of the live steps in order: ``rewards`` by step, ``buckets`` over all, and all metrics of the ``newest``.
     ``evaluations`` has those of the present era, ``answers`` the scores of the test split (by prompt id, by step),
+    ``counts`` how many completions of each of its prompts were correct and how many judged, where it had several,
     ``samples`` the fixed prompts, ``continued`` how many decisions were to continue, ``asked`` what an LLM took,
     ``attempts`` of each prompt of the newest steps how many groups it had and how many with a right completion.
     """
@@ -323,6 +324,7 @@ class History:
     checkpoints: tuple[CheckpointRecord, ...]
     asked: Asked
     attempts: tuple[tuple[int, int], ...] = ()
+    counts: Mapping[int, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,12 @@ def is_it_learning(s: Snapshot) -> Answer:
     first, last = looks[0], looks[-1]
     best = max(looks, key=lambda look: look.rank)
     if len(looks) == 1:
-        return Answer("TOO EARLY", "plain", f"dev {last.score:.3f} at step {last.step}, too few to compare")
+        most = f", {last.pass_at[-1].describe()}" if last.pass_at else ""
+        return Answer("TOO EARLY", "plain", f"dev {last.score:.3f}{most} at step {last.step}, too few to compare")
     course = f"dev {first.score:.3f} -> {last.score:.3f}"
+    if first.pass_at and last.pass_at:
+        rates = f"{first.pass_at[-1].value:.3f} -> {last.pass_at[-1].value:.3f}"
+        course += f", pass@{last.pass_at[-1].k} {rates}"
     if compare_looks(s, best, last).verdict == "worse":
         return Answer("FALLING", "bad", f"{course}; its best was {best.score:.3f} at step {best.step}")
     change = compare_looks(s, first, last)
