@@ -16,7 +16,7 @@ from harness.core.paths import best_link
 from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import DecisionRecord
 from harness.views.answers import TOLD
-from harness.views.capability import describe_training
+from harness.views.capability import describe_rates, describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
 from harness.views.summary import format_decision
@@ -77,8 +77,8 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
             text.append(f"; the end was not scored: grpo eval {review['run']} --split test")
     if review["change"]:
         text.append(f"\n{describe_change(review['change'])}", style="bold")
-    for line in describe_training(review["pass_at"])[:1]:
-        text.append(f"\n{line}")
+    for line in (describe_rates(review["pass_at"]), *describe_training(review["pass_at"])[:1]):
+        text.append(f"\n{line}" if line else "")
     return text
 
 
@@ -239,7 +239,7 @@ def _tell_changed(one: Mapping[str, Any]) -> Text:
     line = Text(f"  {_short(one['prompt'], 90)}").append(f"  expected {_short(one['ground_truth'], 40)}", "dim")
     for when in ("before", "after"):
         told = one[when]
-        line.append(f"\n    {when} {told['score']:.2f} {told['reason']}: ", "dim").append(
+        line.append(f"\n    {when} {told['score']:.2f} {clean(told['reason'])}: ", "dim").append(
             _short_end(told["answer"], 90)
         )
     return line

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.core.formatting import shorten
 from harness.core.statistics import (
     ALIKE,
-    Difference,
     collect_answers,
     collect_scores,
     compute_moves,
@@ -104,14 +103,18 @@ def _compare(before: Answered, after: Answered, *, graded: bool) -> dict[str, An
         "against": before.name,
         "n": len(both),
         "left_out": len(old.keys() | new.keys()) - len(both),
-        "accuracy": _difference(old, new, both, _share),
-        "reward": _difference(old, new, both, _reward),
+        "accuracy": _difference([(_share(old[p]), _share(new[p])) for p in both]),
+        "reward": _difference([(_reward(old[p]), _reward(new[p])) for p in both]),
         "forgotten": tell(sorted((p for p in both if changed[p] < 0), key=changed.__getitem__)),
         "gained": tell(sorted((p for p in both if changed[p] > 0), key=changed.__getitem__, reverse=True)),
     }
-    sizes = {len(scores) for each in (before, after) for scores in collect_scores(each.examples).values()}
-    if (k := min(sizes)) > 1:
-        found["pass_at"] = {"k": k, **_difference(old, new, both, lambda answer: _solved(answer, k))}
+    asked = [{p: len(scores) for p, scores in collect_scores(each.examples).items()} for each in (before, after)]
+    if (k := min(min(sizes.values()) for sizes in asked)) > 1:
+        rates = [
+            (compute_pass_at(k, old[p].correct, asked[0][p]), compute_pass_at(k, new[p].correct, asked[1][p]))
+            for p in both
+        ]
+        found["pass_at"] = {"k": k, **_difference(rates)}
     return found
 
 
@@ -123,17 +126,10 @@ def _reward(answer: Answer) -> float:
     return answer.reward or 0.0  # those that were judged have one
 
 
-def _solved(answer: Answer, k: int) -> float:
-    n = max(answer.n, k)  # errored completions are not right
-    return compute_pass_at(k, answer.correct, n)
-
-
-def _difference(
-    old: Mapping[str, Answer], new: Mapping[str, Answer], both: Sequence[str], score: Callable[[Answer], float]
-) -> dict[str, Any]:
-    before, after = [score(old[p]) for p in both], [score(new[p]) for p in both]
-    moved: Difference = compute_moves([b - a for a, b in zip(before, after, strict=True)])
-    return {"from": sum(before) / len(both), "to": sum(after) / len(both), **moved.document}
+def _difference(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    before, after = ([pair[i] for pair in pairs] for i in (0, 1))
+    moved = compute_moves([b - a for a, b in pairs])
+    return {"from": sum(before) / len(pairs), "to": sum(after) / len(pairs), **moved.document}
 
 
 def _choose_examples(answered: Answered) -> dict[str, Example]:

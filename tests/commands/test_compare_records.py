@@ -66,7 +66,6 @@ def test_a_fall_beyond_the_interval_is_exit_1_and_names_what_was_forgotten(
     assert "forgotten: 20 prompts, of which 5" in told
     assert "gained: 1 prompts" in told
     assert WRONG in told
-    assert "Better: accuracy 0.667 -> 0.983" in compare(program, "new.jsonl", "old.jsonl")
     document = json.loads(
         program.here(
             "compare", "recorded:old.jsonl", "recorded:new.jsonl", "--spec", "sums.toml", "--json", code=1
