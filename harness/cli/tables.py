@@ -13,8 +13,10 @@ from rich.text import Text
 from harness.checks.probe import BINS
 from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind
 from harness.core.paths import best_link
-from harness.core.statistics import describe_interval
+from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import DecisionRecord
+from harness.views.answers import TOLD
+from harness.views.capability import describe_rates, describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
 from harness.views.summary import format_decision
@@ -75,6 +77,8 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
             text.append(f"; the end was not scored: grpo eval {review['run']} --split test")
     if review["change"]:
         text.append(f"\n{describe_change(review['change'])}", style="bold")
+    for line in (describe_rates(review["pass_at"]), *describe_training(review["pass_at"])[:1]):
+        text.append(f"\n{line}" if line else "")
     return text
 
 
@@ -88,6 +92,8 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
         if review["dev"]["metric"] != "reward":
             earned = list(review["dev"]["reward_by_step"].values())
             table.add_row("dev reward", f"{earned[0]:.3f} -> {earned[-1]:.3f}", _sparkline(earned))
+    if review["pass_at"] and (rates := list(review["pass_at"]["dev"]["by_step"].values())):
+        table.add_row(f"dev pass@{review['pass_at']['k']}", f"{rates[0]:.3f} -> {rates[-1]:.3f}", _sparkline(rates))
     kl = review["kl"]
     if None not in kl.values():
         table.add_row("KL to the initial model", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
@@ -149,6 +155,8 @@ def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
             if found is not None:
                 line = f"{difference['run']} against {difference['against']} at the {which}: "
                 parts.append(Text(line).append(describe_interval(found), style="bold"))
+    for run in comparison["runs"]:
+        parts += [Text(f"{run['run']}: {line}") for line in describe_training(run["pass_at"])]
     parts.append(Text(""))
     names = [run["run"] for run in comparison["runs"]]
     for title, rows in (("spec", comparison["spec"]), ("final hyperparameters", comparison["knobs"])):
@@ -194,6 +202,52 @@ def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Mapping[s
     for first, values in rows:
         table.add_row(Text(clean(first)), *(Text(clean(format_value(values[name]))) for name in names))
     return table
+
+
+def render_answers(comparison: Mapping[str, Any]) -> RenderableType:
+    """A comparison of answers to the same prompts as a person reads it."""
+    parts: list[RenderableType] = []
+    for found in comparison["answerers"]:
+        (low, high), (least, most) = found["ci95"], found["reward_ci95"]
+        line = (
+            f"{found['answerer']} ({found['who']}): accuracy {found['accuracy']:.3f} [{low:.3f}, {high:.3f}], "
+            f"reward {found['reward']:.3f} [{least:.3f}, {most:.3f}]"
+        )
+        rates = list(found["pass_at"].items())[1:]
+        line += "".join(f", pass@{k} {rate['value']:.3f}" for k, rate in rates[-1:])
+        parts.append(Text(clean(f"{line}, on {found['n']:,} prompts")))
+        if found["errored"]:
+            said = f"    {found['errored']:,} of {found['completions']:,} errored, the first: {found['error']}"
+            parts.append(Text(clean(said), style="yellow"))
+    for found in comparison["differences"]:
+        left = f"; {found['left_out']:,} left out" if found["left_out"] else ""
+        parts += [Text(), Text(f"on the {found['n']:,} prompts that both answered{left}:")]
+        scores = [("accuracy", found["accuracy"]), ("mean reward", found["reward"])]
+        if "pass_at" in found:
+            scores.append((f"pass@{found['pass_at']['k']}", found["pass_at"]))
+        for name, moved in scores:
+            line = f"{VERDICTS[moved['verdict']]}: {name} {moved['from']:.3f} -> {moved['to']:.3f}, "
+            parts.append(Text(line + describe_interval(moved), style="bold"))
+        for word in ("forgotten", "gained"):
+            told = found[word]
+            parts.append(Text(f"\n{word}: {len(told):,} prompts" + (f", of which {TOLD}" if len(told) > TOLD else "")))
+            parts += [_tell_changed(one) for one in told[:TOLD]]
+    return Group(*parts)
+
+
+def _tell_changed(one: Mapping[str, Any]) -> Text:
+    line = Text(f"  {_short(one['prompt'], 90)}").append(f"  expected {_short(one['ground_truth'], 40)}", "dim")
+    for when in ("before", "after"):
+        told = one[when]
+        line.append(f"\n    {when} {told['score']:.2f} {clean(told['reason'])}: ", "dim").append(
+            _short_end(told["answer"], 90)
+        )
+    return line
+
+
+def _short_end(text: str, most: int) -> str:
+    plain = " ".join(clean(text).split())
+    return plain if len(plain) <= most else f"...{plain[3 - most :]}"
 
 
 SHADES = " ░▒▓█"

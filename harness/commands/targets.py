@@ -13,9 +13,10 @@ from harness.checks.trust import check_trust, load_trusted
 from harness.config.load import load_recorded, load_spec
 from harness.config.schema import LoraSpec, RunSpec
 from harness.core.seeds import derive_seed
+from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
 from harness.errors import InputError, Refused
-from harness.models.evaluate import compute_proportions, score_texts, summarise
+from harness.models.evaluate import compute_proportions, score_texts
 from harness.models.generate import generate_texts
 from harness.models.load import LoadedModel, load_model, load_weights
 from harness.models.runtime import prepare_process

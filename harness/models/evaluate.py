@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.config.schema import EvaluateSpec
 from harness.core.formatting import clean_cell
-from harness.core.statistics import compute_mean, compute_wilson
+from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
 from harness.models.generate import GeneratedText, generate_texts
 from harness.models.load import LoadedModel
@@ -30,19 +30,24 @@ class ModelEvaluator:
     stop: Sequence[str] = ()
 
     def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
-        """Generate and score one completion for each prompt of ``split``."""
+        """Generate and score ``spec.n`` completions for each prompt of ``split``."""
         examples = self.run(self.splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
         return summarise(split, examples)
 
     def sample(self, *, seed: int, progress: Progress) -> list[Example]:
         """Sample completions of the same few dev prompts at every call."""
         prompts = self.splits["dev"][: self.sample_prompts]
-        return self.run(prompts, seed=seed, progress=progress, phase="sampling for people")
+        return self.run(prompts, seed=seed, progress=progress, phase="sampling for people", n=1)
 
-    def run(self, prompts: Sequence[Prompt], *, seed: int, progress: Progress, phase: str) -> list[Example]:
+    def run(
+        self, prompts: Sequence[Prompt], *, seed: int, progress: Progress, phase: str, n: int | None = None
+    ) -> list[Example]:
+        """Generate and score ``n`` completions of each prompt, unset ``spec.n``: those of a prompt side by side, and
+        the prompts in order."""
+        rows = [prompt for prompt in prompts for _ in range(n or self.spec.n)]
         texts = generate_texts(
             self.loaded,
-            prompts,
+            rows,
             max_tokens=self.spec.max_tokens,
             temperature=self.spec.temperature,
             stop=self.stop,
@@ -51,8 +56,8 @@ class ModelEvaluator:
             progress=progress,
             phase=phase,
         )
-        completions = score_texts(self.scorer, prompts, texts)
-        return [Example(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        completions = score_texts(self.scorer, rows, texts)
+        return [Example(prompt, completion) for prompt, completion in zip(rows, completions, strict=True)]
 
 
 def score_texts(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[GeneratedText]) -> list[Completion]:
@@ -67,17 +72,6 @@ def judge(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str], ids: 
     """Score completions, with their token ids where the scorer takes them."""
     more = (ids,) if getattr(scorer, "takes_ids", False) else ()
     return scorer.score(prompts, texts, *more)
-
-
-def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
-    """Accuracy with its interval, where errored completions count as not correct, and the mean reward of the others."""
-    n = len(examples)
-    correct = sum(example.completion.score.correct for example in examples)
-    rewards = [reward for example in examples if (reward := example.completion.score.reward) is not None]
-    errors = tuple(example.completion.score.error for example in examples if example.completion.score.errored)
-    return Evaluation(
-        split, n, correct / n, compute_wilson(correct, n), *compute_mean(rewards), tuple(examples), errors
-    )
 
 
 def compute_proportions(examples: Sequence[Example], thinking_tags: Mapping[str, str]) -> dict[str, float]:

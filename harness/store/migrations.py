@@ -188,6 +188,11 @@ def eighth_schema(c: sqlite3.Connection) -> None:
             c.execute("UPDATE runs SET spec = ? WHERE id = ?", (json.dumps(moved), run))
 
 
+def ninth_schema(c: sqlite3.Connection) -> None:
+    """Version 9: what several completions of each prompt show in an evaluation; those on record had one."""
+    _run(c, "ALTER TABLE evaluations ADD COLUMN pass_at JSON NOT NULL DEFAULT '[]'")
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
@@ -197,6 +202,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     sixth_schema,
     seventh_schema,
     eighth_schema,
+    ninth_schema,
 ]
 
 
