@@ -125,7 +125,7 @@ def test_no_more_than_ten_are_named() -> None:
 
 def test_what_fails_on_both_sides_agrees_unless_nothing_else_is_there() -> None:
     Path("length_reward.py").write_text(
-        LENGTH.replace("    return", '    assert completion != "four", "no"\n    return')
+        LENGTH.replace("    return", '    assert "four" not in completion\n    return')
     )
     with serve(PreviewForm()) as url:
         found = ask(url)
