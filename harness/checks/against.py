@@ -27,13 +27,12 @@ from harness.checks.inputs import Inputs, build_reward
 from harness.checks.references import as_continued, judge_references
 from harness.core.files import write_whole
 from harness.errors import HarnessError, InputError
-from harness.llm.record import read_record
+from harness.llm.record import RECORDED, read_record
 from harness.types import Progress, Prompt, Score
 from rewards.format import close_thinking
 from rewards.hosted import write_sample
 from rewards.parallel import ParallelReward
 
-RECORDED = "recorded:"
 BATCH = 200
 """Samples of one request."""
 TOLERANCE = 1e-6
@@ -163,7 +162,7 @@ def read_answers(path: Path) -> Recorded:
     found: dict[Any, tuple[str, str]] = {}
     for line in read_record(path):
         if not line.error:
-            found[line.key] = line.prompt_id, line.text
+            found[line.key or (line.who, line.prompt_id, line.sample)] = line.prompt_id, line.text
     if not found:
         raise InputError(f"--answers: {path} holds no answer")
     return list(found.values())

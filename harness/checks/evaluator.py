@@ -17,7 +17,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -30,6 +30,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from harness import __version__
 from harness.checks.hosting import HostedSource
 from harness.errors import HarnessError, InputError
+from harness.llm.faults import Fault, Passing
+from harness.llm.keys import Key
 
 KEY, ACCOUNT = "FIREWORKS_API_KEY", "FIREWORKS_ACCOUNT_ID"
 AUTH_FILE = Path(".fireworks") / "auth.ini"
@@ -43,17 +45,6 @@ PAUSE_S = 1.0
 LONGEST_WAIT_S = 30.0
 """Between two attempts, whatever the server asks for."""
 MOST_BYTES = 64 * 2**20
-KEY_PIECE = 8
-"""Characters of the key that, in a row, count as the key."""
-SAID = 200
-
-
-class _Passing(HarnessError):
-    """Another attempt may work, ``after_s`` seconds from now if the server said when."""
-
-    def __init__(self, message: str, after_s: float | None) -> None:
-        super().__init__(message)
-        self.after_s = after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class Result:
 @dataclass(frozen=True, slots=True)
 class Service:
     url: str
-    key: str = field(repr=False)
+    key: Key
 
     @property
     def host(self) -> str:
@@ -83,31 +74,31 @@ class Service:
         Raises HarnessError.
         """
         retrying = Retrying(
-            retry=retry_if_exception_type(_Passing), stop=stop_after_attempt(ATTEMPTS), wait=_wait_s, reraise=True
+            retry=retry_if_exception_type(Passing), stop=stop_after_attempt(ATTEMPTS), wait=_wait_s, reraise=True
         )
         try:
             content = retrying(self._attempt, json.dumps(asked).encode())
             return _read_document(content, self.key)
-        except HarnessError as fault:
+        except (Fault, HarnessError) as fault:
             tried = retrying.statistics["attempt_number"]
             attempts = f" ({tried} attempts)" if tried > 1 else ""
             raise HarnessError(f"the evaluator at {self.host} gave no scores: {fault}{attempts}") from None
 
     def _attempt(self, content: bytes) -> bytes:
         """Post in a thread of its own: urllib limits the time between two bytes, and a trickle would never end."""
-        box: SimpleQueue[bytes | HarnessError] = SimpleQueue()
+        box: SimpleQueue[bytes | Fault] = SimpleQueue()
         Thread(target=lambda: box.put(self._post(content)), name="evaluator", daemon=True).start()
         try:
             answer = box.get(timeout=TIME_LIMIT_S)
         except Empty:
-            answer = HarnessError(f"no answer within {TIME_LIMIT_S:g} s")
-        if isinstance(answer, HarnessError):
+            answer = Fault(f"no answer within {TIME_LIMIT_S:g} s")
+        if isinstance(answer, Fault):
             raise answer
         return answer
 
-    def _post(self, content: bytes) -> bytes | HarnessError:
+    def _post(self, content: bytes) -> bytes | Fault:
         headers = {
-            "Authorization": f"Bearer {self.key}",
+            "Authorization": f"Bearer {self.key.text}",
             "Content-Type": "application/json",
             "User-Agent": f"grpo-harness/{__version__}",
         }
@@ -116,15 +107,15 @@ class Service:
             with request.build_opener(_NoRedirect).open(asked, timeout=TIME_LIMIT_S) as answer:
                 read: bytes = answer.read(MOST_BYTES)
                 # With a size, read() says nothing of what is missing.
-                return HarnessError("the answer was cut") if answer.length else read
+                return Fault("the answer was cut") if answer.length else read
         except error.HTTPError as answer:
             return _explain(answer, self.key)
         except error.URLError as fault:
-            return HarnessError(_describe(fault.reason))
+            return Fault(_describe(fault.reason))
         except (OSError, http.client.HTTPException) as fault:
-            return HarnessError(_describe(fault))
+            return Fault(_describe(fault))
         except Exception as fault:  # not its text, which may hold the key
-            return HarnessError(f"the request failed: {type(fault).__name__}")
+            return Fault(f"the request failed: {type(fault).__name__}")
 
 
 class _NoRedirect(request.HTTPRedirectHandler):
@@ -159,7 +150,7 @@ def open_service(against: str) -> Service:
     if not ENDPOINT.search(url):
         account = quote(_find_setting(ACCOUNT, "account_id"), safe="")
         url = f"{url.removesuffix('/v1')}/v1/accounts/{account}/{METHOD}"
-    return Service(url, key)
+    return Service(url, Key(key))
 
 
 def _find_setting(variable: str, option: str) -> str:
@@ -244,7 +235,7 @@ def _read_result(i: int, result: Any) -> Result:
     return Result(success, float(score), "; ".join(dict.fromkeys(filter(None, [_message_of(result), *said]))))
 
 
-def _read_document(content: bytes, key: str) -> dict[str, Any]:
+def _read_document(content: bytes, key: Key) -> dict[str, Any]:
     if not content.strip():
         raise HarnessError("the answer is empty")
     try:
@@ -252,25 +243,25 @@ def _read_document(content: bytes, key: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         page = content.lstrip()[:1] == b"<"
         raise HarnessError("the answer is an HTML page and no JSON" if page else "the answer is no JSON") from None
-    if len(key) >= KEY_PIECE and key in json.dumps(document, ensure_ascii=False):  # it may come with escapes
+    if key.is_in(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")):  # it may come with escapes
         raise HarnessError("the answer repeats the key")
     try:
         return check_document(document)
     except HarnessError as fault:
-        raise HarnessError(_safe(str(fault), key)) from None
+        raise HarnessError(key.clean(str(fault))) from None
 
 
 # ---------------------------------------------------------------- failures
 
 
-def _explain(answer: error.HTTPError, key: str) -> HarnessError:
+def _explain(answer: error.HTTPError, key: Key) -> Fault:
     """Say what an HTTP error says, in any of the forms that are about."""
     said = f"HTTP {answer.code} {http.client.responses.get(answer.code, '')}".strip()
     if 300 <= answer.code < 400:
         where = urlsplit(answer.headers.get("location") or "").netloc
-        to = f" to {_safe(where, key)}" if where else ""
+        to = f" to {key.clean(where)}" if where else ""
         answer.close()
-        return HarnessError(f"{said}: it points{to}, and the key is taken nowhere else; give the address itself")
+        return Fault(f"{said}: it points{to}, and the key is taken nowhere else; give the address itself")
     try:
         content = answer.read(MOST_BYTES).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException):
@@ -280,10 +271,10 @@ def _explain(answer: error.HTTPError, key: str) -> HarnessError:
         more = _message_of(json.loads(content))
     except (ValueError, RecursionError):
         more = "" if content.startswith("<") else content
-    text = f"{said}: {_safe(more, key)}" if more else said
+    text = f"{said}: {key.clean(more)}" if more else said
     if answer.code in (408, 429) or answer.code >= 500:
-        return _Passing(text, _after_s(answer.headers.get("retry-after") or ""))
-    return HarnessError(text)
+        return Passing(text, after_s=_after_s(answer.headers.get("retry-after") or ""))
+    return Fault(text)
 
 
 def _message_of(value: Any) -> str:
@@ -292,18 +283,6 @@ def _message_of(value: Any) -> str:
         if isinstance(value, dict) and value.get(name):
             return _message_of(value[name])
     return value if isinstance(value, str) else ""
-
-
-def _repeats(key: str, text: str) -> bool:
-    pieces = (key[i : i + KEY_PIECE] for i in range(max(1, len(key) - KEY_PIECE + 1)))
-    return any(piece in text for piece in pieces)
-
-
-def _safe(text: str, key: str) -> str:
-    """Put what a server said on one short line; leave it out if it repeats a piece of the key."""
-    if _repeats(key, text):
-        return "what it said repeats the key"
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:SAID]
 
 
 def _describe(fault: object) -> str:
@@ -318,7 +297,7 @@ def _describe(fault: object) -> str:
 
 def _wait_s(state: RetryCallState) -> float:
     fault = state.outcome.exception() if state.outcome else None
-    asked = fault.after_s if isinstance(fault, _Passing) else None
+    asked = fault.after_s if isinstance(fault, Passing) else None
     return min(LONGEST_WAIT_S, wait_exponential(multiplier=PAUSE_S)(state) if asked is None else asked)
 
 

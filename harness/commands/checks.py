@@ -57,9 +57,10 @@ def check_against(
     ``recorded:FILE``; without it the reference answers are judged. Raises InputError, HarnessError where the evaluator
     does not judge: there is never a score that it did not give.
     """
-    from harness.checks.against import RECORDED, compare_with, read_answers
+    from harness.checks.against import compare_with, read_answers
     from harness.checks.inputs import read_inputs
     from harness.config.load import load_spec
+    from harness.llm.record import RECORDED
 
     if answers is not None and not answers.startswith(RECORDED):
         raise InputError(f"--answers: {answers} must be recorded:FILE, the answers of grpo eval --record FILE")

@@ -124,9 +124,7 @@ def test_no_more_than_ten_are_named() -> None:
 
 
 def test_what_fails_on_both_sides_agrees_unless_nothing_else_is_there() -> None:
-    Path("length_reward.py").write_text(
-        LENGTH.replace("    return", '    assert "four" not in completion\n    return')
-    )
+    Path("length_reward.py").write_text(LENGTH.replace("    return", '    assert "four" not in completion\n    return'))
     with serve(PreviewForm()) as url:
         found = ask(url)
         assert (found.agree, found.failed, found.passed) == (6, 1, True)
@@ -147,7 +145,7 @@ def record_line(prompt_id: str, text: str, **more: Any) -> str:
     line = {
         "prompt_id": prompt_id, "who": "openai:x", "key": f"{prompt_id}{text}", "temperature": 0.0, "max_tokens": 9,
         "sample": 0, "system": "", "text": text, "calls": [], "tokens_in": 1, "tokens_out": 1, "truncated": False,
-        "cost_usd": None, "seconds": 0.1, "error": "", "at": 0.0,
+        "cost_usd": None, "seconds": 0.1, "error": "", "at": "",
     }  # fmt: skip
     return json.dumps(line | more) + "\n"
 
@@ -334,7 +332,7 @@ def test_key_and_account_come_from_the_file_of_fireworks_where_the_environment_h
         "https://host/v1/accounts/acme/evaluators:previewEvaluator",
     ):
         service = evaluator.open_service(given)
-        assert (service.url, service.key) == (f"https://host{PATH.format(account='acme')}", "fw_%secret")
+        assert (service.url, service.key.text) == (f"https://host{PATH.format(account='acme')}", "fw_%secret")
     assert "secret" not in repr(service)
 
 
