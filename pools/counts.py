@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from harness.core.formatting import shorten
+
+MOST_REASONS, OTHER = 12, "another reason"
+SHOWN = 120
+"""Characters of a reason, or of what is said of a row."""
+QUOTED = re.compile(r"(?<!\w)(?:'[^']*(?:'|$)|\"[^\"]*(?:\"|$))")
+"""What a message says of its own row: without it, equal faults have one reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +22,25 @@ class Skipped:
 
     rows: int
     first: str
+
+
+class SkipCounter:
+    """Count rows that are left out by reason, MOST_REASONS of them; all others have one together."""
+
+    def __init__(self) -> None:
+        self._by_reason: dict[str, Skipped] = {}
+
+    def add(self, reason: str, where: str, rows: int = 1) -> None:
+        reason = shorten(QUOTED.sub("...", reason), SHOWN)
+        if reason not in self._by_reason and len(self._by_reason) >= MOST_REASONS:
+            reason = OTHER
+        before = self._by_reason.get(reason) or Skipped(0, shorten(where, SHOWN))
+        self._by_reason[reason] = Skipped(before.rows + rows, before.first)
+
+    @property
+    def by_reason(self) -> dict[str, Skipped]:
+        """What was counted, the commonest reason first."""
+        return dict(sorted(self._by_reason.items(), key=lambda item: -item[1].rows))
 
 
 @dataclass(frozen=True, slots=True)

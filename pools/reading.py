@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from harness.errors import InputError
 from harness.types import Prompt
-from pools.counts import RowCounts, Skipped
+from pools.counts import RowCounts, SkipCounter
 from pools.identity import compute_place, format_id, identify
 from pools.layouts import ArrangedRows
 from pools.messages import fill_prompt
@@ -30,8 +30,6 @@ from pools.table import make_batches
 
 KEPT_COLUMNS = ("id", "difficulty", "system", "tools")
 """Columns that a pool keeps, whatever the reward asks for: templates show ``tools`` to the model."""
-MOST_REASONS = 20
-OTHER = "another reason"
 UNJUDGED = "nothing to judge by"
 SHOWN = 60
 """Characters of a prompt or ground truth in a message."""
@@ -74,13 +72,13 @@ class Reading:
     _rows: int = 0
     _ids: array[int] = field(default_factory=lambda: array("Q"))
     _truths: array[int] = field(default_factory=lambda: array("q"))
-    _skipped: dict[str, Skipped] = field(default_factory=dict)
+    _skipped: SkipCounter = field(default_factory=SkipCounter)
     _unwritable: Counter[str] = field(default_factory=Counter)
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows that make a prompt, in SCHEMA, equal ones too. Raises InputError for one that does not."""
         self._rows, self._ids, self._truths = 0, array("Q"), array("q")
-        self._skipped, self._unwritable = {}, Counter()
+        self._skipped, self._unwritable = SkipCounter(), Counter()
         yield from make_batches(self._make_columns())
 
     def finish(self) -> dict[str, Any]:
@@ -92,6 +90,8 @@ class Reading:
         if len(differ) and self.rules.conflicts == "refuse":
             place = int(np.argmin(np.where(truths[again] != truths[first], again, len(ids))))
             raise self._refuse_conflict(int(first[place]), int(again[place]))
+        if self.rows.dropped:
+            self._skipped.add(UNJUDGED, self.rows.first_dropped, self.rows.dropped)
         conflicts = differ
         if self.rules.conflicts == "drop":
             conflicts = np.flatnonzero(np.isin(ids, ids[differ]))
@@ -101,7 +101,7 @@ class Reading:
             kept=len(ids) - len(left_out),
             merged=len(left_out) - len(conflicts),
             conflicts=len(conflicts),
-            skipped=self._skipped | self._dropped(),
+            skipped=self._skipped.by_reason,
             unwritable=dict(self._unwritable),
             layout=self.rows.said,
         )
@@ -138,21 +138,13 @@ class Reading:
                 continue
             yield row.where, _strip(prompt, rules.strip), encoded
 
-    def _dropped(self) -> dict[str, Skipped]:
-        """Say which rows the layout left out."""
-        rows = self.rows
-        return {UNJUDGED: Skipped(rows.dropped, rows.first_dropped)} if rows.dropped else {}
-
     def _skip(self, row: Row, error: InputError) -> None:
         """Count a bad row by what is wrong with it. Raises InputError unless that is allowed."""
         if not self.rules.skip_bad:
             hint = "; pool.skip_bad = true leaves such rows out" if self._ids else ""  # else all may be like that
             raise InputError(f"{error}{hint}") from None
         reason = str(error).removeprefix(row.where).lstrip(": ").partition(": ")[0].partition(";")[0]
-        if reason not in self._skipped and len(self._skipped) >= MOST_REASONS:
-            reason = OTHER
-        before = self._skipped.get(reason) or Skipped(0, row.where.removeprefix("pool.source: "))
-        self._skipped[reason] = replace(before, rows=before.rows + 1)
+        self._skipped.add(reason, row.where.removeprefix("pool.source: "))
 
     def _refuse_conflict(self, first: int, second: int) -> InputError:
         """Build the error about two rows, which are read again to be shown."""

@@ -29,7 +29,17 @@ from harness.core.processes import import_user_code
 from harness.errors import InputError
 from harness.types import Prompt, Score
 from rewards.format import begin_with_tags, use_known_tags
-from rewards.trl import START, Batch, TrainerState, call_trl, is_trl_style, settle, takes_two_texts
+from rewards.trl import (
+    START,
+    Batch,
+    TrainerState,
+    call_trl,
+    is_async,
+    is_trl_style,
+    settle,
+    settle_all,
+    takes_two_texts,
+)
 
 RewardFunction = Callable[..., Any]
 HERE = Path(__file__).resolve().parent
@@ -83,11 +93,17 @@ class Reward:
         self.chat = chat
         self._seen = range  # the lowest and the highest reward so far, at least what is declared
         self._trl_style = {name for name, function in self.functions.items() if is_trl_style(function)}
+        self._awaited = {name for name, function in self.functions.items() if is_async(function)} - self._trl_style
 
     @property
     def takes_batches(self) -> bool:
         """Whether completions are judged together: any function is TRL-style."""
         return bool(self._trl_style)
+
+    @property
+    def awaits(self) -> bool:
+        """Whether completions are judged at the same time, though each for itself: any plain function is async."""
+        return bool(self._awaited)
 
     def score(
         self,
@@ -141,6 +157,8 @@ class Reward:
             with suppress(Exception, SystemExit):
                 return self._try_trl(name, batch)
             # One bad row must not cost the batch: ask again row by row, so only that row is errored.
+        if name in self._awaited:
+            return self._together(name, batch)
         return [self._one(name, batch[i]) for i in range(len(batch.prompts))]
 
     def _try_trl(self, name: str, batch: Batch) -> list[Score]:
@@ -149,6 +167,20 @@ class Reward:
         each = {name: (time.perf_counter() - started) / max(1, len(values))}
         made = zip(map(to_score, values), logged, strict=True)
         return [replace(score, logged={**score.logged, **more}, seconds=each) for score, more in made]
+
+    def _together(self, name: str, batch: Batch) -> list[Score]:
+        """Await all completions at once: an async function waits for something outside, such as another model."""
+
+        async def judge(prompt: Prompt, completion: str) -> Score:
+            try:
+                return to_score(await self.functions[name](completion, prompt.ground_truth))
+            except (Exception, SystemExit) as error:
+                return errored_by(error)
+
+        started = time.perf_counter()
+        scores = settle_all([judge(*pair) for pair in zip(batch.prompts, batch.completions, strict=True)])
+        each = {name: (time.perf_counter() - started) / max(1, len(scores))}
+        return [score if score.errored else replace(score, seconds=each) for score in scores]
 
     def _one(self, name: str, batch: Batch) -> Score:
         started = time.perf_counter()

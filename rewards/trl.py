@@ -15,10 +15,10 @@ from __future__ import annotations
 import inspect
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from harness.types import Prompt
 
@@ -94,6 +94,11 @@ def is_trl_style(function: Callable[..., Any]) -> bool:
     return not takes_two_texts(function) and any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling a function, or an object, gives a coroutine."""
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+
+
 def takes_two_texts(function: Callable[..., Any]) -> bool:
     """Tell whether a function can be called with completion and ground truth, in order."""
     try:
@@ -142,6 +147,7 @@ def _columns(prompts: Sequence[Prompt]) -> dict[str, Any]:
 # ---------------------------------------------------------------- async functions
 
 _threads = threading.local()
+T = TypeVar("T")
 
 
 def settle(value: Any) -> Any:
@@ -151,12 +157,26 @@ def settle(value: Any) -> Any:
     """
     if not inspect.isawaitable(value):
         return value
-    import asyncio  # few rewards are async, and it takes a while
-
-    if not hasattr(_threads, "runner"):
-        _threads.runner = asyncio.Runner()
 
     async def wait() -> Any:
         return await value
 
-    return _threads.runner.run(wait())
+    return _run(wait())
+
+
+def settle_all(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return what coroutines that raise nothing give, all awaited at the same time."""
+    import asyncio
+
+    async def wait() -> list[T]:
+        return list(await asyncio.gather(*coroutines))
+
+    return _run(wait())
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    import asyncio  # few rewards are async, and it takes a while
+
+    if not hasattr(_threads, "runner"):
+        _threads.runner = asyncio.Runner()
+    return cast(T, _threads.runner.run(coroutine))

@@ -431,7 +431,7 @@ def serve(number: int, parent: int, offline: str) -> None:
             except Exception as error:
                 _send(link, (False, f"the reward's process cannot read the prompts: {errored_by(error).error}"))
                 continue
-            whole = reward is not None and reward.takes_batches and not by_row
+            whole = reward is not None and (reward.takes_batches or reward.awaits) and not by_row
             _send(link, (whole, problem))
             if reward is None:
                 continue

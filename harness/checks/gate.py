@@ -21,7 +21,16 @@ import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, find_limits
 from harness.checks.preflight import Outcome, Report, RewardProbe, describe, may_be_meant, run_preflight
-from harness.checks.references import FORMS, Shapes, as_continued, find_forms, find_writer, judge_references
+from harness.checks.references import (
+    FORMS,
+    Judge,
+    Shapes,
+    Writer,
+    as_continued,
+    find_forms,
+    find_writer,
+    judge_references,
+)
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt, Score
 from pools.counts import RowCounts
@@ -250,8 +259,7 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
                     seconds.setdefault(name, []).append(each)
             return scores
 
-        own = _first_hook(inputs.reward, "write_reference")
-        write = find_writer(_mix(splits)[:100], judge, own, _find_shapes(inputs.reward))
+        write = choose_writer(inputs, judge)
         if write is None and outside:
             raise InputError(
                 f"reward.range: {list(spec.reward.range)} does not hold the rewards seen, {min(outside):g} to "
@@ -266,6 +274,12 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
     return Check(
         rows, unchecked, rows - reasons.total(), dict(reasons.most_common()), tuple(failures), inputs.counts, times
     )
+
+
+def choose_writer(inputs: Inputs, judge: Judge) -> Writer | None:
+    """Choose how right answers are written, by rows of all splits; None where the ground truth is right in no form."""
+    own = _first_hook(inputs.reward, "write_reference")
+    return find_writer(_mix(inputs.splits)[:100], judge, own, _find_shapes(inputs.reward))
 
 
 def _summarise(seconds: Sequence[float]) -> Timing:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
 import typer
 
 from harness import commands
@@ -16,8 +20,9 @@ from harness.cli.options import (
     print_result,
     show_progress,
 )
-from harness.cli.tables import render_machine, render_preflight
+from harness.cli.tables import describe_agreement, render_machine, render_preflight
 from harness.core.formatting import clean, shorten
+from harness.errors import InputError
 from harness.views.console import say
 from pools.counts import describe_counts
 
@@ -25,20 +30,51 @@ SAID = 240
 """Characters of what is said of a row."""
 
 
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="A hosted evaluator to compare with: its base or endpoint, or recorded:FILE."),
+]
+AnswersOption = Annotated[
+    str | None,
+    typer.Option(metavar="recorded:FILE", help="With --against: recorded answers in place of the reference answers."),
+]
+RecordOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="With --against: keep what the evaluator said, to replay it.")
+]
+
+
 def check(
-    spec: SpecName = None, set_: SetOption = None, unsafe_code: UnsafeFlag = False, as_json: JsonFlag = False
+    spec: SpecName = None,
+    set_: SetOption = None,
+    against: AgainstOption = None,
+    answers: AnswersOption = None,
+    record: RecordOption = None,
+    unsafe_code: UnsafeFlag = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Check that the reference answer of every row scores 1.0 under the spec's reward; exit code 1 otherwise.
 
     The reference is the ground truth in the form that the reward takes, or else the row's demonstration. The time that
     each reward function takes for a completion is printed too.
 
+    With --against nothing of that is printed: the reward's source, the rows and the answers are posted to a hosted
+    evaluator, whose scores are compared with ours one by one; exit code 1 on any difference. Its key and account are
+    FIREWORKS_API_KEY and FIREWORKS_ACCOUNT_ID, or those of ~/.fireworks/auth.ini.
+
     Examples:
 
       grpo check coding
 
       grpo check my.toml --set pool.source=new.jsonl
+
+      grpo check my.toml --against https://api.fireworks.ai --record theirs.json
+
+      grpo check my.toml --against recorded:theirs.json
     """
+    if against is not None:
+        _check_against(against, spec, set_ or (), answers, record, as_json)
+    if answers is not None or record is not None:
+        raise InputError(f"--{'record' if answers is None else 'answers'} goes with --against URL")
     with show_progress("checking") as progress:
         found = commands.check(spec, overrides=set_ or (), progress=progress)
     if as_json:
@@ -61,6 +97,21 @@ def check(
             say(f"a run would be refused: {misfit}")
         say(f"{found.passed}/{found.rows} passed")
     raise typer.Exit(0 if found.passed == found.rows else 1)
+
+
+def _check_against(
+    against: str, spec: str | None, overrides: Sequence[str], answers: str | None, record: Path | None, as_json: bool
+) -> NoReturn:
+    with show_progress("judging") as progress:
+        found = commands.check_against(
+            against, spec, answers=answers, record=record, overrides=overrides, progress=progress
+        )
+    if as_json:
+        print_json(found)
+    else:
+        for line in describe_agreement(found):
+            say(clean(line))
+    raise typer.Exit(0 if found.passed else 1)
 
 
 def preflight(

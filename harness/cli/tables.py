@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.checks.probe import BINS
-from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind
+from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind, shorten
 from harness.core.paths import best_link
 from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import DecisionRecord
@@ -24,12 +24,16 @@ from harness.views.terminal.drawing import compute_sparkline
 from pools.counts import describe_counts, parse_counts
 
 if TYPE_CHECKING:
+    from harness.checks.against import Agreement
     from harness.checks.doctor import MachineCheck
     from harness.checks.preflight import Report
     from harness.commands.model import Probed
     from harness.commands.pool_report import PoolView, Shown
     from harness.commands.report import Answer, Diagnosis, RunSummary
     from pools.view import Window
+
+TOLD = 240
+"""Characters of a reason."""
 
 
 def render_review(review: Mapping[str, Any]) -> RenderableType:
@@ -420,3 +424,25 @@ def _answer_line(when: str, answer: Answer) -> Text:
     return (
         Text(f"{when} (step {answer.step}): ").append(answer.action, style="bold").append(f"  {clean(answer.evidence)}")
     )
+
+
+def describe_agreement(found: Agreement) -> Iterator[str]:
+    """What came of a comparison with a hosted evaluator, line by line; the last says how many agree."""
+    needs = f", requirements {', '.join(found.requirements)}" if found.requirements else ""
+    took = "" if found.runtime_ms is None else f"; it took {found.runtime_ms:,} ms"
+    yield f"{found.against}: {found.files[0]} and {len(found.files) - 1} files{needs}{took}"
+    if found.changed:
+        yield "the reward has changed since this was recorded"
+    for one in found.differences:
+        ours, theirs = ("failed" if value is None else f"{value:g}" for value in (one.ours, one.theirs))
+        reason = f" ({shorten(one.reason, TOLD)})" if one.reason else ""
+        yield f"{one.row}: ours {ours}, theirs {theirs}{reason}"
+    if (more := found.rows - found.agree - len(found.differences)) > 0:
+        yield f"and {more:,} more that differ"
+    if found.unchecked:
+        yield f"{found.unchecked:,} rows have no answer to judge"
+    if found.strangers:
+        yield f"{found.strangers:,} recorded answers are to no row of this pool"
+    failed = f", of which {found.failed:,} failed on both sides" if found.failed else ""
+    most = "no row was scored by both" if found.max_difference is None else f"max difference {found.max_difference:.3f}"
+    yield f"{found.agree:,}/{found.rows:,} agree{failed}, {most}"

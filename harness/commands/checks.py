@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.lookup import load_inputs
@@ -13,6 +14,7 @@ from harness.errors import InputError
 from harness.types import Progress, no_progress
 
 if TYPE_CHECKING:
+    from harness.checks.against import Agreement
     from harness.checks.doctor import MachineCheck
     from harness.checks.gate import Check
     from harness.checks.preflight import Report
@@ -38,6 +40,33 @@ def check(spec: str | None = None, *, overrides: Sequence[str] = (), progress: P
 
     inputs = load_inputs(spec, overrides)
     return replace(check_references(inputs, progress), misfits=tuple(find_misfits(inputs)))
+
+
+def check_against(
+    against: str,
+    spec: str | None = None,
+    *,
+    answers: str | None = None,
+    record: Path | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> Agreement:
+    """Compare the spec's reward with a hosted evaluator that is given the same source, rows and answers.
+
+    ``against`` is its address, or ``recorded:FILE`` with what one said before, as ``record`` keeps it. ``answers`` is
+    ``recorded:FILE``; without it the reference answers are judged. Raises InputError, HarnessError where the evaluator
+    does not judge: there is never a score that it did not give.
+    """
+    from harness.checks.against import compare_with, read_answers
+    from harness.checks.inputs import read_inputs
+    from harness.config.load import load_spec
+    from harness.llm.record import RECORDED
+
+    if answers is not None and not answers.startswith(RECORDED):
+        raise InputError(f"--answers: {answers} must be recorded:FILE, the answers of grpo eval --record FILE")
+    recorded = None if answers is None else read_answers(Path(answers.removeprefix(RECORDED)))
+    checked, name = load_spec(spec, overrides)
+    return compare_with(read_inputs(checked), against, name=name, recorded=recorded, record=record, progress=progress)
 
 
 def preflight(spec: str | None = None, *, overrides: Sequence[str] = ()) -> Report:

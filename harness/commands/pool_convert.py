@@ -3,7 +3,6 @@ scores 1.0. A row that fails here would punish the model for being right."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,24 +12,19 @@ from typing import Any
 from harness.checks.inputs import build_reward
 from harness.commands.files import check_place, write_lines
 from harness.config.schema import RunSpec
-from harness.core.formatting import shorten
 from harness.errors import InputError
 from harness.models.hub import hub_answers
 from harness.types import Progress, Prompt, Score
-from pools.counts import Skipped
+from pools.counts import SkipCounter, Skipped
 from pools.identity import format_id, identify
 from pools.layouts import ArrangedRows
 from pools.messages import fill_prompt
+from pools.reading import UNJUDGED
 from pools.rows import Row, encode, encode_columns, make_prompt, name_columns
 from pools.sources import read_rows
 
 BATCH = 64
 """Rows that the reward judges between two looks at the progress."""
-MOST_REASONS, OTHER = 12, "another reason"
-SHOWN = 120
-"""Characters of a reason, or of what is said of a row."""
-QUOTED = re.compile(r"(?<!\w)(?:'[^']*(?:'|$)|\"[^\"]*(?:\"|$))")
-"""What a message says of its own row: without it, equal faults have one reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +41,6 @@ class Conversion:
     def to_json(self) -> dict[str, Any]:
         dropped = [{"reason": reason} | asdict(drop) for reason, drop in self.dropped.items()]
         return asdict(self) | {"dropped": dropped}
-
-
-class _Faults:
-    """Count the rows that are dropped, by reason."""
-
-    def __init__(self) -> None:
-        self.rows: Counter[str] = Counter()
-        self.first: dict[str, str] = {}
-
-    def add(self, reason: str, where: str, rows: int = 1) -> None:
-        reason = shorten(QUOTED.sub("...", reason), SHOWN)
-        if reason not in self.rows and len(self.rows) >= MOST_REASONS:
-            reason = OTHER
-        self.rows[reason] += rows
-        self.first.setdefault(reason, shorten(where, SHOWN))
-
-    @property
-    def dropped(self) -> dict[str, Skipped]:
-        return {reason: Skipped(rows, self.first[reason]) for reason, rows in self.rows.most_common()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +63,11 @@ def convert_source(
     the source cannot be read, nothing is kept or ``out`` exists; then nothing is written.
     """
     check_place(out)
-    faults = _Faults()
+    faults = SkipCounter()
     rows = ArrangedRows(lambda: read_rows(source, hub_answers=hub_answers), spec.pool.columns, spec.reward.functions)
     candidates = list(_find_candidates(rows, spec, reference, faults, progress))
     if rows.dropped:
-        faults.add("nothing to judge by", rows.first_dropped, rows.dropped)
+        faults.add(UNJUDGED, rows.first_dropped, rows.dropped)
     kept: list[str] = []
     with build_reward(spec, chat=chat) as reward:
         for start in range(0, len(candidates), BATCH):
@@ -106,7 +81,7 @@ def convert_source(
                 else:
                     kept.append(candidate.encoded)
     progress("judging", len(candidates), len(candidates))
-    dropped = faults.dropped
+    dropped = faults.by_reason
     if not kept:
         most = [f"{reason}: {drop.rows:,} (first: {drop.first})" for reason, drop in list(dropped.items())[:2]]
         more = f"; {len(dropped) - 2} more reasons" if len(dropped) > 2 else ""
@@ -119,7 +94,7 @@ def convert_source(
 
 
 def _find_candidates(
-    rows: Iterable[Row], spec: RunSpec, reference: str, faults: _Faults, progress: Progress
+    rows: Iterable[Row], spec: RunSpec, reference: str, faults: SkipCounter, progress: Progress
 ) -> Iterator[_Candidate]:
     """Read the rows that make a prompt of their own and have a reference; the others go to ``faults``."""
     names = name_columns(spec.pool.columns)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rewards.contract import Reward
+from rewards.contract import Reward, RewardDescription
 from rewards.trl import TrainerState
+from rewards.worker import RewardWorker
 from tests.support.builders import make_prompt
 
 PROMPTS = [make_prompt("a", ground_truth="1", columns={"answer": "1"}), make_prompt("b", ground_truth="2")]
@@ -65,6 +67,35 @@ def test_async_functions_and_objects_are_awaited_in_one_loop() -> None:
     for _ in range(2):
         assert [score.reward for score in reward.score(PROMPTS, ["1", "yyy"])] == [1.1, 0.3]
     assert len(judge.loops) == 1
+
+
+TOGETHER = '''\
+import asyncio
+
+waiting = []
+met = asyncio.Event()
+
+
+async def judge(completion: str, ground_truth: str) -> float:
+    """Answer nobody before all three have asked."""
+    waiting.append(completion)
+    if len(waiting) == 3:
+        met.set()
+    await met.wait()
+    if completion == "bad":
+        raise KeyError("no such model")
+    return float(completion == ground_truth)
+'''
+
+
+def test_an_async_function_judges_the_completions_of_a_batch_at_the_same_time(tmp_path: Path) -> None:
+    (tmp_path / "together.py").write_text(TOGETHER)
+    description = RewardDescription((f"{tmp_path / 'together.py'}:judge",))
+    with RewardWorker(description, time_limit=20.0) as worker:
+        scores = worker.score([*PROMPTS, PROMPTS[0]], ["1", "y", "bad"])
+    assert [score.reward for score in scores] == [1.0, 0.0, None]
+    assert scores[2].error == "KeyError: 'no such model'"
+    assert scores[0].seconds["judge"] > 0
 
 
 async def fails(completions: list[str], **columns: Any) -> list[float]:
