@@ -15,7 +15,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.config.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind
+from harness.config.names import (
+    ALERT_KINDS,
+    JUDGE,
+    POLICY_KINDS,
+    REPLAY,
+    TINY,
+    VARIABLE,
+    AlertKind,
+    is_judge,
+    judge_name,
+)
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
 
@@ -226,6 +236,16 @@ class RewardSpec(Section):
     def functions(self) -> list[str]:
         return [self.function] if isinstance(self.function, str) else self.function
 
+    @property
+    def judges(self) -> list[str]:
+        """The functions that are judges."""
+        return [name for name in self.functions if is_judge(name)]
+
+    @property
+    def verifiers(self) -> list[str]:
+        """The functions that are not."""
+        return [name for name in self.functions if not is_judge(name)]
+
     @model_validator(mode="after")
     def _consistent(self) -> RewardSpec:
         if not self.functions:
@@ -237,6 +257,24 @@ class RewardSpec(Section):
         if self.solved_at is not None and not self.range[0] < self.solved_at <= self.range[1]:
             raise ValueError(f"solved_at {self.solved_at:g} is not within range {list(self.range)}")
         return self
+
+
+class JudgeSpec(Section):
+    """A model that grades answers as ``reward.function = "rewards.judge:NAME"`` of [judge.NAME] (rewards/judge.py).
+
+    ``model`` is any answerer: ``anthropic:MODEL``, ``openai:MODEL``, ``recorded:FILE``, a run, a folder, a hub id.
+    ``rubric`` is a file beside the spec, in which {prompt}, {answer}, {reference} (ground truth or demonstration) and
+    {peers} (the other answers of the group) stand for what is judged. ``form`` "grade" gives one answer 0 to 10, which
+    is a reward of 0 to 1; "rank" ranks the answers of a group against each other. A reply has at most ``max_tokens``.
+    ``text`` is that of the rubric as the run was last driven, kept by the harness for where the file is not.
+    """
+
+    model: Given
+    rubric: Given
+    form: Literal["grade", "rank"] = "grade"
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: PositiveInt = 500
+    text: str = ""
 
 
 class TrainerSpec(Section):
@@ -364,6 +402,18 @@ class CheckpointSpec(Section):
     keep: PositiveInt = 3
 
 
+class PriceSpec(Section):
+    input: float
+    output: float
+
+
+class AnswersSpec(Section):
+    concurrency: PositiveInt = 10
+    requests_per_minute: PositiveInt | None = None
+    attempts: PositiveInt = 5
+    time_limit: PositiveFloat = 120.0
+
+
 class BudgetSpec(Section):
     """The run ends at whichever comes first. ``usd`` caps what an LLM policy may spend."""
 
@@ -414,11 +464,14 @@ class RunSpec(Section):
     warmstart: WarmstartSpec = WarmstartSpec()
     pool: PoolSpec = PoolSpec()
     reward: RewardSpec = RewardSpec()
+    judge: dict[str, JudgeSpec] = {}
     trainer: TrainerSpec = TrainerSpec()
     knobs: KnobsSpec = KnobsSpec()
     bounds: dict[str, tuple[float, float]] = {}
     policy: PolicySpec = PolicySpec()
     llm: LlmSpec = LlmSpec()
+    answers: AnswersSpec = AnswersSpec()
+    prices: dict[str, PriceSpec] = {}
     evaluate: EvaluateSpec = EvaluateSpec()
     sample: SampleSpec = SampleSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -450,6 +503,25 @@ class RunSpec(Section):
             if low > high:
                 raise ValueError(f"{name} [{low:g}, {high:g}] must go from low to high")
         return bounds
+
+    @field_validator("judge")
+    @classmethod
+    def _names_of_judges(cls, judges: dict[str, JudgeSpec]) -> dict[str, JudgeSpec]:
+        for name in judges:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,40}", name):
+                raise ValueError(f"a judge's name is of letters, digits, '-' and '_', not {name!r}")
+        return judges
+
+    @model_validator(mode="after")
+    def _judges_are_described(self) -> RunSpec:
+        for function in self.reward.judges:
+            name = judge_name(function)
+            if not name:
+                raise ValueError(f"reward.function: {function} names no judge; {JUDGE}:NAME is that of [judge.NAME]")
+            if name not in self.judge:
+                there = nearest(name, self.judge) if self.judge else ""
+                raise ValueError(f"reward.function: {function} needs a section [judge.{name}]{there}")
+        return self
 
     @model_validator(mode="after")
     def _first_knobs_within_bounds(self) -> RunSpec:
