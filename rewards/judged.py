@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add
@@ -34,7 +35,7 @@ FAILURES = "judge-failures.jsonl"
 """In a run's folder, a line for each batch with completions on which a judge had no verdict:
 ``{"batch": HASH, "judge": "helpful", "failed": {"3": "why"}}``."""
 Batch = tuple[str, str]
-"""Hash of what is judged, and the judge."""
+"""Hash of what is judged, with how often it was, and the judge."""
 
 
 class JudgedReward:
@@ -62,6 +63,7 @@ class JudgedReward:
         self._failures: Path | None = None
         self._failed: dict[Batch, Mapping[int, str]] = {}
         self._known: dict[Batch, Mapping[int, str]] = {}
+        self._times: Counter[str] = Counter()
 
     def __enter__(self) -> JudgedReward:
         return self
@@ -101,6 +103,7 @@ class JudgedReward:
             with self._failures.open("a", encoding="utf-8") as file:  # a torn line, which the next must not continue
                 file.write("\n")
         self._known = _read_failures(replayed / FAILURES) if replayed else {}
+        self._times.clear()
 
     def take_metrics(self) -> Mapping[str, float]:
         """Return the metrics of what judges were asked since this was last called."""
@@ -144,15 +147,18 @@ class JudgedReward:
 
     def _name_batch(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> str:
         rows = [[prompt.id, text] for prompt, text in zip(prompts, completions, strict=True)]
-        return hashlib.sha256(json.dumps([self._state().global_step, rows]).encode()).hexdigest()
+        texts = hashlib.sha256(json.dumps([self._state().global_step, rows]).encode()).hexdigest()
+        self._times[texts] += 1  # two checkpoints may give the same answers at one step
+        return f"{texts}-{self._times[texts]}"
 
     def _record_failures(self, batch: Batch, failed: Mapping[int, str]) -> None:
         """Put it on record where it is not what the record has: a step that a resume takes again may fail on less."""
         if self._failures is None or self._failed.get(batch, {}) == failed:
             return
         self._failed[batch] = failed
+        told = {str(i): failed[i] for i in sorted(failed)}
         with self._failures.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"batch": batch[0], "judge": batch[1], "failed": failed}) + "\n")
+            file.write(json.dumps({"batch": batch[0], "judge": batch[1], "failed": told}) + "\n")
 
 
 def _is_open(part: Score) -> bool:

@@ -16,7 +16,7 @@ from harness.core.paths import best_link
 from harness.core.statistics import describe_interval
 from harness.types import DecisionRecord
 from harness.views.comparison import MOVES_TOLD, format_value
-from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
+from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change, describe_judge
 from harness.views.summary import format_decision
 from harness.views.terminal.drawing import compute_sparkline
 from pools.counts import describe_counts, parse_counts
@@ -60,6 +60,8 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
     )
     if review["rows"]:
         text.append(f"pool: {clean(describe_counts(parse_counts(review['rows'])))}\n")
+    for name, judge in review["judge"].items():
+        text.append(f"{clean(describe_judge(name, judge))}\n")
     text.append(f"{clean(review['missing'])}\n" if review["missing"] else "", style="yellow")
     for number, era in enumerate(review["eras"], 2):
         text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import OverBudget
-from harness.types import Question, Reply
+from harness.types import Prompt, Question, Reply
+from tests.support.answers_server import Handler, Turn, call, text
 
 UNTRUSTED = re.compile(r"<untrusted>(.*?)</untrusted>", re.DOTALL)
 Answer = Callable[[Question], Reply | Mapping[str, Any] | str]
@@ -55,3 +57,30 @@ def by_length(question: Question) -> Mapping[str, Any]:
         order = sorted(range(len(answers)), key=lambda i: -len(answers[i]))
         return {"reason": "by length", "ranking": [i + 1 for i in order]}
     return grade(min(10, len(texts[-1])))
+
+
+# ---------------------------------------------------------------- behind an address
+
+
+def judging(rule: Answer, *, faults: Sequence[Turn] = (), every: int = 0) -> Turn:
+    """Answer each question of a judge by ``rule``; every so many requests one of ``faults`` instead, in turn."""
+    count = itertools.count(1)
+
+    def send(handler: Handler) -> None:
+        n = next(count)
+        if every and n % every == 0:
+            faults[n // every % len(faults)](handler)
+            return
+        form = handler.body["tools"][0]
+        tool = form.get("function", form)["name"]
+        prompt = Prompt("q", handler.question, "")
+        made = rule(Question(prompt, 1, 0.0, tool={"name": tool}))
+        turn = call(dict(made), tool=tool) if isinstance(made, Mapping) else text(str(made))
+        turn(handler)
+
+    return send
+
+
+def by_digits(question: Question) -> Mapping[str, Any]:
+    """Grade the answer, which stands last, by its digits, which a random model writes now and then."""
+    return grade(min(10, 2 * sum(c.isdigit() for c in str(read_untrusted(question)[-1])[:8])))
