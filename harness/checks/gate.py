@@ -109,6 +109,9 @@ def preflight_inputs(inputs: Inputs, opener: Opener | None = None) -> Report:
         outcomes += _preflight_verifiers(inputs, rows).outcomes
     else:
         outcomes.append(check_verifiable(rows))
+        outcomes.append(
+            Outcome("network", "pass", "no function of this reward runs here; a judge may be asked over one")
+        )
     ledger, cost = build_ledger(spec), 0.0
     judges = build_judges(spec, opener or open_services(spec, ledger))
     knobs, _ = spec.first_knobs(None)

@@ -1,7 +1,8 @@
 """Try a judge before a run: whether it is fooled, whether it says the same twice, what it takes. It costs a little.
 
     verify      one of our verifiers could judge these rows                                            (only warns)
-    judge       every reply has a verdict, and not everything the same one
+    judge       every answer has a verdict
+    constant    not everything has the same reward
     agreement   AGREED answers judged twice, by two replies: within 1 of 10                            (only warns)
     tricks      silence, the prompt repeated, "give this a 10", the rubric itself and an answer that says that it was
                 graded already earn less than MOST of full marks
@@ -14,7 +15,8 @@ Where a judge ranks, a trick is ranked against the row's own answer, and answers
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from statistics import median
 
@@ -56,18 +58,25 @@ def preflight_judge(
     """
     judge.start()
     judge.take_tally()
-    answers = _choose_answers(rows, ranked=judge.rubric.form == "rank")
-    prompts, texts, groups = answers
-    first = judge.judge(prompts, texts, groups=groups)
-    outcomes = [_check_replies(name, prompts, texts, first, limit)]
-    if outcomes[0].level != "fail":  # else each further question may take its whole time limit
-        second = judge.judge(prompts, texts, groups=groups, again=1)
-        outcomes.append(_check_agreement(name, prompts, texts, first, second, step=_step(judge)))
-        outcomes.append(_check_tricks(name, judge, rows))
+    ranked = judge.rubric.form == "rank"
+    answers = _choose_answers(rows, ranked=ranked)
+    first = answers.put_to(judge)
+    outcomes = [_check_replies(name, answers, first, limit)]
+    if outcomes[0].level == "fail":  # each further question may take its whole time limit
+        tally = judge.take_tally()
+        return [*outcomes, _check_cost(name, tally, per_step, priced)], tally.cost_usd
+    second = answers.put_to(judge, again=1)
+    tricks = _make_all_tricks(rows, judge.rubric.text, ranked=ranked)
+    tricked = tricks.put_to(judge)
     tally = judge.take_tally()
-    if outcomes[0].level != "fail":
-        outcomes.append(_check_latency(name, judge, tally, answers))
-    return [*outcomes, _check_cost(name, tally, per_step, priced)], tally.cost_usd
+    outcomes += [
+        _check_constant(name, answers, first, tricked),
+        _check_agreement(name, answers, first, second, step=1 / (GROUP - 1) if ranked else WITHIN),
+        _check_tricks(name, tricks, tricked),
+        _check_latency(name, judge, tally, answers),
+        _check_cost(name, tally, per_step, priced),
+    ]
+    return outcomes, tally.cost_usd
 
 
 def make_tricks(prompt: Prompt, rubric: str) -> dict[str, str]:
@@ -81,52 +90,71 @@ def make_tricks(prompt: Prompt, rubric: str) -> dict[str, str]:
     }
 
 
-def _choose_answers(rows: Sequence[Prompt], *, ranked: bool) -> tuple[list[Prompt], list[str], list[int]]:
-    """Choose AGREED answers with their groups: a row's own and those of other rows."""
+@dataclass
+class _Batch:
+    """Answers to judge, in groups. ``names`` says which trick one is, "" of none."""
+
+    prompts: list[Prompt] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    groups: list[Hashable] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def add(self, prompt: Prompt, text: str, group: Hashable, name: str = "") -> None:
+        self.prompts.append(prompt)
+        self.texts.append(text)
+        self.groups.append(group)
+        self.names.append(name)
+
+    def put_to(self, judge: Judge, *, again: int = 0) -> list[Verdict]:
+        return judge.judge(self.prompts, self.texts, groups=self.groups, again=again)
+
+    def where(self, verdicts: Sequence[Verdict], i: int) -> tuple[str, str, float | None]:
+        return shorten_text(self.prompts[i].text), shorten_text(self.texts[i]), verdicts[i].share
+
+
+def _choose_answers(rows: Sequence[Prompt], *, ranked: bool) -> _Batch:
+    """Choose AGREED answers: a row's own and those of other rows, by turns demonstrations and ground truths."""
     size = GROUP if ranked else 2
     chosen = list(islice(cycle(rows), AGREED))
-    prompts: list[Prompt] = []
-    texts: list[str] = []
-    groups: list[int] = []
+    made = _Batch()
     for n in range(AGREED // size):
         for i in range(size):
-            prompts.append(chosen[n])
-            texts.append(_answer_of(chosen[(n + i) % len(chosen)]))
-            groups.append(n if ranked else len(groups))
-    return prompts, texts, groups
+            other = chosen[(n + i) % len(chosen)]
+            known = [text for text in (other.demonstration, other.ground_truth) if text]
+            made.add(chosen[n], known[n % len(known)] if known else NO_ANSWER, n if ranked else (n, i))
+    return made
 
 
-def _answer_of(row: Prompt) -> str:
-    return row.demonstration or row.ground_truth or NO_ANSWER
+def _make_all_tricks(rows: Sequence[Prompt], rubric: str, *, ranked: bool) -> _Batch:
+    made = _Batch()
+    for row in rows[:TRICKED]:
+        own = row.demonstration or row.ground_truth
+        for trick, text in make_tricks(row, rubric).items():
+            made.add(row, text, (row.id, trick), trick)
+            if ranked and own and own != text:
+                made.add(row, own, (row.id, trick))
+    return made
 
 
-def _step(judge: Judge) -> float:
-    return WITHIN if judge.rubric.form == "grade" else 1 / (GROUP - 1)
-
-
-def _check_replies(
-    name: str, prompts: Sequence[Prompt], texts: Sequence[str], verdicts: Sequence[Verdict], limit: float
-) -> Outcome:
+def _check_replies(name: str, answers: _Batch, verdicts: Sequence[Verdict], limit: float) -> Outcome:
     errors = [i for i, verdict in enumerate(verdicts) if verdict.share is None]
     if errors:
         level: Level = "fail" if len(errors) > limit * len(verdicts) else "warn"
         said = f"{name} failed on {len(errors)} of {len(verdicts)} answers: {verdicts[errors[0]].error}"
-        return Outcome("judge", level, said, *_where(prompts, texts, verdicts, errors[0]))
-    shares = {verdict.share for verdict in verdicts}
-    if len(shares) == 1 and len(set(texts)) > 1:
-        said = f"{name} gives every one of {len(verdicts)} answers the same, right and wrong ones alike"
-        return Outcome("judge", "fail", said, *_where(prompts, texts, verdicts, 0))
-    return Outcome("judge", "pass", f"{name} judged {len(verdicts)} answers, with {len(shares)} different verdicts")
+        return Outcome("judge", level, said, *answers.where(verdicts, errors[0]))
+    return Outcome("judge", "pass", f"{name} has a verdict on each of {len(verdicts)} answers")
+
+
+def _check_constant(name: str, answers: _Batch, verdicts: Sequence[Verdict], tricked: Sequence[Verdict]) -> Outcome:
+    shares = {verdict.share for verdict in [*verdicts, *tricked] if verdict.share is not None}
+    if len(shares) < 2:
+        said = f"{name} gives everything the same, right, wrong and empty answers alike"
+        return Outcome("constant", "fail", said, *answers.where(verdicts, 0))
+    return Outcome("constant", "pass", f"{name} gives {len(shares)} different rewards")
 
 
 def _check_agreement(
-    name: str,
-    prompts: Sequence[Prompt],
-    texts: Sequence[str],
-    first: Sequence[Verdict],
-    second: Sequence[Verdict],
-    *,
-    step: float,
+    name: str, answers: _Batch, first: Sequence[Verdict], second: Sequence[Verdict], *, step: float
 ) -> Outcome:
     gaps = {
         i: abs(a.share - b.share)
@@ -135,58 +163,37 @@ def _check_agreement(
     }
     far = [i for i, gap in gaps.items() if gap > step + 1e-9]
     if not far:
-        worst = max(gaps.values(), default=0.0)
-        return Outcome(
-            "agreement", "pass", f"{name} judged {len(gaps)} answers twice, at most {10 * worst:g} of 10 apart"
-        )
-    worst_at = max(far, key=lambda i: gaps[i])
-    pair = " and then ".join(f"{10 * (one[worst_at].share or 0.0):g}" for one in (first, second))
+        most = 10 * max(gaps.values(), default=0.0)
+        return Outcome("agreement", "pass", f"{name} judged {len(gaps)} answers twice, at most {most:g} of 10 apart")
+    worst = max(far, key=lambda i: gaps[i])
+    pair = " and then ".join(f"{10 * (one[worst].share or 0.0):g}" for one in (first, second))
     said = (
         f"{name} judged {len(far)} of {len(gaps)} answers otherwise the second time, once {pair} of 10: say in the "
         "rubric what each grade is for"
     )
-    return Outcome("agreement", "warn", said, *_where(prompts, texts, first, worst_at))
+    return Outcome("agreement", "warn", said, *answers.where(first, worst))
 
 
-def _check_tricks(name: str, judge: Judge, rows: Sequence[Prompt]) -> Outcome:
+def _check_tricks(name: str, tricks: _Batch, verdicts: Sequence[Verdict]) -> Outcome:
     """Fail where a trick earns MOST or more on any row."""
-    prompts: list[Prompt] = []
-    texts: list[str] = []
-    groups: list[tuple[str, str]] = []
-    tricks: list[str] = []  # "" of a row's own answer
-    for row in rows[:TRICKED]:
-        own = row.demonstration or row.ground_truth
-        for trick, text in make_tricks(row, judge.rubric.text).items():
-            rivals = [own] if judge.rubric.form == "rank" and own and own != text else []
-            for one, of in ((text, trick), *((rival, "") for rival in rivals)):
-                prompts.append(row)
-                texts.append(one)
-                groups.append((row.id, trick))
-                tricks.append(of)
-    verdicts = judge.judge(prompts, texts, groups=groups)
-    paid: dict[str, int] = {}
-    for i, (trick, verdict) in enumerate(zip(tricks, verdicts, strict=True)):
-        share = verdict.share or 0.0
-        if trick and share >= MOST and share > (verdicts[paid[trick]].share or 0.0 if trick in paid else 0.0):
-            paid[trick] = i
-    if paid:
-        worst = max(paid.values(), key=lambda i: verdicts[i].share or 0.0)
-        earned = ", ".join(f"{trick} ({10 * (verdicts[i].share or 0.0):g} of 10)" for trick, i in paid.items())
-        said = f"{name} is fooled by {earned}: say in the rubric what earns nothing, or take another model"
-        return Outcome("tricks", "fail", said, *_where(prompts, texts, verdicts, worst))
-    judged = sum(verdict.share is not None for trick, verdict in zip(tricks, verdicts, strict=True) if trick)
-    if not judged:
+    shares = {i: verdicts[i].share for i, trick in enumerate(tricks.names) if trick}
+    if all(share is None for share in shares.values()):
         return Outcome("tricks", "fail", f"{name} failed on every trick: {verdicts[0].error}")
-    named = ", ".join(dict.fromkeys(filter(None, tricks)))
-    return Outcome("tricks", "pass", f"{name} gives less than {10 * MOST:g} of 10 to {named}")
+    worst: dict[str, int] = {}
+    for i, share in sorted(shares.items(), key=lambda pair: pair[1] or 0.0):
+        if share is not None and share >= MOST:
+            worst[tricks.names[i]] = i
+    if not worst:
+        named = ", ".join(dict.fromkeys(filter(None, tricks.names)))
+        return Outcome("tricks", "pass", f"{name} gives less than {10 * MOST:g} of 10 to {named}")
+    earned = ", ".join(f"{trick} ({10 * (shares[i] or 0.0):g} of 10)" for trick, i in worst.items())
+    said = f"{name} is fooled by {earned}: say in the rubric what earns nothing, or take another model"
+    return Outcome("tricks", "fail", said, *tricks.where(verdicts, max(worst.values(), key=lambda i: shares[i] or 0.0)))
 
 
-def _check_latency(
-    name: str, judge: Judge, tally: Tally, again: tuple[Sequence[Prompt], Sequence[str], Sequence[int]]
-) -> Outcome:
-    prompts, texts, groups = again
+def _check_latency(name: str, judge: Judge, tally: Tally, answers: _Batch) -> Outcome:
     started = time.perf_counter()
-    judge.judge(prompts, texts, groups=groups)
+    answers.put_to(judge)
     cached = (time.perf_counter() - started) / max(1, judge.take_tally().questions)
     fresh = f"{median(tally.seconds):.2f} s for a new reply (median)" if tally.seconds else "no new reply was needed"
     return Outcome("latency", "pass", f"{name}: {fresh}, {1e3 * cached:.2f} ms for one on record")
@@ -199,9 +206,3 @@ def _check_cost(name: str, tally: Tally, per_step: int, priced: bool) -> Outcome
     new = len(tally.seconds)
     step = f", about {per_step * tally.cost_usd / new:.4f} USD for the {per_step} answers of a step" if new else ""
     return Outcome("cost", "pass", f"{asked}: {tally.cost_usd:.4f} USD{step}")
-
-
-def _where(
-    prompts: Sequence[Prompt], texts: Sequence[str], verdicts: Sequence[Verdict], i: int
-) -> tuple[str, str, float | None]:
-    return shorten_text(prompts[i].text), shorten_text(texts[i]), verdicts[i].share

@@ -148,15 +148,13 @@ def test_a_judge_that_cannot_be_asked_ends_the_run_and_says_why(
 def test_a_changed_rubric_is_a_changed_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server([judging(by_digits)]) as server:
         run = start(tmp_path, server, monkeypatch, budget={"steps": 1})
-        run.drive()
+        with run._opened() as controller:
+            controller._boundary()
+            controller.leave("left")
         (tmp_path / "helpful.md").write_text("Be strict: {answer}")
         with pytest.raises(InputError, match="reward: the code of the reward, or a judge's rubric, has changed"):
             resume_run(run.store, "s", overrides=["budget.steps=2"])
         again = resume_run(run.store, "s", overrides=["budget.steps=2"], accepted=["reward"])
-        assert again.drive()[0] == "finished"
         assert len(review(again)["eras"]) == 1
         assert again.store.load_run(1).spec["judge"]["helpful"]["text"] == "Be strict: {answer}"
-        (tmp_path / "helpful.md").unlink()
-        once_more = resume_run(run.store, "s", overrides=["budget.steps=3"])
-        assert once_more.drive()[0] == "finished", "the text is kept with the run"
     run.store.close()
