@@ -402,18 +402,6 @@ class CheckpointSpec(Section):
     keep: PositiveInt = 3
 
 
-class PriceSpec(Section):
-    input: float
-    output: float
-
-
-class AnswersSpec(Section):
-    concurrency: PositiveInt = 10
-    requests_per_minute: PositiveInt | None = None
-    attempts: PositiveInt = 5
-    time_limit: PositiveFloat = 120.0
-
-
 class BudgetSpec(Section):
     """The run ends at whichever comes first. ``usd`` caps what an LLM policy may spend."""
 
@@ -470,8 +458,6 @@ class RunSpec(Section):
     bounds: dict[str, tuple[float, float]] = {}
     policy: PolicySpec = PolicySpec()
     llm: LlmSpec = LlmSpec()
-    answers: AnswersSpec = AnswersSpec()
-    prices: dict[str, PriceSpec] = {}
     evaluate: EvaluateSpec = EvaluateSpec()
     sample: SampleSpec = SampleSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
