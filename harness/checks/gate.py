@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_workers, describe_reward, find_limits, find_weights
 from harness.checks.judge_preflight import check_verifiable, preflight_judge
-from harness.checks.judges import Opener, build_judges, build_ledger, find_verifier, has_price, open_services
+from harness.checks.judges import Opener, build_judges, find_verifier, has_price, open_services
 from harness.checks.preflight import Outcome, Report, RewardProbe, describe, may_be_meant, run_preflight
 from harness.checks.references import FORMS, Shapes, as_continued, find_forms, find_writer, judge_references
+from harness.config.asking import build_ledger
 from harness.config.schema import RunSpec
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt, Score

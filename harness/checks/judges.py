@@ -13,16 +13,18 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+from harness.config.asking import build_ledger, build_settings
 from harness.config.names import judge_name
 from harness.config.schema import RunSpec
 from harness.errors import InputError
-from harness.llm.ledger import Ledger, Price
+from harness.llm.ledger import Ledger
+from harness.llm.names import bare_name, is_hosted
 from harness.llm.record import Recorder, compute_key, open_recorded, read_record
 from harness.llm.settings import Settings
 from harness.types import Answerer, Prompt, Question, Reply
@@ -91,31 +93,23 @@ def describe_judges(spec: RunSpec) -> dict[str, Any]:
 # ---------------------------------------------------------------- who answers
 
 
-def build_ledger(spec: RunSpec, spent: float = 0.0) -> Ledger:
-    """Build the ledger of a spec: prices, and one cap over all that costs; ``spent`` USD before."""
-    prices = {name: Price(price.input, price.output) for name, price in spec.prices.items()}
-    return Ledger(prices, spec.budget.usd, spent)
-
-
 def has_price(spec: RunSpec, model: str) -> bool:
     """Tell whether the spec has a price for who answers by this name."""
-    return model in spec.prices or model.partition(":")[2] in spec.prices
+    return model in spec.prices or bare_name(model) in spec.prices
 
 
 def open_services(spec: RunSpec, ledger: Ledger, interrupted: Event | None = None) -> Opener:
     """Make what opens the judges that are services or records. Raises, when called, InputError for any other."""
-    return partial(_open_service, spec, ledger, interrupted or Event())
+    return partial(_open_service, build_settings(spec), ledger, interrupted or Event())
 
 
-def _open_service(spec: RunSpec, ledger: Ledger, interrupted: Event, model: str) -> Answerer:
+def _open_service(settings: Settings, ledger: Ledger, interrupted: Event, model: str) -> Answerer:
     if model.startswith(RECORDED):
         return open_recorded(Path(model.removeprefix(RECORDED)))
-    from harness.llm.hosted import is_hosted, open_hosted  # its SDK takes a second to import
-
     if not is_hosted(model):
         raise InputError(f"judge: {model} is no service; a model of this machine cannot be a judge here")
-    answers = spec.answers
-    settings = Settings(answers.concurrency, answers.requests_per_minute, answers.attempts, answers.time_limit)
+    from harness.llm.hosted import open_hosted
+
     return open_hosted(model, settings, ledger, interrupted)
 
 
@@ -123,9 +117,9 @@ def check_judges(spec: RunSpec) -> None:
     """Raise InputError where a judge that is a service cannot be asked: no key, no package, no price under a cap."""
     for name in judges_of(spec):
         model = spec.judge[name].model
-        from harness.llm.hosted import check_hosted, is_hosted
-
         if is_hosted(model):
+            from harness.llm.hosted import check_hosted
+
             try:
                 check_hosted(model)
                 build_ledger(spec).price_of(model)
@@ -179,7 +173,7 @@ class Replayed:
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
         lines = read_record(path) if path.is_file() else []
-        self._replies = {line.key: line.reply for line in lines if not line.error}
+        self._replies = {line.key: replace(line.reply, cost_usd=0.0) for line in lines if not line.error}
         self._path = path
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Event
 
 from harness.checks.inputs import check_policy, choose_demonstrations
-from harness.checks.judges import bind_judges, build_ledger, open_services, sum_costs
+from harness.checks.judges import bind_judges, open_services, sum_costs
+from harness.config.asking import build_ledger
 from harness.config.names import REPLAY
 from harness.core.actions import parse_action
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
@@ -74,7 +75,9 @@ class Run:
         row = store.load_run(run_id)
         self.name = row.name
         self.folder = Path(row.folder)
-        self.ledger = build_ledger(self.spec, sum_costs(self.folder))
+        preflight = float(row.manifest.get("preflight", {}).get("cost_usd", 0.0))
+        spent = store.load_spent(run_id) + sum_costs(self.folder) + preflight
+        self.ledger = build_ledger(self.spec, spent)
         self._wall_before = row.wall_s
         self._started = time.monotonic()
         alerts = self.spec.alerts
@@ -247,7 +250,7 @@ class Run:
             return POLICIES[kind]()
         if kind == "llm":
             samples = partial(self.store.patiently, reader.read_samples)
-            return build_llm(self.spec, samples, self.interrupted, self.progress)
+            return build_llm(self.spec, self.ledger, samples, self.interrupted, self.progress)
         source = self.store.find_run(kind.removeprefix(REPLAY))
         checkpoints.wanted |= self.store.load_rollback_targets(source.id)
         return ReplayPolicy(kind, partial(load_repeated, self.store, source))
@@ -255,7 +258,7 @@ class Run:
     def _check_policy(self, kind: str) -> None:
         """Raise Refused for a kind that a person cannot switch to."""
         try:
-            found = check_policy(kind, self.store)
+            found = check_policy(kind, self.store, self.spec)
         except InputError as error:
             raise Refused(str(error)) from None
         if found != kind:  # the log must say which run is meant, whatever other runs there will be
