@@ -26,6 +26,7 @@ from harness.config.names import (
     is_judge,
     judge_name,
 )
+from harness.config.split_names import check_split_name
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
 from harness.llm.names import bare_name, name_hosted
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
@@ -51,7 +52,6 @@ def _is_date(text: str) -> str:
 
 
 Given = Annotated[str, AfterValidator(_not_empty)]
-RESERVED_SPLITS = ("all", "none")
 TEMPLATE_OWN = {
     "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt",
     "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
@@ -176,7 +176,7 @@ class PoolSpec(Section):
     @classmethod
     def _shares_of_splits(cls, splits: dict[str, int | float]) -> dict[str, int | float]:
         for name, share in splits.items():
-            _check_split_name(name, splits)
+            check_split_name(name, splits)
             least = 1 if name in ("train", "dev", "test") else 0
             if isinstance(share, float) and not 0 < share < 1:
                 raise ValueError(f"{name} {share:g} must be a whole number of prompts or a fraction between 0 and 1")
@@ -571,28 +571,6 @@ def check_policy_kind(kind: str) -> None:
         raise ValueError(f"no decision policy named {kind}{nearest(kind, (*POLICY_KINDS, f'{REPLAY}RUN'))}")
     if kind == REPLAY:
         raise ValueError(f"{REPLAY} needs the name of a run, e.g. {REPLAY}night-1")
-
-
-def _check_split_name(name: str, given: Collection[str]) -> None:
-    """Raise ValueError. Any name will do, but a slip of the pen must not become a split of its own. (train has a share
-    only where it is ``given`` one; the others always have.)"""
-    for known in ("train", "probe", "dev", "test"):
-        another_case = name != known and name.lower() == known
-        lacks = known != "train" or known not in given
-        if another_case or (name != known and lacks and _misspells(name, known)):
-            raise ValueError(f"no split named {name}, did you mean {known}?")
-    if name in RESERVED_SPLITS:
-        raise ValueError(f"no split can be named {name}: {', '.join(RESERVED_SPLITS)} mean all prompts or none")
-    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-        raise ValueError(f"a split's name is of small letters, digits, '-' and '_', not {name!r}")
-
-
-def _misspells(name: str, word: str) -> bool:
-    """Whether ``name`` has the letters of ``word`` in another order, one of them twice, or one within it missing. One
-    letter for another is no slip: trial is not train, best is not test."""
-    doubled = {word[: i + 1] + word[i:] for i in range(len(word))}
-    missing = {word[:i] + word[i + 1 :] for i in range(1, len(word) - 1)}
-    return sorted(name) == sorted(word) or name in doubled | missing
 
 
 def nearest(name: str, allowed: Collection[str]) -> str:
