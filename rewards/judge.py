@@ -99,7 +99,7 @@ class Rubric:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``share`` of full marks in [0, 1]; None where the judge failed, and ``error`` says why in one line."""
+    """``share`` of the highest grade in [0, 1]; None where the judge failed, and ``error`` says why in one line."""
 
     share: float | None
     error: str = ""
@@ -364,7 +364,7 @@ def _hash(*texts: str) -> str:
 
 
 def read_shares(reply: Reply, form: Form, answers: Sequence[str]) -> list[float]:
-    """Read the share of full marks of each answer. Raises Unusable."""
+    """Read the share of the highest grade of each answer. Raises Unusable."""
     if form == "grade":
         return [_read_grade(_find_value(reply, "grade", "grade", answers)) / HIGHEST]
     shares = [0.0] * len(answers)

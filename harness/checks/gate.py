@@ -173,8 +173,8 @@ def _preflight_verifiers(inputs: Inputs, rows: Sequence[Prompt]) -> Report:
 
 
 def _describe_alone(spec: RunSpec) -> RewardDescription:
-    """Describe the verifiers of a reward as if the judges beside them gave full marks for nothing: what is right by
-    them has full marks then, and what is worth nothing nothing."""
+    """Describe the verifiers of a reward without the judges beside them: what is right by them has the highest reward
+    then, and what is worth nothing nothing."""
     description = describe_reward(spec, chat=spec.model.wants_chat)
     if not spec.reward.judges:
         return description

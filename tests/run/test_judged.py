@@ -108,7 +108,7 @@ def test_the_review_tells_what_the_judge_took(first: Mapping[str, Any]) -> None:
 
 def test_a_killed_run_goes_on_with_the_verdicts_that_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server([judging(by_digits)]) as server:
-        run = start(tmp_path, server, monkeypatch, budget={"steps": 5})
+        run = start(tmp_path, server, monkeypatch, budget={"steps": 5}, evaluate={"every": 50})
         with run._opened() as controller:
             for _ in range(5):
                 controller._boundary()
