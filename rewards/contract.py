@@ -54,7 +54,8 @@ OUTSIDE = re.compile(r"reward (\S+) is outside the declared range")
 
 @dataclass(frozen=True, slots=True)
 class RewardDescription:
-    """What makes a Reward, by name: any process makes the same one of it. ``functions`` as load_function takes them."""
+    """What makes a Reward, by name: any process makes the same one of it. ``functions`` as load_function takes them,
+    ``partial`` as in Reward."""
 
     functions: tuple[str, ...]
     weights: tuple[float, ...] | None = None
@@ -62,6 +63,7 @@ class RewardDescription:
     solved_at: float | None = None
     chat: bool = False
     thinking_tags: Mapping[str, str] = field(default_factory=dict)
+    partial: bool = False
 
 
 class Reward:
@@ -73,6 +75,7 @@ class Reward:
     ``chat`` says how TRL-style functions get their texts. Rewards of this package read ``thinking_tags`` (opening to
     closing) as they do ``<think>`` and ``</think>``, and see the tags that a prefill opened; any other gets the text as
     it is, which is TRL's way.
+    With ``partial`` others add to it (rewards/judged.py): nothing is solved yet, and no range is checked.
     """
 
     def __init__(
@@ -84,14 +87,16 @@ class Reward:
         solved_at: float | None = None,
         chat: bool = False,
         thinking_tags: Mapping[str, str] | None = None,
+        partial: bool = False,
     ) -> None:
         self.functions = dict(functions)
+        self.partial = partial
         self.thinking_tags = thinking_tags or {}
         self.weights = list(weights) if weights is not None else [1.0] * len(self.functions)
         self.range = range
         self.solved_at = range[1] if solved_at is None else solved_at
         self.chat = chat
-        self._seen = range  # the lowest and the highest reward so far, at least what is declared
+        self._within = Within(range)
         self._trl_style = {name for name, function in self.functions.items() if is_trl_style(function)}
         self._awaited = {name for name, function in self.functions.items() if is_async(function)} - self._trl_style
 
@@ -115,16 +120,7 @@ class Reward:
         batch = Batch(prompts, completions, ids or [None] * len(prompts), state)
         columns = [self._scores_of(name, batch) for name in self.functions]
         scores = [self._combine(parts) for parts in zip(*columns, strict=True)]
-        rewards = [score.reward for score in scores if score.reward is not None]
-        self._seen = min(self._seen[0], *rewards, *self._seen), max(self._seen[1], *rewards, *self._seen)
-        return [self._check_range(score) for score in scores]
-
-    def _check_range(self, score: Score) -> Score:
-        (low, high), reward = self.range, score.reward
-        if reward is None or low <= reward <= high:
-            return score
-        seen = f"set reward.range = {propose_range(self._seen)}, the lowest and the highest so far"
-        return errored(f"reward {reward:g} is outside the declared range [{low:g}, {high:g}]: {seen}")
+        return scores if self.partial else self._within.check(scores)
 
     def _combine(self, parts: Sequence[Score]) -> Score:
         """The score of a completion from those of the functions; its reward may be out of range."""
@@ -136,8 +132,9 @@ class Reward:
         total = math.fsum(weight * (part.reward or 0.0) for weight, part in zip(self.weights, parts, strict=True))
         logged = {name: value for part in mine.values() for name, value in part.logged.items()}
         seconds = {name: value for part in parts for name, value in part.seconds.items()}
-        made = Score(total, total >= self.solved_at, "right", logged=logged, seconds=seconds)
-        if len(parts) == 1:
+        solved = total >= self.solved_at and not self.partial
+        made = Score(total, solved, "right", logged=logged, seconds=seconds)
+        if len(parts) == 1 and not self.partial:
             only = parts[0]
             if only.reason:  # the scorer judged correctness itself
                 return replace(only, reward=total)
@@ -191,6 +188,26 @@ class Reward:
         except (Exception, SystemExit) as error:  # a completion that is run may well call exit()
             return errored_by(error)
         return replace(score, seconds={name: time.perf_counter() - started})
+
+
+class Within:
+    """Make a reward outside ``range`` an errored Score that says which range to set: one that holds all so far."""
+
+    def __init__(self, range: tuple[float, float]) -> None:
+        self.range = range
+        self._seen = range  # the lowest and the highest reward so far, at least what is declared
+
+    def check(self, scores: Sequence[Score]) -> list[Score]:
+        rewards = [score.reward for score in scores if score.reward is not None]
+        self._seen = min(self._seen[0], *rewards, *self._seen), max(self._seen[1], *rewards, *self._seen)
+        return [self._check(score) for score in scores]
+
+    def _check(self, score: Score) -> Score:
+        (low, high), reward = self.range, score.reward
+        if reward is None or low <= reward <= high:
+            return score
+        seen = f"set reward.range = {propose_range(self._seen)}, the lowest and the highest so far"
+        return errored(f"reward {reward:g} is outside the declared range [{low:g}, {high:g}]: {seen}")
 
 
 def propose_range(seen: Sequence[float]) -> str:
@@ -249,6 +266,7 @@ def load_reward(description: RewardDescription) -> Reward:
         solved_at=description.solved_at,
         chat=description.chat,
         thinking_tags=description.thinking_tags,
+        partial=description.partial,
     )
 
 

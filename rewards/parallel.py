@@ -19,7 +19,6 @@ class ParallelReward:
     """``harness.types.Scorer`` over RewardWorkers of the same reward. One call at a time.
 
     ``whole`` says that the reward judges whole batches; it is also told the token ids and the ``state`` of the trainer.
-    What it prints goes to the file ``log``.
     """
 
     def __init__(self, workers: Sequence[RewardWorker], *, whole: bool) -> None:
@@ -40,14 +39,10 @@ class ParallelReward:
     def takes_ids(self) -> bool:
         return self.whole
 
-    @property
-    def log(self) -> Path | None:
-        return self.workers[0].log
-
-    @log.setter
-    def log(self, path: Path) -> None:
+    def keep_in(self, folder: Path, *, replayed: Path | None = None) -> None:
+        """Keep what the reward prints in a file of ``folder``. It is judged anew where a run is ``replayed``."""
         for worker in self.workers:
-            worker.log = path
+            worker.log = folder / "reward.txt"
 
     def close(self) -> None:
         """End the workers. A later ``score`` would start others."""

@@ -23,7 +23,7 @@ from harness.checks.evaluator import (
 )
 from harness.checks.gate import check_sandbox, choose_writer
 from harness.checks.hosting import HostedSource, collect_source
-from harness.checks.inputs import Inputs, build_reward
+from harness.checks.inputs import Inputs, build_workers, describe_reward
 from harness.checks.references import as_continued, judge_references
 from harness.core.files import write_whole
 from harness.errors import HarnessError, InputError
@@ -110,13 +110,16 @@ def compare_with(
     Raises InputError, HarnessError for an evaluator that does not judge.
     """
     spec = inputs.spec
+    if spec.reward.judges:
+        raise InputError(f"--against: {spec.reward.judges[0]} has no source to post; leave the judges out of the spec")
     replayed = _read_record(Path(against.removeprefix(RECORDED))) if against.startswith(RECORDED) else None
     service = open_service(against) if replayed is None else None
     if record is not None:
         _check_record(record, replay=service is None)
     check_sandbox(inputs)
     source = collect_source(spec.reward, inputs.reward, chat=spec.model.wants_chat)
-    with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
+    description = describe_reward(spec, chat=spec.model.wants_chat)
+    with build_workers(spec, description, inputs.reward) as reward:
         judged = list(
             _judge(inputs, reward, progress) if recorded is None else _judge_recorded(inputs, reward, recorded)
         )

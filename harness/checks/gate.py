@@ -9,17 +9,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
-from math import ceil
+from math import ceil, fsum
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pyarrow.compute as pc
 
-from harness.checks.inputs import Inputs, Splits, build_reward, describe_reward, find_limits
+from harness.checks.inputs import Inputs, Splits, build_workers, describe_reward, find_limits, find_weights
+from harness.checks.judge_preflight import check_verifiable, preflight_judge
+from harness.checks.judges import Opener, build_judges, find_verifier, has_price, open_services
 from harness.checks.preflight import Outcome, Report, RewardProbe, describe, may_be_meant, run_preflight
 from harness.checks.references import (
     FORMS,
@@ -31,12 +33,14 @@ from harness.checks.references import (
     find_writer,
     judge_references,
 )
+from harness.config.asking import build_ledger
+from harness.config.schema import RunSpec
 from harness.errors import InputError, RunFailed
 from harness.types import Progress, Prompt, Score
 from pools.counts import RowCounts
 from pools.table import PromptTable
 from rewards import math
-from rewards.contract import Reward, is_ours, propose_range, read_outside
+from rewards.contract import Reward, RewardDescription, is_ours, propose_range, read_outside
 from rewards.isolation import SANDBOXES, UNSAFE
 from rewards.worker import RewardWorker
 
@@ -73,14 +77,14 @@ class Passage:
         return events
 
 
-def pass_preflight(inputs: Inputs, *, force: bool) -> Passage:
+def pass_preflight(inputs: Inputs, *, force: bool, opener: Opener | None = None) -> Passage:
     """Run preflight before a run. Raises RunFailed when it fails and is not forced (a broken reward, and nothing is
     created), InputError where programs cannot be confined."""
     sandbox = check_sandbox(inputs)
-    report = preflight_inputs(inputs)
+    report = preflight_inputs(inputs, opener)
     if report.verdict == "fail" and not force:
         fix = "fix the reward or the pool"
-        if may_be_meant(report):
+        if may_be_meant(report) and not inputs.spec.reward.judges:
             fix += ", set reward.graded=true if it is to grade or shape answers"
         raise RunFailed(f"preflight: {describe(report)}; {fix}, or overrule it with --force")
     return Passage(report, sandbox, forced=report.verdict == "fail")
@@ -104,14 +108,49 @@ def check_sandbox(inputs: Inputs) -> dict[str, Any] | None:
     return {"tier": found.tier, "landlock": found.landlock, "unsafe": os.environ.get(UNSAFE) == "1"}
 
 
-def preflight_inputs(inputs: Inputs) -> Report:
-    """Run preflight on rows of all splits, with two processes that judge; a reward of the user's has no network."""
+def preflight_inputs(inputs: Inputs, opener: Opener | None = None) -> Report:
+    """Run preflight on rows of all splits: of the verifiers, and then of the judges. ``opener`` opens these; without it
+    they are services. Raises InputError where a judge cannot be asked."""
+    spec, rows = inputs.spec, _mix(inputs.splits)
+    if not spec.reward.judges:
+        return _preflight_verifiers(inputs, rows)
+    outcomes: list[Outcome] = []
+    if spec.reward.verifiers:
+        outcomes += _preflight_verifiers(inputs, rows).outcomes
+    else:
+        outcomes.append(check_verifiable(rows))
+        outcomes.append(
+            Outcome("network", "pass", "no function of this reward runs here; a judge may be asked over one")
+        )
+    ledger, cost = build_ledger(spec), 0.0
+    judges = build_judges(spec, opener or open_services(spec, ledger))
+    knobs, _ = spec.first_knobs(None)
+    per_step = knobs.prompts_per_step * knobs.group_size
+    for name, judge in judges.items():
+        try:
+            found, usd = preflight_judge(
+                name,
+                judge,
+                rows,
+                limit=spec.reward.errored_limit,
+                per_step=per_step,
+                priced=has_price(spec, spec.judge[name].model),
+            )
+        finally:
+            judge.close()
+        outcomes += found
+        cost += usd
+    return Report(tuple(outcomes), graded=spec.reward.graded is not False, cost_usd=cost)
+
+
+def _preflight_verifiers(inputs: Inputs, rows: Sequence[Prompt]) -> Report:
+    """Run preflight of the verifiers, with two processes that judge; a reward of the user's has no network."""
     spec = inputs.spec
-    description = describe_reward(spec, chat=spec.model.wants_chat)
+    description = _describe_alone(spec)
     limits = find_limits(spec, inputs.reward)
     with ExitStack() as stack:
         notes = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "network.txt"
-        ours = all(map(is_ours, spec.reward.functions))
+        ours = all(map(is_ours, spec.reward.verifiers))
         workers = [
             stack.enter_context(
                 RewardWorker(
@@ -125,11 +164,11 @@ def preflight_inputs(inputs: Inputs) -> Report:
             for seed in HASH_SEEDS
         ]
         return run_preflight(
-            _mix(inputs.splits),
+            rows,
             RewardProbe(
                 judge=as_continued(workers[0].score),
                 elsewhere=as_continued(workers[1].score),
-                range=spec.reward.range,
+                range=description.range,
                 time_limit=limits["time_limit"],
                 write=_first_hook(inputs.reward, "write_reference"),
                 shapes=_find_shapes(inputs.reward),
@@ -140,6 +179,20 @@ def preflight_inputs(inputs: Inputs) -> Report:
                 attempts=lambda: list(dict.fromkeys(notes.read_text("utf-8").splitlines())) if notes.exists() else [],
             ),
         )
+
+
+def _describe_alone(spec: RunSpec) -> RewardDescription:
+    """Describe the verifiers of a reward without the judges beside them: what is right by them has the highest reward
+    then, and what is worth nothing nothing."""
+    description = describe_reward(spec, chat=spec.model.wants_chat)
+    if not spec.reward.judges:
+        return description
+    judged = round(fsum(find_weights(spec).values()) - fsum(description.weights or ()), 9)
+    low, high = spec.reward.range
+    if high - judged <= low:  # the weights do not fit the range, and there is nothing to take off
+        return replace(description, partial=False)
+    solved_at = None if spec.reward.solved_at is None else max(low + 1e-9, spec.reward.solved_at - judged)
+    return replace(description, partial=False, range=(low, round(high - judged, 9)), solved_at=solved_at)
 
 
 def _mix(splits: Splits) -> list[Prompt]:
@@ -224,7 +277,8 @@ class Check:
     """Count the reference answers that score 1.0. ``reasons`` counts the others by reason code, the most common first;
     ``failures`` are the first of them, ``times`` go by reward function, ``pool`` says what became of the rows of the
     source, ``misfits`` what else would end a run, and what to set instead. ``unchecked`` rows, which have neither
-    ground truth nor demonstration, are not among ``rows``."""
+    ground truth nor demonstration, or no verifier, are not among ``rows``. ``advice`` says which verifier could judge
+    what a judge is to judge."""
 
     rows: int
     unchecked: int
@@ -234,12 +288,20 @@ class Check:
     pool: RowCounts
     times: Mapping[str, Timing]
     misfits: tuple[str, ...] = ()
+    advice: str = ""
 
 
 def check_references(inputs: Inputs, progress: Progress) -> Check:
-    """Judge the reference answer of every row of every split. Raises InputError."""
+    """Judge the reference answer of every row of every split by the verifiers of the reward: a judge is asked nothing.
+
+    Raises InputError.
+    """
     check_sandbox(inputs)
     spec, splits = inputs.spec, inputs.splits
+    if not spec.reward.verifiers:
+        every = sum(map(len, splits.values()))
+        found = find_verifier(_mix(splits))
+        return Check(0, every, 0, {}, (), inputs.counts, {}, advice=str(found) if found else "")
     refuse = _refusal(inputs.reward)
     unchecked = sum(map(_count_unchecked, splits.values()))
     rows = sum(map(len, splits.values())) - unchecked
@@ -247,7 +309,7 @@ def check_references(inputs: Inputs, progress: Progress) -> Check:
     failures: list[Outcome] = []
     seconds: dict[str, list[float]] = {}
     outside: list[float] = []
-    with build_reward(spec, chat=spec.model.wants_chat, reward=inputs.reward) as reward:
+    with build_workers(spec, _describe_alone(spec), inputs.reward) as reward:
         ask = as_continued(reward.score)
 
         def judge(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Score]:

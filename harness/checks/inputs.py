@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from harness.checks.judges import build_judges, open_services, read_rubrics
 from harness.config.asking import build_ledger
-from harness.config.names import REPLAY
+from harness.config.names import REPLAY, is_judge, judge_name
 from harness.config.schema import RunSpec, check_policy_kind
 from harness.core.liveness import refuse_running
 from harness.core.seeds import derive_seed
@@ -32,7 +34,9 @@ from pools.reading import RowRules
 from pools.sources import identify_source, load_prompts
 from pools.splits import load_assigned, record_assigned, split_prompts
 from pools.table import PromptTable
-from rewards.contract import Reward, RewardDescription, is_ours, load_reward, sources_of
+from rewards.contract import Reward, RewardDescription, is_ours, load_reward, name_functions, sources_of
+from rewards.judge import Judge
+from rewards.judged import JudgedReward
 from rewards.parallel import ParallelReward
 from rewards.trl import is_trl_style
 from rewards.worker import TIME_LIMIT_S, RewardWorker
@@ -74,6 +78,7 @@ def prepare_inputs(spec: RunSpec) -> Inputs:
 
 def read_inputs(spec: RunSpec) -> Inputs:
     """Do the same for who judges rows and starts no run: the splits may be too small for one. Raises InputError."""
+    spec = read_rubrics(spec)
     reward = load_reward(describe_reward(spec, chat=spec.model.wants_chat))
     splits = build_splits(spec, reward)
     return Inputs(spec, splits, build_pool(spec, splits["train"]), reward, hash_reward(spec))
@@ -125,28 +130,63 @@ def check_policy(kind: str, store: RunReader | None, spec: RunSpec) -> str:
 
 
 def describe_reward(spec: RunSpec, *, chat: bool) -> RewardDescription:
-    """Describe the reward of a spec by name, so that any process can make the same one."""
+    """Describe the verifiers of a spec's reward by name, so that any process can make the same one."""
+    weights = find_weights(spec)
+    verifiers = name_functions(spec.reward.verifiers)
     return RewardDescription(
-        tuple(spec.reward.functions),
-        weights=None if spec.reward.weights is None else tuple(spec.reward.weights),
+        tuple(spec.reward.verifiers),
+        weights=tuple(weights[name] for name in verifiers),
         range=spec.reward.range,
         solved_at=spec.reward.solved_at,
         chat=chat,
         thinking_tags=spec.reward.thinking_tags,
+        partial=bool(spec.reward.judges),
     )
 
 
-def build_reward(spec: RunSpec, *, chat: bool, reward: Reward | None = None) -> ParallelReward:
-    """Make the workers that judge completions; ``chat`` as in Reward.
+def find_weights(spec: RunSpec) -> dict[str, float]:
+    """Find the weight of each function of a reward by the name of its component. Raises InputError for one that is
+    named twice."""
+    reward = spec.reward
+    name_functions(reward.functions)
+    verifiers = iter(name_functions(reward.verifiers))
+    taken = set(name_functions(reward.verifiers))
+    names = [call_judge(function, taken) if is_judge(function) else next(verifiers) for function in reward.functions]
+    return dict(zip(names, reward.weights or [1.0] * len(names), strict=True))
 
-    ``reward`` is that of the spec's Inputs. Without it the reward is imported here. Raises InputError when it cannot.
+
+def call_judge(function: str, taken: Collection[str]) -> str:
+    """Return the name of a judge's component, which no verifier has."""
+    name = judge_name(function)
+    return f"judge.{name}" if name in taken else name
+
+
+def build_reward(
+    spec: RunSpec, *, chat: bool, reward: Reward | None = None, judges: Mapping[str, Judge] | None = None
+) -> ParallelReward | JudgedReward:
+    """Make what judges completions: the workers of the verifiers, with the judges of the spec beside them if it has
+    some; ``chat`` as in Reward.
+
+    ``reward`` is that of the spec's Inputs, imported here where it is not given. ``judges`` are by name; where they are
+    not given they are services, recorded in the output folder. Raises InputError.
     """
     description = describe_reward(spec, chat=chat)
     reward = reward or load_reward(description)
+    if not spec.reward.judges:
+        return build_workers(spec, description, reward)
+    workers = build_workers(spec, description, reward) if description.functions else None
+    if judges is None:
+        judges = build_judges(spec, open_services(spec, build_ledger(spec)))
+    taken = name_functions(description.functions)
+    named = {call_judge(function, taken): judges[judge_name(function)] for function in spec.reward.judges}
+    return JudgedReward(find_weights(spec), named, workers, range=spec.reward.range, solved_at=spec.reward.solved_at)
+
+
+def build_workers(spec: RunSpec, description: RewardDescription, reward: Reward) -> ParallelReward:
+    """Make the workers of a reward of this description; ``reward`` is what it describes."""
     limits = find_limits(spec, reward)
-    return ParallelReward(
-        [RewardWorker(description, **limits) for _ in range(spec.reward.workers)], whole=reward.takes_batches
-    )
+    each = [RewardWorker(description, **limits) for _ in range(spec.reward.workers)]
+    return ParallelReward(each, whole=reward.takes_batches)
 
 
 class Limits(TypedDict):
@@ -166,11 +206,15 @@ def find_limits(spec: RunSpec, reward: Reward) -> Limits:
 
 
 def hash_reward(spec: RunSpec) -> str:
-    """Return the SHA-256 of the source behind the reward, or of its name where there is none."""
+    """Return the SHA-256 of the source behind the reward, or of its name where there is none; of a judge it is that of
+    what it is asked, by whom and how."""
     digest = hashlib.sha256()
     for name in spec.reward.functions:
         for file, text in (sources_of(name) or {"": name}).items():
             digest.update(f"{file}\n{text}\n".encode())
+        if is_judge(name):
+            asked = spec.judge[judge_name(name)].model_dump(mode="json", exclude={"rubric"})
+            digest.update(json.dumps(asked, sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -22,6 +22,8 @@ A reward that grades or shapes answers (reward.graded, or found to) may well pay
 others and partial are about: there these only warn. So they do for a sum of several functions, unless the text has full
 marks.
 
+A judge beside such functions, or alone, is tried as harness/checks/judge_preflight.py says.
+
 What a model's own groups look like is for ``grpo probe`` to say, which samples some.
 """
 
@@ -107,10 +109,11 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Report:
     """``graded`` says that no answer at hand is fully right, though they do not all earn the same: the reward grades
-    answers, and does not tell right from wrong."""
+    answers, and does not tell right from wrong. ``cost_usd`` is what asking judges cost."""
 
     outcomes: tuple[Outcome, ...]
     graded: bool = False
+    cost_usd: float = 0.0
 
     @property
     def verdict(self) -> Level:
@@ -119,7 +122,8 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         outcomes = [asdict(outcome) for outcome in self.outcomes]
-        return {"verdict": self.verdict, "graded": self.graded, "outcomes": outcomes}
+        found = {"verdict": self.verdict, "graded": self.graded, "outcomes": outcomes}
+        return found | ({"cost_usd": self.cost_usd} if self.cost_usd else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +314,7 @@ def _check_truths(rows: Sequence[Prompt], reward: RewardProbe) -> Outcome:
     seen = f"{asked:,}" + (f" of {len(rows):,}" if asked < len(rows) else "")
     if refused:
         said = f"{len(refused):,} of {asked:,} rows cannot be trained on, the first: {refused[0][1]}"
-        return Outcome("ground truth", "fail", said, _short(refused[0][0].text))
+        return Outcome("ground truth", "fail", said, shorten_text(refused[0][0].text))
     return Outcome("ground truth", "pass", f"{seen} rows can be judged")
 
 
@@ -467,7 +471,7 @@ def _check_in_prompt(rows: Sequence[Prompt], reward: RewardProbe) -> Outcome:
     ]  # fmt: skip
     if len(seen) > BY_CHANCE * len(rows):
         said = f"the ground truth stands in the prompt of {len(seen)} of {len(rows)} rows"
-        return Outcome("in prompt", "warn", said, _short(seen[0].text), _short(seen[0].ground_truth))
+        return Outcome("in prompt", "warn", said, shorten_text(seen[0].text), shorten_text(seen[0].ground_truth))
     return Outcome("in prompt", "pass", f"the ground truth stands in the prompt of {len(seen)} of {len(rows)} rows")
 
 
@@ -508,10 +512,11 @@ def _say(score: Score) -> str:
 
 
 def _where(one: Probe | Reference) -> tuple[str, str, float | None]:
-    return _short(one.prompt.text), _short(one.text), one.score.reward
+    return shorten_text(one.prompt.text), shorten_text(one.text), one.score.reward
 
 
-def _short(text: str) -> str:
+def shorten_text(text: str) -> str:
+    """Return the beginning of a prompt or an answer."""
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

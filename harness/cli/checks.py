@@ -80,6 +80,8 @@ def check(
     if as_json:
         print_json(found)
     else:
+        if found.advice:
+            say(clean(found.advice))
         say(f"pool: {clean(describe_counts(found.pool))}")
         for failure in found.failures:
             reward = "" if failure.reward is None else f" reward {failure.reward:g},"
@@ -87,7 +89,10 @@ def check(
         if found.reasons:
             say("reasons: " + ", ".join(f"{name} {count:,}" for name, count in found.reasons.items()))
         if found.unchecked:
-            say(f"{found.unchecked:,} rows have neither ground truth nor demonstration: nothing to check")
+            none = (
+                "neither ground truth nor demonstration" if found.rows else "no reference that a verifier could judge"
+            )
+            say(f"{found.unchecked:,} rows have {none}: nothing to check")
         for name, time in found.times.items():
             say(
                 f"{name}: {time.median_ms:.3g} ms per completion (median), p95 {time.p95_ms:.3g} ms, max "

@@ -15,10 +15,10 @@ from harness.core.formatting import clean, format_ago, format_changes, format_du
 from harness.core.paths import best_link
 from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import DecisionRecord
-from harness.views.answers import TOLD
+from harness.views.answers import ANSWERS_TOLD
 from harness.views.capability import describe_rates, describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
-from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
+from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change, describe_judge
 from harness.views.summary import format_decision
 from harness.views.terminal.drawing import compute_sparkline
 from pools.counts import describe_counts, parse_counts
@@ -66,6 +66,8 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
     )
     if review["rows"]:
         text.append(f"pool: {clean(describe_counts(parse_counts(review['rows'])))}\n")
+    for name, judge in review["judge"].items():
+        text.append(f"{clean(describe_judge(name, judge))}\n")
     text.append(f"{clean(review['missing'])}\n" if review["missing"] else "", style="yellow")
     for number, era in enumerate(review["eras"], 2):
         text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))
@@ -234,8 +236,13 @@ def render_answers(comparison: Mapping[str, Any]) -> RenderableType:
             parts.append(Text(line + describe_interval(moved), style="bold"))
         for word in ("forgotten", "gained"):
             told = found[word]
-            parts.append(Text(f"\n{word}: {len(told):,} prompts" + (f", of which {TOLD}" if len(told) > TOLD else "")))
-            parts += [_tell_changed(one) for one in told[:TOLD]]
+            parts.append(
+                Text(
+                    f"\n{word}: {len(told):,} prompts"
+                    + (f", of which {ANSWERS_TOLD}" if len(told) > ANSWERS_TOLD else "")
+                )
+            )
+            parts += [_tell_changed(one) for one in told[:ANSWERS_TOLD]]
     return Group(*parts)
 
 

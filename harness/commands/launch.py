@@ -99,6 +99,7 @@ def prepare_run(
     checked, short_name = load_spec(spec, [*overrides, *_to_overrides(fields)])
     say("checking pool, reward and model ...")
     from harness.checks.inputs import check_policy, prepare_inputs
+    from harness.checks.judges import check_judges
     from harness.config.schema import PolicySpec
     from harness.models.hub import check_model_name
     from harness.monitoring.notifiers import build_hooks
@@ -106,6 +107,7 @@ def prepare_run(
     from pools.counts import describe_counts
 
     check_model_name(checked.model.name)
+    check_judges(checked)
     url = database_url(checked.output.dir, checked.output.db)
     if checked.output.db and checked.output.dir == "runs":  # the default: beside the database, wherever that is
         place = checked.output.model_copy(update={"dir": str(database_path(url).parent)})
@@ -136,7 +138,9 @@ class Continuation:
         from harness.checks.inputs import prepare_inputs
 
         inputs = prepare_inputs(self.plan.spec)
-        changed = bool(self.accepted) or any(field.startswith(("reward.", "pool.")) for field in self.plan.changes)
+        changed = bool(self.accepted) or any(
+            field.startswith(("reward.", "judge.", "pool.")) for field in self.plan.changes
+        )
         passage = pass_preflight(inputs, force=force) if changed else None
         from harness.run.start import resume_run
 

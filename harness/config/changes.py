@@ -24,10 +24,10 @@ UNMEASURED = frozenset(
         "reward.startup_limit",
     }
 )
-ERA_SECTIONS = ("reward", "pool", "trainer", "evaluate")
+ERA_SECTIONS = ("reward", "judge", "pool", "trainer", "evaluate")
 ACCEPTABLE = {"reward": "reward_sha256", "data": "data_sha256"}
 """What ``--accept`` names, and the hash in the manifest that tells whether it changed."""
-SECTION_OF = {"reward": "reward.", "data": "pool."}
+SECTIONS_OF = {"reward": ("reward.", "judge."), "data": ("pool.",)}
 
 Changes = dict[str, dict[str, Any]]
 
@@ -66,7 +66,7 @@ def check_silent(
     each is in ``accepted``."""
     found: Changes = {}
     for what, key in ACCEPTABLE.items():
-        said = any(name.startswith(SECTION_OF[what]) for name in changes)
+        said = any(name.startswith(SECTIONS_OF[what]) for name in changes)
         if not old.get(key) or old[key] == new.get(key) or said:  # "": not known (harness.store.migrations)
             continue
         if what not in accepted:
@@ -89,7 +89,8 @@ def find_measured(changes: Changes) -> Changes:
 
 def _describe(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if what == "reward":
-        return f"code of the reward has changed{_describe_program(old, new)}"
+        what = "code of the reward, or a judge's rubric," if new.get("judges") else "code of the reward"
+        return f"{what} has changed{_describe_program(old, new)}"
     before, after = (sum(m.get("split_sizes", {}).values()) for m in (old, new))
     return f"pool's prompts or ground truths have changed ({before:,} rows then, {after:,} now)"
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config.names import DEFAULT_RECIPE, RECIPE_FILE, SPEC_FILE, find_recipe, recipe_names
-from harness.config.schema import LlmSpec, RunSpec, Section, nearest
+from harness.config.schema import JudgeSpec, LlmSpec, RunSpec, Section, nearest
 from harness.errors import InputError
 
 MOVED = {
@@ -91,6 +91,8 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
             if not isinstance(place, dict):
                 raise InputError(f"--set {key}: {section} is a value, not a section")
         place[field] = value
+        if sections[:1] == ["judge"] and field == "rubric":
+            place.pop("text", None)  # of the file that was named before
     return tree
 
 
@@ -147,9 +149,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _find_files(tree: dict[str, Any], folder: Path) -> None:
-    """Write the whole path of a file that ``pool.source`` or a reward names and that lies beside the spec alone."""
-    for section, field in (("pool", "source"), ("reward", "function")):
-        place = tree.get(section)
+    """Write the whole path of a file that ``pool.source``, a reward or a judge names and that lies beside the spec
+    alone."""
+    judges = tree.get("judge")
+    rubrics = [(judge, "rubric") for judge in (judges.values() if isinstance(judges, dict) else ())]
+    for place, field in ((tree.get("pool"), "source"), (tree.get("reward"), "function"), *rubrics):
         if isinstance(place, dict) and field in place:
             given = place[field]
             found = [_find_beside(name, folder) for name in (given if isinstance(given, list) else [given])]
@@ -182,3 +186,9 @@ def _refuse_unknown(tree: Mapping[str, Any]) -> None:
                     raise InputError(f"llm.{name}: {MOVED[name].replace('MODEL', model)}")
                 if name not in allowed:
                     raise InputError(f"{section}.{name}: no such field in [{section}]{nearest(name, allowed)}")
+    judges = tree.get("judge")
+    for judge, given in judges.items() if isinstance(judges, Mapping) else ():
+        for name in given if isinstance(given, Mapping) else ():
+            if name not in JudgeSpec.model_fields:
+                where = f"judge.{judge}"
+                raise InputError(f"{where}.{name}: no such field in [{where}]{nearest(name, JudgeSpec.model_fields)}")

@@ -23,10 +23,23 @@ POLICY_KINDS = ("rules", "fixed", "llm")
 REPLAY = "replay:"
 """Before the name of a run: the decision policy that repeats its decisions."""
 
+JUDGE = "rewards.judge"
+"""Before ``:NAME``: the reward that the judge of section [judge.NAME] is."""
+
 AlertKind = Literal["finished", "stopped", "failed", "waiting", "stuck", "dev_fell", "silent"]
 ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """``${NAME}``: what the environment variable holds, which is not kept with the run."""
+
+
+def is_judge(function: str) -> bool:
+    """Tell whether a reward function is a judge by its name."""
+    return function == JUDGE or function.startswith(f"{JUDGE}:")
+
+
+def judge_name(function: str) -> str:
+    """Return the name of a judge, "" where its function has none."""
+    return function.removeprefix(JUDGE).removeprefix(":")
 
 
 def recipe_folder() -> Path:

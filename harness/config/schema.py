@@ -15,7 +15,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.config.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind
+from harness.config.names import (
+    ALERT_KINDS,
+    JUDGE,
+    POLICY_KINDS,
+    REPLAY,
+    TINY,
+    VARIABLE,
+    AlertKind,
+    is_judge,
+    judge_name,
+)
+from harness.config.split_names import check_split_name
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
 from harness.llm.names import bare_name, name_hosted
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
@@ -41,7 +52,6 @@ def _is_date(text: str) -> str:
 
 
 Given = Annotated[str, AfterValidator(_not_empty)]
-RESERVED_SPLITS = ("all", "none")
 TEMPLATE_OWN = {
     "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt",
     "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
@@ -166,7 +176,7 @@ class PoolSpec(Section):
     @classmethod
     def _shares_of_splits(cls, splits: dict[str, int | float]) -> dict[str, int | float]:
         for name, share in splits.items():
-            _check_split_name(name, splits)
+            check_split_name(name, splits)
             least = 1 if name in ("train", "dev", "test") else 0
             if isinstance(share, float) and not 0 < share < 1:
                 raise ValueError(f"{name} {share:g} must be a whole number of prompts or a fraction between 0 and 1")
@@ -227,6 +237,16 @@ class RewardSpec(Section):
     def functions(self) -> list[str]:
         return [self.function] if isinstance(self.function, str) else self.function
 
+    @property
+    def judges(self) -> list[str]:
+        """The functions that are judges."""
+        return [name for name in self.functions if is_judge(name)]
+
+    @property
+    def verifiers(self) -> list[str]:
+        """The functions that are not."""
+        return [name for name in self.functions if not is_judge(name)]
+
     @model_validator(mode="after")
     def _consistent(self) -> RewardSpec:
         if not self.functions:
@@ -238,6 +258,24 @@ class RewardSpec(Section):
         if self.solved_at is not None and not self.range[0] < self.solved_at <= self.range[1]:
             raise ValueError(f"solved_at {self.solved_at:g} is not within range {list(self.range)}")
         return self
+
+
+class JudgeSpec(Section):
+    """A model that grades answers as ``reward.function = "rewards.judge:NAME"`` of [judge.NAME] (rewards/judge.py).
+
+    ``model`` is any answerer: ``anthropic:MODEL``, ``openai:MODEL``, ``recorded:FILE``, a run, a folder, a hub id.
+    ``rubric`` is a file beside the spec, in which {prompt}, {answer}, {reference} (ground truth or demonstration) and
+    {peers} (the other answers of the group) stand for what is judged. ``form`` "grade" gives one answer 0 to 10, which
+    is a reward of 0 to 1; "rank" ranks the answers of a group against each other. A reply has at most ``max_tokens``.
+    ``text`` is that of the rubric as the run was last driven, kept by the harness for where the file is not.
+    """
+
+    model: Given
+    rubric: Given
+    form: Literal["grade", "rank"] = "grade"
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: PositiveInt = 500
+    text: str = ""
 
 
 class TrainerSpec(Section):
@@ -448,6 +486,7 @@ class RunSpec(Section):
     warmstart: WarmstartSpec = WarmstartSpec()
     pool: PoolSpec = PoolSpec()
     reward: RewardSpec = RewardSpec()
+    judge: dict[str, JudgeSpec] = {}
     trainer: TrainerSpec = TrainerSpec()
     knobs: KnobsSpec = KnobsSpec()
     bounds: dict[str, tuple[float, float]] = {}
@@ -486,6 +525,25 @@ class RunSpec(Section):
             if low > high:
                 raise ValueError(f"{name} [{low:g}, {high:g}] must go from low to high")
         return bounds
+
+    @field_validator("judge")
+    @classmethod
+    def _names_of_judges(cls, judges: dict[str, JudgeSpec]) -> dict[str, JudgeSpec]:
+        for name in judges:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,40}", name):
+                raise ValueError(f"a judge's name is of letters, digits, '-' and '_', not {name!r}")
+        return judges
+
+    @model_validator(mode="after")
+    def _judges_are_described(self) -> RunSpec:
+        for function in self.reward.judges:
+            name = judge_name(function)
+            if not name:
+                raise ValueError(f"reward.function: {function} names no judge; {JUDGE}:NAME is that of [judge.NAME]")
+            if name not in self.judge:
+                there = nearest(name, self.judge) if self.judge else ""
+                raise ValueError(f"reward.function: {function} needs a section [judge.{name}]{there}")
+        return self
 
     @model_validator(mode="after")
     def _first_knobs_within_bounds(self) -> RunSpec:
@@ -528,28 +586,6 @@ def check_policy_kind(kind: str) -> None:
         raise ValueError(f"no decision policy named {kind}{nearest(kind, (*POLICY_KINDS, f'{REPLAY}RUN'))}")
     if kind == REPLAY:
         raise ValueError(f"{REPLAY} needs the name of a run, e.g. {REPLAY}night-1")
-
-
-def _check_split_name(name: str, given: Collection[str]) -> None:
-    """Raise ValueError. Any name will do, but a slip of the pen must not become a split of its own. (train has a share
-    only where it is ``given`` one; the others always have.)"""
-    for known in ("train", "probe", "dev", "test"):
-        another_case = name != known and name.lower() == known
-        lacks = known != "train" or known not in given
-        if another_case or (name != known and lacks and _misspells(name, known)):
-            raise ValueError(f"no split named {name}, did you mean {known}?")
-    if name in RESERVED_SPLITS:
-        raise ValueError(f"no split can be named {name}: {', '.join(RESERVED_SPLITS)} mean all prompts or none")
-    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-        raise ValueError(f"a split's name is of small letters, digits, '-' and '_', not {name!r}")
-
-
-def _misspells(name: str, word: str) -> bool:
-    """Whether ``name`` has the letters of ``word`` in another order, one of them twice, or one within it missing. One
-    letter for another is no slip: trial is not train, best is not test."""
-    doubled = {word[: i + 1] + word[i:] for i in range(len(word))}
-    missing = {word[:i] + word[i + 1 :] for i in range(1, len(word) - 1)}
-    return sorted(name) == sorted(word) or name in doubled | missing
 
 
 def nearest(name: str, allowed: Collection[str]) -> str:

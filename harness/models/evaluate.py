@@ -13,7 +13,7 @@ from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
 from harness.models.generate import GeneratedText, generate_texts
 from harness.models.load import LoadedModel
-from harness.types import Completion, Evaluation, Example, Progress, Prompt, Score, Scorer
+from harness.types import Completion, Evaluation, Example, Metrics, Progress, Prompt, Score, Scorer
 from rewards.format import has_answer, has_thinking, use_known_tags
 
 
@@ -72,6 +72,12 @@ def judge(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str], ids: 
     """Score completions, with their token ids where the scorer takes them."""
     more = (ids,) if getattr(scorer, "takes_ids", False) else ()
     return scorer.score(prompts, texts, *more)
+
+
+def take_metrics(scorer: Scorer) -> Metrics:
+    """Take what a scorer counted since this was last called, as metrics of a step; none of most."""
+    take = getattr(scorer, "take_metrics", None)
+    return take() if take else {}
 
 
 def compute_proportions(examples: Sequence[Example], thinking_tags: Mapping[str, str]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward
+from harness.checks.judges import describe_judges
 from harness.config.asking import build_settings
 from harness.config.names import TINY
 from harness.config.schema import RunSpec
@@ -28,6 +29,7 @@ from harness.types import DecisionPolicy, Knobs, Progress, Prompt, SampleRecord,
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
 from pools.table import PromptTable
+from rewards.judged import JudgedReward
 from rewards.parallel import ParallelReward
 
 ODD_TRIED = 500
@@ -49,7 +51,7 @@ class Parts:
 
     inputs: Inputs
     loaded: LoadedModel
-    reward: ParallelReward
+    reward: ParallelReward | JudgedReward
     knobs: Knobs
     bounds: dict[str, tuple[float, float]]
     memory: MemoryForecast
@@ -84,6 +86,7 @@ def build_parts(inputs: Inputs) -> Parts:
         "families": _find_families(splits["test"]),
         "data_sha256": _hash_contents(splits),
         "reward_sha256": inputs.reward_sha256,
+        **describe_judges(spec),
     }
     reward = build_reward(spec, chat=loaded.chat, reward=inputs.reward)
     return Parts(inputs, loaded, reward, knobs, bounds, memory, manifest)

@@ -24,8 +24,9 @@ from harness.types import Decision, RunDetails, RunRecord
 
 NOT_REPEATED = ("pause", "resume", "step", "policy")
 """Actions about the process that drove the run: nobody is there to resume a replay."""
-NOT_COMPARED = {"metrics": "time/", "weights": STATE_FILE}
-"""Beginnings of names: seconds, and the file that names the decision policy, which is another one in a replay."""
+NOT_COMPARED = {"metrics": ("time/", "judge/"), "weights": (STATE_FILE,)}
+"""Beginnings of names: seconds, what asking a judge took, which a replay does not, and the file that names the decision
+policy, which is another one in a replay."""
 AT_AN_END = ("evaluation of test", "fixed samples", "weights")
 """What a run also leaves where it ended once and was resumed; compared where both have it."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from harness.checks.inputs import check_policy, choose_demonstrations
+from harness.checks.judges import bind_judges, open_services, sum_costs
 from harness.config.asking import build_ledger
 from harness.config.names import REPLAY
 from harness.core.actions import parse_action
@@ -37,6 +38,7 @@ from harness.types import DecisionPolicy, Status
 from harness.views.console import say
 from policies.effects import EffectJudge
 from policies.replay import ReplayPolicy
+from rewards.judged import JudgedReward
 from rewards.trl import TrainerState
 
 log = logging.getLogger("grpo")
@@ -70,10 +72,12 @@ class Run:
         self.store = store
         self.run_id = run_id
         self.interrupted = Event()
-        self.ledger = build_ledger(self.spec, store.load_spent(run_id))
         row = store.load_run(run_id)
         self.name = row.name
         self.folder = Path(row.folder)
+        preflight = float(row.manifest.get("preflight", {}).get("cost_usd", 0.0))
+        spent = store.load_spent(run_id) + sum_costs(self.folder) + preflight
+        self.ledger = build_ledger(self.spec, spent)
         self._wall_before = row.wall_s
         self._started = time.monotonic()
         alerts = self.spec.alerts
@@ -130,12 +134,23 @@ class Run:
     @contextmanager
     def _opened(self) -> Iterator[Controller]:
         open_log(self.folder)
-        self.parts.reward.log = self.folder / "reward.txt"
+        self._open_reward()
         try:
             with self.progress:
                 yield self.build_controller()
         finally:
             self.parts.reward.close()
+
+    def _open_reward(self) -> None:
+        """Let the reward keep in the run's folder what it prints and what judges reply; those of a replay reply what
+        the run has on record."""
+        reward = self.parts.reward
+        first = str(self.store.load_run(self.run_id).manifest.get("replay_of", ""))
+        replayed = self.store.folder_of(self.store.find_run(first)) if first else None
+        reward.keep_in(self.folder, replayed=replayed)
+        if isinstance(reward, JudgedReward):
+            opener = open_services(self.spec, self.ledger)
+            bind_judges(reward.judges.values(), self.spec, opener, folder=self.folder, replayed=replayed)
 
     def _end(self, status: Status, reason: str) -> tuple[Status, str]:
         """Put it on record if that can be written; a resume goes on from the last commit either way."""

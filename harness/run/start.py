@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from harness.checks.gate import Passage
 from harness.checks.inputs import Inputs, check_policy, keep_splits
+from harness.checks.judges import check_judges
 from harness.checks.trust import SIGNATURE, load_trusted, sign
 from harness.config.changes import Changes, check_changes, check_silent, compute_changes, find_measured
 from harness.config.load import apply_overrides, parse_spec
@@ -91,10 +92,12 @@ def _with_date(spec: RunSpec, parts: Parts) -> RunSpec:
 
 
 def find_graded(spec: RunSpec, passage: Passage | None) -> bool | None:
-    """Tell whether evaluations are judged by mean reward: as the spec says, else as preflight found it; None where the
-    first evaluation is to decide."""
+    """Tell whether evaluations are judged by mean reward: as the spec says, else where a judge grades, else as
+    preflight found it; None where the first evaluation is to decide."""
     if spec.reward.graded is not None:
         return spec.reward.graded
+    if spec.reward.judges:
+        return True
     return True if passage and passage.report.graded else None
 
 
@@ -126,6 +129,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
             f"grpo resume {record.name} --steps {spec.budget.steps * 2} continues"
         )
     check_policy(record.policy, store, spec)
+    check_judges(spec)
     # Where the run lies now, which may not be where it was begun.
     place = OutputSpec(dir=str(folder.parent), db=store.url)
     return Plan(record, spec.model_copy(update={"output": place}), changes)
@@ -144,7 +148,7 @@ def resume_run(
     ``accepted`` names what may differ though the spec does not say so: reward, data. ``passage`` as in start_run.
     Raises InputError, and then the run is as it was.
     """
-    record, spec, changes = plan.record, plan.spec, dict(plan.changes)
+    record, spec, changes = plan.record, inputs.spec, dict(plan.changes)
     row = store.load_run(record.id)
     parts = build_parts(inputs)
     spec = _with_date(spec, parts)  # a run of before the spec had one

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from statistics import median
 
 from harness.core.liveness import is_alive_run
+from harness.errors import InputError
+from harness.llm.record import read_record
 from harness.store.reader import GROUPS, RunReader, load_checkpoints
 from harness.store.rows import (
     decision_record,
@@ -39,7 +42,7 @@ from harness.store.snapshot import (
     load_steps,
     tuples,
 )
-from harness.types import Asked, Course, History, Snapshot
+from harness.types import Asked, Course, History, Judged, RunRecord, Snapshot
 
 LIVE = """
 SELECT step FROM steps
@@ -130,7 +133,23 @@ def _load_history(store: RunReader, name: str, *, whole_run: bool) -> History:
             asked=Asked(*c.execute(ASKED, (run.id,)).fetchone()),
             attempts=tuple(tuples(c, ATTEMPTS, here | {"n": STEPS_SHOWN})),
             counts={step: load_counts(answers) for step, answers in c.execute(TEST_COUNTS, here)},
+            judged=_load_judged(store, run, load_object(row["manifest"]).get("judges", {})),
         )
+
+
+def _load_judged(store: RunReader, run: RunRecord, names: Iterable[str]) -> dict[str, Judged]:
+    """What the judges of a run took, by their records in its folder."""
+    found = {}
+    for name in names:
+        try:
+            lines = read_record(store.folder_of(run) / f"judge-{name}.jsonl")
+        except InputError:  # nobody was asked yet, or the folder is not here
+            lines = []
+        replies = [line for line in lines if not line.error]
+        cost = math.fsum(line.cost_usd or 0.0 for line in lines)
+        seconds = median([line.seconds for line in replies]) if replies else 0.0
+        found[name] = Judged(len(replies), len(lines) - len(replies), cost, seconds)
+    return found
 
 
 def load_course(store: RunReader, run_id: int) -> Course:

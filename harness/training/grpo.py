@@ -28,7 +28,7 @@ from trl.trainer.utils import add_fused_lm_head
 from harness.config.schema import TrainerSpec
 from harness.core.seeds import derive_seed
 from harness.errors import RunFailed
-from harness.models.evaluate import judge
+from harness.models.evaluate import judge, take_metrics
 from harness.models.forward import find_base
 from harness.models.generate import Generated, generate_batches
 from harness.models.load import LoadedModel, load_weights, save_weights
@@ -157,7 +157,9 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         """
         started = time.perf_counter()
         self._progress = progress
+        take_metrics(self.scorer)  # of what was evaluated since the last step
         groups, batch = self._roll_out(prompts, knobs, learning_rate, seed, more)
+        asked = take_metrics(self.scorer)
         scores = [completion.score for group in groups for completion in group.completions]
         errored = sum(score.errored for score in scores) / len(scores)  # of all groups, as the session has it
         entropy = self._rollout.generated.entropy
@@ -180,6 +182,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         elif knobs.beta:
             metrics["kl/mean"] = self._measure_kl(batch, seed)
         self._seconds["update"] = time.perf_counter() - update_started
+        metrics |= asked
         metrics |= {f"time/{name}_s": seconds for name, seconds in self._seconds.items()}
         metrics["time/step_s"] = time.perf_counter() - started
         return StepOutcome(groups, metrics, bool(metrics["update/applied"]), tuple(self._notes), fault, lost)

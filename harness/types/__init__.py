@@ -56,6 +56,7 @@ from harness.types.records import EvaluationRecord as EvaluationRecord
 from harness.types.records import EventRecord as EventRecord
 from harness.types.records import History as History
 from harness.types.records import InForce as InForce
+from harness.types.records import Judged as Judged
 from harness.types.records import OfferedRun as OfferedRun
 from harness.types.records import PairedLook as PairedLook
 from harness.types.records import RunDetails as RunDetails

@@ -293,6 +293,17 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge of a run took over all its processes: replies, requests that ``failed``, USD, median seconds of a
+    reply."""
+
+    replies: int
+    failed: int
+    cost_usd: float
+    median_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """The whole record of a run, of its steps only what a review tells.
 
@@ -300,7 +311,8 @@ class History:
     ``evaluations`` has those of the present era, ``answers`` the scores of the test split (by prompt id, by step),
     ``counts`` how many completions of each of its prompts were correct and how many judged, where it had several,
     ``samples`` the fixed prompts, ``continued`` how many decisions were to continue, ``asked`` what an LLM took,
-    ``attempts`` of each prompt of the newest steps how many groups it had and how many with a right completion.
+    ``judged`` by judge what is in its record, ``attempts`` of each prompt of the newest steps how
+    many groups it had and how many with a right completion.
     """
 
     run: RunRecord
@@ -325,6 +337,7 @@ class History:
     asked: Asked
     attempts: tuple[tuple[int, int], ...] = ()
     counts: Mapping[int, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    judged: Mapping[str, Judged] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from harness.core.step_metrics import reason_of
 from harness.errors import InputError
 from harness.types import Answer, Example
 
-TOLD = 5
+ANSWERS_TOLD = 5
 """Prompts forgotten, and as many gained, that are shown to people."""
 TEXT = 400
 """Characters of a prompt or an answer, at most."""

@@ -85,6 +85,7 @@ def build_review(history: History) -> dict[str, Any]:
         "samples": _documents(history.samples, "kind"),
         "events": [asdict(event) for event in history.events],
         "llm": asdict(history.asked),
+        "judge": {name: asdict(judged) for name, judged in history.judged.items()},
         "bottleneck": bottleneck.text if bottleneck else None,
         "next_steps": find_next_steps(history, change, dev, bottleneck),
     }
@@ -279,6 +280,13 @@ def _more(run: RunRecord) -> str:
 
 
 # ---------------------------------------------------------------- for the terminal
+
+
+def describe_judge(name: str, judge: Mapping[str, Any]) -> str:
+    """Describe what a judge of a run took: ``judge helpful: 1,200 replies, 3 failed, 0.8421 USD, 1.20 s each``."""
+    failed = f", {judge['failed']:,} failed" if judge["failed"] else ""
+    cost = f"{judge['cost_usd']:.4f} USD" if judge["cost_usd"] else "without a price"
+    return f"judge {name}: {judge['replies']:,} replies{failed}, {cost}, {judge['median_s']:.2f} s each (median)"
 
 
 def describe_change(change: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ from harness.views.html.plots import (
     plot_runs,
     plot_signal,
 )
-from harness.views.review import build_review, compute_reasons
+from harness.views.review import build_review, compute_reasons, describe_judge
 from harness.views.summary import format_decision, shorten
 
 ROWS = 1000
@@ -333,7 +333,8 @@ def _cost_text(history: History) -> str:
     asked = history.asked
     llm = f" The LLM was asked {asked.times:,} times: {asked.tokens_in:,} tokens in, {asked.tokens_out:,} out, "
     spent = f"${asked.usd:.2f}." if asked.usd else "without a price in the spec."
-    return f"{run.rollouts:,} completions rolled out{per_step}{rate}." + (llm + spent if asked.times else "")
+    judges = "".join(f" {clean(describe_judge(name, asdict(judged)))}." for name, judged in history.judged.items())
+    return f"{run.rollouts:,} completions rolled out{per_step}{rate}." + (llm + spent if asked.times else "") + judges
 
 
 def _reproduce(history: History) -> list[str]:
