@@ -236,12 +236,8 @@ def render_answers(comparison: Mapping[str, Any]) -> RenderableType:
             parts.append(Text(line + describe_interval(moved), style="bold"))
         for word in ("forgotten", "gained"):
             told = found[word]
-            parts.append(
-                Text(
-                    f"\n{word}: {len(told):,} prompts"
-                    + (f", of which {ANSWERS_TOLD}" if len(told) > ANSWERS_TOLD else "")
-                )
-            )
+            more = f", of which {ANSWERS_TOLD}" if len(told) > ANSWERS_TOLD else ""
+            parts.append(Text(f"\n{word}: {len(told):,} prompts{more}"))
             parts += [_tell_changed(one) for one in told[:ANSWERS_TOLD]]
     return Group(*parts)
 
