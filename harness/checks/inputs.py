@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from harness.checks.judges import build_judges, open_services, read_rubrics
+from harness.checks.judges import build_judges, check_judges, open_services, read_rubrics
 from harness.config.asking import build_ledger
 from harness.config.names import REPLAY, is_judge, judge_name
 from harness.config.schema import RunSpec, check_policy_kind
@@ -176,6 +176,7 @@ def build_reward(
         return build_workers(spec, description, reward)
     workers = build_workers(spec, description, reward) if description.functions else None
     if judges is None:
+        check_judges(spec)
         judges = build_judges(spec, open_services(spec, build_ledger(spec)))
     taken = name_functions(description.functions)
     named = {call_judge(function, taken): judges[judge_name(function)] for function in spec.reward.judges}

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward
-from harness.checks.judges import describe_judges
-from harness.config.asking import build_settings
+from harness.checks.judges import build_judges, describe_judges, open_services
+from harness.config.asking import build_ledger, build_settings
 from harness.config.names import TINY
 from harness.config.schema import RunSpec
 from harness.core.environment import collect_manifest
@@ -88,7 +88,8 @@ def build_parts(inputs: Inputs) -> Parts:
         "reward_sha256": inputs.reward_sha256,
         **describe_judges(spec),
     }
-    reward = build_reward(spec, chat=loaded.chat, reward=inputs.reward)
+    judges = build_judges(spec, open_services(spec, build_ledger(spec)))  # bound to the run once there is one
+    reward = build_reward(spec, chat=loaded.chat, reward=inputs.reward, judges=judges)
     return Parts(inputs, loaded, reward, knobs, bounds, memory, manifest)
 
 

@@ -145,6 +145,21 @@ def test_a_judge_that_cannot_be_asked_ends_the_run_and_says_why(
     run.store.close()
 
 
+def test_a_run_out_of_money_ends_below_its_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server([judging(by_digits)]) as server:
+        run = start(tmp_path, server, monkeypatch, reward={"errored_limit": 0.2}, budget={"usd": 0.02})
+        status, reason = run.drive()
+        asked = len(server.requests)
+    assert status == "failed"
+    assert "judge helpful: out of money: budget.usd: 0.02 USD, of which 0." in reason
+    spent = review(run)["judge"]["helpful"]["cost_usd"]
+    assert 0.015 < spent <= 0.02
+    assert asked == pytest.approx(spent / 0.0007)
+    again = resume_run(run.store, "s")
+    assert again.ledger.spent == pytest.approx(spent), "what was spent stays spent"
+    run.store.close()
+
+
 def test_a_changed_rubric_is_a_changed_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server([judging(by_digits)]) as server:
         run = start(tmp_path, server, monkeypatch, budget={"steps": 1})

@@ -14,6 +14,7 @@ from harness.types import Prompt, Question, Reply
 from tests.support.answers_server import Handler, Turn, call, text
 
 UNTRUSTED = re.compile(r"<untrusted>(.*?)</untrusted>", re.DOTALL)
+USAGE = {"input_tokens": 500, "output_tokens": 40}
 Answer = Callable[[Question], Reply | Mapping[str, Any] | str]
 
 
@@ -75,7 +76,7 @@ def judging(rule: Answer, *, faults: Sequence[Turn] = (), every: int = 0) -> Tur
         tool = form.get("function", form)["name"]
         prompt = Prompt("q", handler.question, "")
         made = rule(Question(prompt, 1, 0.0, tool={"name": tool}))
-        turn = call(dict(made), tool=tool) if isinstance(made, Mapping) else text(str(made))
+        turn = call(dict(made), tool=tool, usage=USAGE) if isinstance(made, Mapping) else text(str(made), usage=USAGE)
         turn(handler)
 
     return send
