@@ -108,6 +108,17 @@ DROP INDEX evaluations_by_accuracy;
 CREATE INDEX evaluations_by_score ON evaluations (run_id, split, score DESC, tie DESC, step);
 """
 
+LLM_FAILURES = """
+ALTER TABLE decisions ADD COLUMN llm_failure VARCHAR NOT NULL DEFAULT '';
+UPDATE decisions SET llm_failure = 'no answer: ' || substr(evidence, instr(evidence, ' | no decision by the llm: ') + 27)
+WHERE tokens_in IS NOT NULL AND source != 'llm' AND instr(evidence, ' | the llm abstained: ') = 0
+    AND instr(evidence, ' | no decision by the llm: ') > 0;
+UPDATE decisions SET llm_failure = 'not usable: '
+    || substr(evidence, instr(evidence, ' | no decision by the llm, its answer was not usable: ') + 54)
+WHERE tokens_in IS NOT NULL AND source != 'llm' AND instr(evidence, ' | the llm abstained: ') = 0
+    AND llm_failure = '' AND instr(evidence, ' | no decision by the llm, its answer was not usable: ') > 0
+"""
+
 MORE_BUCKETS = """
 WITH RECURSIVE
     powers (width) AS (SELECT 1 UNION ALL SELECT width * 2 FROM powers WHERE width < 1 << 30),
@@ -178,6 +189,11 @@ def seventh_schema(c: sqlite3.Connection) -> None:
     )
 
 
+def eighth_schema(c: sqlite3.Connection) -> None:
+    """Version 8: the turns in which an LLM gave no decision, which only the words of the decision told."""
+    _run(c, LLM_FAILURES)
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
@@ -186,6 +202,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     fifth_schema,
     sixth_schema,
     seventh_schema,
+    eighth_schema,
 ]
 
 

@@ -141,7 +141,7 @@ class CompletionRow(_OfRun, table=True):
 
 class DecisionRow(_OfStep, table=True):
     """``step`` is the step that the decision governs; ``changes`` is {knob: {from, to}}; ``tokens_in`` is null when no
-    LLM was asked, ``cost_usd`` when its price is not known."""
+    LLM was asked, ``cost_usd`` when its price is not known; ``llm_failure`` says why its turn gave no decision."""
 
     __tablename__ = "decisions"
     __table_args__ = (
@@ -164,6 +164,7 @@ class DecisionRow(_OfStep, table=True):
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost_usd: float | None = None
+    llm_failure: str = Field(default="", sa_type=Prose)
 
 
 class CommandRow(_OfRun, table=True):
