@@ -14,10 +14,10 @@ from harness.checks.probe import BINS
 from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind
 from harness.core.paths import best_link
 from harness.core.statistics import describe_interval
-from harness.types import DecisionRecord
+from harness.types import Asked, DecisionRecord
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
-from harness.views.summary import format_decision
+from harness.views.summary import does_it_answer, format_decision
 from harness.views.terminal.drawing import compute_sparkline
 from pools.counts import describe_counts, parse_counts
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from harness.commands.pool_report import PoolView, Shown
     from harness.commands.report import Answer, Diagnosis, RunSummary
     from pools.view import Window
+
+ANSWER_STYLES = {"good": "", "warn": "yellow", "bad": "bold red"}
 
 
 def render_review(review: Mapping[str, Any]) -> RenderableType:
@@ -58,6 +60,11 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
+    asked = Asked(**review["llm"])
+    answer = does_it_answer(asked)
+    if answer is not None:
+        unanswered = f" ({asked.failed - asked.unusable:,} without an answer, {asked.unusable:,} not usable)"
+        text.append(f"llm: {answer.text}{unanswered if asked.failed else ''}\n", style=ANSWER_STYLES[answer.style])
     if review["rows"]:
         text.append(f"pool: {clean(describe_counts(parse_counts(review['rows'])))}\n")
     text.append(f"{clean(review['missing'])}\n" if review["missing"] else "", style="yellow")

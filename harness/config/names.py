@@ -23,7 +23,7 @@ POLICY_KINDS = ("rules", "fixed", "llm")
 REPLAY = "replay:"
 """Before the name of a run: the decision policy that repeats its decisions."""
 
-AlertKind = Literal["finished", "stopped", "failed", "waiting", "stuck", "dev_fell", "silent"]
+AlertKind = Literal["finished", "stopped", "failed", "waiting", "stuck", "dev_fell", "silent", "llm_silent"]
 ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """``${NAME}``: what the environment variable holds, which is not kept with the run."""

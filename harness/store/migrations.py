@@ -190,8 +190,13 @@ def seventh_schema(c: sqlite3.Connection) -> None:
 
 
 def eighth_schema(c: sqlite3.Connection) -> None:
-    """Version 8: the turns in which an LLM gave no decision, which only the words of the decision told."""
+    """Version 8: the turns in which an LLM gave no decision, which only the words of the decision told. Whoever was
+    alerted of all seven kinds there were is alerted of these too."""
     _run(c, LLM_FAILURES)
+    c.execute(
+        "UPDATE runs SET spec = json_insert(spec, '$.alerts.on[#]', 'llm_silent') "
+        "WHERE json_valid(spec) AND json_array_length(spec, '$.alerts.on') = 7"
+    )
 
 
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [

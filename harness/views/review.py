@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from statistics import fmean
@@ -20,7 +20,7 @@ from harness.types import (
     RunRecord,
     SampleRecord,
 )
-from harness.views.summary import flat_since
+from harness.views.summary import does_it_answer, flat_since
 
 EASY, HARD = 0.5, 0.1
 """Shares of groups with a right completion between which prompts of both kinds are far apart."""
@@ -236,6 +236,7 @@ def find_next_steps(
 
     if not run.ended and history.alive:
         say("It is still running.", f"grpo watch {run.name}")
+        _tell_silence(history, say)
         return steps
     if not run.ended:
         say("Its process died; continue from the newest checkpoint.", f"grpo resume {run.name}")
@@ -266,7 +267,17 @@ def find_next_steps(
             say("Nothing was right at the start nor at the end: grpo probe says what the model can do.")
         else:
             say("The difference is within noise: more test prompts or another seed would tell.")
+    _tell_silence(history, say)
     return steps
+
+
+def _tell_silence(history: History, say: Callable[[str], None]) -> None:
+    answer = does_it_answer(history.asked)
+    if answer is not None and answer.word == "SILENT":
+        say(
+            f"The LLM gave no usable answer in its last {history.asked.failed_in_a_row:,} turns, so the rules decided "
+            f"({history.asked.last_failure}); to ask it once: grpo doctor SPEC --try"
+        )
 
 
 def _more(run: RunRecord) -> str:
