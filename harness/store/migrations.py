@@ -109,14 +109,9 @@ CREATE INDEX evaluations_by_score ON evaluations (run_id, split, score DESC, tie
 """
 
 LLM_FAILURES = """
-ALTER TABLE decisions ADD COLUMN llm_failure VARCHAR NOT NULL DEFAULT '';
-UPDATE decisions SET llm_failure = 'no answer: ' || substr(evidence, instr(evidence, ' | no decision by the llm: ') + 27)
+UPDATE decisions SET llm_failure = :begin || substr(evidence, instr(evidence, :words) + length(:words))
 WHERE tokens_in IS NOT NULL AND source != 'llm' AND instr(evidence, ' | the llm abstained: ') = 0
-    AND instr(evidence, ' | no decision by the llm: ') > 0;
-UPDATE decisions SET llm_failure = 'not usable: '
-    || substr(evidence, instr(evidence, ' | no decision by the llm, its answer was not usable: ') + 54)
-WHERE tokens_in IS NOT NULL AND source != 'llm' AND instr(evidence, ' | the llm abstained: ') = 0
-    AND llm_failure = '' AND instr(evidence, ' | no decision by the llm, its answer was not usable: ') > 0
+    AND llm_failure = '' AND instr(evidence, :words) > 0
 """
 
 MORE_BUCKETS = """
@@ -192,7 +187,9 @@ def seventh_schema(c: sqlite3.Connection) -> None:
 def eighth_schema(c: sqlite3.Connection) -> None:
     """Version 8: the turns in which an LLM gave no decision, which only the words of the decision told. Whoever was
     alerted of all seven kinds there were is alerted of these too."""
-    _run(c, LLM_FAILURES)
+    c.execute("ALTER TABLE decisions ADD COLUMN llm_failure VARCHAR NOT NULL DEFAULT ''")
+    for begin, words in (("no answer: ", ": "), ("not usable: ", ", its answer was not usable: ")):
+        c.execute(LLM_FAILURES, {"begin": begin, "words": f" | no decision by the llm{words}"})
     c.execute(
         "UPDATE runs SET spec = json_insert(spec, '$.alerts.on[#]', 'llm_silent') "
         "WHERE json_valid(spec) AND json_array_length(spec, '$.alerts.on') = 7"
