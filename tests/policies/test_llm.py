@@ -295,7 +295,8 @@ def test_without_an_answer_the_rules_decide_and_say_so(
     assert (decision.source, decision.action) == ("rules", BY_RULES.action)
     assert "many are cut | no decision by the llm: " in decision.evidence
     assert why in decision.evidence
-    assert decision.llm_failure.startswith(f"no answer: {why[:8]}")
+    assert decision.llm_failure.startswith("no answer: ")
+    assert why in decision.llm_failure
     assert len(server.requests) == requests
     assert (decision.tokens_in, decision.tokens_out) == (0, 0)
     assert KEY not in repr(decision)
