@@ -24,6 +24,7 @@ from harness.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from harness.checks.inputs import Inputs
+    from harness.config.schema import RunSpec
     from harness.run.copies import Adopted, Copied
     from harness.run.replay import Difference
     from harness.run.runner import Run
@@ -51,11 +52,13 @@ def drive_quietly(run: Run) -> tuple[Status, str]:
 
 @dataclass(frozen=True)
 class Launch:
-    """A new run whose inputs are checked. ``short_name`` with a number names it where the spec does not."""
+    """A new run whose inputs are checked. ``short_name`` with a number names it where the spec does not; ``warning`` is
+    for its record."""
 
     inputs: Inputs
     short_name: str
     url: str
+    warning: str = ""
 
     def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
         """Run preflight, load the model and create the run. ``force`` lets a failed preflight pass.
@@ -69,7 +72,10 @@ class Launch:
         say(f"loading torch and the model {self.inputs.spec.model.name} ...")
         from harness.run.start import start_run
 
-        return start_run(self.inputs, self.short_name, passage)
+        run = start_run(self.inputs, self.short_name, passage)
+        if self.warning:
+            run.store.record_event(run.run_id, 0, "warning", self.warning)
+        return run
 
 
 def prepare_run(
@@ -115,16 +121,32 @@ def prepare_run(
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
     say(f"pool: {describe_counts(inputs.counts)}")
-    return Launch(inputs, short_name, url)
+    return Launch(inputs, short_name, url, _try_llm(kind, inputs.spec, say))
+
+
+def _try_llm(kind: str, spec: RunSpec, say: Say) -> str:
+    """Try the key where the decision policy is llm, and only there. Return a warning where the service is down. Raises
+    InputError where it refuses."""
+    if kind != "llm":
+        return ""
+    from harness.checks.services import check_llm
+
+    say("asking the llm a first question, to see that it takes the key ...")
+    warning = check_llm(spec)
+    if warning:
+        say(f"warning: {warning}")
+    return warning
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """A run that can be resumed. ``accepted`` names what may have changed since: reward, data."""
+    """A run that can be resumed. ``accepted`` names what may have changed since: reward, data; ``warning`` is for its
+    record."""
 
     store: RunStore
     plan: Plan
     accepted: Collection[str] = ()
+    warning: str = ""
 
     def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
         """Check the inputs, load the model and take over the run; preflight runs where pool or reward have changed.
@@ -140,7 +162,10 @@ class Continuation:
         passage = pass_preflight(inputs, force=force) if changed else None
         from harness.run.start import resume_run
 
-        return resume_run(self.store, self.plan, inputs, accepted=self.accepted, passage=passage)
+        run = resume_run(self.store, self.plan, inputs, accepted=self.accepted, passage=passage)
+        if self.warning:
+            run.store.record_event(run.run_id, self.plan.record.last_step, "warning", self.warning)
+        return run
 
 
 def prepare_resume(
@@ -152,6 +177,7 @@ def prepare_resume(
     accept: Sequence[str] = (),
     db: str | None = None,
     out: str = "runs",
+    say: Say = say_nothing,
 ) -> Continuation:
     """Check that a stopped or killed run can continue. ``steps`` and ``hours`` are new budgets, in all.
 
@@ -167,7 +193,7 @@ def prepare_resume(
     store, record = open_store_of(db, out, run)
     plan = plan_resume(store, record.name, [*overrides, *_to_overrides({"budget.steps": steps, "budget.hours": hours})])
     build_hooks(plan.spec.alerts.webhook, plan.spec.alerts.command)
-    return Continuation(store, plan, tuple(accept))
+    return Continuation(store, plan, tuple(accept), _try_llm(record.policy, plan.spec, say))
 
 
 def _to_overrides(fields: Mapping[str, Any]) -> list[str]:

@@ -182,7 +182,7 @@ def build_message(alert: Alert, s: Snapshot, *, now: float) -> dict[str, Any]:
 
 def build_test_message(name: str, *, host: str, now: float) -> dict[str, Any]:
     """Build a test message with the same fields."""
-    alert = Alert("test", 0, "sent by grpo alert-test")
+    alert = Alert("test", 0, "sent by grpo doctor --try")
     text = f"{name} would alert you like this: {alert.reason}"
     told = {"run": name, "status": "running", "host": host, "figures": {}}
     return _compose(alert, text, title=f"{name}: a test", at=now) | told

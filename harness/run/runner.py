@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from harness.checks.inputs import check_policy, choose_demonstrations
+from harness.checks.services import check_llm
 from harness.config.names import REPLAY
 from harness.core.actions import parse_action
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
@@ -239,11 +240,18 @@ class Run:
         return ReplayPolicy(kind, partial(load_repeated, self.store, source))
 
     def _check_policy(self, kind: str) -> None:
-        """Raise Refused for a kind that a person cannot switch to."""
+        """Raise Refused for a kind that a person cannot switch to: no such kind, or an LLM that refuses."""
         try:
             found = check_policy(kind, self.store)
         except InputError as error:
             raise Refused(str(error)) from None
+        if kind == "llm":
+            try:
+                warning = check_llm(self.spec, self.interrupted)
+            except InputError as error:
+                raise Refused(str(error)) from None
+            if warning:
+                self._note_in_passing(warning)
         if found != kind:  # the log must say which run is meant, whatever other runs there will be
             raise Refused(f"{kind}: give the run's own name, {found}")
 
