@@ -77,7 +77,7 @@ def build_review(history: History) -> dict[str, Any]:
         "manifest": dict(history.manifest),
         "rows": history.manifest.get("rows"),
         "missing": history.manifest.get("missing", ""),
-        "decisions": _documents(history.decisions, "at", "id"),
+        "decisions": _documents(history.decisions, "at", "id", "llm_failure"),
         "continued": history.continued,
         "checkpoints": _documents(history.checkpoints, "hashes"),
         "samples": _documents(history.samples, "kind"),
