@@ -24,6 +24,7 @@ from harness.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from harness.checks.inputs import Inputs
+    from harness.checks.services import Tried
     from harness.config.schema import RunSpec
     from harness.run.copies import Adopted, Copied
     from harness.run.replay import Difference
@@ -52,13 +53,13 @@ def drive_quietly(run: Run) -> tuple[Status, str]:
 
 @dataclass(frozen=True)
 class Launch:
-    """A new run whose inputs are checked. ``short_name`` with a number names it where the spec does not; ``warning`` is
-    for its record."""
+    """A new run whose inputs are checked. ``short_name`` with a number names it where the spec does not; ``tried`` is
+    what came of trying the LLM's key, None where none is asked."""
 
     inputs: Inputs
     short_name: str
     url: str
-    warning: str = ""
+    tried: Tried | None = None
 
     def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
         """Run preflight, load the model and create the run. ``force`` lets a failed preflight pass.
@@ -73,8 +74,8 @@ class Launch:
         from harness.run.start import start_run
 
         run = start_run(self.inputs, self.short_name, passage)
-        if self.warning:
-            run.store.record_event(run.run_id, 0, "warning", self.warning)
+        if self.tried is not None:
+            run.record_tried(self.tried)
         return run
 
 
@@ -117,36 +118,35 @@ def prepare_run(
         place = checked.output.model_copy(update={"dir": str(database_path(url).parent)})
         checked = checked.model_copy(update={"output": place})
     check_place(url, checked.name, Path(checked.output.dir))
-    kind = check_policy(checked.policy.kind, find_store(url))
+    kind = check_policy(checked.policy.kind, find_store(url), checked)
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
     say(f"pool: {describe_counts(inputs.counts)}")
     return Launch(inputs, short_name, url, _try_llm(kind, inputs.spec, say))
 
 
-def _try_llm(kind: str, spec: RunSpec, say: Say) -> str:
-    """Try the key where the decision policy is llm, and only there. Return a warning where the service is down. Raises
-    InputError where it refuses."""
+def _try_llm(kind: str, spec: RunSpec, say: Say, *, spent: float = 0.0) -> Tried | None:
+    """Try the key where the decision policy is llm, and only there. Raises InputError where it is refused."""
     if kind != "llm":
-        return ""
+        return None
     from harness.checks.services import check_llm
 
     say("asking the llm a first question, to see that it takes the key ...")
-    warning = check_llm(spec)
-    if warning:
-        say(f"warning: {warning}")
-    return warning
+    tried = check_llm(spec, spent)
+    if not tried.ok:
+        say(f"warning: {tried.said}")
+    return tried
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """A run that can be resumed. ``accepted`` names what may have changed since: reward, data; ``warning`` is for its
-    record."""
+    """A run that can be resumed. ``accepted`` names what may have changed since: reward, data; ``tried`` as in
+    Launch."""
 
     store: RunStore
     plan: Plan
     accepted: Collection[str] = ()
-    warning: str = ""
+    tried: Tried | None = None
 
     def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
         """Check the inputs, load the model and take over the run; preflight runs where pool or reward have changed.
@@ -163,8 +163,8 @@ class Continuation:
         from harness.run.start import resume_run
 
         run = resume_run(self.store, self.plan, inputs, accepted=self.accepted, passage=passage)
-        if self.warning:
-            run.store.record_event(run.run_id, self.plan.record.last_step, "warning", self.warning)
+        if self.tried is not None:
+            run.record_tried(self.tried)
         return run
 
 
@@ -193,7 +193,9 @@ def prepare_resume(
     store, record = open_store_of(db, out, run)
     plan = plan_resume(store, record.name, [*overrides, *_to_overrides({"budget.steps": steps, "budget.hours": hours})])
     build_hooks(plan.spec.alerts.webhook, plan.spec.alerts.command)
-    return Continuation(store, plan, tuple(accept), _try_llm(record.policy, plan.spec, say))
+    return Continuation(
+        store, plan, tuple(accept), _try_llm(record.policy, plan.spec, say, spent=store.load_spent(record.id))
+    )
 
 
 def _to_overrides(fields: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Event
 
 from harness.checks.inputs import check_policy, choose_demonstrations
-from harness.checks.services import check_llm
+from harness.checks.services import Tried, check_llm
+from harness.config.asking import build_ledger
 from harness.config.names import REPLAY
 from harness.core.actions import parse_action
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
@@ -70,6 +71,7 @@ class Run:
         self.store = store
         self.run_id = run_id
         self.interrupted = Event()
+        self.ledger = build_ledger(self.spec, store.load_spent(run_id))
         row = store.load_run(run_id)
         self.name = row.name
         self.folder = Path(row.folder)
@@ -234,7 +236,7 @@ class Run:
             return POLICIES[kind]()
         if kind == "llm":
             samples = partial(self.store.patiently, reader.read_samples)
-            return build_llm(self.spec, samples, self.interrupted, self.progress)
+            return build_llm(self.spec, self.ledger, samples, self.interrupted, self.progress)
         source = self.store.find_run(kind.removeprefix(REPLAY))
         checkpoints.wanted |= self.store.load_rollback_targets(source.id)
         return ReplayPolicy(kind, partial(load_repeated, self.store, source))
@@ -242,18 +244,24 @@ class Run:
     def _check_policy(self, kind: str) -> None:
         """Raise Refused for a kind that a person cannot switch to: no such kind, or an LLM that refuses."""
         try:
-            found = check_policy(kind, self.store)
+            found = check_policy(kind, self.store, self.spec)
         except InputError as error:
             raise Refused(str(error)) from None
         if kind == "llm":
             try:
-                warning = check_llm(self.spec, self.interrupted)
+                self.record_tried(check_llm(self.spec, self.ledger.spent, self.interrupted))
             except InputError as error:
                 raise Refused(str(error)) from None
-            if warning:
-                self._note_in_passing(warning)
         if found != kind:  # the log must say which run is meant, whatever other runs there will be
             raise Refused(f"{kind}: give the run's own name, {found}")
+
+    def record_tried(self, tried: Tried) -> None:
+        """Put on record what trying the LLM's key came to: its cost, and a warning where it does not answer."""
+        if tried.cost_usd:
+            self.ledger.spent += tried.cost_usd
+            self.store.add_spent(self.run_id, tried.cost_usd)
+        if not tried.ok:
+            self._note_in_passing(tried.said)
 
     def _forecast(self, trainer: StepTrainer) -> None:
         self.progress("forecasting", 0, 1)

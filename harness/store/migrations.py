@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.config.load import move_answers
 from harness.errors import InputError
 
 FIRST_SCHEMA = """
@@ -185,8 +187,17 @@ def seventh_schema(c: sqlite3.Connection) -> None:
 
 
 def eighth_schema(c: sqlite3.Connection) -> None:
-    """Version 8: the turns in which an LLM gave no decision, which only the words of the decision told. Whoever was
+    """Version 8: how models behind an address are asked, and their prices, are no longer said for the llm alone."""
+    for run, text in c.execute("SELECT id, spec FROM runs WHERE json_valid(spec)").fetchall():
+        spec = json.loads(text)
+        if isinstance(spec, dict) and (moved := move_answers(spec)) is not spec:
+            c.execute("UPDATE runs SET spec = ? WHERE id = ?", (json.dumps(moved), run))
+
+
+def ninth_schema(c: sqlite3.Connection) -> None:
+    """Version 9: the turns in which an LLM gave no decision, which only the words of the decision told. Whoever was
     alerted of all seven kinds there were is alerted of these too."""
+    c.execute("ALTER TABLE runs ADD COLUMN spent_usd FLOAT NOT NULL DEFAULT 0.0")
     c.execute("ALTER TABLE decisions ADD COLUMN llm_failure VARCHAR NOT NULL DEFAULT ''")
     for begin, words in (("no answer: ", ": "), ("not usable: ", ", its answer was not usable: ")):
         c.execute(LLM_FAILURES, {"begin": begin, "words": f" | no decision by the llm{words}"})
@@ -205,6 +216,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     sixth_schema,
     seventh_schema,
     eighth_schema,
+    ninth_schema,
 ]
 
 

@@ -182,7 +182,7 @@ def test_a_refused_key_is_wrong_input_and_nothing_is_created(program: Program, s
     assert not (program.folder / "runs").exists()
     ((_, asked),) = server.requests
     assert asked["max_tokens"] == 1
-    assert prepare_run(str(program.folder / "mini.toml"), policy="rules").warning == ""
+    assert prepare_run(str(program.folder / "mini.toml"), policy="rules").tried is None
     assert len(server.requests) == 1, "rules cost nothing"
 
 
@@ -203,7 +203,9 @@ def test_a_service_that_is_only_down_is_a_warning_and_so_is_a_key_that_fails_at_
         prepare_resume("night", out=out)
     assert run.store.find_run("night").status == "stopped"
     monkeypatch.setenv(RESTARTED, "1")
-    assert "HTTP 401" in prepare_resume("night", out=out).warning
+    tried = prepare_resume("night", out=out).tried
+    assert tried is not None
+    assert "HTTP 401" in tried.said
     run.store.close()
 
 
