@@ -91,6 +91,8 @@ def _say(schema: dict[str, Any]) -> str:
 
 
 def _describe_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
     value = field.get_default(call_default_factory=True)
     return "unset" if value is None or value == "" else f"`{json.dumps(value)}`"
 
