@@ -3,7 +3,8 @@
 Between its turns the rules decide. In its turn it sees what they see, with their candidates, and takes an action or
 abstains. An answer that is not usable is asked for once more with what was wrong; after that, and whenever there is no
 answer, the rules decide and the decision says so. It cannot end the run unless the rules want that too, nor go back to
-weights that did not measure better: a text in a sample that talks it into something cannot cost the night.
+weights that did not measure better: a text in a sample that talks it into something cannot cost the night. For a
+proposal it pauses the run, once: until a person has acted on that, it cannot propose again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from harness.core.actions import check_action
 from harness.errors import InputError, OverBudget, Refused
 from harness.llm.ledger import Ledger
 from harness.types import (
+    NO_ANSWER,
+    NOT_USABLE,
     Action,
     Answerer,
     Decision,
@@ -104,7 +107,8 @@ class LlmPolicy:
             cost = None if cost is None else cost + (reply.cost_usd or 0.0)
             if reply.error:
                 log.warning("step=%d the llm gave no answer: %s", snapshot.steps_done + 1, reply.error)
-                decision = _noted(by_rules, f"no decision by the llm: {reply.error}")
+                said = f"no decision by the llm: {reply.error}"
+                decision = _noted(by_rules, said, failure=f"{NO_ANSWER}{reply.error}")
                 break
             try:
                 decision = _read(reply, tool, snapshot, candidates, by_rules)
@@ -112,7 +116,8 @@ class LlmPolicy:
             except Unusable as wrong:
                 why = quote(str(wrong))
                 log.warning("step=%d the llm's answer is not usable: %s", snapshot.steps_done + 1, why)
-                decision = _noted(by_rules, f"no decision by the llm, its answer was not usable: {why}")
+                said = f"no decision by the llm, its answer was not usable: {why}"
+                decision = _noted(by_rules, said, failure=f"{NOT_USABLE}{why}")
                 told = f"\n\nYour last answer was not usable: {why}. Call decide once, rightly."
         price = "" if cost is None else f", {cost:.4f} USD"
         log.info("step=%d asked the llm: %d + %d tokens%s", snapshot.steps_done + 1, tokens_in, tokens_out, price)
@@ -136,6 +141,8 @@ def _read(
     expected = answer.get("expected")
     if expected is None and action.kind in ("set", "focus", "rollback"):
         raise Unusable(f"{action.kind} needs expected: the metric that should move, and where to")
+    if answer["action"] == "propose":
+        evidence = f"it proposes a change of the data or the reward: {quote(answer['proposal'], 1500)} | {evidence}"
     return Decision(
         action,
         "llm",
@@ -151,6 +158,10 @@ def _check_answer(answer: Mapping[str, Any], snapshot: Snapshot, candidates: Seq
     kind = answer["action"]
     if kind == "continue":
         return Action("continue")
+    if kind == "propose":
+        if not answer.get("proposal", "").strip():
+            raise Unusable("propose needs proposal: the change of the data or the reward, in words")
+        return Action("pause")
     if kind == "stop" and not any(candidate.action.kind == "stop" for candidate in candidates):
         raise Unusable("stop only where the rules propose it; choose another action or abstain")
     if kind == "save" and sum(bool(checkpoint.name) for checkpoint in snapshot.checkpoints) >= MOST_SAVED:
@@ -176,8 +187,8 @@ def _continue(snapshot: Snapshot) -> Decision:
     return Decision(Action("continue"), "rules", f"nothing calls for a change: {shown} at step {last.step}")
 
 
-def _noted(decision: Decision, note: str) -> Decision:
-    return replace(decision, evidence=f"{decision.evidence} | {note}")
+def _noted(decision: Decision, note: str, *, failure: str = "") -> Decision:
+    return replace(decision, evidence=f"{decision.evidence} | {note}", llm_failure=failure)
 
 
 def _check_form(answer: object, schema: Mapping[str, Any]) -> None:

@@ -54,8 +54,10 @@ ACTIONS = {
     "branch": "from the present weights the present hyperparameters and those in changes side by side, with the same "
     f"prompts; what is better on dev is kept: argument the steps of each, at most {MOST_BRANCH_STEPS}",
     "stop": "end the run; only where the rules propose it too",
+    "propose": "a change of the data or the reward, which only a person can make, in proposal: the run pauses until a "
+    "person has read it. Only where no other action can help",
 }
-"""What an LLM may answer. ``pause`` is not among them: at night nobody would resume."""
+"""What an LLM may answer. ``pause`` for its own sake is not among them: at night nobody would resume."""
 
 SYSTEM = f"""\
 You are the decision policy of one live GRPO run, which trains a language model by single steps. Before the next step \
@@ -83,14 +85,17 @@ def build_tool(snapshot: Snapshot) -> dict[str, Any]:
         "metric": {"type": "string", "enum": [*METRICS, DEV]},
         "direction": {"type": "string", "enum": list(DIRECTIONS)},
     }
+    # One at a time: it waits for a person, and what has paused the run once is not to pause it again and again.
+    allowed = {name: what for name, what in ACTIONS.items() if name != "propose" or not snapshot.asked.proposal}
     properties = {
-        "action": {"type": "string", "enum": list(ACTIONS), "description": _lines(ACTIONS)},
+        "action": {"type": "string", "enum": list(allowed), "description": _lines(allowed)},
         "changes": {
             "type": "object",
             "properties": knobs,
             "description": "of set, branch: hyperparameters, their new values",
         },
         "argument": {"type": ["string", "integer", "number"], "maxLength": 80},
+        "proposal": text | {"description": "of propose: what to change in the data or the reward, in words"},
         "evidence": text | {"description": "the numbers that this rests on"},
         "hypothesis": text | {"description": "why it should help"},
         "expected": _object(expected, *expected) | {"description": "what a change or rollback should do"},

@@ -55,6 +55,8 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "alert-test": alert_test,
 }
 """In the order of ``grpo --help``."""
+HIDDEN = ("alert-test",)
+"""Former names that go on working."""
 GROUPS: Mapping[str, typer.Typer] = {"pool": pool}
 
 app = typer.Typer(
@@ -64,7 +66,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, hidden=name in HIDDEN)(command)
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 

@@ -1,10 +1,10 @@
-"""``grpo check``, ``preflight``, ``doctor`` and ``alert-test``: what is checked before a run. Nothing imports torch."""
+"""``grpo check``, ``preflight`` and ``doctor``: what is checked before a run. Nothing imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -25,6 +25,9 @@ from harness.core.formatting import clean, shorten
 from harness.errors import InputError
 from harness.views.console import say
 from pools.counts import describe_counts
+
+if TYPE_CHECKING:
+    from harness.checks.services import Tried
 
 SAID = 240
 """Characters of what is said of a row."""
@@ -137,30 +140,62 @@ def preflight(
     raise typer.Exit(1 if report.verdict == "fail" else 0)
 
 
-def doctor(as_json: JsonFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
-    """Show what this machine offers: versions, cores, memory, GPU, disk, the database.
+def doctor(
+    spec: SpecName = None,
+    try_: Annotated[
+        bool, typer.Option("--try", help="Ask what SPEC names (the LLM, the alerts) one question each instead.")
+    ] = False,
+    set_: SetOption = None,
+    as_json: JsonFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
+) -> None:
+    """Show what this machine offers: versions, cores, memory, GPU, disk, the database; or what services answer.
+
+    With --try it asks the LLM of SPEC one question, sends a test alert by its webhook and command, and says what came
+    back: time, model, tokens, cost. Exit code 1 when something is to be fixed or does not answer.
 
     Examples:
 
       grpo doctor
 
-      grpo doctor --json
+      grpo doctor my.toml --try
+
+      grpo doctor my.toml --try --set policy.kind=llm
+
+      GRPO_WEBHOOK=https://ntfy.sh/my-topic grpo doctor --try --set alerts.webhook='${GRPO_WEBHOOK}'
+
+      grpo doctor --try --set 'alerts.command=["notify-send", "{title}", "{text}"]'
     """
+    if try_:
+        tried = commands.try_services(spec, overrides=set_ or ())
+        if as_json:
+            print_json(tried)
+        else:
+            say("\n".join(map(_tell, tried)))
+        raise typer.Exit(0 if all(one.ok for one in tried) else 1)
+    if spec is not None or set_:
+        raise InputError("doctor: SPEC and --set say what to ask, so they take --try: grpo doctor SPEC --try")
     found = commands.doctor(db=db, out=out)
     print_result(found, as_json, render_machine)
     raise typer.Exit(0 if all(check.ok for check in found) else 1)
 
 
+def _tell(one: Tried) -> str:
+    """Tell what came of asking one service, in a line."""
+    text = f"{'ok ' if one.ok else 'fix'} {one.what} {one.name}: {clean(one.said)}"
+    if not one.model:
+        return f"{text} ({one.seconds:.2f} s)" if one.seconds else text
+    cost = "" if one.cost_usd is None else f", {one.cost_usd:.6f} USD"
+    return f"{text} ({one.seconds:.2f} s, {clean(one.model)}, {one.tokens_in:,} + {one.tokens_out:,} tokens{cost})"
+
+
 def alert_test(spec: SpecName = None, set_: SetOption = None, as_json: JsonFlag = False) -> None:
-    """Send a test alert by the spec's webhook and command, as a run would; exit code 1 when one does not arrive.
+    """Send a test alert, as grpo doctor SPEC --try does beside its other questions.
 
     Examples:
 
       grpo alert-test my.toml
-
-      GRPO_WEBHOOK=https://ntfy.sh/my-topic grpo alert-test --set alerts.webhook='${GRPO_WEBHOOK}'
-
-      grpo alert-test --set 'alerts.command=["notify-send", "{title}", "{text}"]'
     """
     sent = commands.alert_test(spec, overrides=set_ or ())
     if as_json:

@@ -132,7 +132,14 @@ def resume(
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
     prepared = launch.prepare_resume(
-        run, steps=steps, hours=hours, overrides=set_ or (), accept=accept or (), db=db, out=out
+        run,
+        steps=steps,
+        hours=hours,
+        overrides=set_ or (),
+        accept=accept or (),
+        db=db,
+        out=out,
+        say=partial(say, to_stderr=as_json),
     )
     if detach or supervise:
         name = prepared.plan.record.name

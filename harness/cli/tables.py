@@ -14,12 +14,12 @@ from harness.checks.probe import BINS
 from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind, shorten
 from harness.core.paths import best_link
 from harness.core.statistics import VERDICTS, describe_interval
-from harness.types import DecisionRecord
+from harness.types import Asked, DecisionRecord
 from harness.views.answers import ANSWERS_TOLD
 from harness.views.capability import describe_rates, describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change, describe_judge
-from harness.views.summary import format_decision
+from harness.views.summary import does_it_answer, format_decision
 from harness.views.terminal.drawing import compute_sparkline
 from pools.counts import describe_counts, parse_counts
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TOLD = 240
 """Characters of a reason."""
+ANSWER_STYLES = {"good": "", "warn": "yellow", "bad": "bold red"}
 
 
 def render_review(review: Mapping[str, Any]) -> RenderableType:
@@ -64,6 +65,11 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
+    asked = Asked(**review["llm"])
+    answer = does_it_answer(asked)
+    if answer is not None:
+        unanswered = f" ({asked.failed - asked.unusable:,} without an answer, {asked.unusable:,} not usable)"
+        text.append(f"llm: {answer.text}{unanswered if asked.failed else ''}\n", style=ANSWER_STYLES[answer.style])
     if review["rows"]:
         text.append(f"pool: {clean(describe_counts(parse_counts(review['rows'])))}\n")
     for name, judge in review["judge"].items():

@@ -13,7 +13,7 @@ database; each function loads what it needs.
 """
 
 from harness.commands import pool
-from harness.commands.checks import alert_test, check, check_against, doctor, preflight
+from harness.commands.checks import alert_test, check, check_against, doctor, preflight, try_services
 from harness.commands.launch import adopt, branch, copy_runs, prepare_resume, prepare_run, replay
 from harness.commands.live import act
 from harness.commands.model import evaluate, export, probe, sample
@@ -44,4 +44,5 @@ __all__ = [
     "replay",
     "review",
     "sample",
+    "try_services",
 ]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from harness.checks.doctor import MachineCheck
     from harness.checks.gate import Check
     from harness.checks.preflight import Report
+    from harness.checks.services import Tried
+    from harness.config.schema import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,42 @@ def doctor(*, db: str | None = None, out: str = "runs") -> tuple[MachineCheck, .
 def alert_test(spec: str | None = None, *, overrides: Sequence[str] = ()) -> AlertTest:
     """Send a test alert by the spec's webhook and command. Raises InputError when the spec names neither."""
     from harness.config.load import load_spec
+
+    checked, short_name = load_spec(spec, overrides)
+    if not (checked.alerts.webhook or checked.alerts.command):
+        raise InputError("alerts: the spec names no webhook and no command")
+    return AlertTest(_send_test_alerts(checked, short_name))
+
+
+def try_services(spec: str | None = None, *, overrides: Sequence[str] = ()) -> tuple[Tried, ...]:
+    """Ask all that a run of the spec would depend on one question each: the LLM and the alerts.
+
+    Raises InputError when the spec names none of them.
+    """
+    from harness.checks.services import Tried, try_llm
+    from harness.config.load import load_spec
+
+    checked, short_name = load_spec(spec, overrides)
+    tried = try_llm(checked)  # what else answers questions for a run is one more list here: + try_judges(checked)
+    try:
+        sent = _send_test_alerts(checked, short_name)
+    except InputError as error:
+        tried.append(Tried("alerts", "alerts", False, str(error)))
+    else:
+        for name, fault in sent.items():
+            tried.append(Tried("alerts", name, not fault, fault.removeprefix(f"{name}: ") or "sent"))
+    if not tried:
+        raise InputError(
+            "--try: there is nothing to ask: the decision policy of the spec is no llm, and [alerts] names no webhook "
+            "and no command"
+        )
+    return tuple(tried)
+
+
+def _send_test_alerts(spec: RunSpec, name: str) -> dict[str, str]:
+    """Return what went wrong by notifier, "" where it was sent. Raises InputError for what cannot work here."""
     from harness.monitoring.alerts import build_test_message
     from harness.monitoring.notifiers import build_hooks, deliver
 
-    checked, short_name = load_spec(spec, overrides)
-    hooks = build_hooks(checked.alerts.webhook, checked.alerts.command)
-    if not hooks:
-        raise InputError("alerts: the spec names no webhook and no command")
-    message = build_test_message(short_name, host=socket.gethostname(), now=time.time())
-    return AlertTest({hook.name: deliver(hook, message) for hook in hooks})
+    message = build_test_message(name, host=socket.gethostname(), now=time.time())
+    return {hook.name: deliver(hook, message) for hook in build_hooks(spec.alerts.webhook, spec.alerts.command)}

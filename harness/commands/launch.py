@@ -24,6 +24,8 @@ from harness.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from harness.checks.inputs import Inputs
+    from harness.checks.services import Tried
+    from harness.config.schema import RunSpec
     from harness.run.copies import Adopted, Copied
     from harness.run.replay import Difference
     from harness.run.runner import Run
@@ -51,11 +53,13 @@ def drive_quietly(run: Run) -> tuple[Status, str]:
 
 @dataclass(frozen=True)
 class Launch:
-    """A new run whose inputs are checked. ``short_name`` with a number names it where the spec does not."""
+    """A new run whose inputs are checked. ``short_name`` with a number names it where the spec does not; ``tried`` is
+    what came of trying the LLM's key, None where none is asked."""
 
     inputs: Inputs
     short_name: str
     url: str
+    tried: Tried | None = None
 
     def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
         """Run preflight, load the model and create the run. ``force`` lets a failed preflight pass.
@@ -69,7 +73,10 @@ class Launch:
         say(f"loading torch and the model {self.inputs.spec.model.name} ...")
         from harness.run.start import start_run
 
-        return start_run(self.inputs, self.short_name, passage)
+        run = start_run(self.inputs, self.short_name, passage)
+        if self.tried is not None:
+            run.record_tried(self.tried)
+        return run
 
 
 def prepare_run(
@@ -117,16 +124,31 @@ def prepare_run(
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
     say(f"pool: {describe_counts(inputs.counts)}")
-    return Launch(inputs, short_name, url)
+    return Launch(inputs, short_name, url, _try_llm(kind, inputs.spec, say))
+
+
+def _try_llm(kind: str, spec: RunSpec, say: Say, *, spent: float = 0.0) -> Tried | None:
+    """Try the key where the decision policy is llm, and only there. Raises InputError where it is refused."""
+    if kind != "llm":
+        return None
+    from harness.checks.services import check_llm
+
+    say("asking the llm a first question, to see that it takes the key ...")
+    tried = check_llm(spec, spent)
+    if not tried.ok:
+        say(f"warning: {tried.said}")
+    return tried
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """A run that can be resumed. ``accepted`` names what may have changed since: reward, data."""
+    """A run that can be resumed. ``accepted`` names what may have changed since: reward, data; ``tried`` as in
+    Launch."""
 
     store: RunStore
     plan: Plan
     accepted: Collection[str] = ()
+    tried: Tried | None = None
 
     def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
         """Check the inputs, load the model and take over the run; preflight runs where pool or reward have changed.
@@ -144,7 +166,10 @@ class Continuation:
         passage = pass_preflight(inputs, force=force) if changed else None
         from harness.run.start import resume_run
 
-        return resume_run(self.store, self.plan, inputs, accepted=self.accepted, passage=passage)
+        run = resume_run(self.store, self.plan, inputs, accepted=self.accepted, passage=passage)
+        if self.tried is not None:
+            run.record_tried(self.tried)
+        return run
 
 
 def prepare_resume(
@@ -156,6 +181,7 @@ def prepare_resume(
     accept: Sequence[str] = (),
     db: str | None = None,
     out: str = "runs",
+    say: Say = say_nothing,
 ) -> Continuation:
     """Check that a stopped or killed run can continue. ``steps`` and ``hours`` are new budgets, in all.
 
@@ -171,7 +197,9 @@ def prepare_resume(
     store, record = open_store_of(db, out, run)
     plan = plan_resume(store, record.name, [*overrides, *_to_overrides({"budget.steps": steps, "budget.hours": hours})])
     build_hooks(plan.spec.alerts.webhook, plan.spec.alerts.command)
-    return Continuation(store, plan, tuple(accept))
+    return Continuation(
+        store, plan, tuple(accept), _try_llm(record.policy, plan.spec, say, spent=store.load_spent(record.id))
+    )
 
 
 def _to_overrides(fields: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ REPLAY = "replay:"
 JUDGE = "rewards.judge"
 """Before ``:NAME``: the reward that the judge of section [judge.NAME] is."""
 
-AlertKind = Literal["finished", "stopped", "failed", "waiting", "stuck", "dev_fell", "silent"]
+AlertKind = Literal["finished", "stopped", "failed", "waiting", "stuck", "dev_fell", "silent", "llm_silent"]
 ALERT_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """``${NAME}``: what the environment variable holds, which is not kept with the run."""

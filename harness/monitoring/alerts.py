@@ -15,7 +15,7 @@ from typing import Any
 from harness.config.names import AlertKind
 from harness.core.formatting import clean
 from harness.types import ActionKind, DecisionRecord, EventRecord, Snapshot
-from harness.views.summary import RECENT, compare_looks, is_it_learning, is_it_stuck, is_kept
+from harness.views.summary import RECENT, SILENT_TURNS, compare_looks, is_it_learning, is_it_stuck, is_kept
 
 SILENT_S = 300.0
 """Without any sign of life, after which a run that should be at work counts as silent."""
@@ -31,6 +31,7 @@ SAID: dict[str, str] = {
     "stuck": "is stuck",
     "dev_fell": "gets worse on dev",
     "silent": "is silent",
+    "llm_silent": "has an LLM that does not answer",
 }
 
 
@@ -61,6 +62,7 @@ def find_alerts(s: Snapshot, told: Sequence[EventRecord], *, alive: bool, age: f
         found = [*_pause(s), *_silence(s, age)]
         if not _is_in_branch(s):  # whose arms are there to fail
             found += [*_lasting(s, told, "stuck"), *_lasting(s, told, "dev_fell")]
+    found += _llm_silence(s, told)
     return [a for a in found if not any(e.step == a.step and e.text.startswith(a.text) for e in told)]
 
 
@@ -91,6 +93,15 @@ def _silence(s: Snapshot, age: float) -> Iterator[Alert]:
     if age > SILENT_S:
         phase = f"in phase {s.run.phase}" if s.run.phase else "since it began"
         yield Alert("silent", s.run.last_step, f"no sign of life for {SILENT_S / 60:.0f} min {phase}")
+
+
+def _llm_silence(s: Snapshot, told: Sequence[EventRecord]) -> Iterator[Alert]:
+    """Tell once of turns that failed one after the other, beside an end too: whoever reads that should know."""
+    asked = s.asked
+    last = next((event.step for event in reversed(told) if event.text.startswith("alert llm_silent:")), None)
+    if asked.failed_in_a_row >= SILENT_TURNS and (last is None or asked.failing_since > last):
+        turns = f"no usable answer in its last {asked.failed_in_a_row} turns, the rules decide"
+        yield Alert("llm_silent", s.run.last_step, f"{turns}; {asked.last_failure}")
 
 
 def _is_in_branch(s: Snapshot) -> bool:
@@ -171,7 +182,7 @@ def build_message(alert: Alert, s: Snapshot, *, now: float) -> dict[str, Any]:
 
 def build_test_message(name: str, *, host: str, now: float) -> dict[str, Any]:
     """Build a test message with the same fields."""
-    alert = Alert("test", 0, "sent by grpo alert-test")
+    alert = Alert("test", 0, "sent by grpo doctor --try")
     text = f"{name} would alert you like this: {alert.reason}"
     told = {"run": name, "status": "running", "host": host, "figures": {}}
     return _compose(alert, text, title=f"{name}: a test", at=now) | told

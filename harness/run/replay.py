@@ -49,7 +49,7 @@ def load_repeated(store: RunReader, run: RunRecord, step: int) -> list[Decision]
         return None
     left_out = NOT_REPEATED if step > run.last_step else (*NOT_REPEATED, "stop")
     return [
-        replace(decision, command_id=None, tokens_in=None, tokens_out=None, cost_usd=None)
+        replace(decision, command_id=None, tokens_in=None, tokens_out=None, cost_usd=None, llm_failure="")
         for decision in logged
         if decision.action.kind not in left_out
     ]

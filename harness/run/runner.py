@@ -14,6 +14,7 @@ from threading import Event
 
 from harness.checks.inputs import check_policy, choose_demonstrations
 from harness.checks.judges import bind_judges, open_services, sum_costs
+from harness.checks.services import Tried, check_llm
 from harness.config.asking import build_ledger
 from harness.config.names import REPLAY
 from harness.core.actions import parse_action
@@ -256,13 +257,26 @@ class Run:
         return ReplayPolicy(kind, partial(load_repeated, self.store, source))
 
     def _check_policy(self, kind: str) -> None:
-        """Raise Refused for a kind that a person cannot switch to."""
+        """Raise Refused for a kind that a person cannot switch to: no such kind, or an LLM that refuses."""
         try:
             found = check_policy(kind, self.store, self.spec)
         except InputError as error:
             raise Refused(str(error)) from None
+        if kind == "llm":
+            try:
+                self.record_tried(check_llm(self.spec, self.ledger.spent, self.interrupted))
+            except InputError as error:
+                raise Refused(str(error)) from None
         if found != kind:  # the log must say which run is meant, whatever other runs there will be
             raise Refused(f"{kind}: give the run's own name, {found}")
+
+    def record_tried(self, tried: Tried) -> None:
+        """Put on record what trying the LLM's key came to: its cost, and a warning where it does not answer."""
+        if tried.cost_usd:
+            self.ledger.spent += tried.cost_usd
+            self.store.add_spent(self.run_id, tried.cost_usd)
+        if not tried.ok:
+            self._note_in_passing(tried.said)
 
     def _forecast(self, trainer: StepTrainer) -> None:
         self.progress("forecasting", 0, 1)

@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.core.branch import open_branch
 from harness.core.knobs import describe
+from harness.core.liveness import was_restarted
 from harness.core.seeds import derive_seed
 from harness.core.step_metrics import (
     compute_signal,
@@ -316,7 +317,9 @@ class Session:
             self.state.branch = None
         last, weights = self.state.last_step, self.state.weights_step
         self.store.supersede_after(self.run_id, last, weights, live=self.store.load_ancestors(self.run_id, weights))
-        self.store.record_decisions(self.run_id, last, [], self.state.in_force())
+        read = self.snapshot().asked.proposal and not was_restarted()
+        answer = Decision(Action("resume"), "manual", "the run was resumed, so its proposal was read")
+        self.store.record_decisions(self.run_id, last, [CheckedDecision(answer)] if read else [], self.state.in_force())
         self.note("info", f"resumed at step {last}")
 
     def finish(self, status: Status, reason: str) -> None:

@@ -27,7 +27,6 @@ from harness.store.rows import (
 )
 from harness.store.snapshot import (
     ACTED,
-    ASKED,
     DECISIONS,
     EVALUATIONS,
     EVENTS,
@@ -37,12 +36,13 @@ from harness.store.snapshot import (
     STEPS_SHOWN,
     SnapshotReader,
     load_acted,
+    load_asked,
     load_buckets,
     load_samples,
     load_steps,
     tuples,
 )
-from harness.types import Asked, Course, History, Judged, RunRecord, Snapshot
+from harness.types import Course, History, Judged, RunRecord, Snapshot
 
 LIVE = """
 SELECT step FROM steps
@@ -130,7 +130,7 @@ def _load_history(store: RunReader, name: str, *, whole_run: bool) -> History:
             events=tuple(map(event_record, c.execute(f"{EVENTS} ORDER BY id", here))),
             samples=tuple(map(sample_record, c.execute(f"{samples} ORDER BY id", here))),
             checkpoints=tuple(load_checkpoints(c, run.id, store.path)),
-            asked=Asked(*c.execute(ASKED, (run.id,)).fetchone()),
+            asked=load_asked(c, run.id),
             attempts=tuple(tuples(c, ATTEMPTS, here | {"n": STEPS_SHOWN})),
             counts={step: load_counts(answers) for step, answers in c.execute(TEST_COUNTS, here)},
             judged=_load_judged(store, run, load_object(row["manifest"]).get("judges", {})),
@@ -196,6 +196,7 @@ def _read_back(store: RunReader, now: Snapshot, step: int) -> Snapshot:
         steps = load_steps(c, run, STEPS_SHOWN, until=step)
         decisions = load_acted(c, run, until=step)
         samples = load_samples(c, run, until=step)
+        asked = load_asked(c, run, until=step)
         measured = c.execute(NEWEST_EVALUATIONS, {"run": run, "until": step})
         looks = [evaluation_record(row) for row in measured][::-1]
     best = max((look for look in looks if look.split == "dev"), key=lambda look: look.rank, default=None)
@@ -221,4 +222,5 @@ def _read_back(store: RunReader, now: Snapshot, step: int) -> Snapshot:
         faults=tuple(fault for fault in now.faults if fault.step <= step),
         commands=tuple(c for c in now.commands if c.step is not None and c.step <= step),
         commands_waiting=0,
+        asked=asked,
     )

@@ -110,6 +110,12 @@ DROP INDEX evaluations_by_accuracy;
 CREATE INDEX evaluations_by_score ON evaluations (run_id, split, score DESC, tie DESC, step);
 """
 
+LLM_FAILURES = """
+UPDATE decisions SET llm_failure = :begin || substr(evidence, instr(evidence, :words) + length(:words))
+WHERE tokens_in IS NOT NULL AND source != 'llm' AND instr(evidence, ' | the llm abstained: ') = 0
+    AND llm_failure = '' AND instr(evidence, :words) > 0
+"""
+
 MORE_BUCKETS = """
 WITH RECURSIVE
     powers (width) AS (SELECT 1 UNION ALL SELECT width * 2 FROM powers WHERE width < 1 << 30),
@@ -193,6 +199,19 @@ def ninth_schema(c: sqlite3.Connection) -> None:
     _run(c, "ALTER TABLE evaluations ADD COLUMN pass_at JSON NOT NULL DEFAULT '[]'")
 
 
+def tenth_schema(c: sqlite3.Connection) -> None:
+    """Version 10: the turns in which an LLM gave no decision, which only the words of the decision told. Whoever was
+    alerted of all seven kinds there were is alerted of these too."""
+    c.execute("ALTER TABLE runs ADD COLUMN spent_usd FLOAT NOT NULL DEFAULT 0.0")
+    c.execute("ALTER TABLE decisions ADD COLUMN llm_failure VARCHAR NOT NULL DEFAULT ''")
+    for begin, words in (("no answer: ", ": "), ("not usable: ", ", its answer was not usable: ")):
+        c.execute(LLM_FAILURES, {"begin": begin, "words": f" | no decision by the llm{words}"})
+    c.execute(
+        "UPDATE runs SET spec = json_insert(spec, '$.alerts.on[#]', 'llm_silent') "
+        "WHERE json_valid(spec) AND json_array_length(spec, '$.alerts.on') = 7"
+    )
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
@@ -203,6 +222,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     seventh_schema,
     eighth_schema,
     ninth_schema,
+    tenth_schema,
 ]
 
 

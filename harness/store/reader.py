@@ -59,7 +59,9 @@ DAMAGES_NAMED = 8
 RUNS_OFFERED = 200
 RUNS_NAMED = 5
 """Of those that a beginning of a name may mean, at most."""
-SPENT = "SELECT coalesce(sum(cost_usd), 0.0) FROM decisions WHERE run_id = ?"
+SPENT = """
+SELECT coalesce(sum(cost_usd), 0.0) + (SELECT spent_usd FROM runs WHERE id = :run) FROM decisions WHERE run_id = :run
+"""
 COMMANDS = "SELECT id, action, changes, argument, who, note, asked_at, state, step, applied_at, result FROM commands"
 GROUPS = """
 SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id WHERE run_id = :run
@@ -316,8 +318,8 @@ class RunReader:
 
     @reading
     def load_spent(self, c: sqlite3.Connection, run_id: int) -> float:
-        """Load the USD that decisions of a run have cost, all of its eras together."""
-        return float(c.execute(SPENT, (run_id,)).fetchone()[0])
+        """Load the USD that questions of a run have cost, all of its eras together."""
+        return float(c.execute(SPENT, {"run": run_id}).fetchone()[0] or 0.0)
 
     @reading
     def load_rollback_targets(self, c: sqlite3.Connection, run_id: int) -> set[int]:

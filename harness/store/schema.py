@@ -44,7 +44,8 @@ class RunRow(SQLModel, table=True):
     ``process`` tells the process ``pid`` from a later one of that number,
     ``supervisor`` the process that starts it again; ``heartbeat_boot`` is ``heartbeat`` on the
     clock of that boot. What is compared begins after ``era_start``, the step at which the last of ``eras`` began;
-    ``graded`` says what its evaluations are judged by, null before the first one."""
+    ``graded`` says what its evaluations are judged by, null before the first one. ``spent_usd`` went to questions that
+    belong to no decision."""
 
     __tablename__ = "runs"
     id: int | None = Field(default=None, primary_key=True)
@@ -79,6 +80,7 @@ class RunRow(SQLModel, table=True):
     eras: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     supervisor: str = ""
     graded: bool | None = None
+    spent_usd: float = 0.0
 
 
 class _OfRun(SQLModel):
@@ -141,7 +143,7 @@ class CompletionRow(_OfRun, table=True):
 
 class DecisionRow(_OfStep, table=True):
     """``step`` is the step that the decision governs; ``changes`` is {knob: {from, to}}; ``tokens_in`` is null when no
-    LLM was asked, ``cost_usd`` when its price is not known."""
+    LLM was asked, ``cost_usd`` when its price is not known; ``llm_failure`` says why its turn gave no decision."""
 
     __tablename__ = "decisions"
     __table_args__ = (
@@ -164,6 +166,7 @@ class DecisionRow(_OfStep, table=True):
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost_usd: float | None = None
+    llm_failure: str = Field(default="", sa_type=Prose)
 
 
 class CommandRow(_OfRun, table=True):

@@ -31,6 +31,7 @@ from harness.store.rows import (
     step_record,
 )
 from harness.types import (
+    NOT_USABLE,
     Asked,
     Bucket,
     CheckpointRecord,
@@ -67,10 +68,24 @@ DECISIONS = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE run_id = :run"
 ACTED = "action != 'continue'"
 # The + keeps SQLite to the index decisions_acted: with the other one it would sort every decision of the run.
 NEWEST_ACTED = f"{DECISIONS} AND {ACTED} AND +step <= :until ORDER BY id DESC LIMIT {DECISIONS_SHOWN}"
-ASKED = """
+TURNS = "FROM decisions WHERE run_id = :run AND tokens_in IS NOT NULL AND step <= :until"
+ANSWERED = f"SELECT coalesce(max(step), 0) {TURNS} AND llm_failure = ''"
+ASKED = f"""
 SELECT count(*), coalesce(max(step), 0), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
-    coalesce(sum(cost_usd), 0.0)
-FROM decisions WHERE run_id = ? AND tokens_in IS NOT NULL
+    coalesce(sum(cost_usd), 0.0), coalesce(sum(llm_failure != ''), 0),
+    coalesce(sum(llm_failure LIKE '{NOT_USABLE}%'), 0), coalesce(sum(step > ({ANSWERED})), 0),
+    coalesce(min(CASE WHEN step > ({ANSWERED}) THEN step END), 0),
+    coalesce((SELECT llm_failure {TURNS} AND llm_failure != '' ORDER BY step DESC, id DESC LIMIT 1), '')
+{TURNS}
+"""
+# The + as above; that a pause is no continue is said for the index.
+PROPOSED = f"""
+SELECT coalesce(max(step), 0) FROM decisions
+WHERE run_id = :run AND {ACTED} AND action = 'pause' AND source = 'llm' AND refused IS NULL AND +step <= :until
+    AND id > (
+        SELECT coalesce(max(id), 0) FROM decisions
+        WHERE run_id = :run AND {ACTED} AND source = 'manual' AND refused IS NULL AND +step <= :until
+    )
 """
 # Without the answers prompt by prompt, of which a snapshot shows only how two looks differ.
 EVALUATIONS = f"""
@@ -143,7 +158,7 @@ class SnapshotReader:
                 self._looks, self._paired = self._evaluations(c, graded=bool(run["graded"]))
                 self._faults = _load_newest(c, NEWEST_FAULTS, {"run": self.run_id}, event_record)
                 self._saved = tuple(load_checkpoints(c, self.run_id, self.store.path))
-                self._asked = Asked(*c.execute(ASKED, (self.run_id,)).fetchone())
+                self._asked = load_asked(c, self.run_id)
                 self._version = run["version"]
             return Snapshot(
                 run=run_record(run, self.store.path),
@@ -264,6 +279,12 @@ def load_steps(
 def load_acted(c: sqlite3.Connection, run_id: int, *, until: int = NOW) -> tuple[DecisionRecord, ...]:
     """Those that did something: a rule must still see its last change after a hundred times continue."""
     return _load_newest(c, NEWEST_ACTED, {"run": run_id, "until": until}, decision_record)
+
+
+def load_asked(c: sqlite3.Connection, run_id: int, *, until: int = NOW) -> Asked:
+    """What asking an LLM came to."""
+    here = {"run": run_id, "until": until}
+    return Asked(*c.execute(ASKED, here).fetchone(), *c.execute(PROPOSED, here).fetchone())
 
 
 def load_samples(c: sqlite3.Connection, run_id: int, *, until: int = NOW) -> tuple[SampleRecord, ...]:

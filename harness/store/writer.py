@@ -137,6 +137,11 @@ class RunStore(RunReader):
         _update_run(c, run_id, **values)
 
     @transaction
+    def add_spent(self, c: Connection, run_id: int, usd: float) -> None:
+        """Add what was spent on questions that belong to no decision."""
+        c.execute(update(RUN).filter_by(id=run_id).values(spent_usd=RUN.c.spent_usd + usd))
+
+    @transaction
     def adopt_run(
         self,
         c: Connection,

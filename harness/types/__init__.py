@@ -24,6 +24,8 @@ from harness.types.data import Score as Score
 from harness.types.data import StepOutcome as StepOutcome
 from harness.types.data import no_more as no_more
 from harness.types.data import no_progress as no_progress
+from harness.types.decisions import NO_ANSWER as NO_ANSWER
+from harness.types.decisions import NOT_USABLE as NOT_USABLE
 from harness.types.decisions import ONLY_NOW as ONLY_NOW
 from harness.types.decisions import Action as Action
 from harness.types.decisions import ActionKind as ActionKind

@@ -65,6 +65,7 @@ class Decision:
 
     ``tokens_in`` and ``tokens_out`` are what asking an LLM took, whoever decided in the end: None when none was asked,
     0 when it did not answer. ``cost_usd`` is None without prices. ``rejected`` are the alternatives it weighed.
+    ``llm_failure`` says why its turn gave no decision ("no answer: ..." or "not usable: ..."), "" where it gave one.
     """
 
     action: Action
@@ -78,6 +79,11 @@ class Decision:
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost_usd: float | None = None
+    llm_failure: str = ""
+
+
+NO_ANSWER, NOT_USABLE = "no answer: ", "not usable: "
+"""How an ``llm_failure`` begins."""
 
 
 @dataclass(frozen=True, slots=True)

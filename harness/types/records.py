@@ -28,8 +28,8 @@ class StepRecord:
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
     """A recorded decision. ``step`` is the step it governs, ``at`` when it was applied (epoch seconds); ``refused``
-    says why it was not carried out. What asking an LLM took is as in Decision. Of a person's action: ``who`` asked,
-    ``asked_at`` when, and the ``result`` they were told; the note is its evidence."""
+    says why it was not carried out. What asking an LLM took and came to is as in Decision. Of a person's action:
+    ``who`` asked, ``asked_at`` when, and the ``result`` they were told; the note is its evidence."""
 
     step: int
     source: Source
@@ -51,6 +51,7 @@ class DecisionRecord:
     who: str | None = None
     asked_at: float | None = None
     result: str | None = None
+    llm_failure: str = ""
 
     @property
     def is_change(self) -> bool:
@@ -252,13 +253,26 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What asking an LLM came to over a run: how many ``times``, for which step it was asked ``last`` (0: never)."""
+    """What asking an LLM came to over a run: how many ``times`` it had its turn, for which step it was asked ``last``
+    (0: never).
+
+    ``failed`` turns gave no decision: in ``unusable`` of them it answered, but not usably, in the others it did not.
+    The newest ``failed_in_a_row`` failed, the first of them for step ``failing_since`` (0: the newest did not);
+    ``last_failure`` is as Decision.llm_failure. ``proposal`` is the step before which it paused the run for a proposal
+    that no person has acted on since (0: none).
+    """
 
     times: int = 0
     last: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     usd: float = 0.0
+    failed: int = 0
+    unusable: int = 0
+    failed_in_a_row: int = 0
+    failing_since: int = 0
+    last_failure: str = ""
+    proposal: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from statistics import fmean
@@ -21,7 +21,7 @@ from harness.types import (
     SampleRecord,
 )
 from harness.views.capability import build_pass_at
-from harness.views.summary import flat_since
+from harness.views.summary import does_it_answer, flat_since
 
 EASY, HARD = 0.5, 0.1
 """Shares of groups with a right completion between which prompts of both kinds are far apart."""
@@ -79,7 +79,7 @@ def build_review(history: History) -> dict[str, Any]:
         "manifest": dict(history.manifest),
         "rows": history.manifest.get("rows"),
         "missing": history.manifest.get("missing", ""),
-        "decisions": _documents(history.decisions, "at", "id"),
+        "decisions": _documents(history.decisions, "at", "id", "llm_failure"),
         "continued": history.continued,
         "checkpoints": _documents(history.checkpoints, "hashes"),
         "samples": _documents(history.samples, "kind"),
@@ -239,6 +239,7 @@ def find_next_steps(
 
     if not run.ended and history.alive:
         say("It is still running.", f"grpo watch {run.name}")
+        _tell_silence(history, say)
         return steps
     if not run.ended:
         say("Its process died; continue from the newest checkpoint.", f"grpo resume {run.name}")
@@ -269,7 +270,17 @@ def find_next_steps(
             say("Nothing was right at the start nor at the end: grpo probe says what the model can do.")
         else:
             say("The difference is within noise: more test prompts or another seed would tell.")
+    _tell_silence(history, say)
     return steps
+
+
+def _tell_silence(history: History, say: Callable[[str], None]) -> None:
+    answer = does_it_answer(history.asked)
+    if answer is not None and answer.word == "SILENT":
+        say(
+            f"The LLM gave no usable answer in its last {history.asked.failed_in_a_row:,} turns, so the rules decided "
+            f"({history.asked.last_failure}); to ask it once: grpo doctor SPEC --try"
+        )
 
 
 def _more(run: RunRecord) -> str:

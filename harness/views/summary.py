@@ -1,4 +1,5 @@
-"""The three things one wants to know first: is it learning, is it stuck, what was changed last and did it help.
+"""The things one wants to know first: is it learning, is it stuck, what was changed last and did it help; and of an
+LLM whether it answers.
 
 Pure functions of a snapshot, in words; whoever wants more looks at the curves below them.
 """
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from harness.core.actions import parse_expected
-from harness.core.formatting import format_kind, format_knob
+from harness.core.formatting import clean, format_kind, format_knob
 from harness.core.statistics import Difference, compute_difference, describe_interval
 from harness.core.step_metrics import GOOD_MIXED
-from harness.types import DecisionRecord, EvaluationRecord, Snapshot, StepRecord
+from harness.types import Asked, DecisionRecord, EvaluationRecord, Snapshot, StepRecord
 
 RECENT = 8
 """Steps that say how it is now."""
@@ -25,6 +26,8 @@ POOR_MIXED = 0.2
 """Share of mixed groups below which a step has hardly anything to learn from."""
 MUCH = 0.2
 """Share of groups, or of completions cut, from which on it is said what that means."""
+SILENT_TURNS = 3
+"""Turns without a usable answer, in a row, after which an LLM counts as silent."""
 MOVED = re.compile(r"([a-z]+/[a-z_]+) (\S+) -> (\S+),")
 WHY_NO_SIGNAL = {
     "group/all_zero_rate": "too hard",
@@ -228,6 +231,34 @@ def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
     if not before or not after:
         return None
     return Effect(metric, _mean(before, metric), _mean(after, metric), wanted)
+
+
+# ---------------------------------------------------------------- does the LLM answer?
+
+
+def does_it_answer(asked: Asked) -> Answer | None:
+    """Answer by the turns of the LLM; None where it never had one."""
+    if not asked.times:
+        return None
+    told = f"{describe_turns(asked)}; {describe_usage(asked)}"
+    if not asked.failed_in_a_row:
+        return Answer("ANSWERS", "good", told)
+    silent = asked.failed_in_a_row >= SILENT_TURNS or asked.failed == asked.times
+    return Answer("SILENT", "bad", told) if silent else Answer("FAILED", "warn", told)
+
+
+def describe_turns(asked: Asked) -> str:
+    """Describe them as ``a usable answer in 0 of 6 turns; last: no answer: HTTP 401``."""
+    told = f"a usable answer in {asked.times - asked.failed:,} of {asked.times:,} turns"
+    return f"{told}; last: {clean(asked.last_failure)}" if asked.failed_in_a_row else told
+
+
+def describe_usage(asked: Asked) -> str:
+    """Describe what the turns took as ``4,000 + 600 tokens, 0.0070 USD``; of what has no price the tokens alone."""
+    return f"{asked.tokens_in:,} + {asked.tokens_out:,} tokens" + (f", {asked.usd:.4f} USD" if asked.usd else "")
+
+
+# ---------------------------------------------------------------- decisions in words
 
 
 def format_decision(decision: DecisionRecord) -> str:

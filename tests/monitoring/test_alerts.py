@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.monitoring.alerts import LONGEST, SILENT_S, Alert, build_message, build_test_message, find_alerts
-from harness.types import EventRecord, Snapshot
+from harness.types import Asked, EventRecord, Snapshot
 from harness.views.summary import GOOD_MIXED, POOR_MIXED, RECENT, is_it_stuck
 from tests.support.builders import (
     make_decision_record,
@@ -101,6 +101,28 @@ def test_silence_is_told_once_for_a_step() -> None:
     (alert,) = alerts(snapshot, age=SILENT_S + 1)
     assert (alert.kind, "rollout" in alert.reason) == ("silent", True)
     assert alerts(snapshot, (alert,), age=SILENT_S + 900) == []
+
+
+def silent(turns: int, since: int, step: int, **run: Any) -> Snapshot:
+    asked = Asked(times=9, failed=9, failed_in_a_row=turns, failing_since=since, last_failure="no answer: HTTP 401")
+    return make_snapshot(make_steps(step), asked=asked, run=make_run_record(last_step=step, **run))
+
+
+def test_an_llm_that_failed_three_times_in_a_row_is_told_once_until_it_answers() -> None:
+    assert alerts(silent(2, 5, 6)) == []
+    (alert,) = alerts(silent(3, 5, 7))
+    assert (alert.kind, alert.step) == ("llm_silent", 7)
+    assert alert.reason == "no usable answer in its last 3 turns, the rules decide; no answer: HTTP 401"
+    assert alerts(silent(4, 5, 8), (alert,)) == []
+    assert alerts(silent(30, 5, 90), (alert,)) == []
+    assert alerts(silent(2, 10, 11), (alert,)) == []
+    assert [a.step for a in alerts(silent(3, 10, 12), (alert,))] == [12]
+    assert build_message(alert, silent(3, 5, 7), now=0.0)["title"] == "night has an LLM that does not answer"
+
+
+def test_a_silent_llm_is_told_beside_the_end_of_a_short_run() -> None:
+    over = silent(3, 5, 7, status="finished", stop_reason="budget of 7 steps spent")
+    assert kinds(over) == ["finished", "llm_silent"]
 
 
 @pytest.mark.parametrize(("steps", "told"), [(9, []), (10, ["stuck"])])

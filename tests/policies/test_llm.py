@@ -188,6 +188,7 @@ UNUSABLE = {
     "weights never measured": (good(action="rollback", argument=15), "dev was not measured at step 15"),
     "stop": (good(action="stop"), "stop only where the rules propose it"),
     "a path": (good(action="save", argument="../../x"), "save NAME"),
+    "a proposal of nothing": (good(action="propose"), "propose needs proposal"),
     "focus on nothing": (good(action="focus", argument="left"), "focus takes easier"),
 }  # fmt: skip
 
@@ -202,6 +203,8 @@ def test_an_unusable_answer_is_asked_for_once_more_and_then_the_rules_decide(
     assert (decision.source, decision.action) == ("rules", BY_RULES.action)
     assert "no decision by the llm, its answer was not usable" in decision.evidence
     assert why in decision.evidence
+    assert decision.llm_failure.startswith("not usable: ")
+    assert why in decision.llm_failure
     assert len(decision.evidence) < 1000
     assert len(server.requests) == 2
     again = server.requests[1][1]["messages"][0]["content"]
@@ -233,6 +236,25 @@ def test_stop_needs_the_rules_as_a_second_witness(ask: Ask) -> None:
 def test_it_cannot_go_back_to_the_weights_it_has(ask: Ask) -> None:
     decision, _ = ask(good(action="rollback", argument="best"), snapshot=make_night(step=10))
     assert "the weights are those of step 10 already" in decision.evidence
+
+
+def test_it_proposes_a_change_of_data_or_reward_and_the_run_pauses(ask: Ask) -> None:
+    decision, _ = ask(good(action="propose", proposal="grade the steps:\n0.3 for a right carry"))
+    assert (decision.source, decision.action) == ("llm", Action("pause"))
+    assert decision.evidence == (
+        "it proposes a change of the data or the reward: grade the steps: 0.3 for a right carry | "
+        "completion/distinct_rate 0.80 at step 19"
+    )
+    assert decision.hypothesis == "samples are a little too varied"
+
+
+def test_it_cannot_propose_again_until_a_person_has_acted(ask: Ask) -> None:
+    decision, server = ask(
+        good(action="propose", proposal="again"), snapshot=make_night(asked=Asked(times=1, last=0, proposal=4))
+    )
+    assert (decision.source, decision.action) == ("rules", BY_RULES.action)
+    assert decision.llm_failure.startswith("not usable: action: 'propose' is not one of")
+    assert "propose" not in server.requests[0][1]["tools"][0]["input_schema"]["properties"]["action"]["enum"]
 
 
 def test_it_cannot_fill_the_disk_with_checkpoints(ask: Ask) -> None:
@@ -276,6 +298,8 @@ def test_without_an_answer_the_rules_decide_and_say_so(
     assert (decision.source, decision.action) == ("rules", BY_RULES.action)
     assert "many are cut | no decision by the llm: " in decision.evidence
     assert why in decision.evidence
+    assert decision.llm_failure.startswith("no answer: ")
+    assert why in decision.llm_failure
     assert len(server.requests) == requests
     assert (decision.tokens_in, decision.tokens_out) == (0, 0)
     assert KEY not in repr(decision)

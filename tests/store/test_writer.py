@@ -24,7 +24,7 @@ from sqlmodel import SQLModel
 from harness.core.liveness import SILENT_S, age_of, identify, is_alive, is_alive_run
 from harness.core.paths import database_url
 from harness.errors import InputError
-from harness.store.history import load_history
+from harness.store.history import load_history, read_back
 from harness.store.migrations import MIGRATIONS
 from harness.store.opening import check_place, find_store, open_store
 from harness.store.reader import find_reader
@@ -136,6 +136,7 @@ def test_an_adopted_run_is_running_again(store: RunStore, run_id: int) -> None:
         Decision(Action("save", argument="4"), "experiment", "naïve 🙂"),
         Decision(Action("sample"), "llm", rejected="stop: too soon", tokens_in=0, tokens_out=0),
         Decision(Action("sample"), "rules", tokens_in=900, tokens_out=80, cost_usd=0.1 + 0.2),
+        Decision(Action("sample"), "rules", tokens_in=0, tokens_out=0, llm_failure="no answer: HTTP 401"),
     ],
 )
 def test_a_logged_decision_comes_back_as_it_was_taken(store: RunStore, run_id: int, decision: Decision) -> None:
@@ -152,6 +153,37 @@ def test_what_asking_an_llm_took_is_summed_up_over_the_run(store: RunStore, run_
     record_decision(store, run_id, 21, Decision(Action("continue"), "rules"))
     record_decision(store, run_id, 40, Decision(Action("continue"), "rules", tokens_in=0, tokens_out=0))
     assert reader.read().asked == Asked(times=2, last=40, tokens_in=900, tokens_out=80, usd=0.002)
+
+
+def test_turns_of_an_llm_that_failed_are_counted_and_those_in_a_row(store: RunStore, run_id: int) -> None:
+    reader, go_on = SnapshotReader(store, run_id), Decision(Action("continue"), "rules", tokens_in=0, tokens_out=0)
+    failures = ("no answer: HTTP 401", "", "not usable: 0 calls", "no answer: cut", "no answer: HTTP 529")
+    for step, failure in enumerate(failures, 2):
+        record_decision(store, run_id, step, replace(go_on, llm_failure=failure))
+        record_decision(store, run_id, step, Decision(Action("sample"), "manual"))
+    assert reader.read().asked == Asked(
+        times=5, last=6, failed=4, unusable=1, failed_in_a_row=3, failing_since=4, last_failure="no answer: HTTP 529"
+    )
+    assert load_history(store, "night").asked == reader.read().asked
+    earlier = read_back(store, reader.read(), 2).asked
+    assert (earlier.times, earlier.failed_in_a_row, earlier.last_failure) == (1, 1, "no answer: HTTP 401")
+    record_decision(store, run_id, 7, go_on)
+    asked = reader.read().asked
+    assert (asked.failed, asked.failed_in_a_row, asked.failing_since) == (4, 0, 0)
+    assert asked.last_failure == "no answer: HTTP 529"
+
+
+def test_a_proposal_waits_until_a_person_has_acted(store: RunStore, run_id: int) -> None:
+    reader = SnapshotReader(store, run_id)
+    record_decision(store, run_id, 3, Decision(Action("sample"), "manual"))
+    record_decision(store, run_id, 4, Decision(Action("pause"), "llm", "harder prompts"))
+    record_decision(store, run_id, 5, Decision(Action("set", {"beta": 9.0}), "manual"), refused="out of bounds")
+    record_decision(store, run_id, 6, Decision(Action("sample"), "rules"))
+    assert reader.read().asked.proposal == 4
+    record_decision(store, run_id, 7, Decision(Action("resume"), "manual"))
+    assert reader.read().asked.proposal == 0
+    record_decision(store, run_id, 9, Decision(Action("pause"), "rules"))
+    assert reader.read().asked.proposal == 0
 
 
 def test_several_decisions_of_a_boundary_keep_order_and_refusals(store: RunStore, run_id: int) -> None:
@@ -724,6 +756,42 @@ def test_a_long_run_of_version_1_gets_the_buckets_that_folding_gives(tmp_path: P
     assert (len(migrated), sum(bucket.n for bucket in migrated)) == (325, 1300)
     assert [(b.first, b.n, b.low, b.high) for b in migrated] == [(b.first, b.n, b.low, b.high) for b in rebuilt]
     assert [b.mean for b in migrated] == pytest.approx([b.mean for b in rebuilt])
+
+
+def test_older_runs_tell_from_their_words_which_turns_of_the_llm_failed(tmp_path: Path) -> None:
+    path = tmp_path / "harness.db"
+    kinds = ["finished", "stopped", "failed", "waiting", "stuck", "dev_fell", "silent"]
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        for number, migration in enumerate(MIGRATIONS[:8], 1):
+            migration(old)
+            old.execute(f"PRAGMA user_version = {number}")
+        for run, on in ((1, kinds), (2, kinds[:2])):
+            spec = json.dumps({"budget": {"steps": 80}, "alerts": {"on": on}})
+            old.execute(
+                "INSERT INTO runs VALUES (:run, 'n' || :run, 0, 'running', '', 0, 'llm', :spec, '{}', 'f', 0, '', 0, "
+                "0, '', 0, 0, 0, 0, 0, 0, 0, '{}', '[]', '{}', '{}', '', 0, 0, '[]', '', 0)",
+                {"run": run, "spec": spec},
+            )
+        said = [
+            ("rules", "kl | no decision by the llm: HTTP 401 (no)", 0),
+            ("rules", "kl | no decision by the llm, its answer was not usable: 0 calls", 900),
+            ("rules", "kl | the llm abstained: | no decision by the llm: x", 900),
+            ("llm", "it says | no decision by the llm: x", 900),
+            ("rules", "kl | no decision by the llm: of no turn", None),
+        ]
+        for step, (source, evidence, tokens) in enumerate(said, 1):
+            old.execute(
+                "INSERT INTO decisions (run_id, step, at, source, action, argument, changes, evidence, hypothesis, "
+                "expected, rejected, tokens_in) VALUES (1, ?, 0, ?, 'continue', 'null', '{}', ?, '', '', '', ?)",
+                (step, source, evidence, tokens),
+            )
+    store = open_store(url_of(path))
+    told = [decision.llm_failure for step in range(1, 6) for decision in store.load_decisions_at(1, step)]
+    assert told == ["no answer: HTTP 401 (no)", "not usable: 0 calls", "", "", ""]
+    with store.read() as c:
+        on = [json.loads(spec)["alerts"]["on"] for (spec,) in c.execute("SELECT spec FROM runs ORDER BY id")]
+    assert on == [[*kinds, "llm_silent"], kinds[:2]]
+    store.close()
 
 
 def test_a_run_from_before_has_its_llm_settings_where_they_are_now(tmp_path: Path) -> None:

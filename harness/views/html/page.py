@@ -289,6 +289,8 @@ def _facts(review: Mapping[str, Any], history: History) -> list[tuple[str, str]]
     signal, kl = review["signal"]["no_signal_rate"], review["kl"]
     if signal is not None:
         facts.insert(2, ("groups without signal", f"{signal:.0%}"))
+    if asked := history.asked.times:
+        facts.append(("LLM turns with a usable answer", f"{asked - history.asked.failed:,} of {asked:,}"))
     if kl["last"] is not None:
         facts.insert(3, ("KL, last (most)", f"{kl['last']:.3g} ({kl['max']:.3g})"))
     return facts
@@ -334,6 +336,10 @@ def _cost_text(history: History) -> str:
     llm = f" The LLM was asked {asked.times:,} times: {asked.tokens_in:,} tokens in, {asked.tokens_out:,} out, "
     spent = f"${asked.usd:.2f}." if asked.usd else "without a price in the spec."
     judges = "".join(f" {clean(describe_judge(name, asdict(judged)))}." for name, judged in history.judged.items())
+    if asked.failed:
+        unanswered = asked.failed - asked.unusable
+        spent += f" It gave no decision {asked.failed:,} times ({unanswered:,} without an answer, {asked.unusable:,} "
+        spent += f"not usable), the last time: {_sentence(asked.last_failure)}"
     return f"{run.rollouts:,} completions rolled out{per_step}{rate}." + (llm + spent if asked.times else "") + judges
 
 

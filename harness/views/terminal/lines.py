@@ -12,7 +12,7 @@ from harness.errors import StoreUnavailable
 from harness.store.snapshot import SnapshotReader
 from harness.types import Snapshot, StepRecord
 from harness.views.console import Console
-from harness.views.summary import format_decision
+from harness.views.summary import describe_turns, format_decision
 
 REFRESH_S = 0.5
 
@@ -45,6 +45,7 @@ class PlainLines:
         self._step = 0
         self._told: set[tuple[float, int, str]] = set()
         self._looks: set[tuple[int, str]] = set()
+        self._failed = 0
         self._alive = ("", 0)
 
     def update(self, s: Snapshot) -> list[str]:
@@ -62,6 +63,9 @@ class PlainLines:
                 lines.append(
                     (d.step - 0.5, f"decision by {d.source}: {format_decision(d)}{refused} | {clean(d.evidence)}")
                 )
+        if s.asked.failed > self._failed:
+            self._failed = s.asked.failed
+            lines.append((s.asked.last - 0.5, f"warning: the llm: {describe_turns(s.asked)}"))
         for look in s.evaluations:
             if (look.step, look.split) not in self._looks:
                 self._looks.add((look.step, look.split))

@@ -12,7 +12,15 @@ from rich.text import Text
 from harness.core.formatting import format_bytes, format_duration, format_kind, format_knob
 from harness.core.knobs import describe
 from harness.types import Action, CommandRecord, DecisionRecord, Snapshot
-from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck, is_kept
+from harness.views.summary import (
+    compute_effect,
+    did_it_help,
+    does_it_answer,
+    format_decision,
+    is_it_learning,
+    is_it_stuck,
+    is_kept,
+)
 from harness.views.terminal.drawing import VERDICT_STYLE, Lines, draw_shares, title, wrap
 
 STYLES = {"good": "bold green", "warn": "bold yellow", "bad": "bold red", "plain": "bold"}
@@ -44,7 +52,7 @@ class Machine:
     free_disk: int
 
 
-# ---------------------------------------------------------------- who, how far, and the three answers
+# ---------------------------------------------------------------- who, how far, and the answers
 
 
 def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | None) -> Lines:
@@ -61,7 +69,10 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
         ("learning?", is_it_learning(s)),
         ("stuck?", is_it_stuck(s)),
         ("changed?", did_it_help(s)),
+        ("llm?", does_it_answer(s.asked)),
     ):
+        if answer is None:
+            continue
         line = Text().append(f"{question:<10}", "dim").append(f"{answer.word}  ", STYLES[answer.style])
         lines.append(line.append(answer.text))
     if played is not None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.formatting import clean
-from harness.types import Action, Bucket, CommandRecord, EventRecord, Knobs, Metrics, Snapshot, StepRecord
+from harness.types import Action, Asked, Bucket, CommandRecord, EventRecord, Knobs, Metrics, Snapshot, StepRecord
 from harness.views.console import Console
 from harness.views.terminal.frame import HELP, SCREENS, Look, render
 from tests.support.builders import (
@@ -103,6 +103,20 @@ def test_a_frame_fits_the_terminal_and_answers_the_three_questions(width: int, h
     ):  # fmt: skip
         assert words in text, words
     assert "all is well" not in text, "continue is not news"
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_an_llm_that_does_not_answer_is_seen_at_once(width: int, height: int) -> None:
+    asked = Asked(times=6, last=180, failed=6, failed_in_a_row=6, failing_since=20, last_failure="no answer: HTTP 401")
+    text = show(replace(make_busy_snapshot(), asked=asked), width, height)
+    assert "llm?      SILENT  a usable answer in 0 of 6 turns; last: no answer: HTTP 401" in text
+    once = Asked(times=6, last=180, failed=1, failed_in_a_row=1, failing_since=180, last_failure="not usable: no call")
+    text = show(replace(make_busy_snapshot(), asked=once), width, height)
+    assert "llm?      FAILED  a usable answer in 5 of 6 turns; last: not usable: no call" in text
+    well = Asked(times=6, last=180, failed=1, last_failure="not usable: no call", tokens_in=4000, tokens_out=600)
+    text = show(replace(make_busy_snapshot(), asked=replace(well, usd=0.007)), width, height)
+    assert "llm?      ANSWERS  a usable answer in 5 of 6 turns; 4,000 + 600 tokens, 0.0070" in text
+    assert "llm?" not in show(make_busy_snapshot(), width, height)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES[1:])
