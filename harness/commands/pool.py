@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.files import check_place, write_lines
-from harness.commands.lookup import load_inputs, match_model, open_reader
+from harness.commands.lookup import load_inputs, open_reader
 from harness.errors import InputError
 from harness.types import Progress, no_progress
 
@@ -64,20 +64,17 @@ def build(
 ) -> Built:
     """Keep the train prompts of which ``model`` gets some of ``n`` completions right and others wrong.
 
-    ``model`` is a run, a model folder or a hub id, by default the spec's own after its warm start. It stops at ``size``
+    ``model`` is whoever answers, by default the spec's own model after its warm start. It stops at ``size``
     prompts. What was rolled out until an interruption is in ``FILE.part``; the same call takes that up. Raises
     InputError.
     """
     check_place(file)
     checked = load_inputs(spec, overrides).spec
-    name, store = match_model(model, db, out) if model is not None else (None, None)
     from harness.commands.pool_build import build_pool_file
-    from harness.commands.targets import load_start, load_target
+    from harness.run.answerers import find_answerer, load_start, open_target
 
-    if name is None:
-        target = load_start(checked, progress)
-    else:
-        target = replace(load_target(name, checkpoint=checkpoint, spec=None, store=store), spec=checked)
+    named = None if model is None else find_answerer(model, checkpoint=checkpoint, db=db, out=out)
+    target = load_start(checked, progress) if named is None else open_target(named, spec=checked)
     return build_pool_file(target, file, n=n, size=size, progress=progress)
 
 

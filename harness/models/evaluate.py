@@ -6,15 +6,18 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.config.schema import EvaluateSpec
 from harness.core.formatting import clean_cell
 from harness.core.statistics import compute_mean, compute_wilson
 from harness.core.step_metrics import reason_of
-from harness.models.generate import GeneratedText, generate_texts
-from harness.models.load import LoadedModel
 from harness.types import Completion, Evaluation, Example, Progress, Prompt, Score, Scorer
 from rewards.format import has_answer, has_thinking, use_known_tags
+
+if TYPE_CHECKING:  # who evaluates a hosted model need not load torch
+    from harness.models.generate import GeneratedText
+    from harness.models.load import LoadedModel
 
 
 @dataclass
@@ -40,6 +43,8 @@ class ModelEvaluator:
         return self.run(prompts, seed=seed, progress=progress, phase="sampling for people")
 
     def run(self, prompts: Sequence[Prompt], *, seed: int, progress: Progress, phase: str) -> list[Example]:
+        from harness.models.generate import generate_texts
+
         texts = generate_texts(
             self.loaded,
             prompts,
