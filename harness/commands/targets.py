@@ -10,9 +10,10 @@ from typing import Any, cast
 
 from harness.checks.inputs import Chosen, build_reward, build_splits
 from harness.core.seeds import derive_seed
+from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
 from harness.errors import InputError, OverBudget, RunFailed
-from harness.models.evaluate import compute_proportions, judge, summarise
+from harness.models.evaluate import compute_proportions, judge
 from harness.run.answerers import Target
 from harness.types import Completion, Example, Group, Progress, Prompt, Question, Reply, Score, Scorer, no_progress
 from pools.messages import write_turn
@@ -112,7 +113,7 @@ def measure(
         answer_proportion=proportions["answer_proportion"],
         reasons=dict(Counter(_reason_of(completion) for completion in completions).most_common()),
         per_prompt=per_prompt,
-        pass_at={at.k: {"value": at.value, "ci95": (at.low, at.high)} for at in getattr(evaluation, "pass_at", ())},
+        pass_at={at.k: {"value": at.value, "ci95": (at.low, at.high)} for at in evaluation.pass_at},
         tokens_in=sum(reply.tokens_in for reply in replies),
         tokens_out=sum(reply.tokens_out for reply in replies),
         usd=sum(costs) if costs else None,

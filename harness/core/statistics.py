@@ -1,4 +1,4 @@
-"""Scores and their differences, each with a 95% interval: the one home of such formulas, pure.
+"""Scores, pass@k and differences, each with a 95% interval: the one home of such formulas, pure.
 
 Two evaluations of the same prompts are compared by ``compare_answers``, in reports, branches, detectors and effects
 alike: by its interval where people are told, by the exact test that goes with it, at a stricter level, where training
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.types import EvaluationRecord
+from harness.types import Answer, Evaluation, EvaluationRecord, Example, PassAt, Score
 
 Z95 = 1.959963984540054
 ALIKE = 0.9
@@ -157,8 +157,104 @@ def compute_unpaired(
 
 def compute_wilson(successes: int, n: int) -> tuple[float, float]:
     """95% interval of a proportion (Wilson 1927), which behaves near 0 and 1, unlike the normal one."""
-    p = successes / n
+    return _compute_wilson(successes / n, n)
+
+
+def _compute_wilson(p: float, n: float) -> tuple[float, float]:
     centre = p + Z95 * Z95 / (2 * n)
     spread = Z95 * math.sqrt(p * (1 - p) / n + Z95 * Z95 / (4 * n * n))
     scale = 1 + Z95 * Z95 / n
     return (centre - spread) / scale, (centre + spread) / scale
+
+
+# ---------------------------------------------------------------- several completions of each prompt
+
+
+def compute_pass_at(k: int, correct: int, n: int) -> float:
+    """Compute how likely one of ``k`` of ``n`` completions is among the ``correct`` ones, 1 <= k <= n: the unbiased
+    estimate of pass@k (Chen et al. 2021, arXiv 2107.03374)."""
+    if not 1 <= k <= n or not 0 <= correct <= n:
+        raise ValueError(f"pass@{k} of {correct} right among {n}")
+    ways = math.comb(n, k)
+    return (ways - math.comb(n - correct, k)) / ways
+
+
+def list_ks(n: int) -> list[int]:
+    """List the k of which pass@k is told of ``n`` completions: 1, 2, 4 and so on below ``n``, and ``n``."""
+    return [*(1 << i for i in range((n - 1).bit_length())), n]
+
+
+def compute_shares(shares: Sequence[float], draws: int = 1) -> tuple[float, tuple[float, float]]:
+    """Compute the mean of ``shares`` in [0, 1], one or more, each of one prompt and as certain as ``draws`` independent
+    completions make it, with its 95% interval over prompts.
+
+    It is Wilson's interval with as many observations as have the variance that was found between prompts: never fewer
+    than prompts, nor more than completions. To the shares are added one of 0 and one of 1, or a few prompts that happen
+    to agree would seem sure. Of one completion each it is Wilson's own.
+    """
+    n = len(shares)
+    mean = math.fsum(shares) / n
+    centre = (n * mean + 1) / (n + 2)
+    squares = math.fsum((share - centre) ** 2 for share in (*shares, 0.0, 1.0))
+    worth = centre * (1 - centre) * n * (n + 1) / squares
+    return mean, _compute_wilson(mean, min(max(worth, n), n * draws))
+
+
+def compute_pass_rates(counts: Sequence[tuple[int, int]]) -> tuple[PassAt, ...]:
+    """Compute pass@1, @2, @4 and so on over prompts, one or more, from how many completions of each are correct and
+    how many it had: up to what every prompt had."""
+    least = min(n for _, n in counts)
+    rates = []
+    for k in list_ks(least):
+        value, interval = compute_shares([compute_pass_at(k, correct, n) for correct, n in counts], least // k)
+        rates.append(PassAt(k, value, *interval))
+    return tuple(rates)
+
+
+def compute_moves(moves: Sequence[float]) -> Difference:
+    """Compute the mean of the differences of prompts, one or more: the interval of compute_paired for any numbers. The
+    two differences that it adds are as large as the largest (1 where there is none), so that few prompts that happen to
+    agree are not sure of anything."""
+    n, most = len(moves), max(map(abs, moves)) or 1.0
+    centre = math.fsum(moves) / (n + 2)
+    squares = math.fsum(move * move for move in (*moves, most, -most)) / (n + 2)
+    spread = Z95 * math.sqrt(max(0.0, squares - centre * centre) / (n + 2))
+    return Difference(math.fsum(moves) / n, centre - spread, centre + spread, paired=True, se=spread / Z95)
+
+
+def collect_scores(examples: Sequence[Example]) -> dict[str, list[Score]]:
+    """Collect the scores of each prompt, by id, in order."""
+    scores: dict[str, list[Score]] = {}
+    for example in examples:
+        scores.setdefault(example.prompt.id, []).append(example.completion.score)
+    return scores
+
+
+def collect_answers(examples: Sequence[Example]) -> dict[str, Answer]:
+    """Collect what was found of each prompt, by id. Errored completions have no part in it."""
+    answers = {}
+    for prompt, scores in collect_scores(examples).items():
+        rewards = [score.reward for score in scores if score.reward is not None]
+        right = sum(score.correct for score in scores if not score.errored)
+        answers[prompt] = Answer(compute_mean(rewards)[0] if rewards else None, right, len(rewards))
+    return answers
+
+
+def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
+    """Summarise one completion or several of each prompt, one prompt at least: errored ones count as not correct, and
+    have no part in the mean reward."""
+    answers = collect_answers(examples)
+    asked = {prompt: len(scores) for prompt, scores in collect_scores(examples).items()}
+    counts = [(answer.correct, asked[prompt]) for prompt, answer in answers.items()]
+    accuracy, interval = compute_shares([correct / n for correct, n in counts], min(asked.values()))
+    rewards = [answer.reward for answer in answers.values() if answer.reward is not None]
+    return Evaluation(
+        split,
+        len(counts),
+        accuracy,
+        interval,
+        *compute_mean(rewards),
+        tuple(examples),
+        tuple(example.completion.score.error for example in examples if example.completion.score.errored),
+        compute_pass_rates(counts) if max(asked.values()) > 1 else (),
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.config.schema import EvaluateSpec
 from harness.core.formatting import clean_cell
-from harness.core.statistics import compute_mean, compute_wilson
+from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
 from harness.types import Completion, Evaluation, Example, Progress, Prompt, Score, Scorer
 from rewards.format import has_answer, has_thinking, use_known_tags
@@ -72,17 +72,6 @@ def judge(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[str], ids: 
     """Score completions, with their token ids where the scorer takes them."""
     more = (ids,) if getattr(scorer, "takes_ids", False) else ()
     return scorer.score(prompts, texts, *more)
-
-
-def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
-    """Accuracy with its interval, where errored completions count as not correct, and the mean reward of the others."""
-    n = len(examples)
-    correct = sum(example.completion.score.correct for example in examples)
-    rewards = [reward for example in examples if (reward := example.completion.score.reward) is not None]
-    errors = tuple(example.completion.score.error for example in examples if example.completion.score.errored)
-    return Evaluation(
-        split, n, correct / n, compute_wilson(correct, n), *compute_mean(rewards), tuple(examples), errors
-    )
 
 
 def compute_proportions(examples: Sequence[Example], thinking_tags: Mapping[str, str]) -> dict[str, float]:

@@ -32,10 +32,6 @@ from harness.config.schema import LoraSpec, RunSpec
 from harness.core.paths import database_url
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused
-from harness.llm.hosted import is_hosted, open_hosted
-from harness.llm.ledger import Ledger, Price
-from harness.llm.record import Recorder, open_recorded, read_record
-from harness.llm.settings import Settings
 from harness.models.hub import check_model_folder
 from harness.run.checkpoints import Checkpoints
 from harness.store.opening import find_store
@@ -45,6 +41,7 @@ from pools.answered import RecordedRows, read_answered
 from pools.files import READERS
 
 if TYPE_CHECKING:
+    from harness.llm.ledger import Ledger
     from harness.models.load import LoadedModel
 
 SPEC_FILE = "run-spec.json"
@@ -123,7 +120,11 @@ class Target:
                 progress=progress,
                 phase=phase,
             )
-        return answerer if self.record is None else Recorder(answerer, self.record)
+        if self.record is None:
+            return answerer
+        from harness.llm.record import Recorder
+
+        return Recorder(answerer, self.record)
 
 
 # ---------------------------------------------------------------- names
@@ -186,7 +187,6 @@ def _find_prefixed(name: str, prefix: str, rest: str) -> Found:
         return Found("recorded", name)
     if not rest.strip():
         raise InputError(f"{prefix}: names no model; give {prefix}:MODEL, as the service names it")
-    assert is_hosted(name)
     return Found("hosted", name)
 
 
@@ -230,6 +230,9 @@ def open_target(
 
 def open_other(name: str, spec: RunSpec, ledger: Ledger, interrupted: Event) -> Answerer:
     """Open a hosted model as [answers] of ``spec`` says, paid from ``ledger``. Raises InputError."""
+    from harness.llm.hosted import open_hosted  # whose SDKs take seconds to import
+    from harness.llm.settings import Settings
+
     answers = spec.answers
     settings = Settings(answers.concurrency, answers.requests_per_minute, answers.attempts, answers.time_limit)
     return open_hosted(name, settings, ledger, interrupted)
@@ -237,6 +240,8 @@ def open_other(name: str, spec: RunSpec, ledger: Ledger, interrupted: Event) -> 
 
 def build_ledger(spec: RunSpec, spent: float = 0.0) -> Ledger:
     """Build what pays for answers: [prices] and budget.usd of ``spec``."""
+    from harness.llm.ledger import Ledger, Price
+
     prices = {name: Price(price.input, price.output) for name, price in spec.prices.items()}
     return Ledger(prices, spec.budget.usd, spent)
 
@@ -253,10 +258,12 @@ def _change(spec: RunSpec, overrides: Sequence[str]) -> RunSpec:
 def _open_recorded(name: str, spec: str | RunSpec | None, overrides: Sequence[str]) -> Target:
     path = Path(name.removeprefix(RECORDED))
     if _is_record(path):
+        from harness.llm.record import open_recorded, read_record
+
         checked = _load(spec, overrides)
         whos = list(dict.fromkeys(line.who for line in read_record(path)))
         title = _title_of(whos[0]) if len(whos) == 1 else name
-        chat = any(map(is_hosted, whos)) or checked.model.wants_chat
+        chat = checked.model.wants_chat or any(who.partition(":")[0] in PREFIXES for who in whos)
         return Target(title, checked, chat, name, other=open_recorded(path))
     if path.suffix.lower() not in READERS:
         raise InputError(f"{name}: {path} is no record of answers, nor rows that hold them: {', '.join(READERS)}")

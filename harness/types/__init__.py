@@ -16,6 +16,7 @@ from harness.types.data import Group as Group
 from harness.types.data import Message as Message
 from harness.types.data import Metrics as Metrics
 from harness.types.data import More as More
+from harness.types.data import PassAt as PassAt
 from harness.types.data import Progress as Progress
 from harness.types.data import Prompt as Prompt
 from harness.types.data import Sampler as Sampler

@@ -130,11 +130,27 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What one model is worth on one split: ``accuracy`` in [0, 1], and the mean ``reward``, each with its 95%
-    interval.
+class PassAt:
+    """Pass@k: how likely at least one of ``k`` completions of a prompt is correct, the mean over prompts, with its 95%
+    interval from ``low`` to ``high``."""
 
-    ``errors`` are those of the verifier; such completions count as not correct and have no reward.
+    k: int
+    value: float
+    low: float
+    high: float
+
+    def describe(self) -> str:
+        """Describe it as ``pass@8 0.720 [0.654, 0.779]``."""
+        return f"pass@{self.k} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one model is worth on the ``n`` prompts of one split: ``accuracy`` in [0, 1], and the mean ``reward``, each
+    the mean over prompts, with its 95% interval.
+
+    ``errors`` are those of the verifier; such completions count as not correct and have no reward. Where each prompt
+    had several completions, ``accuracy`` is pass@1, and ``pass_at`` holds pass@1, @2, @4 and so on up to their number.
     """
 
     split: str
@@ -145,6 +161,7 @@ class Evaluation:
     reward_ci95: tuple[float, float]
     examples: tuple[Example, ...] = ()
     errors: tuple[str, ...] = ()
+    pass_at: tuple[PassAt, ...] = ()
 
     def describe(self, *, graded: bool) -> str:
         """Describe it in one line, what it is judged by first."""
@@ -152,7 +169,10 @@ class Evaluation:
         name, other, value = "accuracy", "reward", self.reward
         if graded:
             name, other, value = "reward", "accuracy", self.accuracy
-        return f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other} {value:.3f}, on {self.n} prompts"
+        most = f", {self.pass_at[-1].describe()}" if self.pass_at else ""
+        return (
+            f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other} {value:.3f}{most}, on {self.n} prompts"
+        )
 
     def judge(self, *, graded: bool) -> tuple[float, tuple[float, float]]:
         """Return what it is judged by, with its interval: the mean reward where the run is ``graded``, else the
