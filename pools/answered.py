@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from harness.errors import InputError
 from harness.types import Question, Reply
 from pools.identity import format_id, identify
-from pools.layouts import ArrangedRows, Layout
+from pools.layouts import LOOKED_AT, ArrangedRows, Layout, find_layout
 from pools.messages import fill_prompt
 from pools.rows import make_prompt, name_columns
 from pools.sources import read_rows
@@ -29,11 +30,16 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answers of each prompt by its id, several where it has several rows or a list; ``layout`` of the rows."""
+    """The answers of each prompt by its id, several where it has several rows or a list."""
 
     answers: Mapping[str, Sequence[str]]
-    layout: Layout | None
-    has_truths: bool
+
+
+def find_layout_of(source: str) -> Layout | None:
+    """Find the layout of the rows of a source (pools/layouts), also of those that pool convert added our columns to.
+    Raises InputError."""
+    first = [row.values for row in islice(read_rows(source), LOOKED_AT)]
+    return find_layout([{name: value for name, value in row.items() if name != "ground_truth"} for row in first])
 
 
 def read_answered(source: str, *, columns: Mapping[str, str], template: str) -> Answered:
@@ -42,7 +48,6 @@ def read_answered(source: str, *, columns: Mapping[str, str], template: str) -> 
     rows = ArrangedRows(partial(read_rows, source), columns)
     names = name_columns(columns)
     answers: dict[str, list[str]] = {}
-    truths = 0
     for row in rows:
         texts = next((row.values[name] for name in COLUMNS if row.values.get(name) is not None), None)
         texts = [texts] if isinstance(texts, str) else texts
@@ -50,14 +55,13 @@ def read_answered(source: str, *, columns: Mapping[str, str], template: str) -> 
             where = row.where.removeprefix("pool.source: ")
             raise InputError(f"recorded: {where} has no answer: a text, or a list of them, in {', '.join(COLUMNS)}")
         prompt = fill_prompt(make_prompt(row, names, wanted=("tools",), needs_truth=False), template)
-        truths += bool(prompt.ground_truth)
         answers.setdefault(format_id(identify(prompt).id), []).extend(texts)
     if not answers:
         raise InputError(f"recorded: {source} holds no answers")
-    return Answered(answers, rows.layout, truths > 0)
+    return Answered(answers)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RecordedRows:
     """``harness.types.Answerer`` that looks up what the rows of a file say."""
 

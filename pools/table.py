@@ -97,7 +97,7 @@ class PromptTable(Sequence[Prompt]):
     @property
     def source_rows(self) -> int:
         """How many rows the source has, those that made no prompt too."""
-        return self._table.num_rows + len(self._missing)
+        return int(self._table.num_rows) + len(self._missing)
 
     @property
     def row_numbers(self) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from harness.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from harness.commands.pool_build import Built
-    from harness.commands.pool_convert import Conversion
+    from harness.commands.pool_convert import Conversion, Demonstrated
     from harness.commands.pool_report import PoolView
 
 
@@ -31,22 +31,31 @@ def convert(
     source: str,
     file: Path,
     *,
-    spec: str,
-    reference: str,
+    spec: str | None = None,
+    reference: str | None = None,
     overrides: Sequence[str] = (),
     chat: bool = False,
     progress: Progress = no_progress,
-) -> Conversion:
+) -> Conversion | Demonstrated:
     """Keep the rows of ``source`` whose solution in column ``reference`` scores 1.0 under the spec's reward.
 
-    They go to the new ``file`` (.jsonl). ``chat`` gives TRL-style rewards messages. Raises InputError, and then nothing
-    was written.
+    Or those of the spec's own source that ``recorded:FILE`` answers right, which become their demonstrations. Without
+    ``spec`` it is that of the rows' known layout, without ``reference`` their demonstration. They go to the new
+    ``file`` (.jsonl). ``chat`` gives TRL-style rewards messages. Raises InputError, and then nothing was written.
     """
-    from harness.commands.pool_convert import convert_source
+    check_place(file)
+    from harness.commands.pool_convert import convert_answers, convert_source
     from harness.config.load import load_spec
+    from harness.config.names import RECORDED
+    from harness.run.answerers import find_answerer, open_target, spec_of_rows
 
-    checked, _ = load_spec(spec, overrides)
-    return convert_source(source, file, checked, reference=reference, chat=chat, progress=progress)
+    if source.startswith(RECORDED):
+        if reference is not None:
+            raise InputError("--reference: the recorded answers are what is judged; leave it out")
+        target = open_target(find_answerer(source), spec=spec, overrides=overrides)
+        return convert_answers(target, file, progress=progress)
+    checked = load_spec(spec, overrides)[0] if spec is not None else spec_of_rows(source, overrides)
+    return convert_source(source, file, checked, reference=reference or "demonstration", chat=chat, progress=progress)
 
 
 def build(

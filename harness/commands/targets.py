@@ -81,7 +81,7 @@ def measure(
     """Put the prompts ``chosen`` and score the answers, ``n`` of each prompt (unset: as the spec says). Raises
     InputError, and RunFailed when nothing was answered."""
     spec = target.spec
-    per_prompt = n or getattr(spec.evaluate, "n", 1)
+    per_prompt: int = n or getattr(spec.evaluate, "n", 1)
     prompts = [prompt for prompt in chosen.prompts for _ in range(per_prompt)]
     questions = [
         make_question(target, prompt, place % per_prompt, temperature=temperature)
@@ -189,9 +189,7 @@ def ask(
                     progress(f"{phase}, ${usd:.4f}" if usd else phase, len(replies), len(questions))
     except OverBudget as error:
         kept = f"they are in {target.record}, and the same command continues" if target.record else "none is kept"
-        raise OverBudget(
-            f"{error}; {len(replies):,} of {len(questions):,} questions were answered: {kept}"
-        ) from None
+        raise OverBudget(f"{error}; {len(replies):,} of {len(questions):,} questions were answered: {kept}") from None
     if replies and all(reply.error for reply in replies.values()):
         if target.recorded:
             raise InputError(
@@ -221,10 +219,19 @@ def score_replies(scorer: Scorer, prompts: Sequence[Prompt], replies: Sequence[R
 
 def write_reply(reply: Reply) -> str:
     """Write a reply as the text that a reward reads: tool calls that came apart from the text behind it."""
-    if not reply.calls:
-        return reply.text
-    calls = [{"function": {"name": name, "arguments": arguments}} for name, arguments in reply.calls]
-    return write_turn({"content": reply.text, "tool_calls": calls})
+    return write_turn(_to_message(reply)) if reply.calls else reply.text
+
+
+def write_demonstration(reply: Reply) -> Any:
+    """Write a reply as the demonstration of a row: its text, or where it calls tools the assistant's message."""
+    return _to_message(reply) if reply.calls else reply.text
+
+
+def _to_message(reply: Reply) -> dict[str, Any]:
+    calls = [
+        {"type": "function", "function": {"name": name, "arguments": arguments}} for name, arguments in reply.calls
+    ]
+    return {"role": "assistant", "content": reply.text, "tool_calls": calls}
 
 
 def _reason_of(completion: Completion) -> str:

@@ -13,7 +13,7 @@ from harness.types import Progress, Prompt, no_progress
 from harness.types.answers import Question, Reply
 
 
-@dataclass(frozen=True)
+@dataclass
 class LocalModel:
     """``harness.types.answers.Answerer`` over a loaded model, at most ``batch_size`` questions at a time.
 
@@ -54,7 +54,16 @@ class LocalModel:
                 phase=self.phase,
             )
             for place, text in zip(places, texts, strict=True):
-                yield place, Reply(text.text, tokens_out=len(text.ids), truncated=text.truncated, ids=tuple(text.ids))
+                yield (
+                    place,
+                    Reply(
+                        text.text,
+                        tokens_in=len(self.loaded.prompt_ids(questions[place].prompt)),
+                        tokens_out=len(text.ids),
+                        truncated=text.truncated,
+                        ids=tuple(text.ids),
+                    ),
+                )
             before += len(places)
 
 

@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.checks.inputs import build_splits, choose_demonstrations
 from harness.checks.trust import check_trust, load_trusted
 from harness.config.load import apply_overrides, load_recorded, load_spec, parse_spec
-from harness.config.names import KNOWN_MODELS
+from harness.config.names import ANSWERERS, KNOWN_MODELS, RECORDED
 from harness.config.schema import LoraSpec, RunSpec
 from harness.core.paths import database_url
 from harness.core.seeds import derive_seed
@@ -36,8 +36,8 @@ from harness.models.hub import check_model_folder
 from harness.run.checkpoints import Checkpoints
 from harness.store.opening import find_store
 from harness.store.writer import RunStore
-from harness.types import Answerer, CheckpointRecord, Progress, no_progress
-from pools.answered import RecordedRows, read_answered
+from harness.types import Answerer, CheckpointRecord, Progress, Reply, no_progress
+from pools.answered import RecordedRows, find_layout_of, read_answered
 from pools.files import READERS
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ SPEC_FILE = "run-spec.json"
 SIGNATURE_FILE that this user exported it."""
 SIGNATURE_FILE = "run-spec.signature"
 FINAL = "final"
-RECORDED = "recorded:"
-PREFIXES = ("anthropic", "openai", "recorded")
+PREFIXES = tuple(name.removesuffix(":") for name in ANSWERERS)
 PRINT = re.compile(r"#[0-9a-f]{8}$")
 """What tells the weights of a model in memory apart in a record."""
 AT_STEP = re.compile(r"(.+)@(\d+)")
@@ -70,7 +69,7 @@ class Found:
 class Target:
     """Who answers, with the spec that says what is asked and how it is judged. ``chat`` as in Reward.
 
-    It is a model in memory, ``loaded``, or else ``other``. ``who`` is its name in a record. What is asked goes through
+    It is a ``model`` in memory, or else ``other``. ``who`` is its name in a record. What is asked goes through
     the ``record``, if there is one.
     """
 
@@ -78,7 +77,7 @@ class Target:
     spec: RunSpec
     chat: bool
     who: str
-    _loaded: LoadedModel | None = None
+    model: LoadedModel | None = None
     other: Answerer | None = None
     step: int | None = None
     record: Path | None = None
@@ -87,9 +86,9 @@ class Target:
 
     @property
     def loaded(self) -> LoadedModel:
-        if self._loaded is None:
+        if self.model is None:
             raise InputError(f"{self.title} is no model in memory")
-        return self._loaded
+        return self.model
 
     @property
     def recorded(self) -> bool:
@@ -97,34 +96,35 @@ class Target:
 
     @property
     def in_memory(self) -> bool:
-        return self._loaded is not None
+        return self.model is not None
 
     @property
     def recommended_group_size(self) -> int | None:
-        return self._loaded.recommended_group_size if self._loaded else None
+        return self.model.recommended_group_size if self.model else None
 
     def build(
         self, *, seed: int, top_p: float = 1.0, progress: Progress = no_progress, phase: str = "answering"
     ) -> Answerer:
         """Build who answers. ``seed``, ``top_p``, ``progress`` and its ``phase`` are those of a model in memory."""
-        answerer = self.other
-        if answerer is None:
-            from harness.models.local import LocalModel
-
-            answerer = LocalModel(
-                self.who,
-                self.loaded,
-                batch_size=self.spec.evaluate.batch,
-                seed=seed,
-                top_p=top_p,
-                progress=progress,
-                phase=phase,
-            )
+        answerer = self.other or self._build_local(seed, top_p, progress, phase)
         if self.record is None:
             return answerer
         from harness.llm.record import Recorder
 
         return Recorder(answerer, self.record)
+
+    def _build_local(self, seed: int, top_p: float, progress: Progress, phase: str) -> Answerer:
+        from harness.models.local import LocalModel
+
+        return LocalModel(
+            self.who,
+            self.loaded,
+            batch_size=self.spec.evaluate.batch,
+            seed=seed,
+            top_p=top_p,
+            progress=progress,
+            phase=phase,
+        )
 
 
 # ---------------------------------------------------------------- names
@@ -174,7 +174,7 @@ def find_answerer(name: str, *, checkpoint: str = FINAL, db: str | None = None, 
 def _find_prefixed(name: str, prefix: str, rest: str) -> Found:
     if prefix not in PREFIXES:
         near = difflib.get_close_matches(prefix, PREFIXES, 1, 0.5)
-        say = f", did you mean {near[0]}:{rest}?" if near else f"; those are {', '.join(f'{p}:' for p in PREFIXES)}"
+        say = f", did you mean {near[0]}:{rest}?" if near else f"; those are {', '.join(ANSWERERS)}"
         raise InputError(f"{name}: nobody answers as {prefix}:{say}")
     if prefix == "recorded":
         path = Path(rest)
@@ -218,7 +218,9 @@ def open_target(
     if record is not None and found.kind == "recorded":
         raise InputError("--record: what recorded: answers is on record already; leave it out")
     if found.store is not None:
-        return _open_run(found.store, found.name, found.checkpoint, spec, overrides, record)
+        asked = None if spec is None else _load(spec, overrides)
+        target = load_checkpoint(found.store, found.name, found.checkpoint, asked, overrides)
+        return replace(target, record=record)
     if found.kind == "model":
         return _open_model(found.name, spec, overrides, record)
     if found.kind == "hosted":
@@ -268,23 +270,37 @@ def _open_recorded(name: str, spec: str | RunSpec | None, overrides: Sequence[st
     if path.suffix.lower() not in READERS:
         raise InputError(f"{name}: {path} is no record of answers, nor rows that hold them: {', '.join(READERS)}")
     if spec is None:
-        spec = spec_of_rows(path, overrides)
+        spec = spec_of_rows(str(path), overrides)
     checked = _load(spec, overrides)
     answered = read_answered(str(path), columns=checked.pool.columns, template=checked.pool.template)
     return Target(name, checked, True, name, other=RecordedRows(name, answered), asks_all=True)
 
 
-def spec_of_rows(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
-    """Make the spec that rows with answers say themselves: they are the source, and the reward is that of their layout.
-    Raises InputError where there is none."""
-    answered = read_answered(str(path), columns={}, template="{prompt}")
-    reward = answered.layout.reward if answered.layout else None
-    named = any(override.startswith("reward.function=") for override in overrides)
-    if not answered.has_truths or not (reward or named):
-        what = "ground truths" if not answered.has_truths else "a known layout"
-        raise InputError(f"{RECORDED}{path}: its rows have no {what}, so say what is right: --spec SPEC")
-    tree = {"pool": {"source": str(path)}, "reward": {"function": reward} if reward else {}}
+def spec_of_rows(source: str, overrides: Sequence[str] = ()) -> RunSpec:
+    """Make the spec that rows of a known layout say themselves: they are the source, and the reward is that of their
+    layout. Raises InputError where there is none."""
+    layout = find_layout_of(source)
+    reward = layout.reward if layout else None
+    if not reward and not any(override.startswith("reward.function=") for override in overrides):
+        of = layout.says if layout else "no known layout"
+        raise InputError(
+            f"--spec: {source} does not say by which reward an answer is right ({of}); name a recipe or file"
+        )
+    tree = {"pool": {"source": source}, "reward": {"function": reward} if reward else {}}
     return parse_spec(apply_overrides(tree, overrides))
+
+
+def read_answers(target: Target) -> Mapping[str, Sequence[Reply]]:
+    """Read all that recorded: holds, by prompt id, whatever it was asked with."""
+    if isinstance(target.other, RecordedRows):
+        return {key: [Reply(text) for text in texts] for key, texts in target.other.answered.answers.items()}
+    from harness.llm.record import read_record
+
+    latest = {line.key: line for line in read_record(Path(target.who.removeprefix(RECORDED)))}
+    found: dict[str, list[Reply]] = {}
+    for line in latest.values():
+        found.setdefault(line.prompt_id, []).append(line.to_reply())
+    return found
 
 
 def _is_record(path: Path) -> bool:
@@ -305,13 +321,6 @@ def _title_of(who: str) -> str:
     name = PRINT.sub("", who)
     at = AT_STEP.fullmatch(name)
     return f"{at[1]} at step {at[2]}" if at else name
-
-
-def _open_run(
-    store: RunStore, name: str, checkpoint: str, spec: str | RunSpec | None, overrides: Sequence[str], record: Path | None
-) -> Target:
-    target = load_checkpoint(store, name, checkpoint, _load(spec, overrides) if spec is not None else None, overrides)
-    return target if record is None else Target(**{**vars(target), "record": record})
 
 
 def _open_model(name: str, spec: str | RunSpec | None, overrides: Sequence[str], record: Path | None) -> Target:
