@@ -43,10 +43,8 @@ def describe_measured(found: Measured) -> list[str]:
         f"{found.reward:.4f} [{least:.4f}, {most:.4f}] on {found.n} prompts{of_each}"
     ]
     if found.pass_at:
-        rates = (
-            f"pass@{k} {at['value']:.4f} [{at['ci95'][0]:.4f}, {at['ci95'][1]:.4f}]" for k, at in found.pass_at.items()
-        )
-        lines.append(", ".join(rates))
+        rates = ((k, at["value"], *at["ci95"]) for k, at in found.pass_at.items())
+        lines.append(", ".join(f"pass@{k} {rate:.4f} [{low:.4f}, {high:.4f}]" for k, rate, low, high in rates))
     lines += [
         f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}",
         "reasons: " + ", ".join(f"{clean(name)} {count}" for name, count in found.reasons.items()),
