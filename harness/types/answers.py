@@ -34,7 +34,7 @@ class Reply:
     ``text`` is the whole completion as a reward sees it, thinking in ``<think>`` tags where the service gives it apart.
     ``calls`` are the tool calls as (name, arguments), as they came. ``ids`` are the completion's token ids, which only
     a model in memory has. ``cost_usd`` is None without a price. ``cached``: it was answered before, and is from the
-    record.
+    record. ``model`` is the model that the service says has answered, where it says so.
     """
 
     text: str = ""
@@ -47,6 +47,7 @@ class Reply:
     seconds: float = 0.0
     error: str = ""
     cached: bool = False
+    model: str = ""
 
 
 class Answerer(Protocol):
