@@ -43,8 +43,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="ROWS",
-            help="Rows of the source, such as 0-99 or 3,7-9; 0 is the first: lines of JSONL, records of a CSV after its "
-            "header, members of a list. Of all splits, or with --split those in it.",
+            help="Rows of the source, such as 0-99 or 3,7-9, where 0 is the first: lines of JSONL, records of a CSV "
+            "after its header, members of a list. Of all splits, or with --split those in it.",
         ),
     ] = None,
     checkpoint: CheckpointOption = "final",
@@ -63,9 +63,7 @@ def evaluate(
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            min=0.0, max=2.0, help="0 is greedy; default evaluate.temperature. A row's own goes first."
-        ),
+        typer.Option(min=0.0, max=2.0, help="0 is greedy; default evaluate.temperature. A row's own goes first."),
     ] = None,
     record: Annotated[
         Path | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -81,7 +81,7 @@ def measure(
     """Put the prompts ``chosen`` and score the answers, ``n`` of each prompt (unset: as the spec says). Raises
     InputError, and RunFailed when nothing was answered."""
     spec = target.spec
-    per_prompt: int = n or getattr(spec.evaluate, "n", 1)
+    per_prompt = n or int(getattr(spec.evaluate, "n", 1))
     prompts = [prompt for prompt in chosen.prompts for _ in range(per_prompt)]
     questions = [
         make_question(target, prompt, place % per_prompt, temperature=temperature)
@@ -181,7 +181,10 @@ def ask(
     replies: dict[int, Reply] = {}
     usd = 0.0
     try:
-        with closing(cast(Any, answerer.answer(questions))) as arriving:
+        with ExitStack() as stack:
+            if isinstance(answerer, AbstractContextManager):  # a record, which one process writes at a time
+                stack.enter_context(answerer)
+            arriving = stack.enter_context(closing(cast(Any, answerer.answer(questions))))
             for place, reply in arriving:
                 replies[place] = reply
                 usd += reply.cost_usd or 0.0
@@ -203,7 +206,7 @@ def ask(
 def score_replies(scorer: Scorer, prompts: Sequence[Prompt], replies: Sequence[Reply]) -> list[Completion]:
     """Score the reply to each prompt. One that has an error is errored: nothing was answered that could be wrong."""
     places = [place for place, reply in enumerate(replies) if not reply.error]
-    texts = [write_reply(reply) for reply in replies]
+    texts = [reply.text for reply in replies]
     found = judge(scorer, [prompts[i] for i in places], [texts[i] for i in places], [replies[i].ids for i in places])
     scores = dict(zip(places, found, strict=True))
     return [
@@ -217,21 +220,15 @@ def score_replies(scorer: Scorer, prompts: Sequence[Prompt], replies: Sequence[R
     ]
 
 
-def write_reply(reply: Reply) -> str:
-    """Write a reply as the text that a reward reads: tool calls that came apart from the text behind it."""
-    return write_turn(_to_message(reply)) if reply.calls else reply.text
-
-
 def write_demonstration(reply: Reply) -> Any:
     """Write a reply as the demonstration of a row: its text, or where it calls tools the assistant's message."""
-    return _to_message(reply) if reply.calls else reply.text
-
-
-def _to_message(reply: Reply) -> dict[str, Any]:
+    if not reply.calls:
+        return reply.text
     calls = [
         {"type": "function", "function": {"name": name, "arguments": arguments}} for name, arguments in reply.calls
     ]
-    return {"role": "assistant", "content": reply.text, "tool_calls": calls}
+    said = reply.text.removesuffix(write_turn({"content": "", "tool_calls": calls})).rstrip("\n")
+    return {"role": "assistant", "content": said, "tool_calls": calls}
 
 
 def _reason_of(completion: Completion) -> str:
@@ -273,7 +270,7 @@ def take_samples(
     return tuple(
         Sample(
             prompt=prompt.text,
-            completion=write_reply(reply),
+            completion=reply.text,
             truncated=reply.truncated,
             correct=score.correct if score else None,
             reward=score.reward if score else None,

@@ -42,6 +42,7 @@ from pools.files import READERS
 
 if TYPE_CHECKING:
     from harness.llm.ledger import Ledger
+    from harness.llm.record import Line
     from harness.models.load import LoadedModel
 
 SPEC_FILE = "run-spec.json"
@@ -235,8 +236,12 @@ def open_other(name: str, spec: RunSpec, ledger: Ledger, interrupted: Event) -> 
     from harness.llm.hosted import open_hosted  # whose SDKs take seconds to import
     from harness.llm.settings import Settings
 
-    answers = spec.answers
-    settings = Settings(answers.concurrency, answers.requests_per_minute, answers.attempts, answers.time_limit)
+    answers = getattr(spec, "answers", None)
+    settings = (
+        Settings(answers.concurrency, answers.requests_per_minute, answers.attempts, answers.time_limit)
+        if answers
+        else Settings()
+    )
     return open_hosted(name, settings, ledger, interrupted)
 
 
@@ -244,7 +249,7 @@ def build_ledger(spec: RunSpec, spent: float = 0.0) -> Ledger:
     """Build what pays for answers: [prices] and budget.usd of ``spec``."""
     from harness.llm.ledger import Ledger, Price
 
-    prices = {name: Price(price.input, price.output) for name, price in spec.prices.items()}
+    prices = {name: Price(price.input, price.output) for name, price in getattr(spec, "prices", {}).items()}
     return Ledger(prices, spec.budget.usd, spent)
 
 
@@ -260,13 +265,13 @@ def _change(spec: RunSpec, overrides: Sequence[str]) -> RunSpec:
 def _open_recorded(name: str, spec: str | RunSpec | None, overrides: Sequence[str]) -> Target:
     path = Path(name.removeprefix(RECORDED))
     if _is_record(path):
-        from harness.llm.record import open_recorded, read_record
+        from harness.llm.record import open_recorded
 
         checked = _load(spec, overrides)
-        whos = list(dict.fromkeys(line.who for line in read_record(path)))
-        title = _title_of(whos[0]) if len(whos) == 1 else name
-        chat = checked.model.wants_chat or any(who.partition(":")[0] in PREFIXES for who in whos)
-        return Target(title, checked, chat, name, other=open_recorded(path))
+        recorded = open_recorded(path)
+        who = next(line.who for line in recorded.by_prompt.values())
+        chat = who.startswith(ANSWERERS) or checked.model.wants_chat
+        return Target(_title_of(who), checked, chat, name, other=recorded)
     if path.suffix.lower() not in READERS:
         raise InputError(f"{name}: {path} is no record of answers, nor rows that hold them: {', '.join(READERS)}")
     if spec is None:
@@ -296,10 +301,13 @@ def read_answers(target: Target) -> Mapping[str, Sequence[Reply]]:
         return {key: [Reply(text) for text in texts] for key, texts in target.other.answered.answers.items()}
     from harness.llm.record import read_record
 
-    latest = {line.key: line for line in read_record(Path(target.who.removeprefix(RECORDED)))}
+    latest: dict[str, Line] = {}
+    for line in read_record(Path(target.who.removeprefix(RECORDED))):
+        if not line.error or line.key not in latest or latest[line.key].error:
+            latest[line.key] = line
     found: dict[str, list[Reply]] = {}
     for line in latest.values():
-        found.setdefault(line.prompt_id, []).append(line.to_reply())
+        found.setdefault(line.prompt_id, []).append(line.reply)
     return found
 
 

@@ -53,7 +53,8 @@ class Reply:
 class Answerer(Protocol):
     """Answers prompts. ``name`` is how it is named in specs and records: ``openai:qwen3-30b``, ``night-1@best``."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
         """Yield the place of each question with its reply, as they arrive: each exactly once, in any order.
