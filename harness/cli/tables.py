@@ -15,6 +15,7 @@ from harness.core.formatting import clean, format_ago, format_changes, format_du
 from harness.core.paths import best_link
 from harness.core.statistics import describe_interval
 from harness.types import DecisionRecord
+from harness.views.capability import describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
 from harness.views.summary import format_decision
@@ -118,6 +119,8 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
             text.append(f"; the end was not scored: grpo eval {review['run']} --split test")
     if review["change"]:
         text.append(f"\n{describe_change(review['change'])}", style="bold")
+    for line in describe_training(review["pass_at"])[:1]:
+        text.append(f"\n{line}")
     return text
 
 
@@ -131,6 +134,8 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
         if review["dev"]["metric"] != "reward":
             earned = list(review["dev"]["reward_by_step"].values())
             table.add_row("dev reward", f"{earned[0]:.3f} -> {earned[-1]:.3f}", _sparkline(earned))
+    if review["pass_at"] and (rates := list(review["pass_at"]["dev"]["by_step"].values())):
+        table.add_row(f"dev pass@{review['pass_at']['k']}", f"{rates[0]:.3f} -> {rates[-1]:.3f}", _sparkline(rates))
     kl = review["kl"]
     if None not in kl.values():
         table.add_row("KL to the initial model", f"{kl['last']:.4f}", f"at most {kl['max']:.4f}")
@@ -192,6 +197,8 @@ def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
             if found is not None:
                 line = f"{difference['run']} against {difference['against']} at the {which}: "
                 parts.append(Text(line).append(describe_interval(found), style="bold"))
+    for run in comparison["runs"]:
+        parts += [Text(f"{run['run']}: {line}") for line in describe_training(run["pass_at"])]
     parts.append(Text(""))
     names = [run["run"] for run in comparison["runs"]]
     for title, rows in (("spec", comparison["spec"]), ("final hyperparameters", comparison["knobs"])):

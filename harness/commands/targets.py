@@ -81,7 +81,7 @@ def measure(
     """Put the prompts ``chosen`` and score the answers, ``n`` of each prompt (unset: as the spec says). Raises
     InputError, and RunFailed when nothing was answered."""
     spec = target.spec
-    per_prompt = n or int(getattr(spec.evaluate, "n", 1))
+    per_prompt = n or spec.evaluate.n
     prompts = [prompt for prompt in chosen.prompts for _ in range(per_prompt)]
     questions = [
         make_question(target, prompt, place % per_prompt, temperature=temperature)
@@ -196,8 +196,8 @@ def ask(
     if replies and all(reply.error for reply in replies.values()):
         if target.recorded:
             raise InputError(
-                f"{target.who} has an answer to none of the {len(replies):,} questions: {replies[0].error}; give the "
-                "same --spec, --split, --rows and --temperature as when it was recorded"
+                f"{target.who} has an answer to none of the {len(replies):,} questions; give the same --spec, --split "
+                "and --rows as when it was recorded"
             )
         raise RunFailed(f"{target.title} answered none of {len(replies):,} questions: {replies[0].error}")
     return [replies[place] for place in range(len(questions))]

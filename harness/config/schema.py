@@ -340,12 +340,26 @@ class LlmSpec(Section):
 
 
 class EvaluateSpec(Section):
-    """Settings of evaluations, which no decision changes. ``temperature`` 0 is greedy; dev every ``every`` steps."""
+    """Settings of evaluations, which no decision changes. ``temperature`` 0 is greedy; dev every ``every`` steps.
+
+    ``n`` completions of each prompt, of which accuracy is the mean share that is right (pass@1); of several, which need
+    a temperature, it is recorded too how many prompts have one that is (pass@n).
+    """
 
     every: PositiveInt = 10
     max_tokens: PositiveInt = 64
     temperature: Annotated[float, Field(ge=0)] = 0.0
     batch: PositiveInt = 128
+    n: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _several_differ(self) -> EvaluateSpec:
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError(
+                f"n {self.n} needs a temperature, since greedy completions of a prompt are all the same: "
+                "set evaluate.temperature above 0, such as 0.7, or n = 1"
+            )
+        return self
 
 
 class SampleSpec(Section):

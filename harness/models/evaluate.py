@@ -33,21 +33,26 @@ class ModelEvaluator:
     stop: Sequence[str] = ()
 
     def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
-        """Generate and score one completion for each prompt of ``split``."""
+        """Generate and score ``spec.n`` completions for each prompt of ``split``."""
         examples = self.run(self.splits[split], seed=seed, progress=progress, phase=f"evaluating {split}")
         return summarise(split, examples)
 
     def sample(self, *, seed: int, progress: Progress) -> list[Example]:
         """Sample completions of the same few dev prompts at every call."""
         prompts = self.splits["dev"][: self.sample_prompts]
-        return self.run(prompts, seed=seed, progress=progress, phase="sampling for people")
+        return self.run(prompts, seed=seed, progress=progress, phase="sampling for people", n=1)
 
-    def run(self, prompts: Sequence[Prompt], *, seed: int, progress: Progress, phase: str) -> list[Example]:
+    def run(
+        self, prompts: Sequence[Prompt], *, seed: int, progress: Progress, phase: str, n: int | None = None
+    ) -> list[Example]:
+        """Generate and score ``n`` completions of each prompt, unset ``spec.n``: those of a prompt side by side, and
+        the prompts in order."""
         from harness.models.generate import generate_texts
 
+        rows = [prompt for prompt in prompts for _ in range(n or self.spec.n)]
         texts = generate_texts(
             self.loaded,
-            prompts,
+            rows,
             max_tokens=self.spec.max_tokens,
             temperature=self.spec.temperature,
             stop=self.stop,
@@ -56,8 +61,8 @@ class ModelEvaluator:
             progress=progress,
             phase=phase,
         )
-        completions = score_texts(self.scorer, prompts, texts)
-        return [Example(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        completions = score_texts(self.scorer, rows, texts)
+        return [Example(prompt, completion) for prompt, completion in zip(rows, completions, strict=True)]
 
 
 def score_texts(scorer: Scorer, prompts: Sequence[Prompt], texts: Sequence[GeneratedText]) -> list[Completion]:

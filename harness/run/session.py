@@ -164,7 +164,7 @@ class Session:
         said = evaluation.describe(graded=self.graded)
         log.info("step=%d %s", self.state.weights_step, said)
         if evaluation.errors:
-            many = f"{len(evaluation.errors)} of {evaluation.n}"
+            many = f"{len(evaluation.errors)} of {len(evaluation.examples)}"
             self.note("warning", f"the reward failed on {many} of {split}, the first time with {evaluation.errors[0]}")
         if split == "dev" and self.store.best_step(self.run_id) == self.state.weights_step:
             self.checkpoints.link_best(self.save(), evaluation.judge(graded=self.graded)[0])

@@ -24,7 +24,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "JSON": (str, int, float),
 }
 """What SQLite gives of a column, by its declared type."""
-LISTS = ("pins", "eras", "rewards", "tokens", "correct of groups")
+LISTS = ("pins", "eras", "rewards", "tokens", "pass_at", "correct of groups")
 """Columns of JSON that hold a list; the others hold an object, but for ANY."""
 ANY = ("argument",)
 NUMBER = (int, float, type(None))
@@ -140,6 +140,10 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "evaluations.answers": lambda answers: all(
         isinstance(answer, list) and len(answer) == 3 and all(isinstance(value, NUMBER) for value in answer)
         for answer in answers.values()
+    ),
+    "evaluations.pass_at": lambda rates: all(
+        isinstance(rate, list) and len(rate) == 4 and all(isinstance(value, int | float) for value in rate)
+        for rate in rates
     ),
     "checkpoints.hashes": lambda hashes: all(isinstance(value, str) for value in hashes.values()),
 }

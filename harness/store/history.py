@@ -12,6 +12,7 @@ from harness.store.rows import (
     decision_record,
     evaluation_record,
     event_record,
+    load_counts,
     load_eras,
     load_json,
     load_knobs,
@@ -63,6 +64,7 @@ TEST_ANSWERS = """
 SELECT step, answers FROM evaluations
 WHERE run_id = :run AND split = 'test' AND step >= (SELECT era_start FROM runs WHERE id = :run)
 """
+TEST_COUNTS = f"{TEST_ANSWERS} AND pass_at != '[]'"
 ATTEMPTS = """
 SELECT count(*), sum(instr(correct, '1') > 0) FROM groups JOIN steps ON steps.id = step_id
 WHERE run_id = :run AND state = 'live' AND step > (SELECT last_step FROM runs WHERE id = :run) - :n GROUP BY prompt_id
@@ -127,6 +129,7 @@ def _load_history(store: RunReader, name: str, *, whole_run: bool) -> History:
             checkpoints=tuple(load_checkpoints(c, run.id, store.path)),
             asked=Asked(*c.execute(ASKED, (run.id,)).fetchone()),
             attempts=tuple(tuples(c, ATTEMPTS, here | {"n": STEPS_SHOWN})),
+            counts={step: load_counts(answers) for step, answers in c.execute(TEST_COUNTS, here)},
         )
 
 

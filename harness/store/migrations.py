@@ -178,6 +178,11 @@ def seventh_schema(c: sqlite3.Connection) -> None:
     )
 
 
+def eighth_schema(c: sqlite3.Connection) -> None:
+    """Version 8: what several completions of each prompt show in an evaluation; those on record had one."""
+    _run(c, "ALTER TABLE evaluations ADD COLUMN pass_at JSON NOT NULL DEFAULT '[]'")
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
@@ -186,6 +191,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     fifth_schema,
     sixth_schema,
     seventh_schema,
+    eighth_schema,
 ]
 
 

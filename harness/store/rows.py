@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from functools import cache, lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from harness.core.formatting import escape_surrogates
 from harness.core.paths import checkpoint_path, find_folder
+from harness.core.statistics import collect_answers
 from harness.core.step_metrics import compute_kind
 from harness.types import (
     Action,
@@ -30,6 +31,7 @@ from harness.types import (
     Group,
     Knobs,
     Metrics,
+    PassAt,
     RunDetails,
     RunRecord,
     SampleRecord,
@@ -47,7 +49,7 @@ DECISION_COLUMNS = ", ".join(
 )
 """The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
 SAMPLE_COLUMNS = ", ".join(SampleRecord.__dataclass_fields__)
-EVALUATION_COLUMNS = ("step", "split", "n", "accuracy", "low", "high", "reward", "score", "tie")
+EVALUATION_COLUMNS = ("step", "split", "n", "accuracy", "low", "high", "reward", "score", "tie", "pass_at")
 EVENT_COLUMNS = ", ".join(EventRecord.__dataclass_fields__)
 SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
 """The fields of a Decision that are columns as they stand."""
@@ -188,6 +190,12 @@ def load_scores(stored: str, *, graded: bool) -> dict[str, float]:
     return {prompt: answer.correct / answer.n for prompt, answer in answers if answer.n}
 
 
+def load_counts(stored: str) -> dict[str, tuple[int, int]]:
+    """Load how many completions of each prompt were correct and how many judged, of those that had one."""
+    answers = ((prompt, Answer(*values)) for prompt, values in load_object(stored).items())
+    return {prompt: (answer.correct, answer.n) for prompt, answer in answers if answer.n}
+
+
 # ---------------------------------------------------------------- rows to records
 
 
@@ -253,9 +261,10 @@ def decision_from_row(row: Mapping[str, Any]) -> Decision:
 
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     """Of EVALUATION_COLUMNS."""
-    step, split, n, accuracy, low, high, *rest = row[: len(EVALUATION_COLUMNS)]
+    step, split, n, accuracy, low, high, reward, score, tie, pass_at = row[: len(EVALUATION_COLUMNS)]
     check_numbers(low, high)
-    return intact(EvaluationRecord(step, split, n, accuracy, (low, high), *rest))
+    rates = () if pass_at == "[]" else tuple(intact(PassAt(*rate)) for rate in load_json(pass_at))
+    return intact(EvaluationRecord(step, split, n, accuracy, (low, high), reward, score, tie, rates))
 
 
 def event_record(row: sqlite3.Row) -> EventRecord:
@@ -321,11 +330,6 @@ def decision_row(run_id: int, step: int, checked: CheckedDecision, at: float) ->
 def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float, *, graded: bool) -> dict[str, Any]:
     """Return the row of an evaluation that is judged by mean reward where the run is ``graded``, else by accuracy."""
     score, (low, high) = evaluation.judge(graded=graded)
-    scored = {example.prompt.id: example.completion.score for example in evaluation.examples}
-    answers = {
-        prompt: Answer(None, 0, 0) if found.errored else Answer(found.reward, int(found.correct), 1)
-        for prompt, found in scored.items()
-    }
     return {
         "run_id": run_id,
         "step": step,
@@ -336,7 +340,8 @@ def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float, *,
         "low": low,
         "high": high,
         "reward": evaluation.reward,
-        "answers": dump_json(answers),
+        "answers": dump_json(collect_answers(evaluation.examples)),
         "score": score,
         "tie": evaluation.reward,
+        "pass_at": dump_json([astuple(rate) for rate in evaluation.pass_at]),
     }

@@ -186,7 +186,8 @@ class CommandRow(_OfRun, table=True):
 
 class EvaluationRow(_OfStep, table=True):
     """``answers`` maps prompt ids to [mean reward, number correct, number judged] (harness.types.Answer). ``score``,
-    with ``low`` and ``high``, and ``tie`` are as in EvaluationRecord."""
+    with ``low`` and ``high``, and ``tie`` are as in EvaluationRecord. ``pass_at`` is a list of [k, value, low, high]
+    (harness.types.PassAt), empty where each prompt had one completion."""
 
     __tablename__ = "evaluations"
     __table_args__ = (
@@ -203,6 +204,7 @@ class EvaluationRow(_OfStep, table=True):
     answers: dict[str, list[Any]] = Field(sa_type=JSON)
     score: float
     tie: float = 0.0
+    pass_at: list[list[Any]] = Field(default_factory=list, sa_type=JSON)
 
 
 class CheckpointRow(_OfStep, table=True):

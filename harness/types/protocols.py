@@ -138,8 +138,8 @@ class Evaluator(Protocol):
     """Measures the model in memory with generation settings that no knob changes; it leaves the model as it is."""
 
     def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
-        """Generate and score one completion of each prompt of ``split``. Raises Diverged when the model's outputs are
-        not finite, KeyError for an unknown split."""
+        """Generate and score one completion of each prompt of ``split``, or as many as the spec says. Raises Diverged
+        when the model's outputs are not finite, KeyError for an unknown split."""
 
     def sample(self, *, seed: int, progress: Progress) -> list[Example]:
         """Generate and score one completion of each sample prompt, the same few of dev each time. Raises Diverged."""
@@ -283,8 +283,9 @@ class Store(Protocol):
     def has_evaluation(self, run_id: int, step: int, split: str) -> bool: ...
 
     def load_answers(self, run_id: int, step: int, split: str) -> Mapping[str, float]:
-        """Read the score of each prompt, by id, in the evaluation of ``split`` at ``step``: 1 (correct) or 0, or its
-        reward where the run is graded. Errored completions are left out; empty when there was no evaluation."""
+        """Read the score of each prompt, by id, in the evaluation of ``split`` at ``step``: the share of its
+        completions that is correct (1 or 0 where it has one), or their mean reward where the run is graded. Errored
+        completions are left out; empty when there was no evaluation."""
 
     def best_step(self, run_id: int) -> int | None:
         """Read the step with the highest dev score of the era, of equal ones that with the higher mean reward, then the

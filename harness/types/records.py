@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.types.data import Metrics
+from harness.types.data import Metrics, PassAt
 from harness.types.decisions import Action, ActionKind, Knobs, KnobValue, Source
 
 Status = Literal["running", "paused", "finished", "stopped", "failed"]
@@ -78,7 +78,7 @@ class CommandRecord:
 class EvaluationRecord:
     """A recorded evaluation, without its examples. ``score`` is what it is judged by, with its 95% interval: the mean
     ``reward`` where the reward is graded, else the ``accuracy``. ``tie`` decides between equal scores: the mean
-    reward, 0 where that was not asked yet (runs of older versions)."""
+    reward, 0 where that was not asked yet (runs of older versions). ``pass_at`` is as in Evaluation."""
 
     step: int
     split: str
@@ -88,6 +88,7 @@ class EvaluationRecord:
     reward: float
     score: float
     tie: float = 0.0
+    pass_at: tuple[PassAt, ...] = ()
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -297,6 +298,7 @@ class History:
 
     Of the live steps in order: ``rewards`` by step, ``buckets`` over all, and all metrics of the ``newest``.
     ``evaluations`` has those of the present era, ``answers`` the scores of the test split (by prompt id, by step),
+    ``counts`` how many completions of each of its prompts were correct and how many judged, where it had several,
     ``samples`` the fixed prompts, ``continued`` how many decisions were to continue, ``asked`` what an LLM took,
     ``attempts`` of each prompt of the newest steps how many groups it had and how many with a right completion.
     """
@@ -322,6 +324,7 @@ class History:
     checkpoints: tuple[CheckpointRecord, ...]
     asked: Asked
     attempts: tuple[tuple[int, int], ...] = ()
+    counts: Mapping[int, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,20 @@ MOVES_TOLD = 50
 """Steps at which decisions differ, as many as are shown to people: the first ones, since the rest follows from them."""
 OWN = ("name", "note", "output")
 """Sections of a spec that say where a run lies and not what it does."""
-SHARED = ("run", "status", "stop_reason", "policy", "seed", "steps", "rollouts", "wall_s", "heldout", "change", "dev")
+SHARED = (
+    "run",
+    "status",
+    "stop_reason",
+    "policy",
+    "seed",
+    "steps",
+    "rollouts",
+    "wall_s",
+    "heldout",
+    "change",
+    "dev",
+    "pass_at",
+)
 """Keys of a review that a comparison has of each run."""
 
 

@@ -20,6 +20,7 @@ from harness.types import (
     RunRecord,
     SampleRecord,
 )
+from harness.views.capability import build_pass_at
 from harness.views.summary import flat_since
 
 EASY, HARD = 0.5, 0.1
@@ -67,6 +68,7 @@ def build_review(history: History) -> dict[str, Any]:
             "last": rewards[-1] if rewards else None,
             "by_step": rewards,
         },
+        "pass_at": build_pass_at(history, best_step, last),
         "signal": {f"{part}_rate": share for part, share in shares.items()},
         "kl": {"last": _last(newest, "kl/mean", kl), "max": max((part.high for part in kl), default=None)},
         "reasons": {name: round(share, 4) for name, share in compute_reasons(newest[-10:]).items()},

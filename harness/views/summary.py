@@ -53,19 +53,23 @@ def is_it_learning(s: Snapshot) -> Answer:
     first, last = looks[0], looks[-1]
     best = max(looks, key=lambda look: look.rank)
     if len(looks) == 1:
-        return Answer("TOO EARLY", "plain", f"dev {last.score:.3f} at step {last.step}, too few to compare")
+        most = f", {last.pass_at[-1].describe()}" if last.pass_at else ""
+        return Answer("TOO EARLY", "plain", f"dev {last.score:.3f}{most} at step {last.step}, too few to compare")
     course = f"dev {first.score:.3f} -> {last.score:.3f}"
+    most = ""
+    if first.pass_at and last.pass_at:
+        most = f"; pass@{last.pass_at[-1].k} {first.pass_at[-1].value:.3f} -> {last.pass_at[-1].value:.3f}"
     if compare_looks(s, best, last).verdict == "worse":
-        return Answer("FALLING", "bad", f"{course}; its best was {best.score:.3f} at step {best.step}")
+        return Answer("FALLING", "bad", f"{course}; its best was {best.score:.3f} at step {best.step}{most}")
     change = compare_looks(s, first, last)
     if change.verdict != "better":
         style = "warn" if len(looks) > 3 else "plain"
-        return Answer("NOT YET", style, f"{course}: {describe_interval(change.document)}, no gain beyond noise")
+        return Answer("NOT YET", style, f"{course}: {describe_interval(change.document)}, no gain beyond noise{most}")
     told = f"{course} ({change.value:+.3f}), best {best.score:.3f} at step {best.step}"
     test = {look.step: look.score for look in s.evaluations if look.split == "test"}
     if s.run.ended and len(test) > 1 and best.step in test:
         told += f"; test {test[min(test)]:.3f} -> {test[best.step]:.3f}"
-    return Answer("LEARNING" if flat_since(looks) is None else "LEARNED", "good", told)
+    return Answer("LEARNING" if flat_since(looks) is None else "LEARNED", "good", told + most)
 
 
 def flat_since(looks: Sequence[EvaluationRecord]) -> int | None:

@@ -27,6 +27,7 @@ from harness import __version__
 from harness.core.formatting import clean, clean_lines, finalize, format_duration, format_kind, format_knob
 from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
+from harness.views.capability import describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.html.plots import (
     compute_knob_moves,
@@ -102,6 +103,7 @@ def render_report(
         created=_day(history.run.created),
         headline=_headline(review),
         scores=_scores(test, history, best_step),
+        training=describe_training(review["pass_at"])[:1],
         where=where,
         knob_moves=compute_knob_moves(course.knobs),
         changed=[
@@ -146,6 +148,7 @@ def render_comparison_page(comparison: Mapping[str, Any], histories: Sequence[Hi
         title="Comparison: " + ", ".join(buckets),
         comparison=comparison,
         names=list(buckets),
+        training=[(run["run"], line) for run in comparison["runs"] for line in describe_training(run["pass_at"])],
         curves=curves,
         moves=comparison["decisions"][:MOVES_TOLD],
     )

@@ -315,7 +315,11 @@ def _looks(looks: Sequence[EvaluationRecord], name: str, color: str, *, dash: st
             "thickness": 1.2,
             "width": 3,
         },
-        customdata=[f"[{look.ci95[0]:.3f}, {look.ci95[1]:.3f}] on {look.n} prompts" for look in shown],
+        customdata=[
+            f"[{look.ci95[0]:.3f}, {look.ci95[1]:.3f}] on {look.n} prompts"
+            + "".join(f", {rate.describe()}" for rate in look.pass_at[-1:])
+            for look in shown
+        ],
         hovertemplate=f"step %{{x}}: %{{y:.3f}} %{{customdata}}<extra>{html.escape(name)}</extra>",
     )
 

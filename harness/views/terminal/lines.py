@@ -67,7 +67,8 @@ class PlainLines:
                 self._looks.add((look.step, look.split))
                 low, high = look.ci95
                 reward = "" if s.run.graded else f", reward {look.reward:.3f}"
-                score = f"{look.split} {s.run.measure} {look.score:.3f} [{low:.3f}, {high:.3f}]{reward}"
+                most = f", {look.pass_at[-1].describe()}" if look.pass_at else ""
+                score = f"{look.split} {s.run.measure} {look.score:.3f} [{low:.3f}, {high:.3f}]{reward}{most}"
                 lines.append((look.step + 0.1, score))
         for step in s.steps:
             if step.step > self._step:
