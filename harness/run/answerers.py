@@ -9,6 +9,8 @@
     target = open_target(found, spec="math-gsm")                      # with the spec that says what is asked
     target.build(seed=0).answer(questions)
 
+    open_answerer("openai:qwen3-30b", spec).answer(questions)         # by name alone
+
 Torch is loaded for a model in memory alone.
 """
 
@@ -229,6 +231,23 @@ def open_target(
         answerer = open_other(found.name, checked, build_ledger(checked), interrupted or Event())
         return Target(found.name, checked, True, answerer.name, other=answerer, record=record)
     return _open_recorded(found.name, spec, overrides)
+
+
+def open_answerer(
+    name: str,
+    spec: RunSpec,
+    *,
+    ledger: Ledger | None = None,
+    interrupted: Event | None = None,
+    db: str | None = None,
+    out: str = "runs",
+) -> Answerer:
+    """Open who answers by name alone, such as the model of a judge: asked as [answers] of ``spec`` says and paid from
+    ``ledger``, unset one of its own. Raises InputError."""
+    found = find_answerer(name, db=db, out=out)
+    if found.kind == "hosted":
+        return open_other(name, spec, ledger or build_ledger(spec), interrupted or Event())
+    return open_target(found, spec=spec).build(seed=derive_seed(spec.seed, "answers"))
 
 
 def open_other(name: str, spec: RunSpec, ledger: Ledger, interrupted: Event) -> Answerer:
