@@ -1,4 +1,4 @@
-"""`grpo eval` of whoever answers: services, records of answers, rows that hold answers; what is asked and what it says."""
+"""`grpo eval` of whoever answers: services, records, rows that hold answers; what is asked and what it says."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ source = "sums.jsonl"
 splits = { probe = 2, dev = 4, test = 6 }
 [reward]
 function = "rewards.math"
+[knobs]
+prompts_per_step = 4
 [evaluate]
 max_tokens = 100
 """
@@ -95,7 +97,7 @@ def test_another_prompt_or_setting_is_another_question(sums: Program) -> None:
         systems = Counter(body["messages"][0]["content"] for _, body in server.requests if len(body["messages"]) > 1)
     assert Counter(sizes) == {(100, 0): 6, (7, 0): 3, (100, 0.5): 6}
     assert systems == {"Be brief.": 3}
-    assert {n for n in map(int, re.findall(r"(\d+)\+", " ".join(asked(server))))} == {3, 7, 8}
+    assert set(map(int, re.findall(r"(\d+)\+", " ".join(asked(server))))) == {3, 7, 8}
 
 
 def test_a_row_has_its_own_temperature_length_and_system_message(sums: Program) -> None:
@@ -279,9 +281,7 @@ def write_answers(path: Path) -> None:
         {
             "user_prompt": f"{n}+{n}=",
             "original_assistant_content": f"\\boxed{{{2 * n}}}",
-            "regenerated_content": [f"<think>so</think>\\boxed{{{2 * n + (n == 4)}}}", f"\\boxed{{{2 * n}}}"][
-                : 1 + n % 2
-            ],
+            "regenerated_content": [f"<think>so</think>\\boxed{{{2 * n + (n == 4)}}}", "\\boxed{0}"][: 1 + n % 2],
         }
         for n in range(5)
     ]
@@ -308,9 +308,12 @@ def test_rows_that_hold_answers_are_a_record_and_a_pool(sums: Program) -> None:
 
 
 def test_right_answers_become_demonstrations_and_the_others_have_their_reasons(sums: Program) -> None:
+    seen: Counter[str] = Counter()
+
     def first_long(handler: Any) -> None:
         said = solve(handler.question)
-        text(said if len(handler.server.requests) % 2 else said.replace("think>", "think>Well, ", 1))(handler)
+        seen[handler.question] += 1
+        text(said if seen[handler.question] > 1 else said.replace("think>", "think>Well, ", 1))(handler)
 
     with Server([first_long]) as server:
         ask(sums, server, "openai:m", "--split", "all", "-n", "2", "--temperature", "1", "--record", "r.jsonl")
@@ -381,9 +384,8 @@ def test_who_is_no_model_in_memory_loads_no_torch(sums: Program) -> None:
 
 
 def test_a_model_in_memory_is_recorded_and_replayed_too(sums: Program) -> None:
-    (sums.folder / "tiny.toml").write_text(
-        '[pool]\nsource="arithmetic?digits=1&size=40"\nsplits={probe=1,dev=2,test=4}\n'
-    )
+    pool = 'source="arithmetic?digits=1&size=40"\nsplits={probe=1, dev=2, test=4}\n'
+    (sums.folder / "tiny.toml").write_text(f"[pool]\n{pool}")
     words = ("tiny", "--spec", "tiny.toml", "-n", "2", "--temperature", "1")
     plain = sums.here("eval", *words)
     live = sums.here("eval", *words, "--record", "r.jsonl", "--output-file", "live.csv")
