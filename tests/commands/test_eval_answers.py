@@ -393,3 +393,26 @@ def test_a_model_in_memory_is_recorded_and_replayed_too(sums: Program) -> None:
     replayed = sums.here("eval", "recorded:r.jsonl", *words[1:], "--output-file", "replayed.csv")
     assert replayed.stdout == live.stdout
     assert (sums.folder / "live.csv").read_bytes() == (sums.folder / "replayed.csv").read_bytes()
+
+
+# ---------------------------------------------------------------- docs/answers.md
+
+
+def test_the_commands_of_the_docs_work_as_they_stand(program: Program) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "answers.md").read_text(encoding="utf-8")
+    commands = [line.split() for line in re.findall(r"(?m)^    grpo ((?:eval|pool convert) .+)$", page)]
+    assert len(commands) >= 8
+    write_answers(program.folder / "answers_qwen3_gsm8k.jsonl")
+    small = ("--set", "warmstart.steps=0", "--set", "evaluate.max_tokens=2", "--set", "sample.prompts=1", "--force")
+    program.here("run", "mini.toml", "--name", "night", "--steps", "1", "--plain", *small)
+    recipe = Path(__file__).parents[2] / "runs" / "recipes" / "math-gsm" / "rows.jsonl"
+    rows = [json.loads(line) for line in recipe.read_text(encoding="utf-8").splitlines()]
+
+    def worked(question: str) -> str:
+        return next(str(row["answer"]) for row in rows if row["question"] in question)
+
+    with Server([answering(worked)]) as server:
+        said = {" ".join(words): program.here(*words, environment=server.environment(KEY)).stdout for words in commands}
+    (live,) = (text for words, text in said.items() if words.endswith("--record qwen.jsonl"))
+    assert said["eval recorded:qwen.jsonl --spec math-gsm"] == live
+    assert "accuracy 1.0000" in live
