@@ -72,7 +72,7 @@ def build_pool_file(target: Target, out: Path, *, n: int, size: int | None, prog
             prompts = train[start : start + batch]
             if any(prompt_id not in journal.correct for prompt_id in prompts.ids):
                 seed = derive_seed(spec.seed, "pool build", start)
-                groups = take_groups(target, list(prompts), n=n, reward=reward, seed=seed)
+                groups = take_groups(target, list(prompts), n=n, reward=reward, seed=seed, whole=True)
                 journal.add({group.prompt.id: _count_correct(group) for group in groups})
             counts += [journal.correct[prompt_id] for prompt_id in prompts.ids]
             mixed = sum(0 < count < n for count in counts)

@@ -87,7 +87,11 @@ def measure(
         make_question(target, prompt, place % per_prompt, temperature=temperature)
         for place, prompt in enumerate(prompts)
     ]
-    if per_prompt > 1 and (cold := next((asked for asked in questions if asked.temperature == 0), None)):
+    if (
+        per_prompt > 1
+        and not target.recorded
+        and (cold := next((asked for asked in questions if asked.temperature == 0), None))
+    ):
         of_row = f" of the row {cold.prompt.text[:40]!r}" if "temperature" in cold.prompt.columns else ""
         raise InputError(f"-n: {per_prompt} answers at temperature 0{of_row} are all the same; add --temperature 1")
     seed = derive_seed(spec.seed, "evaluate", chosen.split)
@@ -236,15 +240,26 @@ def _reason_of(completion: Completion) -> str:
 
 
 def take_groups(
-    target: Target, prompts: Sequence[Prompt], *, n: int, reward: Scorer, seed: int, progress: Progress = no_progress
+    target: Target,
+    prompts: Sequence[Prompt],
+    *,
+    n: int,
+    reward: Scorer,
+    seed: int,
+    whole: bool = False,
+    progress: Progress = no_progress,
 ) -> list[Group]:
-    """Sample ``n`` completions of each prompt as the first step would, and score them."""
+    """Sample ``n`` completions of each prompt as the first step would, and score them. Raises RunFailed when nothing
+    was answered, or with ``whole`` not all."""
     spec = target.spec
     knobs, _ = spec.first_knobs(target.recommended_group_size)
     rows = [prompt for prompt in prompts for _ in range(n)]
     stop = tuple(spec.trainer.stop)
     questions = [Question(row, knobs.max_tokens, knobs.temperature, i % n, stop) for i, row in enumerate(rows)]
     replies = ask(target, questions, seed=seed, top_p=spec.trainer.top_p, progress=progress, phase="sampling")
+    unanswered = [reply.error for reply in replies if reply.error]
+    if whole and unanswered:
+        raise RunFailed(f"{target.title} did not answer {len(unanswered):,} of {len(replies):,}: {unanswered[0]}")
     completions = score_replies(reward, rows, replies)
     return [Group(prompt, tuple(completions[i * n : (i + 1) * n])) for i, prompt in enumerate(prompts)]
 
