@@ -17,9 +17,21 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from harness.core.actions import check_action
-from harness.errors import InputError, Refused
-from harness.llm.client import Fault, MessagesApi, Reply
-from harness.types import Action, Decision, Finding, Progress, SampleRecord, Snapshot, no_progress
+from harness.errors import InputError, OverBudget, Refused
+from harness.llm.ledger import Ledger
+from harness.types import (
+    Action,
+    Answerer,
+    Decision,
+    Finding,
+    Progress,
+    Prompt,
+    Question,
+    Reply,
+    SampleRecord,
+    Snapshot,
+    no_progress,
+)
 from policies.detectors import detect
 from policies.question import MOST_BRANCH_STEPS, SYSTEM, build_question, build_tool, quote
 from policies.rules import propose
@@ -35,28 +47,18 @@ class Unusable(Exception):
     """An answer that is no decision; ``str()`` tells the LLM what is wrong with it."""
 
 
-@dataclass(frozen=True)
-class Prices:
-    """USD per million tokens. At ``cap`` USD over the whole run asking ends; the last decision may go over it."""
-
-    tokens_in: float
-    tokens_out: float
-    cap: float | None = None
-
-    def cost(self, tokens_in: int, tokens_out: int) -> float:
-        return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6
-
-
 @dataclass
 class LlmPolicy:
-    """``harness.types.DecisionPolicy``. ``samples`` reads the newest ones."""
+    """``harness.types.DecisionPolicy``. ``samples`` reads the newest ones; ``ledger`` is the one that ``answerer``
+    spends from, beside whoever else in the run."""
 
     kind = "llm"
     repeats = False
-    api: MessagesApi
+    answerer: Answerer
+    ledger: Ledger
     _: KW_ONLY
     every: int
-    prices: Prices | None
+    max_tokens: int
     samples: Callable[[], Sequence[SampleRecord]]
     progress: Progress = no_progress
 
@@ -66,8 +68,8 @@ class LlmPolicy:
         by_rules = candidates[0] if candidates else _continue(snapshot)
         if not self._is_its_turn(snapshot, findings):
             return by_rules
-        if self._is_spent(snapshot.asked.usd):
-            return _noted(by_rules, f"LLM budget exhausted: {snapshot.asked.usd:.4f} USD")
+        if self.ledger.exhausted:
+            return _noted(by_rules, f"LLM budget exhausted: {self.ledger.spent:.4f} USD")
         return self._ask(snapshot, findings, candidates, by_rules)
 
     def _is_its_turn(self, snapshot: Snapshot, findings: Sequence[Finding]) -> bool:
@@ -77,38 +79,40 @@ class LlmPolicy:
         new = any(finding.severity == "severe" and finding.first >= last for finding in findings)
         return rested >= self.every or (new and rested >= REST)
 
-    def _is_spent(self, usd: float) -> bool:
-        return self.prices is not None and self.prices.cap is not None and usd >= self.prices.cap
-
     def _ask(
         self, snapshot: Snapshot, findings: Sequence[Finding], candidates: Sequence[Decision], by_rules: Decision
     ) -> Decision:
         """Return its decision, or ``by_rules`` with why there is none; either with what asking took."""
-        left = None if self.prices is None or self.prices.cap is None else self.prices.cap - snapshot.asked.usd
+        left = None if self.ledger.cap is None else self.ledger.cap - self.ledger.spent
         question = build_question(snapshot, findings, candidates, self.samples(), left)
         tool = build_tool(snapshot)
         tokens_in = tokens_out = 0
-        cost: float | None = None if self.prices is None else 0.0
+        cost: float | None = None if self.ledger.price_of(self.answerer.name) is None else 0.0
         told = ""
         for attempt in (1, 2):
             self.progress("asking the llm", attempt - 1, 2)
+            prompt = Prompt(f"decision-{snapshot.steps_done + 1}", question + told, "", system=SYSTEM)
+            asked = Question(prompt, self.max_tokens, temperature=1.0, sample=attempt - 1, tool=tool)
             try:
-                reply = self.api.ask(SYSTEM, question + told, tool)
-                tokens_in += reply.tokens_in
-                tokens_out += reply.tokens_out
-                cost = None if self.prices is None else self.prices.cost(tokens_in, tokens_out)
-                decision = _read(reply, tool, snapshot, candidates, by_rules)
+                ((_, reply),) = self.answerer.answer([asked])
+            except OverBudget as over:
+                if attempt == 1:
+                    return _noted(by_rules, f"LLM budget exhausted: {over}")
                 break
-            except Fault as fault:
-                log.warning("step=%d the llm gave no answer: %s", snapshot.steps_done + 1, fault)
-                decision = _noted(by_rules, f"no decision by the llm: {fault}")
+            tokens_in += reply.tokens_in
+            tokens_out += reply.tokens_out
+            cost = None if cost is None else cost + (reply.cost_usd or 0.0)
+            if reply.error:
+                log.warning("step=%d the llm gave no answer: %s", snapshot.steps_done + 1, reply.error)
+                decision = _noted(by_rules, f"no decision by the llm: {reply.error}")
+                break
+            try:
+                decision = _read(reply, tool, snapshot, candidates, by_rules)
                 break
             except Unusable as wrong:
                 why = quote(str(wrong))
                 log.warning("step=%d the llm's answer is not usable: %s", snapshot.steps_done + 1, why)
                 decision = _noted(by_rules, f"no decision by the llm, its answer was not usable: {why}")
-                if attempt == 2 or self._is_spent(snapshot.asked.usd + (cost or 0.0)):
-                    break
                 told = f"\n\nYour last answer was not usable: {why}. Call decide once, rightly."
         price = "" if cost is None else f", {cost:.4f} USD"
         log.info("step=%d asked the llm: %d + %d tokens%s", snapshot.steps_done + 1, tokens_in, tokens_out, price)

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "sqlmodel": ("harness.store",),
     "typer": ("harness.cli",),
     "anthropic": ("harness.llm",),
+    "openai": ("harness.llm",),
 }
 """Who may use a library that only one layer knows."""
 TEST_FOLDERS = ("tests.support", "tests.assets")

@@ -15,7 +15,7 @@ from harness.core.environment import PACKAGES, default_threads, gpu_name, instal
 from harness.core.formatting import format_bytes
 from harness.core.paths import database_path, database_url, existing_parent
 from harness.errors import InputError
-from harness.llm.client import api_key
+from harness.llm.keys import read_key
 from harness.store.opening import open_store
 from rewards.isolation import UNSAFE, probe_sandbox
 
@@ -23,6 +23,8 @@ LEAST_DISK = 2 * 2**30
 LEAST_MEMORY = 4 * 2**30
 LEAST_CPU_S, LEAST_ADDRESS = 60, 2**30
 """Of this process, below which torch ends it: seconds on the processor, bytes of address space."""
+
+KEYS = {"ANTHROPIC_API_KEY": "models anthropic:MODEL", "OPENAI_API_KEY": "models openai:MODEL"}
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,13 @@ def _sandbox() -> MachineCheck:
 
 
 def _llm_key() -> MachineCheck:
-    try:
-        found = "ANTHROPIC_API_KEY is set" if api_key() else "ANTHROPIC_API_KEY is not set: --policy llm needs it"
-    except InputError as error:
-        return MachineCheck("LLM key", str(error), False, "set it again")
-    return MachineCheck("LLM key", found)
+    found = []
+    for variable, models in KEYS.items():
+        try:
+            found.append(f"{variable} is set" if read_key(variable) else f"{variable} is not set: {models} need it")
+        except InputError as error:
+            return MachineCheck("LLM key", str(error), False, "set it again")
+    return MachineCheck("LLM key", "; ".join(found))
 
 
 def _disk(out: str) -> MachineCheck:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from harness.config.asking import build_ledger
 from harness.config.names import REPLAY
 from harness.config.schema import RunSpec, check_policy_kind, nearest
 from harness.core.liveness import refuse_running
@@ -98,22 +99,23 @@ def find_misfits(inputs: Inputs) -> list[str]:
     return found
 
 
-def check_policy(kind: str, store: RunReader | None) -> str:
+def check_policy(kind: str, store: RunReader | None, spec: RunSpec) -> str:
     """Return the kind of decision policy with its run by its own name, once this process could ask it.
 
-    Raises InputError: no such kind, no key for the llm, no such run in ``store`` to repeat.
+    Raises InputError: no such kind, no key or price for the llm of ``spec``, no such run in ``store`` to repeat.
     """
     try:
         check_policy_kind(kind)
     except ValueError as error:
         raise InputError(f"policy.kind: {error}") from None
     if kind == "llm":
-        from harness.llm.client import api_key  # its SDK takes a second to import
+        from harness.llm.hosted import check_hosted
 
-        if not api_key():
-            raise InputError(
-                "policy.kind: llm needs the environment variable ANTHROPIC_API_KEY; set it, or take --policy rules"
-            )
+        try:
+            check_hosted(spec.llm.answerer)
+        except InputError as error:
+            raise InputError(f"policy.kind: llm: {error}; set it, or take --policy rules") from None
+        build_ledger(spec).price_of(spec.llm.answerer)
     if not kind.startswith(REPLAY):
         return kind
     name = kind.removeprefix(REPLAY)

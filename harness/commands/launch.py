@@ -111,7 +111,7 @@ def prepare_run(
         place = checked.output.model_copy(update={"dir": str(database_path(url).parent)})
         checked = checked.model_copy(update={"output": place})
     check_place(url, checked.name, Path(checked.output.dir))
-    kind = check_policy(checked.policy.kind, find_store(url))
+    kind = check_policy(checked.policy.kind, find_store(url), checked)
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
     say(f"pool: {describe_counts(inputs.counts)}")

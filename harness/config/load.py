@@ -12,8 +12,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config.names import DEFAULT_RECIPE, RECIPE_FILE, SPEC_FILE, find_recipe, recipe_names
-from harness.config.schema import RunSpec, Section, nearest
+from harness.config.schema import LlmSpec, RunSpec, Section, nearest
 from harness.errors import InputError
+
+MOVED = {
+    "attempts": "it is answers.attempts now",
+    "time_limit": "it is answers.time_limit now",
+    "input_price": 'it stands in [prices] now: "MODEL" = { input = ..., output = ... }',
+    "output_price": 'it stands in [prices] now: "MODEL" = { input = ..., output = ... }',
+}
+"""Fields that [llm] had, and where they are now."""
+QUOTE = '"'
+KEY_PART = re.compile(r'"[^"]+"|[^."]+')
+KEY = re.compile(rf"({KEY_PART.pattern})(\.({KEY_PART.pattern}))*")
+"""Of TOML: a name with dots in it, as that of a model, stands in quotes."""
 
 
 def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpec, str]:
@@ -39,24 +51,40 @@ def load_recorded(path: Path) -> RunSpec:
 
 def bring_up_to_date(tree: dict[str, Any]) -> dict[str, Any]:
     """Return a spec that a run left in a file as the database has it (harness/store/migrations.py): from before the ids
-    of prompts were exact it has none of the two fields."""
+    of prompts were exact it has none of the two fields, and [llm] had what [answers] and [prices] have."""
+    tree = move_answers(tree)
     pool = tree.get("pool")
     if not isinstance(pool, dict) or "identity" in pool:
         return tree
     return tree | {"pool": pool | {"identity": "normalised", "conflicts": "first"}}
 
 
+def move_answers(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec with the fields of [llm] in their place of now."""
+    llm = tree.get("llm")
+    if not isinstance(llm, dict) or not llm.keys() & MOVED.keys():
+        return tree
+    kept = {name: value for name, value in llm.items() if name not in MOVED}
+    asked = {name: llm[name] for name in ("attempts", "time_limit") if name in llm}
+    moved = tree | {"llm": kept, "answers": asked | tree.get("answers", {})}
+    if llm.get("input_price") is not None and llm.get("output_price") is not None:
+        price = {"input": llm["input_price"], "output": llm["output_price"]}
+        model = llm.get("model", LlmSpec().model)
+        moved["prices"] = {model: price} | tree.get("prices", {})
+    return moved
+
+
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Change ``tree`` itself by each ``section.field=value`` and return it. Raises InputError."""
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not all(part.strip() for part in key.split(".")):
+        if not equals or not KEY.fullmatch(key.strip()):
             raise InputError(f"--set takes section.field=value, not {override!r}")
         try:
             value: Any = tomllib.loads(f"value = {text}")["value"]
         except (ValueError, RecursionError):  # not TOML, a number of thousands of digits, or nested too deeply
             value = text  # a bare word
-        *sections, field = key.strip().split(".")
+        *sections, field = (part.strip(QUOTE) for part in KEY_PART.findall(key.strip()))
         place = tree
         for section in sections:
             place = place.setdefault(section, {})
@@ -148,6 +176,9 @@ def _refuse_unknown(tree: Mapping[str, Any]) -> None:
         given = tree.get(section)
         if isinstance(default, Section) and isinstance(given, Mapping):
             allowed = type(default).model_fields
+            model = str(given.get("model", LlmSpec().model))
             for name in given:
+                if section == "llm" and name in MOVED:
+                    raise InputError(f"llm.{name}: {MOVED[name].replace('MODEL', model)}")
                 if name not in allowed:
                     raise InputError(f"{section}.{name}: no such field in [{section}]{nearest(name, allowed)}")

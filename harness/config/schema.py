@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from harness.config.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
+from harness.llm.names import bare_name, name_hosted
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
 
 DEFAULT_GROUP_SIZE = 8
@@ -317,26 +318,43 @@ class PolicySpec(Section):
 
 
 class LlmSpec(Section):
-    """What decision policy ``llm`` asks, every ``every`` steps and on severe findings. The key is the environment
-    variable ANTHROPIC_API_KEY, the address ANTHROPIC_BASE_URL.
-
-    Prices are USD per million tokens; budget.usd needs them. An answer has at most ``max_tokens``. One attempt of at
-    most ``attempts`` may take ``time_limit`` seconds.
+    """What decision policy ``llm`` asks, every ``every`` steps and on severe findings, for at most ``max_tokens``.
+    ``model`` is ``anthropic:MODEL`` or a bare name, with a key in ANTHROPIC_API_KEY, or ``openai:MODEL``, with one in
+    OPENAI_API_KEY and an address in OPENAI_BASE_URL.
     """
 
     model: str = "claude-haiku-5-5"
     every: PositiveInt = 20
     max_tokens: PositiveInt = 1500
-    time_limit: PositiveFloat = 60.0
-    attempts: PositiveInt = 3
-    input_price: Annotated[float, Field(ge=0)] | None = None
-    output_price: Annotated[float, Field(ge=0)] | None = None
 
-    @model_validator(mode="after")
-    def _both_prices_or_none(self) -> LlmSpec:
-        if (self.input_price is None) != (self.output_price is None):
-            raise ValueError("input_price and output_price: give both, in USD per million tokens, or none")
-        return self
+    @field_validator("model")
+    @classmethod
+    def _is_named(cls, model: str) -> str:
+        if not bare_name(model).strip():
+            raise ValueError(f"{model!r} names no model")
+        return model
+
+    @property
+    def answerer(self) -> str:
+        """The model as an answerer is named."""
+        return name_hosted(self.model)
+
+
+class AnswersSpec(Section):
+    """How models behind an address are asked: ``concurrency`` requests in flight at most, ``requests_per_minute`` sent
+    evenly spread, each tried up to ``attempts`` times of at most ``time_limit`` seconds."""
+
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 10
+    requests_per_minute: PositiveInt | None = None
+    attempts: PositiveInt = 5
+    time_limit: PositiveFloat = 120.0
+
+
+class PriceSpec(Section):
+    """USD per million tokens that a model reads and writes."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
 
 
 class EvaluateSpec(Section):
@@ -379,7 +397,8 @@ class CheckpointSpec(Section):
 
 
 class BudgetSpec(Section):
-    """The run ends at whichever comes first. ``usd`` caps what an LLM policy may spend."""
+    """The run ends at whichever comes first. ``usd`` is one cap over all that is asked of models behind an address;
+    it needs their [prices]."""
 
     steps: PositiveInt = 100
     hours: PositiveFloat | None = None
@@ -433,6 +452,8 @@ class RunSpec(Section):
     bounds: dict[str, tuple[float, float]] = {}
     policy: PolicySpec = PolicySpec()
     llm: LlmSpec = LlmSpec()
+    answers: AnswersSpec = AnswersSpec()
+    prices: dict[str, PriceSpec] = {}
     evaluate: EvaluateSpec = EvaluateSpec()
     sample: SampleSpec = SampleSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -477,9 +498,10 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _cap_has_prices(self) -> RunSpec:
-        if self.budget.usd is not None and self.llm.input_price is None:
+        if self.budget.usd is not None and not self.prices:
             raise ValueError(
-                "budget.usd: a cap needs prices: set llm.input_price and llm.output_price, in USD per million tokens"
+                f'budget.usd: a cap needs prices, in USD per million tokens: set [prices] "{self.llm.model}" = '
+                "{ input = ..., output = ... }"
             )
         return self
 

@@ -15,10 +15,9 @@ from harness.llm.forms import Form, Said, count, text_of, tools_of, write_text
 from harness.types import Message, Question
 
 
-def connect(sdk: ModuleType, key: str, http: Mapping[str, Any]) -> Callable[..., Any]:
+def connect(sdk: ModuleType, key: str, http: Mapping[str, Any]) -> tuple[Callable[..., Any], Callable[[], None]]:
     client = sdk.OpenAI(api_key=key, max_retries=0, http_client=sdk.DefaultHttpxClient(**http))
-    create: Callable[..., Any] = client.chat.completions.with_raw_response.create
-    return create
+    return client.chat.completions.with_raw_response.create, client.close
 
 
 def build(model: str, question: Question) -> dict[str, Any]:

@@ -32,28 +32,53 @@ STATUS_BILLED = (408, 502, 504)
 
 
 @dataclass(eq=False)
+class Wire:
+    """What is seen of a connection from inside its client. ``sent``: the last request began to leave."""
+
+    sent: bool = False
+    socket: Any = None
+
+    def watch(self, request: Any) -> None:
+        request.extensions["trace"] = self._trace
+
+    def _trace(self, name: str, info: Mapping[str, Any]) -> None:
+        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self.socket = info["return_value"].get_extra_info("socket")
+        elif name.endswith("send_request_headers.started"):
+            self.sent = True
+        elif name.endswith("receive_response_headers.complete"):
+            # A server that writes its body apart waits for this acknowledgement, which the system would put off 40 ms.
+            with suppress(Exception):
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def shut(self) -> None:
+        with suppress(Exception):  # it may be closed already, or not be there
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass(eq=False)
 class Connection:
-    """``sent``: the last request began to leave. ``usable``: it was not shut. ``http`` are options of each."""
+    """One connection of a client of its own. ``usable``: it was not shut. ``http`` are options of each."""
 
     form: Form
     sdk: ModuleType
     key: Key
     http: Mapping[str, Any]
-    sent: bool = False
     usable: bool = True
+    _wire: Wire = field(default_factory=Wire)
     _send: Callable[..., Any] | None = None
-    _socket: Any = None
+    _close: Callable[[], None] | None = None
     _box: SimpleQueue[bytes | Fault] = field(default_factory=SimpleQueue)
 
     def ask(self, request: Mapping[str, Any], time_limit: float, halted: Halted) -> bytes:
         """Return the content of the answer. Raises Fault."""
-        self.sent = False
+        self._wire.sent = False
         if self._send is None:
-            hooks = {"request": [self._watch]}
+            hooks = {"request": [self._wire.watch]}
             # A redirect would take the key to another host.
             options = {**self.http, "follow_redirects": False, "event_hooks": hooks}
             try:
-                self._send = self.form.connect(self.sdk, self.key.text, options)
+                self._send, self._close = self.form.connect(self.sdk, self.key.text, options)
             except Exception as error:
                 why = f"the call failed: {type(error).__name__}; is {self.form.url_variable} an address?"
                 raise Barred(why) from None
@@ -61,7 +86,8 @@ class Connection:
         try:
             content = self._wait(time_limit, halted)
         except BaseException:
-            self._shut()
+            self.usable = False
+            self._wire.shut()
             raise
         if isinstance(content, Fault):
             raise content
@@ -77,38 +103,29 @@ class Connection:
         until = time.monotonic() + time_limit
         while (left := until - time.monotonic()) > 0:
             if halted.is_set():
-                raise Interrupted("interrupted while waiting for its answer", billed=self.sent)
+                raise Interrupted("interrupted while waiting for its answer", billed=self._wire.sent)
             try:
                 return self._box.get(timeout=min(LOOK_S, left))
             except Empty:
                 continue
-        raise Passing(f"no answer within {time_limit:g} s", billed=self.sent)
+        raise Passing(f"no answer within {time_limit:g} s", billed=self._wire.sent)
 
-    def _watch(self, request: Any) -> None:
-        request.extensions["trace"] = self._trace
-
-    def _trace(self, name: str, info: Mapping[str, Any]) -> None:
-        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            self._socket = info["return_value"].get_extra_info("socket")
-        elif name.endswith("send_request_headers.started"):
-            self.sent = True
-
-    def _shut(self) -> None:
-        self.usable = False
-        with suppress(Exception):  # it may be closed already, or not be there
-            self._socket.shutdown(socket.SHUT_RDWR)
+    def __del__(self) -> None:
+        if self._close is not None:
+            with suppress(Exception):
+                self._close()
 
     def _explain(self, error: Exception, time_limit: float) -> Fault:
         sdk = self.sdk
         if isinstance(error, sdk.APITimeoutError):
-            return Passing(f"no answer within {time_limit:g} s", billed=self.sent)
+            return Passing(f"no answer within {time_limit:g} s", billed=self._wire.sent)
         if isinstance(error, sdk.APIStatusError):
             return self._explain_status(error.status_code, error.response)
         if isinstance(error, sdk.APIConnectionError) or type(error).__module__.startswith("httpx"):
-            if not self.sent:
+            if not self._wire.sent:
                 return Unreachable(f"the connection failed: nobody answers at {self._address()}")
             return Passing("the connection failed or was cut", billed=True)
-        return Fault(f"the call failed: {type(error).__name__}", billed=self.sent)
+        return Fault(f"the call failed: {type(error).__name__}", billed=self._wire.sent)
 
     def _address(self) -> str:
         return f"the address of {self.form.url_variable}"

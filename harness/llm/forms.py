@@ -34,8 +34,9 @@ class Form:
     extra: str
     key_variable: str
     url_variable: str
-    connect: Callable[[ModuleType, str, Mapping[str, Any]], Callable[..., Any]]
-    """``connect(sdk, key, http)``: the call that sends a request, over a connection of its own."""
+    connect: Callable[[ModuleType, str, Mapping[str, Any]], tuple[Callable[..., Any], Callable[[], None]]]
+    """``connect(sdk, key, http)``: what sends a request, over a connection of its own, and what
+    closes that."""
     build: Callable[[str, Question], dict[str, Any]]
     """``build(model, question)``: the request."""
     read: Callable[[Mapping[str, Any], Question], Said]

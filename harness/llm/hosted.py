@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from queue import SimpleQueue
 from threading import BoundedSemaphore, Event, Lock, Thread
 from types import ModuleType
@@ -37,9 +37,11 @@ from harness.llm.forms import Form, Said, parse
 from harness.llm.keys import Key, read_key
 from harness.llm.ledger import LOOK_S, Halted, Held, Ledger
 from harness.llm.messages_api import MESSAGES
+from harness.llm.names import is_hosted, name_hosted
 from harness.llm.settings import Settings
 from harness.types import Answerer, Question, Reply
 
+__all__ = ["check_hosted", "is_hosted", "name_hosted", "open_hosted"]
 log = logging.getLogger("grpo")
 FORMS = {form.name: form for form in (MESSAGES, CHAT)}
 LONGEST_WAIT_S = 30.0
@@ -51,16 +53,6 @@ NO_KEY = "none"
 NOT_ASKED = "interrupted before it was asked"
 
 Note = Callable[[int, Reply], None]
-
-
-def is_hosted(name: str) -> bool:
-    """Test whether a service is named."""
-    return name.partition(":")[0] in FORMS and ":" in name
-
-
-def name_hosted(model: str) -> str:
-    """Name the answerer of a model as ``[llm] model`` has it, where a bare name means ``anthropic:``."""
-    return model if is_hosted(model) else f"{MESSAGES.name}:{model}"
 
 
 def check_hosted(name: str) -> None:
@@ -75,8 +67,10 @@ def open_hosted(name: str, settings: Settings, ledger: Ledger, interrupted: Even
     """
     form, model, key = _prepare(name)
     ledger.price_of(name)
-    importlib.import_module(form.package)  # takes a second, which no question should
-    return Hosted(name, model, form, Key(key), settings, ledger, interrupted)
+    hosted = Hosted(name, model, form, Key(key), settings, ledger, interrupted)
+    importlib.import_module(form.package)  # a second, and a tenth of one, that no question should take
+    _load_certificates()
+    return hosted
 
 
 def _prepare(name: str) -> tuple[Form, str, str]:
@@ -93,6 +87,14 @@ def _prepare(name: str) -> tuple[Form, str, str]:
         also = f", or {form.url_variable} for a server that needs none" if form is CHAT else ""
         raise InputError(f"{name} needs the environment variable {form.key_variable}{also}")
     return form, model, key
+
+
+@lru_cache(maxsize=1)
+def _load_certificates() -> Mapping[str, Any]:
+    """Load what all connections check servers by, which takes longer than all else about one."""
+    import httpx2  # of both clients
+
+    return {"verify": httpx2.create_ssl_context()}
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,6 @@ class Hosted:
     def _sdk(self) -> ModuleType:
         return importlib.import_module(self.form.name)
 
-    @cached_property
-    def _http(self) -> Mapping[str, Any]:
-        import httpx2  # of both clients
-
-        return {"verify": httpx2.create_ssl_context()}  # which takes longer than all else about a connection
-
     def answer(self, questions: Sequence[Question], note: Note | None = None) -> Iterator[tuple[int, Reply]]:
         """As ``Answerer`` says. ``note`` is called with each reply as it arrives, by the thread it came to, since
         the reader of the iterator may be behind."""
@@ -176,7 +172,7 @@ class Hosted:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = Connection(self.form, self._sdk, self.key, self._http)
+                connection = Connection(self.form, self._sdk, self.key, _load_certificates())
             try:
                 yield connection
             finally:

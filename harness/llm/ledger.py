@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Protocol
 
 from harness.errors import InputError, OverBudget
+from harness.llm.names import bare_name
 
 LOOK_S = 0.05
 
@@ -58,7 +59,7 @@ class Ledger:
 
     def price_of(self, model: str) -> Price | None:
         """Return the price of a model, None where none is known. Raises InputError where a cap needs one."""
-        bare = model.partition(":")[2] if model.startswith(("anthropic:", "openai:")) else model
+        bare = bare_name(model)
         price = self.prices.get(model, self.prices.get(bare))
         if price is None and self.cap is not None:
             raise InputError(

@@ -14,10 +14,9 @@ DEFAULT_TEMPERATURE = 1.0
 """Where none is sent. Models that take no other refuse any, this one too."""
 
 
-def connect(sdk: ModuleType, key: str, http: Mapping[str, Any]) -> Callable[..., Any]:
+def connect(sdk: ModuleType, key: str, http: Mapping[str, Any]) -> tuple[Callable[..., Any], Callable[[], None]]:
     client = sdk.Anthropic(api_key=key, max_retries=0, http_client=sdk.DefaultHttpxClient(**http))
-    create: Callable[..., Any] = client.messages.with_raw_response.create
-    return create
+    return client.messages.with_raw_response.create, client.close
 
 
 def build(model: str, question: Question) -> dict[str, Any]:

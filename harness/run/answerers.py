@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.checks.inputs import build_splits, choose_demonstrations
 from harness.checks.trust import check_trust, load_trusted
+from harness.config.asking import build_ledger, build_settings
 from harness.config.load import apply_overrides, load_recorded, load_spec, parse_spec
 from harness.config.names import ANSWERERS, KNOWN_MODELS, RECORDED
 from harness.config.schema import LoraSpec, RunSpec
@@ -252,24 +253,9 @@ def open_answerer(
 
 def open_other(name: str, spec: RunSpec, ledger: Ledger, interrupted: Event) -> Answerer:
     """Open a hosted model as [answers] of ``spec`` says, paid from ``ledger``. Raises InputError."""
-    from harness.llm.hosted import open_hosted  # whose SDKs take seconds to import
-    from harness.llm.settings import Settings
+    from harness.llm.hosted import open_hosted  # the clients behind it take seconds to import
 
-    answers = getattr(spec, "answers", None)
-    settings = (
-        Settings(answers.concurrency, answers.requests_per_minute, answers.attempts, answers.time_limit)
-        if answers
-        else Settings()
-    )
-    return open_hosted(name, settings, ledger, interrupted)
-
-
-def build_ledger(spec: RunSpec, spent: float = 0.0) -> Ledger:
-    """Build what pays for answers: [prices] and budget.usd of ``spec``."""
-    from harness.llm.ledger import Ledger, Price
-
-    prices = {name: Price(price.input, price.output) for name, price in getattr(spec, "prices", {}).items()}
-    return Ledger(prices, spec.budget.usd, spent)
+    return open_hosted(name, build_settings(spec), ledger, interrupted)
 
 
 def _load(spec: str | RunSpec | None, overrides: Sequence[str]) -> RunSpec:

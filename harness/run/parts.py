@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward
+from harness.config.asking import build_settings
 from harness.config.names import TINY
 from harness.config.schema import RunSpec
 from harness.core.environment import collect_manifest
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
+from harness.llm.ledger import Ledger
 from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
@@ -138,22 +140,12 @@ def _check_room(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> None
 
 
 def build_llm(
-    spec: RunSpec, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
+    spec: RunSpec, ledger: Ledger, samples: Callable[[], Sequence[SampleRecord]], interrupted: Event, progress: Progress
 ) -> DecisionPolicy:
     """Build the LLM policy with the rules beside it. Its SDK takes two seconds to import, so nobody else does."""
-    from harness.llm.client import MessagesApi, api_key
-    from policies.llm import LlmPolicy, Prices
+    from harness.llm.hosted import open_hosted
+    from policies.llm import LlmPolicy
 
     llm = spec.llm
-    prices = None
-    if llm.input_price is not None and llm.output_price is not None:
-        prices = Prices(llm.input_price, llm.output_price, spec.budget.usd)
-    api = MessagesApi(
-        api_key(),
-        model=llm.model,
-        max_tokens=llm.max_tokens,
-        time_limit=llm.time_limit,
-        attempts=llm.attempts,
-        interrupted=interrupted,
-    )
-    return LlmPolicy(api, every=llm.every, prices=prices, samples=samples, progress=progress)
+    answerer = open_hosted(llm.answerer, build_settings(spec), ledger, interrupted)
+    return LlmPolicy(answerer, ledger, every=llm.every, max_tokens=llm.max_tokens, samples=samples, progress=progress)

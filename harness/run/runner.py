@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from harness.checks.inputs import check_policy, choose_demonstrations
+from harness.config.asking import build_ledger
 from harness.config.names import REPLAY
 from harness.core.actions import parse_action
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
@@ -69,6 +70,7 @@ class Run:
         self.store = store
         self.run_id = run_id
         self.interrupted = Event()
+        self.ledger = build_ledger(self.spec, store.load_spent(run_id))
         row = store.load_run(run_id)
         self.name = row.name
         self.folder = Path(row.folder)
@@ -233,7 +235,7 @@ class Run:
             return POLICIES[kind]()
         if kind == "llm":
             samples = partial(self.store.patiently, reader.read_samples)
-            return build_llm(self.spec, samples, self.interrupted, self.progress)
+            return build_llm(self.spec, self.ledger, samples, self.interrupted, self.progress)
         source = self.store.find_run(kind.removeprefix(REPLAY))
         checkpoints.wanted |= self.store.load_rollback_targets(source.id)
         return ReplayPolicy(kind, partial(load_repeated, self.store, source))
@@ -241,7 +243,7 @@ class Run:
     def _check_policy(self, kind: str) -> None:
         """Raise Refused for a kind that a person cannot switch to."""
         try:
-            found = check_policy(kind, self.store)
+            found = check_policy(kind, self.store, self.spec)
         except InputError as error:
             raise Refused(str(error)) from None
         if found != kind:  # the log must say which run is meant, whatever other runs there will be

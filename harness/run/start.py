@@ -125,7 +125,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
             f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
             f"grpo resume {record.name} --steps {spec.budget.steps * 2} continues"
         )
-    check_policy(record.policy, store)
+    check_policy(record.policy, store, spec)
     # Where the run lies now, which may not be where it was begun.
     place = OutputSpec(dir=str(folder.parent), db=store.url)
     return Plan(record, spec.model_copy(update={"output": place}), changes)

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.config.load import move_answers
 from harness.errors import InputError
 
 FIRST_SCHEMA = """
@@ -183,6 +185,14 @@ def eighth_schema(c: sqlite3.Connection) -> None:
     _run(c, "ALTER TABLE evaluations ADD COLUMN pass_at JSON NOT NULL DEFAULT '[]'")
 
 
+def ninth_schema(c: sqlite3.Connection) -> None:
+    """Version 9: how models behind an address are asked, and their prices, are no longer said for the llm alone."""
+    for run, text in c.execute("SELECT id, spec FROM runs WHERE json_valid(spec)").fetchall():
+        spec = json.loads(text)
+        if isinstance(spec, dict) and (moved := move_answers(spec)) is not spec:
+            c.execute("UPDATE runs SET spec = ? WHERE id = ?", (json.dumps(moved), run))
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
@@ -192,6 +202,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     sixth_schema,
     seventh_schema,
     eighth_schema,
+    ninth_schema,
 ]
 
 

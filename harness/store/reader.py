@@ -59,6 +59,7 @@ DAMAGES_NAMED = 8
 RUNS_OFFERED = 200
 RUNS_NAMED = 5
 """Of those that a beginning of a name may mean, at most."""
+SPENT = "SELECT coalesce(sum(cost_usd), 0.0) FROM decisions WHERE run_id = ?"
 COMMANDS = "SELECT id, action, changes, argument, who, note, asked_at, state, step, applied_at, result FROM commands"
 GROUPS = """
 SELECT step, prompt_id, label, correct, rewards FROM steps JOIN groups ON groups.step_id = steps.id WHERE run_id = :run
@@ -312,6 +313,11 @@ class RunReader:
             "AND argument LIKE '\"keep%'"
         )
         return c.execute(found, (run_id, began)).fetchone() is not None
+
+    @reading
+    def load_spent(self, c: sqlite3.Connection, run_id: int) -> float:
+        """Load the USD that decisions of a run have cost, all of its eras together."""
+        return float(c.execute(SPENT, (run_id,)).fetchone()[0])
 
     @reading
     def load_rollback_targets(self, c: sqlite3.Connection, run_id: int) -> set[int]:

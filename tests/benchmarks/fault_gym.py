@@ -22,7 +22,7 @@ from harness.models.runtime import prepare_process
 from tests.benchmarks.gym_cells import FAULTS, HEALTHY, UNFAULTED, Cell, run_cell
 from tests.benchmarks.gym_llm import answer
 from tests.benchmarks.gym_report import write_logs, write_report
-from tests.support.messages_server import Server
+from tests.support.answers_server import Server
 
 POLICIES = ("fixed", "rules", "llm")
 

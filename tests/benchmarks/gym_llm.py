@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.support.messages_server import Handler, Turn, call, good, text
+from tests.support.answers_server import Handler, Turn, call, good, text
 
 FIRST = re.compile(r"# Candidates of the rules, best first\n1\. (?P<action>[^\n]+?) because ")
 WORDS = {"evidence": "candidate 1 of the rules", "hypothesis": "as the rules say", "rejected": []}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -171,19 +172,23 @@ def test_these_are_the_decision_policies(kind: str) -> None:
     [
         ({"policy": {"kind": "lmm"}}, "policy.kind: no decision policy named lmm, did you mean llm"),
         ({"policy": {"kind": "replay:"}}, "policy.kind: replay: needs the name of a run"),
-        ({"budget": {"usd": 1}}, "budget.usd: a cap needs prices: set llm.input_price and llm.output_price"),
-        ({"llm": {"output_price": 5}}, "llm: input_price and output_price: give both"),
-        ({"llm": {"input_price": -1, "output_price": 5}}, "llm.input_price: must be greater than or equal to 0"),
+        ({"budget": {"usd": 1}}, 'budget.usd: a cap needs prices, in USD per million tokens: set [prices] "claude-'),
+        ({"llm": {"output_price": 5}}, 'llm.output_price: it stands in [prices] now: "claude-haiku-5-5" = {'),
+        ({"llm": {"time_limit": 5}}, "llm.time_limit: it is answers.time_limit now"),
+        ({"llm": {"model": "openai:"}}, "llm.model: 'openai:' names no model"),
+        ({"answers": {"concurrency": 0}}, "answers.concurrency: must be greater than or equal to 1"),
+        ({"prices": {"m": {"input": 1}}}, "prices.m.output: field required"),
+        ({"prices": {"m": {"input": -1, "output": 5}}}, "prices.m.input: must be greater than or equal to 0"),
         ({"llm": {"key": "x"}}, "llm.key: no such field"),
     ],
 )
 def test_what_is_wrong_with_an_llm_is_told_before_it_is_asked(tree: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=re.escape(message)):
         parse_spec(tree)
 
 
 def test_a_cap_with_prices_is_right() -> None:
-    assert parse_spec({"budget": {"usd": 1}, "llm": {"input_price": 1, "output_price": 5}}).budget.usd == 1
+    assert parse_spec({"budget": {"usd": 1}, "prices": {"m": {"input": 1, "output": 5}}}).budget.usd == 1
 
 
 def test_a_split_may_have_any_name_that_is_no_slip_of_the_pen() -> None:

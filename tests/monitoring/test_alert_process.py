@@ -17,8 +17,8 @@ from harness.core.liveness import SUPERVISOR
 from harness.monitoring import alert_process as lookout
 from harness.monitoring.alert_process import Lookout
 from harness.store.writer import RunStore
+from tests.support.answers_server import Server, hang, raw
 from tests.support.builders import create_run, make_store, record_step
-from tests.support.messages_server import Server, hang, raw
 from tests.support.program import Program
 
 SECRET = "T0KEN-9f2c"

@@ -17,7 +17,7 @@ from harness.config.load import parse_spec
 from harness.errors import InputError
 from harness.monitoring import notifiers as hooks
 from harness.monitoring.notifiers import build_hooks, deliver
-from tests.support.messages_server import Handler, Server, Turn, cut_at_once, hang, raw
+from tests.support.answers_server import Handler, Server, Turn, cut_at_once, hang, raw
 
 SECRET = "T0KEN-9f2c"
 MESSAGE = {"text": "night finished; $(touch gone)", "title": "night", "run": "night", "event": "finished"}

@@ -15,21 +15,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.llm.client import Fault, MessagesApi, Reply
-from harness.types import Action, Asked, Decision, Finding, Knobs, SampleRecord, Snapshot
-from policies.llm import LlmPolicy, Prices, Unusable, _check_form, _read
+from harness.errors import InputError
+from harness.llm.hosted import open_hosted
+from harness.llm.ledger import Ledger, Price
+from harness.llm.settings import Settings
+from harness.types import Action, Asked, Decision, Finding, Knobs, Reply, SampleRecord, Snapshot
+from policies.llm import LlmPolicy, Unusable, _check_form, _read
 from policies.question import ACTIONS, build_question, build_tool, quote
-from tests.support.builders import (
-    make_change,
-    make_checkpoint,
-    make_decision_record,
-    make_look,
-    make_run_record,
-    make_sample,
-    make_snapshot,
-    make_steps,
-)
-from tests.support.messages_server import (
+from tests.support.answers_server import (
     GOOD,
     Handler,
     Server,
@@ -40,11 +33,22 @@ from tests.support.messages_server import (
     error,
     good,
     hang,
+    html,
     message,
     raw,
     slowly,
     text,
     trickle,
+)
+from tests.support.builders import (
+    make_change,
+    make_checkpoint,
+    make_decision_record,
+    make_look,
+    make_run_record,
+    make_sample,
+    make_snapshot,
+    make_steps,
 )
 
 KEY = "sk-ant-api03-NobodyMaySeeThis-0123456789"
@@ -58,23 +62,19 @@ def server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def api() -> MessagesApi:
-    """One for all: a connection takes longer to prepare than a question to answer."""
-    return make_api()
-
-
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch, server: Server, api: MessagesApi) -> Ask:
+def ask(monkeypatch: pytest.MonkeyPatch, server: Server) -> Ask:
     """``ask(turn, ...)``: one decision while the server goes by that script; the server shows what it was asked."""
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "not this one: the policy was given its key")
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+    for name, value in server.environment(KEY).items():
+        monkeypatch.setenv(name, value)
 
     def ask(
         *script: Turn,
         snapshot: Snapshot | None = None,
-        api: MessagesApi = api,
-        prices: Prices | None = None,
+        ledger: Ledger | None = None,
+        interrupted: Event | None = None,
+        time_limit: float = 30.0,
+        model: str = "anthropic:m",
         findings: Sequence[Finding] = (),
         candidates: Sequence[Decision] = (BY_RULES,),
         samples: Sequence[SampleRecord] = (),
@@ -82,16 +82,17 @@ def ask(monkeypatch: pytest.MonkeyPatch, server: Server, api: MessagesApi) -> As
         server.script, server.requests = list(script), []
         monkeypatch.setattr("policies.llm.detect", lambda snapshot: findings)
         monkeypatch.setattr("policies.llm.propose", lambda snapshot, findings: candidates)
-        policy = LlmPolicy(api, every=20, prices=prices, samples=lambda: samples)
+        ledger = ledger or Ledger()
+        settings = Settings(attempts=3, time_limit=time_limit)
+        api = open_hosted(model, settings, ledger, interrupted or Event())
+        policy = LlmPolicy(api, ledger, every=20, max_tokens=500, samples=lambda: samples)
         return policy.decide(snapshot or make_night()), server
 
     return ask
 
 
-def make_api(*, key: str = KEY, time_limit: float = 30.0, interrupted: Event | None = None) -> MessagesApi:
-    return MessagesApi(
-        key, model="m", max_tokens=500, time_limit=time_limit, attempts=3, interrupted=interrupted or Event()
-    )
+def priced(cap: float | None = None, spent: float = 0.0) -> Ledger:
+    return Ledger({"m": Price(1.0, 5.0)}, cap, spent)
 
 
 def make_night(**values: Any) -> Snapshot:
@@ -107,7 +108,7 @@ def make_night(**values: Any) -> Snapshot:
 
 
 def test_an_answer_becomes_a_decision_with_its_reasons_and_its_price(ask: Ask) -> None:
-    decision, server = ask(good(), prices=Prices(1.0, 5.0))
+    decision, server = ask(good(), ledger=priced())
     assert decision == Decision(
         Action("set", {"temperature": 0.9}),
         "llm",
@@ -211,7 +212,7 @@ def test_an_unusable_answer_is_asked_for_once_more_and_then_the_rules_decide(
 
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_the_second_answer_counts(ask: Ask, name: str) -> None:
-    decision, _ = ask(UNUSABLE[name][0], good(), prices=Prices(1.0, 5.0))
+    decision, _ = ask(UNUSABLE[name][0], good(), ledger=priced())
     assert (decision.source, decision.action) == ("llm", Action("set", {"temperature": 0.9}))
     assert decision.tokens_in in (2000, 4000)  # one scripted answer has no usage
     assert decision.cost_usd is not None
@@ -257,19 +258,21 @@ FAULTS = {
     "no body": (raw(b""), 1, "the answer is no JSON"),
     "no JSON": (raw(b"\x00\xffnonsense"), 1, "the answer is no JSON"),
     "deep JSON": (raw(b"[" * 100_000), 1, "the answer is no JSON"),
-    "another JSON": (raw(b'{"ok": true}'), 1, "the answer is no message"),
+    "HTML": (html(), 1, "the answer is no JSON"),
+    "another JSON": (raw(b'{"ok": true}'), 1, "the answer is no "),
     "the key in the answer": (good(evidence=f"my key is {KEY}"), 1, "the answer repeats the key"),
 }
 
 
+@pytest.mark.parametrize("model", ["anthropic:m", "openai:m"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_without_an_answer_the_rules_decide_and_say_so(
-    ask: Ask, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ask: Ask, name: str, model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     turn, requests, why = FAULTS[name]
-    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
     with caplog.at_level(logging.DEBUG):
-        decision, server = ask(turn)
+        decision, server = ask(turn, model=model)
     assert (decision.source, decision.action) == ("rules", BY_RULES.action)
     assert "many are cut | no decision by the llm: " in decision.evidence
     assert why in decision.evidence
@@ -283,37 +286,36 @@ def test_without_an_answer_the_rules_decide_and_say_so(
 def test_a_server_that_hangs_or_trickles_is_left_after_the_time_limit(
     ask: Ask, turn: Turn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
-    decision, server = ask(turn, api=make_api(time_limit=1.0))
+    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
+    decision, server = ask(turn, time_limit=1.0)
     assert decision.action == BY_RULES.action
     assert "no answer within 1 s" in decision.evidence
     assert len(server.requests) == 3
 
 
 def test_after_a_fault_that_passes_the_answer_counts(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
     decision, server = ask(error(529, "overloaded_error"), cut, good())
     assert decision.source == "llm"
     assert len(server.requests) == 3
 
 
 def test_nobody_at_the_address(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
     for url in ("http://user:secret@127.0.0.1:9", "nonsense", "http://["):
         monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
-        decision, _ = ask(good(), api=make_api())
+        decision, _ = ask(good())
         assert (decision.source, decision.action) == ("rules", BY_RULES.action)
         assert "no decision by the llm" in decision.evidence
         assert "secret" not in repr(decision)
 
 
 @pytest.mark.parametrize("key", ["", "sk-ant\nX-Evil: 1"])
-def test_a_key_that_no_header_can_hold_is_told_without_it(ask: Ask, key: str) -> None:
-    decision, server = ask(good(), api=make_api(key=key))
-    assert decision.action == BY_RULES.action
-    assert "no decision by the llm" in decision.evidence
-    assert not key or key not in repr(decision)
-    assert server.requests == []
+def test_a_key_that_no_header_can_hold_is_told_without_it(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    with pytest.raises(InputError, match="ANTHROPIC_API_KEY") as caught:
+        open_hosted("anthropic:m", Settings(), Ledger(), Event())
+    assert not key or key not in str(caught.value)
 
 
 def test_ctrl_c_ends_the_wait_and_not_the_step(ask: Ask) -> None:
@@ -322,7 +324,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_step(ask: Ask) -> None:
     try:
         Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         started = time.monotonic()
-        decision, _ = ask(hang, api=make_api(interrupted=interrupted))
+        decision, _ = ask(hang, interrupted=interrupted)
         waited = time.monotonic() - started
     finally:
         signal.signal(signal.SIGINT, old)
@@ -339,17 +341,19 @@ def test_ctrl_c_between_two_attempts_too(ask: Ask) -> None:
         overloaded(handler)
         Timer(1.0, interrupted.set).start()
 
-    decision, server = ask(then_interrupt, api=make_api(interrupted=interrupted))
+    decision, server = ask(then_interrupt, interrupted=interrupted)
     assert "interrupted" in decision.evidence
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": "many"}, {"input_tokens": -5, "output_tokens": True},
                                    {"input_tokens": 1e400}, {"input_tokens": 10**30}, [1]])  # fmt: skip
-def test_a_usage_that_is_nonsense_counts_nothing(ask: Ask, usage: Any) -> None:
-    decision, _ = ask(call(GOOD, usage=usage), prices=Prices(1.0, 5.0))
+def test_a_usage_that_is_nonsense_counts_no_tokens_and_the_worst_case(ask: Ask, usage: Any) -> None:
+    ledger = priced()
+    decision, _ = ask(call(GOOD, usage=usage), ledger=ledger)
     assert decision.source == "llm"
-    assert (decision.tokens_in, decision.tokens_out, decision.cost_usd) == (0, 0, 0.0)
+    assert (decision.tokens_in, decision.tokens_out) == (0, 0)
+    assert decision.cost_usd == ledger.spent > 0.0025, "what it cost is not known, so it counts at its worst"
 
 
 def test_cached_tokens_count_too(ask: Ask) -> None:
@@ -402,17 +406,23 @@ def test_without_a_candidate_between_its_turns_nothing_changes(ask: Ask) -> None
 
 
 def test_when_the_cap_is_spent_the_rules_go_on_and_say_so(ask: Ask) -> None:
-    prices = Prices(1.0, 5.0, cap=0.01)
     spent = make_night(asked=Asked(times=3, last=0, usd=0.0105))
-    decision, server = ask(good(), snapshot=spent, prices=prices)
+    decision, server = ask(good(), snapshot=spent, ledger=priced(0.01, 0.0105))
     assert decision.action == BY_RULES.action
     assert "LLM budget exhausted: 0.0105 USD" in decision.evidence
     assert decision.tokens_in is None
     assert server.requests == []
-    nearly = make_night(asked=Asked(times=3, last=0, usd=0.009))
-    decision, server = ask(text("no"), good(), snapshot=nearly, prices=prices)
+
+    decision, server = ask(good(), ledger=priced(0.01, 0.009))
+    assert "LLM budget exhausted: budget.usd: 0.01 USD, of which 0.0090 are spent" in decision.evidence
+    assert (server.requests, decision.tokens_in) == ([], None), "it might have passed the cap"
+
+    ledger = priced(0.02, 0.009)
+    decision, server = ask(text("no"), good(), ledger=ledger)
     assert decision.source == "rules"
-    assert len(server.requests) == 1, "the second question would have come after the cap"
+    assert "its answer was not usable" in decision.evidence
+    assert len(server.requests) == 1, "a second question might have passed the cap"
+    assert ledger.spent == pytest.approx(0.009 + decision.cost_usd)
 
 
 # ---------------------------------------------------------------- what it is shown
@@ -522,7 +532,7 @@ def test_an_answer_of_the_right_form_is_a_decision_within_bounds_or_unusable(**a
     snapshot = make_night()
     tool = build_tool(snapshot)
     try:
-        decision = _read(Reply((("decide", GOOD | answer),), 1, 1), tool, snapshot, [BY_RULES], BY_RULES)
+        decision = _read(Reply(calls=(("decide", GOOD | answer),)), tool, snapshot, [BY_RULES], BY_RULES)
     except Unusable:
         return
     assert decision.action.kind in ACTIONS
@@ -531,14 +541,6 @@ def test_an_answer_of_the_right_form_is_a_decision_within_bounds_or_unusable(**a
         low, high = snapshot.bounds[knob]
         assert value is None or low <= value <= high
     decision.evidence.encode()
-
-
-def test_a_fault_has_no_chain_that_a_traceback_would_print(ask: Ask, server: Server, api: MessagesApi) -> None:
-    server.script = [error(401, "authentication_error", KEY)]
-    with pytest.raises(Fault) as caught:
-        api.ask("s", "q", build_tool(make_night()))
-    assert caught.value.__suppress_context__
-    assert KEY not in str(caught.value)
 
 
 def test_a_slow_answer_within_the_limit_counts(ask: Ask) -> None:

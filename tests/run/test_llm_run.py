@@ -9,15 +9,17 @@ import pytest
 
 from harness.errors import InputError
 from harness.types import Action, CommandRecord
+from tests.support.answers_server import Server, call, cut, error, good, hang, message, text
 from tests.support.builders import create_run
-from tests.support.messages_server import Server, call, cut, error, good, hang, message, text
 from tests.support.runs import KEY, resume_run, review, start_night
+
+PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
     with Server([hang]) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         yield server
@@ -43,9 +45,8 @@ NIGHT = [
 def test_a_night_of_every_fault_is_logged_and_goes_on(tmp_path: Path, server: Server) -> None:
     """Asked at each step; the last answer is a right one, at the second asking."""
     server.script = [turn for turns, _ in NIGHT for turn in turns]
-    prices = {"input_price": 1.0, "output_price": 5.0}
-    llm = {"every": 1, "time_limit": 4.0, "attempts": 2, **prices}
-    run = start_night(tmp_path, llm=llm, budget={"steps": len(NIGHT), "usd": 1.0})
+    asking = {"llm": {"every": 1}, "answers": {"time_limit": 4.0, "attempts": 2}, "prices": PRICES}
+    run = start_night(tmp_path, **asking, budget={"steps": len(NIGHT), "usd": 1.0})
     assert run.drive() == ("finished", f"budget of {len(NIGHT)} steps spent")
     decisions = review(run)["decisions"]
     assert [d["step"] for d in decisions] == list(range(1, len(NIGHT) + 1))
@@ -74,8 +75,7 @@ def test_a_night_of_every_fault_is_logged_and_goes_on(tmp_path: Path, server: Se
 
 def test_a_resumed_run_asks_nothing_twice_and_counts_what_was_spent(tmp_path: Path, server: Server) -> None:
     server.script = [good(), good(changes={"temperature": 0.8}), good(changes={"temperature": 0.7})]
-    llm = {"every": 2, "input_price": 1.0, "output_price": 5.0}
-    run = start_night(tmp_path, llm=llm, budget={"steps": 9, "usd": 0.007})
+    run = start_night(tmp_path, llm={"every": 2}, prices=PRICES, budget={"steps": 9, "usd": 0.02})
     controller = run.build_controller()
     for _ in range(5):  # asked for the steps 2 and 4; the newest checkpoint is that of step 3
         controller._boundary()
@@ -85,12 +85,12 @@ def test_a_resumed_run_asks_nothing_twice_and_counts_what_was_spent(tmp_path: Pa
     again = resume_run(run.store, run.name)
     again.drive()
     after = review(again)
-    assert len(server.requests) == 2, "0.007 USD were spent with the second"
+    assert len(server.requests) == 2, "after 0.007 USD a third might have passed 0.02"
     # The verdict on the second change could only be taken when the run had gone on.
     judged = [d | {"measured": None, "verdict": None} for d in after["decisions"][:5]]
     assert judged == [d | {"measured": None, "verdict": None} for d in before["decisions"]]
     assert after["reward"]["by_step"][:5] == before["reward"]["by_step"]
-    assert "LLM budget exhausted: 0.0070 USD" in after["decisions"][5]["evidence"]
+    assert "LLM budget exhausted: budget.usd: 0.02 USD, of which 0.0070 are" in after["decisions"][5]["evidence"]
     assert after["steps"] == 9
     run.store.close()
 

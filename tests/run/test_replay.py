@@ -17,7 +17,7 @@ from harness.run.replay import find_difference, plan_replay
 from harness.store.opening import open_store
 from harness.store.writer import RunStore
 from harness.types import Action
-from tests.support.messages_server import Server, error, good, text
+from tests.support.answers_server import Server, error, good, text
 from tests.support.runs import KEY, resume_run, review, start_night
 
 Grpo = Callable[..., tuple[int, str, str]]
@@ -31,7 +31,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, Server([]) as server:
         patch.setenv("ANTHROPIC_API_KEY", KEY)
         patch.setenv("ANTHROPIC_BASE_URL", server.url)
-        patch.setattr("harness.llm.client.LONGEST_WAIT_S", 0.02)
+        patch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
         server.script = [
             good(changes={"learning_rate": 6e-4}), good(action="focus", argument="harder"), error(400, "api_error"),
             good(changes={"temperature": 1.1}), text("hm"),
@@ -205,7 +205,7 @@ def test_what_cannot_be_replayed_is_wrong_input(folder: Path, grpo: Grpo) -> Non
         (("run", "--policy", "replay:"), "replay: needs the name of a run"),
         (("run", "--policy", "llm"), "llm needs the environment variable ANTHROPIC_API_KEY"),
         (("run", "--set", "budget.usd=1"), "budget.usd: a cap needs prices"),
-        (("run", "--set", "llm.input_price=1"), "give both"),
+        (("run", "--set", "llm.input_price=1"), "llm.input_price: it stands in [prices] now"),
     ):
         code, _, err = grpo(*words)
         assert (code, said in err) == (2, True), err

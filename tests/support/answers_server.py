@@ -12,6 +12,7 @@ how many were in flight at once at the highest.
 from __future__ import annotations
 
 import json
+import select
 import time
 from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +37,7 @@ CHAT = "/chat/completions"
 class Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     body: dict[str, Any]
 
     def do_POST(self) -> None:
@@ -245,13 +247,8 @@ def error(status: int, kind: str, said: str = "not now", **headers: str) -> Turn
 
 def hang(handler: Handler) -> None:
     """No answer, until the client has gone."""
-    handler.connection.settimeout(0.05)
-    while not handler.server.over.is_set():
-        try:
-            if not handler.rfile.peek(1):
-                break
-        except TimeoutError:
-            continue
+    while not handler.server.over.is_set() and not select.select([handler.connection], [], [], 0.05)[0]:
+        pass
     handler.close_connection = True
 
 

@@ -27,7 +27,7 @@ REWARD = "def reward(completion, ground_truth):\n    return {value}\n"
 
 def start_run(spec: RunSpec, name: str, *, replay_of: Mapping[str, Any] | None = None) -> Run:
     """Start a run of a checked spec, without preflight."""
-    kind = check_policy(spec.policy.kind, find_store(database_url(spec.output.dir, spec.output.db)))
+    kind = check_policy(spec.policy.kind, find_store(database_url(spec.output.dir, spec.output.db)), spec)
     spec = spec.model_copy(update={"policy": PolicySpec(kind=kind)})
     return start.start_run(prepare_inputs(spec), name, replay_of=replay_of)
 
