@@ -195,7 +195,8 @@ def ask(
                 if not target.in_memory:
                     progress(f"{phase}, ${usd:.4f}" if usd else phase, len(replies), len(questions))
     except OverBudget as error:
-        kept = f"they are in {target.record}, and the same command continues" if target.record else "none is kept"
+        more = f"they are in {target.record}, and with a higher budget.usd the same command continues"
+        kept = more if target.record else "add --record to keep them"
         raise OverBudget(f"{error}; {len(replies):,} of {len(questions):,} questions were answered: {kept}") from None
     if replies and all(reply.error for reply in replies.values()):
         if target.recorded:

@@ -229,7 +229,8 @@ def open_target(
         return _open_model(found.name, spec, overrides, record)
     if found.kind == "hosted":
         checked = _load(spec, overrides)
-        answerer = open_other(found.name, checked, build_ledger(checked), interrupted or Event())
+        ledger = build_ledger(checked, _count_spent(record))
+        answerer = open_other(found.name, checked, ledger, interrupted or Event())
         return Target(found.name, checked, True, answerer.name, other=answerer, record=record)
     return _open_recorded(found.name, spec, overrides)
 
@@ -298,6 +299,15 @@ def spec_of_rows(source: str, overrides: Sequence[str] = ()) -> RunSpec:
         )
     tree = {"pool": {"source": source}, "reward": {"function": reward} if reward else {}}
     return parse_spec(apply_overrides(tree, overrides))
+
+
+def _count_spent(record: Path | None) -> float:
+    """Count what a record has cost, in USD: its cap is one for all commands that add to it."""
+    if record is None or not record.is_file():
+        return 0.0
+    from harness.llm.record import read_record
+
+    return sum(line.cost_usd or 0.0 for line in read_record(record))
 
 
 def read_answers(target: Target) -> Mapping[str, Sequence[Reply]]:

@@ -175,6 +175,27 @@ def test_below_the_target_the_exit_code_is_1(sums: Program) -> None:
     assert below.stderr == "grpo: --at-least: the accuracy 0.9000 is below 0.91\n"
 
 
+def test_a_record_never_costs_more_than_its_cap(sums: Program) -> None:
+    priced = ("--set", "prices.m={input = 5.0, output = 25.0}", "--split", "all", "--record", "r.jsonl")
+    usage = {"input_tokens": 20, "output_tokens": 50}
+    record = sums.folder / "r.jsonl"
+
+    def spent() -> float:
+        return sum(json.loads(line)["cost_usd"] for line in record.read_text().splitlines())
+
+    with Server([answering(solve, usage=usage)]) as server:
+        for _ in range(2):
+            done = ask(sums, server, "openai:m", *priced, "--set", "budget.usd=0.01", code=1)
+            assert "with a higher budget.usd the same command continues" in done.stderr
+            assert 0.005 < spent() <= 0.01
+        live = ask(sums, server, "openai:m", *priced, "--set", "budget.usd=0.1")
+        assert len(server.requests) == 30
+    assert "tokens 600 in, 1,500 out, $0.0405\n" in live.stdout
+    assert sums.here("eval", "recorded:r.jsonl", "--spec", "sums.toml", "--split", "all").stdout == live.stdout
+    unpriced = sums.here("eval", "openai:m", "--set", "budget.usd=1", code=2, environment={"OPENAI_API_KEY": KEY})
+    assert "price" in unpriced.stderr
+
+
 def test_where_the_results_cannot_be_written_nothing_is_asked(sums: Program) -> None:
     with Server([answering(solve)]) as server:
         for option in ("--output-file", "--record"):
