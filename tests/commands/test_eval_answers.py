@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.answers_server import Server, answering, error, text, truncated
 from tests.support.program import Program
+from tests.support.runs import start_mini
 
 KEY = "sk-secret-key-0123456789"
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -412,9 +413,9 @@ def test_the_commands_of_the_docs_work_as_they_stand(program: Program) -> None:
     commands = [line.split() for line in re.findall(r"(?m)^    grpo ((?:eval|pool convert) .+)$", page)]
     assert len(commands) >= 8
     write_answers(program.folder / "answers_qwen3_gsm8k.jsonl")
-    fields = ("warmstart.steps=0", "evaluate.max_tokens=2", "pool.splits={probe=2, dev=3, test=3}", "sample.prompts=1")
-    small = [word for field in fields for word in ("--set", field)]
-    program.here("run", "mini.toml", "--name", "night", "--steps", "1", "--plain", "--force", *small)
+    splits = {"probe": 2, "dev": 3, "test": 3}
+    short = {"evaluate": {"max_tokens": 2}, "budget": {"steps": 1}, "sample": {"prompts": 1}}
+    start_mini(program.folder / "runs", name="night", pool={"splits": splits}, **short).drive()
     recipe = Path(__file__).parents[2] / "runs" / "recipes" / "math-gsm" / "rows.jsonl"
     rows = [json.loads(line) for line in recipe.read_text(encoding="utf-8").splitlines()]
 
