@@ -114,7 +114,8 @@ def check_policy(kind: str, store: RunReader | None, spec: RunSpec) -> str:
         try:
             check_hosted(spec.llm.answerer)
         except InputError as error:
-            raise InputError(f"policy.kind: llm: {error}; set it, or take --policy rules") from None
+            said = str(error).replace(spec.llm.answerer, "llm", 1)
+            raise InputError(f"policy.kind: {said}; set it, or take --policy rules") from None
         build_ledger(spec).price_of(spec.llm.answerer)
     if not kind.startswith(REPLAY):
         return kind

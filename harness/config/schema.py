@@ -351,7 +351,8 @@ class AnswersSpec(Section):
 
 
 class PriceSpec(Section):
-    """USD per million tokens that a model reads and writes."""
+    """USD per million tokens that a model reads and writes: `"claude-haiku-5-5" = { input = 1.0, output = 5.0 }` in
+    [prices], by the model's name with or without its service. A cap, budget.usd, needs that of each model asked."""
 
     input: Annotated[float, Field(ge=0)]
     output: Annotated[float, Field(ge=0)]

@@ -36,7 +36,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
             good(changes={"learning_rate": 6e-4}), good(action="focus", argument="harder"), error(400, "api_error"),
             good(changes={"temperature": 1.1}), text("hm"),
         ]  # fmt: skip
-        run = start_night(folder, llm={"every": 2, "time_limit": 20.0}, budget={"steps": 50, "hours": 9})
+        run = start_night(folder, llm={"every": 2}, budget={"steps": 50, "hours": 9})
         controller = run.build_controller()
 
         def command(*asked: Any) -> None:

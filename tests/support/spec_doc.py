@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -33,8 +33,13 @@ MARK = re.compile(r"``([^`]+)``")
 
 
 def render() -> str:
-    parts = [HEAD, _section("top level", RunSpec, [f for f, i in RunSpec.model_fields.items() if not _is_section(i)])]
-    parts += [_section(f"[{name}]", i.annotation) for name, i in RunSpec.model_fields.items() if _is_section(i)]
+    parts = [
+        HEAD,
+        _section("top level", RunSpec, [f for f, i in RunSpec.model_fields.items() if _section_of(i) is None]),
+    ]
+    for name, field in RunSpec.model_fields.items():
+        if (section := _section_of(field)) is not None:
+            parts.append(_section(f"[{name}]" if section is field.annotation else f"[{name}.NAME]", section))
     bounds = "\n".join(f"| `{name}` | {low:g} to {high:g} |" for name, (low, high) in DEFAULT_BOUNDS.items())
     parts.append(
         "## [bounds]\n\nThe lowest and highest value of a hyperparameter, for decision policies and people: "
@@ -44,8 +49,14 @@ def render() -> str:
     return "\n".join(parts)
 
 
-def _is_section(field: FieldInfo) -> bool:
-    return inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)
+def _section_of(field: FieldInfo) -> Any:
+    """Return the model of a section, or of each section of a table of them; None for a plain field."""
+    found = next((one for one in (field.annotation, *get_args(field.annotation)[1:]) if _is_model(one)), None)
+    return found if found is field.annotation or get_origin(field.annotation) is dict else None
+
+
+def _is_model(one: Any) -> bool:
+    return inspect.isclass(one) and issubclass(one, BaseModel)
 
 
 def _section(title: str, model: Any, names: list[str] | None = None) -> str:
@@ -80,6 +91,8 @@ def _say(schema: dict[str, Any]) -> str:
 
 
 def _describe_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
     value = field.get_default(call_default_factory=True)
     return "unset" if value is None or value == "" else f"`{json.dumps(value)}`"
 
