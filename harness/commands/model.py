@@ -65,8 +65,9 @@ def evaluate(
     ``record``, and what is in it is not asked again. ``output_file`` gets a CSV with one row per example. Raises
     InputError, OverBudget, and RunFailed when nothing was answered.
     """
-    if output_file is not None:
-        check_parent(output_file, "--output-file")
+    for file, option in ((output_file, "--output-file"), (record, "--record")):
+        if file is not None:
+            check_parent(file, option)
     from harness.checks.inputs import ALL, choose_prompts
     from harness.commands.targets import measure
     from harness.models.evaluate import write_csv

@@ -380,7 +380,7 @@ def load_checkpoint(
     from harness.models.load import load_model, load_weights
     from harness.models.runtime import prepare_process
 
-    prepare_process(recorded.model.threads, recorded.trainer)
+    prepare_process(asked.model.threads or recorded.model.threads, recorded.trainer)
     loaded = load_model(recorded.model, recorded.lora, seed=derive_seed(recorded.seed, "model"), pool=asked.pool)
     load_weights(loaded.model, Path(found.path))
     who = f"{run.name}@{found.step}#{_fingerprint(found.hashes)}"

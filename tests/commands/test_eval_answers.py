@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from harness.config.load import parse_spec
+from harness.run.answerers import open_answerer
+from harness.types import Prompt, Question
 from tests.support.answers_server import Server, answering, error, text, truncated
 from tests.support.program import Program
 from tests.support.runs import start_mini
@@ -436,5 +439,9 @@ def test_the_commands_of_the_docs_work_as_they_stand(program: Program) -> None:
     replay = ("--spec", "mini.toml", "--set", "pool.splits={probe=2, dev=3, test=3}", "-n", "2")
     assert program.here("eval", "recorded:r.jsonl", *replay, "--output-file", "replayed.csv").stdout == live
     assert (program.folder / "live.csv").read_bytes() == (program.folder / "replayed.csv").read_bytes()
+    asked = Question(Prompt("", "1+1=", ""), 5, 0.0, tool={"name": "grade", "input_schema": {"type": "object"}})
+    named = {"db": f"sqlite:///{program.folder}/runs/harness.db"}
+    ((place, reply),) = open_answerer("night@0", parse_spec({}), **named).answer([asked])
+    assert (place, reply.error, len(reply.ids)) == (0, "", reply.tokens_out)
     assert "no checkpoint bset; there are: 0" in program.here("eval", "night@bset", code=2).stderr
     assert "did you mean night?" in program.here("eval", "nigth", code=2).stderr
