@@ -13,9 +13,18 @@ import typer
 from rich.console import RenderableType
 
 from harness import commands
-from harness.cli.completion import complete_run
-from harness.cli.options import DbOption, HtmlOption, JsonFlag, OutOption, RunName, print_json, print_result
-from harness.cli.tables import render_comparison, render_diagnosis, render_review, render_runs
+from harness.cli.completion import complete_run, complete_spec
+from harness.cli.options import (
+    DbOption,
+    HtmlOption,
+    JsonFlag,
+    OutOption,
+    RunName,
+    print_json,
+    print_result,
+    show_progress,
+)
+from harness.cli.tables import render_answers, render_comparison, render_diagnosis, render_review, render_runs
 from harness.commands.report import Document
 from harness.core.formatting import clean
 from harness.errors import InputError
@@ -67,9 +76,17 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN...", help="Names of runs, their beginnings, or 'latest'.", autocompletion=complete_run
+            metavar="RUN RUN...",
+            help="Names of runs, their beginnings, or 'latest'; or two records of answers, recorded:FILE.",
+            autocompletion=complete_run,
         ),
     ],
+    spec: Annotated[
+        str | None,
+        typer.Option(
+            help="Of records: the recipe or file that has their prompts and the reward.", autocompletion=complete_spec
+        ),
+    ] = None,
     html: HtmlOption = None,
     as_json: JsonFlag = False,
     db: DbOption = None,
@@ -77,15 +94,25 @@ def compare(
 ) -> None:
     """Compare runs: scores with intervals, spec, hyperparameters and decisions. The first is the reference.
 
-    Where the test prompts are the same, scores are compared prompt by prompt.
+    Where the test prompts are the same, scores are compared prompt by prompt. Of a run whose evaluations took several
+    completions of each prompt (evaluate.n) it says whether training added capability or concentrated it.
+
+    Of two records, made by grpo eval --record, it says what the newer one gained and forgot; exit code 1 when accuracy
+    or mean reward fell beyond the interval.
 
     Examples:
 
       grpo compare rules-1 fixed-1
 
       grpo compare night-1 night-2 night-3 --html nights.html
+
+      grpo compare recorded:monday.jsonl recorded:today.jsonl --spec math-gsm
     """
-    found = commands.compare(runs, html=html, db=db, out=out)
+    with show_progress("comparing") as progress:
+        found = commands.compare(runs, spec=spec, html=html, db=db, out=out, progress=progress)
+    if "answerers" in found.document:
+        print_result(found.document, as_json, render_answers)
+        raise typer.Exit(1 if found.document["fell"] else 0)
     _print(found, html, as_json, render_comparison)
 
 

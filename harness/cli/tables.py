@@ -13,9 +13,10 @@ from rich.text import Text
 from harness.checks.probe import BINS
 from harness.core.formatting import clean, format_ago, format_changes, format_duration, format_kind
 from harness.core.paths import best_link
-from harness.core.statistics import describe_interval
+from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import DecisionRecord
-from harness.views.capability import describe_training
+from harness.views.answers import TOLD
+from harness.views.capability import describe_rates, describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.review import DECISIONS_TOLD, SIGNAL, describe_change
 from harness.views.summary import format_decision
@@ -119,8 +120,8 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
             text.append(f"; the end was not scored: grpo eval {review['run']} --split test")
     if review["change"]:
         text.append(f"\n{describe_change(review['change'])}", style="bold")
-    for line in describe_training(review["pass_at"])[:1]:
-        text.append(f"\n{line}")
+    for line in (describe_rates(review["pass_at"]), *describe_training(review["pass_at"])[:1]):
+        text.append(f"\n{line}" if line else "")
     return text
 
 
@@ -244,6 +245,52 @@ def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Mapping[s
     for first, values in rows:
         table.add_row(Text(clean(first)), *(Text(clean(format_value(values[name]))) for name in names))
     return table
+
+
+def render_answers(comparison: Mapping[str, Any]) -> RenderableType:
+    """A comparison of answers to the same prompts as a person reads it."""
+    parts: list[RenderableType] = []
+    for found in comparison["answerers"]:
+        (low, high), (least, most) = found["ci95"], found["reward_ci95"]
+        line = (
+            f"{found['answerer']} ({found['who']}): accuracy {found['accuracy']:.3f} [{low:.3f}, {high:.3f}], "
+            f"reward {found['reward']:.3f} [{least:.3f}, {most:.3f}]"
+        )
+        rates = list(found["pass_at"].items())[1:]
+        line += "".join(f", pass@{k} {rate['value']:.3f}" for k, rate in rates[-1:])
+        parts.append(Text(clean(f"{line}, on {found['n']:,} prompts")))
+        if found["errored"]:
+            said = f"    {found['errored']:,} of {found['completions']:,} errored, the first: {found['error']}"
+            parts.append(Text(clean(said), style="yellow"))
+    for found in comparison["differences"]:
+        left = f"; {found['left_out']:,} left out" if found["left_out"] else ""
+        parts += [Text(), Text(f"on the {found['n']:,} prompts that both answered{left}:")]
+        scores = [("accuracy", found["accuracy"]), ("mean reward", found["reward"])]
+        if "pass_at" in found:
+            scores.append((f"pass@{found['pass_at']['k']}", found["pass_at"]))
+        for name, moved in scores:
+            line = f"{VERDICTS[moved['verdict']]}: {name} {moved['from']:.3f} -> {moved['to']:.3f}, "
+            parts.append(Text(line + describe_interval(moved), style="bold"))
+        for word in ("forgotten", "gained"):
+            told = found[word]
+            parts.append(Text(f"\n{word}: {len(told):,} prompts" + (f", of which {TOLD}" if len(told) > TOLD else "")))
+            parts += [_tell_changed(one) for one in told[:TOLD]]
+    return Group(*parts)
+
+
+def _tell_changed(one: Mapping[str, Any]) -> Text:
+    line = Text(f"  {_short(one['prompt'], 90)}").append(f"  expected {_short(one['ground_truth'], 40)}", "dim")
+    for when in ("before", "after"):
+        told = one[when]
+        line.append(f"\n    {when} {told['score']:.2f} {clean(told['reason'])}: ", "dim").append(
+            _short_end(told["answer"], 90)
+        )
+    return line
+
+
+def _short_end(text: str, most: int) -> str:
+    plain = " ".join(clean(text).split())
+    return plain if len(plain) <= most else f"...{plain[3 - most :]}"
 
 
 SHADES = " ░▒▓█"

@@ -13,11 +13,20 @@ from harness.core.formatting import format_knob
 from harness.core.liveness import is_alive_run
 from harness.core.paths import database_flag, database_url
 from harness.errors import InputError
+from harness.types import Progress, no_progress
+
+RECORDED = "recorded:"
+"""What a record of answers is named with, before its file."""
+SCORED_AT_ONCE = 64
+"""Answers, so that progress is seen."""
 
 if TYPE_CHECKING:
+    from harness.config.schema import RunSpec
+    from harness.llm.record import Line, Recorded
     from harness.logs.read import Log
     from harness.store.reader import RunReader
-    from harness.types import Decision, KnobValue, RunRecord, Snapshot, Status
+    from harness.types import Decision, KnobValue, Prompt, RunRecord, Snapshot, Status
+    from harness.views.answers import Answered
     from policies.diagnosis import Diagnosed
 
 
@@ -94,13 +103,103 @@ def review(
     return Document(build_review(load_history(reader, record.name, whole_run=whole_run)))
 
 
-def compare(runs: Sequence[str], *, html: Path | None = None, db: str | None = None, out: str = "runs") -> Document:
-    """Compare two or more runs with the first of them, and write the page to ``html`` if given. Raises InputError."""
+def compare(
+    runs: Sequence[str],
+    *,
+    spec: str | None = None,
+    html: Path | None = None,
+    db: str | None = None,
+    out: str = "runs",
+    progress: Progress = no_progress,
+) -> Document:
+    """Compare two or more runs with the first of them, and write the page to ``html`` if given.
+
+    Two records of answers, each ``recorded:FILE``, are compared on the prompts of ``spec`` and by its reward. Raises
+    InputError.
+    """
+    if any(run.startswith(RECORDED) for run in runs):
+        if html is not None:
+            raise InputError("--html: is of runs; --json has all that is known of records")
+        return compare_records(runs, spec=spec, progress=progress)
+    if spec is not None:
+        raise InputError("--spec: is for records of answers, recorded:FILE; a run has its own")
     reader, first = open_reader(db, out, runs[0] if runs else "latest")
     records = [first, *(reader.match_run(name) for name in runs[1:])]
     if len({record.id for record in records}) < max(2, len(records)):
         raise InputError("compare takes two or more different runs; grpo runs lists them")
     return write_comparison(reader, [record.name for record in records], html)
+
+
+# ---------------------------------------------------------------- records of answers
+
+
+def compare_records(records: Sequence[str], *, spec: str | None = None, progress: Progress = no_progress) -> Document:
+    """Compare two records of answers, each ``recorded:FILE``, prompt by prompt. Raises InputError."""
+    from harness.checks.inputs import build_splits
+    from harness.config.load import load_spec
+    from harness.core.step_metrics import is_graded
+    from harness.llm.record import open_recorded
+    from harness.views.answers import build_answer_comparison
+
+    if not all(record.startswith(RECORDED) for record in records):
+        raise InputError("compare takes runs or records of answers, recorded:FILE, not both")
+    if len(records) != 2 or records[0] == records[1]:
+        raise InputError("compare takes two records of answers: recorded:OLD recorded:NEW")
+    opened = [open_recorded(Path(record.removeprefix(RECORDED))) for record in records]
+    checked, where = load_spec(spec)
+    wanted = {prompt for record in opened for prompt, _ in record.by_prompt}
+    prompts = {
+        prompt: part[place]
+        for part in build_splits(checked).values()
+        for place, prompt in enumerate(part.ids)
+        if prompt in wanted
+    }
+    answered = [_score_record(record, checked, where, prompts, progress) for record in opened]
+    graded = checked.reward.graded
+    if graded is None:
+        graded = is_graded([example.completion.score for each in answered for example in each.examples])
+    return Document(build_answer_comparison(answered, graded=graded))
+
+
+def _score_record(
+    record: Recorded, spec: RunSpec, where: str, prompts: Mapping[str, Prompt], progress: Progress
+) -> Answered:
+    """Score all answers of a record, whatever they were asked with. Raises InputError when a prompt is not of the
+    spec."""
+    from harness.checks.inputs import build_reward
+    from harness.llm.hosted import is_hosted
+    from harness.types import Completion, Example, Score
+    from harness.views.answers import Answered
+
+    lines = [line for _, line in sorted(record.by_prompt.items())]
+    if foreign := {line.prompt_id for line in lines} - prompts.keys():
+        raise InputError(
+            f"{record.name}: {len(foreign):,} of its {len({line.prompt_id for line in lines}):,} prompts are not in "
+            f"the pool of {where}; give the spec that they were asked with: --spec"
+        )
+    judged = [line for line in lines if not line.error]
+    with build_reward(spec, chat=spec.model.wants_chat or is_hosted(lines[0].who)) as reward:
+        scores = []
+        for start in range(0, len(judged), SCORED_AT_ONCE):
+            part = judged[start : start + SCORED_AT_ONCE]
+            more = ([() for _ in part],) if reward.takes_ids else ()
+            scores += reward.score([prompts[line.prompt_id] for line in part], [_write(line) for line in part], *more)
+            progress(f"scoring {record.name}", len(scores), len(judged))
+    found = iter(scores)
+    examples = []
+    for line in lines:
+        score = Score(None, False, "errored", error=line.error) if line.error else next(found)
+        done = Completion(_write(line), line.tokens_out, line.truncated, score)
+        examples.append(Example(prompts[line.prompt_id], done))
+    return Answered(record.name, lines[0].who, tuple(examples))
+
+
+def _write(line: Line) -> str:
+    """Write an answer as the text that a reward reads: tool calls that came apart from the text behind it."""
+    from pools.messages import write_turn
+
+    calls = [{"type": "function", "function": {"name": name, "arguments": given}} for name, given in line.calls]
+    return write_turn({"role": "assistant", "content": line.text, "tool_calls": calls}) if calls else line.text
 
 
 # ---------------------------------------------------------------- diagnoses

@@ -196,6 +196,16 @@ def load_counts(stored: str) -> dict[str, tuple[int, int]]:
     return {prompt: (answer.correct, answer.n) for prompt, answer in answers if answer.n}
 
 
+def load_rates(stored: str) -> tuple[PassAt, ...]:
+    """Load pass@k of an evaluation. Raises TypeError for what is none."""
+    if stored == "[]":
+        return ()
+    rates = load_json(stored)
+    if not isinstance(rates, list):
+        raise TypeError("not a list")
+    return tuple(intact(PassAt(*rate)) for rate in rates)
+
+
 # ---------------------------------------------------------------- rows to records
 
 
@@ -263,7 +273,7 @@ def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     """Of EVALUATION_COLUMNS."""
     step, split, n, accuracy, low, high, reward, score, tie, pass_at = row[: len(EVALUATION_COLUMNS)]
     check_numbers(low, high)
-    rates = () if pass_at == "[]" else tuple(intact(PassAt(*rate)) for rate in load_json(pass_at))
+    rates = load_rates(pass_at)
     return intact(EvaluationRecord(step, split, n, accuracy, (low, high), reward, score, tie, rates))
 
 

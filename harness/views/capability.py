@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from harness.core.statistics import Difference, compute_moves, describe_interval
+from harness.core.statistics import Difference, compare_answers, describe_interval
 from harness.types import EvaluationRecord, History
 
 Verdict = Literal["added", "concentrated", "narrowed", "lost", "rarer", "unclear"]
+Counts = Mapping[str, tuple[int, int]]
+"""How many completions of each prompt were correct, and how many judged."""
 SAID: Mapping[Verdict, str] = {
     "added": "Training added capability: pass@{k} rose",
     "concentrated": "Training concentrated capability: pass@1 rose, pass@{k} without clear change",
@@ -58,11 +60,10 @@ def _tell_rates(look: EvaluationRecord) -> dict[str, dict[str, Any]]:
 def _compare(history: History, test: Mapping[int, EvaluationRecord], start: int, step: int) -> dict[str, Any] | None:
     """Compare two evaluations prompt by prompt; None where no prompt could be judged in both."""
     before, after = history.counts.get(start, {}), history.counts.get(step, {})
-    both = sorted(before.keys() & after.keys())
-    if not both:
+    if not before.keys() & after.keys():
         return None
-    one = compute_moves([after[p][0] / after[p][1] - before[p][0] / before[p][1] for p in both])
-    most = compute_moves([float((after[p][0] > 0) - (before[p][0] > 0)) for p in both])
+    one = compare_answers(_compute_shares(before), _compute_shares(after)).difference
+    most = compare_answers(_find_solved(before), _find_solved(after)).difference
     rates = zip(("pass_1", "pass_k"), (one, most), (0, -1), strict=True)
     return {
         "step": step,
@@ -73,6 +74,14 @@ def _compare(history: History, test: Mapping[int, EvaluationRecord], start: int,
             for name, found, i in rates
         },
     }
+
+
+def _compute_shares(counts: Counts) -> dict[str, float]:
+    return {prompt: correct / n for prompt, (correct, n) in counts.items()}
+
+
+def _find_solved(counts: Counts) -> dict[str, float]:
+    return {prompt: float(correct > 0) for prompt, (correct, _) in counts.items()}
 
 
 def judge_capability(pass_1: Difference, pass_k: Difference) -> Verdict:
@@ -89,6 +98,20 @@ def judge_capability(pass_1: Difference, pass_k: Difference) -> Verdict:
         case "worse", _:
             return "rarer"
     return "unclear"
+
+
+def describe_rates(pass_at: Mapping[str, Any] | None) -> str:
+    """Say the rates of the test split: ``test pass@1 and pass@8: 0.210 and 0.483 at the start, 0.409 and 0.742 at the
+    end``; "" where there are none."""
+    if pass_at is None:
+        return ""
+    k = pass_at["k"]
+    told = [
+        f"{rates['1']['value']:.3f} and {rates[str(k)]['value']:.3f} at {place}"
+        for which, place in {"baseline": "the start", **PLACES}.items()
+        if (rates := pass_at[which])
+    ]
+    return f"test pass@1 and pass@{k}: {', '.join(told)}" if told else ""
 
 
 def describe_training(pass_at: Mapping[str, Any] | None) -> list[str]:

@@ -90,6 +90,8 @@ def test_overrides_take_toml_values_and_bare_words(override: str, path: tuple[st
         ('pool.columns={answer="a"}', "pool.columns: no column named answer"),
         ("pool.template=hello", r"pool.template: must contain \{prompt\}"),
         ("trainer.lr_scheduler=cosine", "needs scheduler_total_steps"),
+        ("evaluate.n=8", "evaluate: n 8 needs a temperature"),
+        ("evaluate.n=0", "evaluate.n: "),
         ("trainer.loss_type=gpo", "trainer.loss_type"),
         ("reward.range=[1, 0]", "range .* must go from low to high"),
         ("reward.solved_at=2", "solved_at 2 is not within range"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.core.statistics import (
     collect_answers,
+    compare_answers,
     compute_moves,
     compute_paired,
     compute_pass_at,
@@ -114,6 +115,19 @@ def test_moves_of_shares_are_covered_and_one_prompt_is_sure_of_nothing() -> None
         assert covered / 800 > 0.93
     assert compute_moves([-0.1]).verdict == compute_moves([-0.3, -0.3]).verdict == "unclear"
     assert compute_moves([-0.1] * 12).verdict == "worse"
+
+
+def test_shares_that_only_chance_moves_are_no_fall() -> None:
+    """What a detector calls a fall at 1% is one about as often where nothing changed."""
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(300):
+        ability = rng.beta(0.5, 0.5, 60)
+        before, after = ({f"{i}": float(c) / 8 for i, c in enumerate(rng.binomial(8, ability))} for _ in (0, 1))
+        compared = compare_answers(before, after)
+        assert -1 <= compared.difference.low <= compared.difference.value <= compared.difference.high <= 1
+        found += compared.p_fell < 0.01
+    assert 0 < found < 10
 
 
 def test_errored_completions_are_not_right_and_have_no_part_in_the_reward() -> None:

@@ -17,7 +17,7 @@ from harness.run.controller import Controller
 from harness.run.runner import Run
 from harness.run.session import Session
 from harness.store.history import load_history
-from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict
+from harness.types import Action, Decision, Evaluation, Score, Snapshot, Verdict, no_progress
 from harness.views.console import Console
 from tests.support.runs import resume_run, review, start_mini
 
@@ -400,3 +400,38 @@ def test_a_program_takes_single_steps_and_leaves_a_run_that_can_be_resumed(run: 
     assert document["stop_reason"] == "left by the program that stepped it"
     assert document["decisions"][-1]["changes"] == {"temperature": {"from": 1.0, "to": 0.8}}
     assert (run.folder / "report.html").exists()
+
+
+# ---------------------------------------------------------------- several completions of each prompt
+
+
+def test_an_evaluation_has_n_completions_of_each_prompt_in_order_and_is_judged_by_their_share(tmp_path: Path) -> None:
+    (tmp_path / "even.py").write_text(
+        "def reward(completion, ground_truth):\n    return float(len(completion) % 2 == 0)\n"
+    )
+    run = start_mini(
+        tmp_path, evaluate={"n": 3, "temperature": 1.0}, reward={"function": f"{tmp_path / 'even.py'}:reward"}
+    )
+    session = run.build_controller().session
+    evaluator: Any = session.evaluator
+    found = evaluator.evaluate("dev", seed=1, progress=no_progress)
+    dev = [prompt.id for prompt in evaluator.splits["dev"]]
+    assert [example.prompt.id for example in found.examples] == [prompt for prompt in dev for _ in range(3)]
+    assert (found.n, [rate.k for rate in found.pass_at]) == (30, [1, 2, 3])
+    texts = [example.completion.text for example in found.examples]
+    assert any(len(set(texts[i : i + 3])) == 3 for i in range(0, 90, 3))
+    right = [example.completion.score.correct for example in found.examples]
+    shares = [sum(right[i : i + 3]) / 3 for i in range(0, 90, 3)]
+    assert found.accuracy == pytest.approx(sum(shares) / 30)
+    assert found.pass_at[-1].value == pytest.approx(sum(share > 0 for share in shares) / 30)
+    evaluator.spec = evaluator.spec.model_copy(update={"batch": 7})
+    smaller = evaluator.evaluate("dev", seed=1, progress=no_progress)
+    assert [example.completion.text for example in smaller.examples] == texts, "as many at once as before"
+    assert len(evaluator.sample(seed=1, progress=no_progress)) == 2
+    session.evaluate("dev")
+    answers = run.store.load_answers(run.run_id, 0, "dev")
+    assert {round(3 * score) for score in answers.values()} >= {1, 2}
+    (look,) = load_history(run.store, "s").evaluations
+    assert look.score == look.accuracy == look.pass_at[0].value == pytest.approx(sum(answers.values()) / 30)
+    assert look.ci95 == (look.pass_at[0].low, look.pass_at[0].high)
+    run.store.close()

@@ -39,6 +39,7 @@ BAD_VALUES = {
     "decisions.changes": ["7", '{"temperature": 3}'],
     "decisions.argument": ["{"],
     "evaluations.answers": ["[]", '{"a": [1]}'],
+    "evaluations.pass_at": ["{}", "[[8, 0.5]]", '[[8, "x", 0, 1]]'],
     "evaluations.accuracy": ["good"],
     "checkpoints.hashes": ["3"],
     "completions.reward": ["high"],

@@ -110,6 +110,7 @@ def test_a_review_has_the_rates_and_what_changed(able: RunStore) -> None:
         console.print(render_review(review))
     assert "Training added capability" in shown.get()
     assert "dev pass@8" in shown.get()
+    assert "test pass@1 and pass@8: 0.2" in shown.get()
 
 
 def test_the_terminal_shows_both(able: RunStore) -> None:

@@ -27,7 +27,7 @@ from harness import __version__
 from harness.core.formatting import clean, clean_lines, finalize, format_duration, format_kind, format_knob
 from harness.core.statistics import VERDICTS, describe_interval
 from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
-from harness.views.capability import describe_training
+from harness.views.capability import describe_rates, describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
 from harness.views.html.plots import (
     compute_knob_moves,
@@ -104,6 +104,7 @@ def render_report(
         headline=_headline(review),
         scores=_scores(test, history, best_step),
         training=describe_training(review["pass_at"])[:1],
+        rates=_sentence(describe_rates(review["pass_at"])),
         where=where,
         knob_moves=compute_knob_moves(course.knobs),
         changed=[
