@@ -46,14 +46,14 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             try:
                 text = _decode(line, where)
             except InputError as error:
-                yield Row(where, {}, error)
+                yield Row(where, {}, error, number - 1)
                 continue
             if not text.strip():
                 continue
             try:
-                row = _make_row(where, DECODER.decode(text))
+                row = _make_row(where, DECODER.decode(text), number - 1)
             except (ValueError, RecursionError) as error:
-                row = Row(where, {}, InputError(f"{where} is not JSON: {_say(error)}"))
+                row = Row(where, {}, InputError(f"{where} is not JSON: {_say(error)}"), number - 1)
             yield row
 
 
@@ -107,9 +107,9 @@ def read_csv(path: Path) -> Iterator[Row]:
                 return
             if record and len(record) != len(header) + index:
                 fault = InputError(f"{where} has {len(record)} values for {len(header) + index} columns")
-                yield Row(where, {}, fault)
+                yield Row(where, {}, fault, number - 1)
             elif record:
-                yield Row(where, dict(zip(header, record[index:], strict=True)))
+                yield Row(where, dict(zip(header, record[index:], strict=True)), None, number - 1)
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
@@ -164,10 +164,10 @@ DECODER = json.JSONDecoder()
 """Of NaN too, which Python and pandas write: a column that is asked for refuses it (pools/rows.py)."""
 
 
-def _make_row(where: str, values: Any) -> Row:
+def _make_row(where: str, values: Any, number: int | None = None) -> Row:
     if not isinstance(values, dict):
-        return Row(where, {}, InputError(f"{where} must be an object with prompt and ground_truth"))
-    return Row(where, values)
+        return Row(where, {}, InputError(f"{where} must be an object with prompt and ground_truth"), number)
+    return Row(where, values, None, number)
 
 
 def _skip_space(text: str, place: int) -> int:

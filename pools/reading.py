@@ -28,8 +28,9 @@ from pools.messages import fill_prompt
 from pools.rows import Row, encode_columns, encode_messages, make_prompt
 from pools.table import make_batches
 
-KEPT_COLUMNS = ("id", "difficulty", "system", "tools")
-"""Columns that a pool keeps, whatever the reward asks for: templates show ``tools`` to the model."""
+KEPT_COLUMNS = ("id", "difficulty", "system", "tools", "temperature", "max_tokens")
+"""Columns that a pool keeps, whatever the reward asks for: templates show ``tools`` to the model, and an evaluation
+asks a row with its own ``temperature`` and ``max_tokens``."""
 UNJUDGED = "nothing to judge by"
 SHOWN = 60
 """Characters of a prompt or ground truth in a message."""
@@ -70,6 +71,8 @@ class Reading:
     template: str
     rules: RowRules
     _rows: int = 0
+    _missing: array[int] = field(default_factory=lambda: array("q"))
+    _next: int = 0
     _ids: array[int] = field(default_factory=lambda: array("Q"))
     _truths: array[int] = field(default_factory=lambda: array("q"))
     _skipped: SkipCounter = field(default_factory=SkipCounter)
@@ -78,12 +81,15 @@ class Reading:
     def read(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows that make a prompt, in SCHEMA, equal ones too. Raises InputError for one that does not."""
         self._rows, self._ids, self._truths = 0, array("Q"), array("q")
+        self._missing, self._next = array("q"), 0
         self._skipped, self._unwritable = SkipCounter(), Counter()
         yield from make_batches(self._make_columns())
 
     def finish(self) -> dict[str, Any]:
-        """Say what became of the rows, as JSON: ``counts``, and ``left_out``, those of the batches that are no prompts
-        of their own. Raises InputError for a conflict, and when no prompt is left."""
+        """Say what became of the rows, as JSON: ``counts``, ``left_out``, those of the batches that are no prompts of
+        their own, and ``missing``, the numbers of rows that are not in the batches. Raises InputError for a conflict,
+        and when no prompt is left."""
+        self._missing.extend(range(self._next, self._rows + self.rows.dropped))
         ids, truths = np.frombuffer(self._ids, np.uint64), np.frombuffer(self._truths, np.int64)
         again, first = _find_equal(ids)
         differ = again[truths[again] != truths[first]]
@@ -107,7 +113,7 @@ class Reading:
         )
         if not counts.kept:
             raise InputError(f"pool.source: {self.source} has no prompts{self._say_why_none(counts)}")
-        return {"counts": counts.to_json(), "left_out": left_out.tolist()}
+        return {"counts": counts.to_json(), "left_out": left_out.tolist(), "missing": self._missing.tolist()}
 
     def _make_columns(self) -> Iterator[tuple[Any, ...]]:
         for _, prompt, encoded in self._make_prompts():
@@ -126,6 +132,9 @@ class Reading:
         wanted = None if rules.wanted is None else rules.wanted.union(KEPT_COLUMNS)
         named: dict[Any, str] = {}
         for row in self.rows:
+            number = self._rows + self.rows.dropped if row.number is None else row.number
+            self._missing.extend(range(self._next, number))
+            self._next = number + 1
             self._rows += 1
             try:
                 if row.fault is not None:
@@ -135,6 +144,7 @@ class Reading:
                 _refuse_second(row, named)
             except InputError as error:
                 self._skip(row, error)
+                self._missing.append(number)
                 continue
             yield row.where, _strip(prompt, rules.strip), encoded
 

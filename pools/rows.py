@@ -31,11 +31,13 @@ NOT_FINITE = {"nan", "inf", "infinity"}
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row as it was read. ``where`` names it in messages: ``data.csv row 3 (line 5)``. ``fault`` is set where it
-    could not be read, though the rows after it can."""
+    could not be read, though the rows after it can. ``number`` counts from 0, blank lines too; unset, rows are counted
+    as they come."""
 
     where: str
     values: Mapping[str, Any]
     fault: InputError | None = None
+    number: int | None = None
 
 
 def name_columns(columns: Mapping[str, str]) -> dict[str, str]:

@@ -69,13 +69,13 @@ def load_prompts(
     else:
         made_from = [source, json.dumps(sorted(columns.items())), template, json.dumps(rewards and sorted(rewards))]
         batches, note = load_cached([content, *made_from, rules.to_json()], reading.read, reading.finish)
-    left_out = np.array(note["left_out"], np.int64)
+    left_out, missing = np.array(note["left_out"], np.int64), np.array(note["missing"], np.int64)
     counts = parse_counts(note["counts"])
     counts = replace(counts, layout=counts.layout or _say_verifiers(source))
     kept = None
     if len(left_out):
         kept = np.delete(np.arange(sum(batch.num_rows for batch in batches)), left_out)
-    return PromptTable(batches, template=template, system=system, rows=kept, counts=counts)
+    return PromptTable(batches, template=template, system=system, rows=kept, counts=counts, missing=missing)
 
 
 def read_rows(source: str, *, hub_answers: Callable[[], bool] = lambda: True) -> Iterator[Row]:

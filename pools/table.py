@@ -36,7 +36,8 @@ class PromptTable(Sequence[Prompt]):
     """Prompts in the order of ``rows`` (row numbers of the batches; unset: all of them).
 
     ``ids``, ``places``, ``labels`` and ``column`` look at all prompts without making any of them. ``counts`` says what
-    became of the rows of the source, also for a part of it.
+    became of the rows of the source, also for a part of it. ``missing`` are the numbers of rows of the source, from 0,
+    that are in no batch.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class PromptTable(Sequence[Prompt]):
         system: str,
         rows: NDArray[np.int64] | None = None,
         counts: RowCounts | None = None,
+        missing: NDArray[np.int64] | None = None,
     ) -> None:
         self._batches = batches
         self._columns = [batch.columns for batch in batches]  # pyarrow makes these anew when asked
@@ -54,6 +56,7 @@ class PromptTable(Sequence[Prompt]):
         self._template = template
         self._system = system
         self._rows = rows
+        self._missing = np.empty(0, np.int64) if missing is None else missing
         self.counts = counts or RowCounts(read=len(self), kept=len(self))
 
     def __len__(self) -> int:
@@ -82,7 +85,26 @@ class PromptTable(Sequence[Prompt]):
     def select(self, places: NDArray[np.int64]) -> PromptTable:
         """Return those at ``places`` of this sequence, in that order, over the same columns."""
         rows = places if self._rows is None else self._rows[places]
-        return PromptTable(self._batches, template=self._template, system=self._system, rows=rows, counts=self.counts)
+        return PromptTable(
+            self._batches,
+            template=self._template,
+            system=self._system,
+            rows=rows,
+            counts=self.counts,
+            missing=self._missing,
+        )
+
+    @property
+    def source_rows(self) -> int:
+        """How many rows the source has, those that made no prompt too."""
+        return int(self._table.num_rows) + len(self._missing)
+
+    @property
+    def row_numbers(self) -> NDArray[np.int64]:
+        """The number of each prompt's row in the source, 0 the first."""
+        rows = np.arange(len(self)) if self._rows is None else self._rows
+        before = self._missing - np.arange(len(self._missing))  # rows of the batches before each missing one
+        return rows + np.searchsorted(before, rows, "right")
 
     @property
     def ids(self) -> list[str]:

@@ -21,7 +21,7 @@ from typing import TypedDict
 from harness.checks.judges import build_judges, check_judges, open_services, read_rubrics
 from harness.config.asking import build_ledger
 from harness.config.names import REPLAY, is_judge, judge_name
-from harness.config.schema import RunSpec, check_policy_kind
+from harness.config.schema import RunSpec, check_policy_kind, nearest
 from harness.core.liveness import refuse_running
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
@@ -29,6 +29,7 @@ from harness.models.hub import hub_answers
 from harness.store.reader import RunReader
 from harness.types import Prompt
 from pools.counts import RowCounts
+from pools.lines import parse_lines, select_lines
 from pools.pool import PromptPool
 from pools.reading import RowRules
 from pools.sources import identify_source, load_prompts
@@ -44,6 +45,8 @@ from rewards.worker import TIME_LIMIT_S, RewardWorker
 STARTUP = 6
 """Times its limit for a completion that a user's reward has for its first one, unless the spec says."""
 Splits = Mapping[str, PromptTable]
+ALL = "all"
+"""Instead of a split: every prompt of the source."""
 
 
 @dataclass(frozen=True)
@@ -222,8 +225,13 @@ def hash_reward(spec: RunSpec) -> str:
 def build_splits(spec: RunSpec, reward: Reward | None = None) -> Splits:
     """Build the pool's splits, as they were cut when a run first used the source. ``reward`` is the spec's, imported
     here where it is not given: it tells which columns are kept. Raises InputError."""
+    return split_prompts(read_prompts(spec, reward), spec.pool.splits, load_assigned(_assigned_path(spec)))
+
+
+def read_prompts(spec: RunSpec, reward: Reward | None = None) -> PromptTable:
+    """Read all prompts of the source, in its own order; ``reward`` as in build_splits. Raises InputError."""
     pool = spec.pool
-    prompts = load_prompts(
+    return load_prompts(
         pool.source,
         columns=pool.columns,
         template=pool.template,
@@ -232,7 +240,45 @@ def build_splits(spec: RunSpec, reward: Reward | None = None) -> Splits:
         rewards=spec.reward.functions,
         hub_answers=hub_answers,
     )
-    return split_prompts(prompts, pool.splits, load_assigned(_assigned_path(spec)))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The prompts of a source to be answered: those of ``split``, all of them or those of some ``rows``. ``left_out``
+    counts the rows asked for that are not among them."""
+
+    split: str
+    rows: str
+    prompts: PromptTable
+    left_out: int = 0
+
+    @property
+    def said(self) -> str:
+        """Say it in a few words: ``test``, ``train rows 0-99``."""
+        return f"{self.split} rows {self.rows}" if self.rows else self.split
+
+
+def choose_prompts(spec: RunSpec, *, split: str | None = None, rows: str | None = None) -> Chosen:
+    """Choose by ``split`` (unset: test, or with ``rows`` all) and by ``rows`` of the source (pools/lines.py).
+
+    All prompts of a source are not cut into splits, so it may be too small for them. Raises InputError.
+    """
+    ranges = None if rows is None else parse_lines(rows)
+    split = split or ("test" if ranges is None else ALL)
+    prompts: PromptTable
+    if split == ALL:
+        prompts = read_prompts(spec)
+    else:
+        splits = build_splits(spec)
+        if split not in splits:
+            raise InputError(f"no split named {split}{nearest(split, [*splits, ALL])}")
+        prompts = splits[split]
+    chosen, left_out = (prompts, 0) if ranges is None else select_lines(prompts, ranges)
+    if not len(chosen):
+        why = "none of its rows is in" if rows else "there are no prompts in"
+        hint = f"; --split {ALL} takes those of any" if rows and split != ALL else ""
+        raise InputError(f"--{'rows' if rows else 'split'}: {why} {split}{hint}")
+    return Chosen(split, rows or "", chosen, left_out)
 
 
 def find_rules(spec: RunSpec, reward: Reward) -> RowRules:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from harness.config.names import KNOWN_MODELS, POLICY_KINDS, REPLAY, recipe_names
+from harness.config.names import ANSWERERS, KNOWN_MODELS, POLICY_KINDS, RECORDED, REPLAY, recipe_names
 from harness.core.actions import USAGE
 from harness.core.formatting import clean
 from harness.core.knobs import KNOB_NAMES
@@ -18,6 +18,7 @@ from harness.core.paths import database_url
 
 POLICIES = (*POLICY_KINDS, REPLAY)
 SPEC_ENDINGS = (".toml", ".json")
+RECORD_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 NEXT_WORDS = {
     "set": [f"{knob}=" for knob in KNOB_NAMES],
     "release": list(KNOB_NAMES),
@@ -45,8 +46,11 @@ def complete_run(ctx: typer.Context, incomplete: str) -> Offer:
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> Offer:
-    """Offer runs, models by name and folders."""
-    return [*complete_run(ctx, incomplete), *_starting(KNOWN_MODELS, incomplete), *_files(incomplete, ())]
+    """Offer runs, models by name and folders, what services begin with, and after ``recorded:`` files."""
+    if incomplete.startswith(RECORDED):
+        return [(RECORDED + name, hint) for name, hint in _files(incomplete.removeprefix(RECORDED), RECORD_ENDINGS)]
+    named = _starting((*KNOWN_MODELS, *ANSWERERS), incomplete)
+    return [*complete_run(ctx, incomplete), *named, *_files(incomplete, ())]
 
 
 def complete_spec(ctx: typer.Context, incomplete: str) -> Offer:

@@ -1,4 +1,5 @@
-"""``grpo eval``, ``sample``, ``probe`` and ``export``: a model outside a run. They load torch, once all is checked."""
+"""``grpo eval``, ``sample``, ``probe`` and ``export``: a model outside a run, or whoever else answers. They load torch,
+once all is checked, for a model in memory."""
 
 from __future__ import annotations
 
@@ -11,77 +12,132 @@ from rich.text import Text
 from harness import commands
 from harness.cli.completion import complete_spec
 from harness.cli.options import (
+    AnswererName,
     CheckpointOption,
     DbOption,
     JsonFlag,
-    ModelName,
+    ModelOption,
     OutOption,
     RunName,
     SetOption,
     SpecName,
     TrustFlag,
+    complain,
     print_json,
     print_result,
     show_progress,
 )
-from harness.cli.tables import render_probe
+from harness.cli.tables import describe_measured, render_probe
 from harness.core.formatting import clean
 from harness.errors import InputError
 from harness.views.console import Console, say
 
 
 def evaluate(
-    model: ModelName,
-    split: Annotated[str, typer.Option(help="Split of the pool: test, dev, probe, train or one of its own.")] = "test",
+    answerer: AnswererName,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split of the pool: test (the default), dev, probe, train, one of its own, or all."),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWS",
+            help="Rows of the source, such as 0-99 or 3,7-9, where 0 is the first: lines of JSONL, records of a CSV "
+            "after its header, members of a list. Of all splits, or with --split those in it.",
+        ),
+    ] = None,
     checkpoint: CheckpointOption = "final",
     spec: Annotated[
         str | None,
         typer.Option(
-            help="Of a model: recipe or file with pool and reward; an export has its own; else as for grpo run.",
+            help="Recipe or file with pool and reward; default: a run and an export have their own, else as for grpo "
+            "run.",
             autocompletion=complete_spec,
         ),
     ] = None,
-    output_file: Annotated[Path | None, typer.Option(help="CSV with one row per example.")] = None,
+    set_: SetOption = None,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", min=1, help="Completions per prompt, for pass@k; above 1 they need a temperature."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=2.0, help="0 is greedy; default evaluate.temperature. A row's own goes first."),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="JSONL to which every answer is added as it arrives; what is in it is not asked again."
+        ),
+    ] = None,
+    at_least: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Exit with 1 when the accuracy is below; what was not answered is wrong."),
+    ] = None,
+    output_file: Annotated[Path | None, typer.Option(help="CSV with one row per completion.")] = None,
     as_json: JsonFlag = False,
     trust: TrustFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Evaluate a run's checkpoint or any model, with the spec's fixed generation settings.
+    """Evaluate a run's checkpoint, any model, or whoever else answers, with the spec's fixed generation settings.
 
-    Thinking (answer) proportion is the share of completions with a thinking (answer) section.
+    Thinking (answer) proportion is the share of completions with a thinking (answer) section. A question that could
+    not be asked is errored: it has no reward, and counts as not right in the accuracy. After Ctrl-C the same command
+    with the same --record continues.
 
     Examples:
 
       grpo eval latest --checkpoint best --output-file test.csv
 
       grpo eval ./my-model --spec arithmetic
+
+      grpo eval anthropic:claude-haiku-5-5 --spec math-gsm --split train --rows 0-99 --record teacher.jsonl
+
+      grpo eval recorded:teacher.jsonl --spec math-gsm --split train --rows 0-99 --at-least 0.85
     """
-    with show_progress("loading") as progress:
-        found = commands.evaluate(
-            model,
-            split=split,
-            checkpoint=checkpoint,
-            spec=spec,
-            output_file=output_file,
-            db=db,
-            out=out,
-            progress=progress,
+    try:
+        with show_progress("loading") as progress:
+            found = commands.evaluate(
+                answerer,
+                split=split,
+                rows=rows,
+                n=n,
+                temperature=temperature,
+                checkpoint=checkpoint,
+                spec=spec,
+                overrides=set_ or (),
+                record=record,
+                output_file=output_file,
+                db=db,
+                out=out,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        kept = (
+            f"what arrived is in {record}, and the same command continues"
+            if record
+            else "nothing is kept without --record"
         )
+        say(f"grpo: stopped; {kept}", to_stderr=True)
+        raise
+    if found.left_out:
+        also = "" if split is None or split == "all" else f" or are in another split than {split}"
+        say(f"grpo: --rows: {found.left_out:,} of these rows are no prompts of their own{also}", to_stderr=True)
+    if record and found.cached:
+        say(f"grpo: {found.cached:,} answers were in {record} already", to_stderr=True)
     if as_json:
         print_json(found)
-        return
-    low, high = found.ci95
-    say(
-        f"{found.model} on {split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}], reward {found.reward:.4f} "
-        f"on {found.n} prompts"
-    )
-    say(f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}")
-    say("reasons: " + ", ".join(f"{name} {count}" for name, count in found.reasons.items()))
+    else:
+        for line in describe_measured(found):
+            say(line)
+    if at_least is not None and found.accuracy < at_least:
+        complain(f"--at-least: the accuracy {found.accuracy:.4f} is below {at_least:g}", 1)
 
 
 def sample(
-    model: ModelName = "latest",
+    answerer: AnswererName = "latest",
     prompt: Annotated[
         list[str] | None, typer.Option(help="A prompt of your own; repeatable. Default: some of dev.")
     ] = None,
@@ -91,7 +147,9 @@ def sample(
     checkpoint: CheckpointOption = "final",
     spec: Annotated[
         str | None,
-        typer.Option(help="Of a model: recipe or file that gives pool and reward.", autocompletion=complete_spec),
+        typer.Option(
+            help="Recipe or file that gives pool and reward, unless a run's own do.", autocompletion=complete_spec
+        ),
     ] = None,
     as_json: JsonFlag = False,
     trust: TrustFlag = False,
@@ -107,7 +165,7 @@ def sample(
       grpo sample latest --prompt "12+34=" -n 4 --temperature 1
     """
     found = commands.sample(
-        model,
+        answerer,
         prompts=prompt or (),
         n=n,
         temperature=temperature,
@@ -122,6 +180,9 @@ def sample(
         return
     console = Console()
     for one in found:
+        if one.error:
+            say(f"grpo: {clean(one.prompt)}: {clean(one.error)}", to_stderr=True)
+            continue
         style = "green" if one.correct else "red" if one.correct is False else ""
         line = Text(clean(one.prompt) + " ", style="dim").append(clean(one.completion), style=style)
         console.print(line.append(f"  {one.reason}" if one.reason else "", style="dim"), soft_wrap=True)
@@ -129,14 +190,19 @@ def sample(
 
 def probe(
     spec: SpecName = None,
+    model: ModelOption = None,
+    checkpoint: CheckpointOption = "final",
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of the probe split.")] = 50,
     n: Annotated[int, typer.Option("-n", min=2, help="Completions per prompt; at least the group size.")] = 16,
     set_: SetOption = None,
     as_json: JsonFlag = False,
+    trust: TrustFlag = False,
+    db: DbOption = None,
+    out: OutOption = "runs",
 ) -> None:
     """Probe before a run: can the model solve some of the pool, so that GRPO can improve it, and at which group size?
 
-    Samples as the first step would, after the warm start if the spec has one.
+    Samples as the first step would, after the warm start if the spec has one, or asks whoever else --model names.
 
     Examples:
 
@@ -145,7 +211,17 @@ def probe(
       grpo probe my.toml --prompts 100 --set model.name=./my-model
     """
     with show_progress("loading") as progress:
-        found = commands.probe(spec, prompts=prompts, n=n, overrides=set_ or (), progress=progress)
+        found = commands.probe(
+            spec,
+            model=model,
+            checkpoint=checkpoint,
+            prompts=prompts,
+            n=n,
+            overrides=set_ or (),
+            db=db,
+            out=out,
+            progress=progress,
+        )
     print_result(found, as_json, render_probe)
 
 

@@ -23,9 +23,16 @@ RunName = Annotated[
     str,
     typer.Argument(metavar="RUN", help="Name of a run, its beginning, or 'latest'.", autocompletion=complete_run),
 ]
-ModelName = Annotated[
-    str,
-    typer.Argument(metavar="RUN|MODEL", help="A run, a model folder or a hub id.", autocompletion=complete_model),
+ANSWERERS_HELP = (
+    "Who answers: a run or RUN@CHECKPOINT, a model folder, a .gguf file, a hub id, anthropic:MODEL, openai:MODEL, or "
+    "recorded:FILE."
+)
+AnswererName = Annotated[str, typer.Argument(metavar="ANSWERER", help=ANSWERERS_HELP, autocompletion=complete_model)]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ANSWERER", help=f"{ANSWERERS_HELP} Default the spec's own model.", autocompletion=complete_model
+    ),
 ]
 SpecName = Annotated[
     str | None,

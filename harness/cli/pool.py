@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from harness import commands
-from harness.cli.completion import complete_model, complete_spec
+from harness.cli.completion import complete_spec
 from harness.cli.options import (
     CheckpointOption,
     DbOption,
     JsonFlag,
+    ModelOption,
     OutOption,
     RunName,
     SetOption,
@@ -21,7 +22,7 @@ from harness.cli.options import (
     print_result,
     show_progress,
 )
-from harness.cli.tables import render_pool
+from harness.cli.tables import describe_demonstrated, render_pool
 from harness.views.console import say
 
 app = typer.Typer(rich_markup_mode=None)
@@ -43,26 +44,42 @@ def _options(context: typer.Context) -> None:
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Any source of prompts, as in pool.source.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Any source of prompts, as in pool.source; or recorded:FILE for its right answers."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="A new file for the rows that are kept.")],
     spec: Annotated[
-        str,
-        typer.Option(help="Recipe or file that gives the reward, columns and template.", autocompletion=complete_spec),
-    ],
+        str | None,
+        typer.Option(
+            help="Recipe or file that gives the reward, columns and template; default that of a known layout.",
+            autocompletion=complete_spec,
+        ),
+    ] = None,
     reference: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Column with a full solution, as a model should write it.")
-    ],
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Column with a full solution, as a model should write it; default demonstration."
+        ),
+    ] = None,
     set_: SetOption = None,
     chat: Annotated[bool, typer.Option("--chat", help="Give TRL-style rewards messages, as for a chat model.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Keep the rows of a source whose reference solution scores 1.0 under the spec's own reward.
 
+    Of recorded answers: keep the rows of the spec's source that were answered right, each with its shortest right
+    answer as its demonstration, and tell why the others are not right.
+
     Examples:
 
       grpo pool convert hub:openai/gsm8k?config=main train.jsonl --spec my.toml --reference answer
 
       grpo pool convert raw.csv clean.jsonl --spec my.toml --reference solution --set pool.columns.prompt=question
+
+      grpo pool convert recorded:qwen.jsonl clean.jsonl --spec my.toml
     """
     with show_progress("reading") as progress:
         found = commands.pool.convert(
@@ -70,6 +87,12 @@ def convert(
         )
     if as_json:
         print_json(found)
+        return
+    from harness.commands.pool_convert import Demonstrated
+
+    if isinstance(found, Demonstrated):
+        for line in describe_demonstrated(found):
+            say(line)
         return
     if found.layout:
         say(found.layout)
@@ -87,14 +110,7 @@ def build(
             help="Recipe or file that gives the source, reward and hyperparameters.", autocompletion=complete_spec
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN|MODEL",
-            help="A run, a model folder or a hub id; default the spec's own.",
-            autocompletion=complete_model,
-        ),
-    ] = None,
+    model: ModelOption = None,
     checkpoint: CheckpointOption = "final",
     n: Annotated[int, typer.Option("-n", min=2, help="Completions per prompt.")] = 8,
     size: Annotated[int | None, typer.Option(min=1, help="Stop when so many prompts are found.")] = None,

@@ -23,18 +23,61 @@ from harness.views.summary import does_it_answer, format_decision
 from harness.views.terminal.drawing import compute_sparkline
 from pools.counts import describe_counts, parse_counts
 
+ERRORS_TOLD = 5
+
 if TYPE_CHECKING:
     from harness.checks.against import Agreement
     from harness.checks.doctor import MachineCheck
     from harness.checks.preflight import Report
     from harness.commands.model import Probed
+    from harness.commands.pool_convert import Demonstrated
     from harness.commands.pool_report import PoolView, Shown
     from harness.commands.report import Answer, Diagnosis, RunSummary
+    from harness.commands.targets import Measured
     from pools.view import Window
 
 TOLD = 240
 """Characters of a reason."""
 ANSWER_STYLES = {"good": "", "warn": "yellow", "bad": "bold red"}
+
+
+def describe_measured(found: Measured) -> list[str]:
+    """An evaluation in a few lines, the same whenever the same answers are read again."""
+    (low, high), (least, most) = found.ci95, found.reward_ci95
+    of_each = f", {found.per_prompt} completions each" if found.per_prompt > 1 else ""
+    lines = [
+        f"{clean(found.model)} on {found.split}: accuracy {found.accuracy:.4f} [{low:.4f}, {high:.4f}], reward "
+        f"{found.reward:.4f} [{least:.4f}, {most:.4f}] on {found.n} prompts{of_each}"
+    ]
+    if found.pass_at:
+        rates = ((k, at["value"], *at["ci95"]) for k, at in found.pass_at.items())
+        lines.append(", ".join(f"pass@{k} {rate:.4f} [{low:.4f}, {high:.4f}]" for k, rate, low, high in rates))
+    lines += [
+        f"thinking proportion {found.thinking_proportion:.4f}, answer proportion {found.answer_proportion:.4f}",
+        "reasons: " + ", ".join(f"{clean(name)} {count}" for name, count in found.reasons.items()),
+    ]
+    if found.tokens_in or found.tokens_out:
+        cost = "" if found.usd is None else f", ${found.usd:.4f}"
+        lines.append(f"tokens {found.tokens_in:,} in, {found.tokens_out:,} out{cost}")
+    if found.errors:
+        told = "; ".join(f"{clean(error)} ({count})" for error, count in list(found.errors.items())[:ERRORS_TOLD])
+        more = f"; {len(found.errors) - ERRORS_TOLD} more" if len(found.errors) > ERRORS_TOLD else ""
+        lines.append(f"errored {sum(found.errors.values())}: {told}{more}")
+    return lines
+
+
+def describe_demonstrated(found: Demonstrated) -> list[str]:
+    """The rows that got a right answer, and why the others did not."""
+    wrong = sum(failed.answers for failed in found.failed.values())
+    lines = [
+        f"kept {found.kept:,} of {found.answered:,} answered rows in {found.out}, each with its shortest right answer",
+        f"not right {wrong:,} of {found.answers:,} answers",
+    ]
+    for reason, failed in found.failed.items():
+        lines += [f"  {clean(reason)} {failed.answers:,}", *(f"    {clean(line)}" for line in failed.examples)]
+    if found.elsewhere:
+        lines.append(f"left out {found.elsewhere:,} answers to prompts that are not in the source")
+    return lines
 
 
 def render_review(review: Mapping[str, Any]) -> RenderableType:

@@ -22,6 +22,15 @@ def check_place(out: Path) -> None:
         raise InputError(f"OUT: cannot write in {out.parent}")
 
 
+def check_parent(file: Path, option: str) -> None:
+    """Raise InputError where the file of an ``option`` cannot be written, before anything is paid for it."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{option}: there is no folder {file.parent}")
+    if file.is_dir() or not os.access(file if file.exists() else folder, os.W_OK):
+        raise InputError(f"{option}: cannot write {file}")
+
+
 def write_lines(out: Path, lines: Iterable[str]) -> None:
     """Write the lines, all or none. Raises InputError when the file cannot be written."""
     write_text(out, (line + "\n" for line in lines), option="OUT")

@@ -1,4 +1,5 @@
-"""Use a model outside a run: scored, sampled, probed, exported. Torch is loaded once the input is checked."""
+"""Use whoever answers outside a run: scored, sampled, probed, exported. Torch is loaded once the input is checked,
+and for a model in memory alone."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.lookup import match_model, open_store_of
+from harness.commands.files import check_parent
+from harness.commands.lookup import open_store_of
 from harness.core.paths import existing_parent
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
@@ -41,33 +43,47 @@ class Exported:
 
 
 def evaluate(
-    model: str,
+    answerer: str,
     *,
-    split: str = "test",
+    split: str | None = None,
+    rows: str | None = None,
+    n: int | None = None,
+    temperature: float | None = None,
     checkpoint: str = "final",
     spec: str | None = None,
+    overrides: Sequence[str] = (),
+    record: Path | None = None,
     output_file: Path | None = None,
     db: str | None = None,
     out: str = "runs",
     progress: Progress = no_progress,
 ) -> Measured:
-    """Score a run's checkpoint (best, final, a step or a name) or any model on a split of its pool.
+    """Score who answers (harness/run/answerers.py): a run's checkpoint, any model, a hosted one, a record of answers.
 
-    ``model`` is a run, a model folder or a hub id; ``spec`` gives pool and reward of a model that is no run.
-    ``output_file`` gets a CSV with one row per example. Raises InputError.
+    They are asked ``split`` (unset: test, or with ``rows`` all), of it the ``rows`` of the source, ``n`` times each.
+    ``spec`` gives pool and reward, unset those of a run; ``overrides`` apply to either. What arrives goes to the file
+    ``record``, and what is in it is not asked again. ``output_file`` gets a CSV with one row per example. Raises
+    InputError, OverBudget, and RunFailed when nothing was answered.
     """
-    model, store = match_model(model, db, out)
-    from harness.commands.targets import load_target, measure
+    for file, option in ((output_file, "--output-file"), (record, "--record")):
+        if file is not None:
+            check_parent(file, option)
+    from harness.checks.inputs import ALL, choose_prompts
+    from harness.commands.targets import measure
     from harness.models.evaluate import write_csv
+    from harness.run.answerers import find_answerer, open_target
 
-    found = measure(load_target(model, checkpoint=checkpoint, spec=spec, store=store), split, progress)
+    named = find_answerer(answerer, checkpoint=checkpoint, db=db, out=out)
+    target = open_target(named, spec=spec, overrides=overrides, record=record)
+    chosen = choose_prompts(target.spec, split=split or (ALL if target.asks_all else None), rows=rows)
+    found = measure(target, chosen, n=n, temperature=temperature, progress=progress)
     if output_file is not None:
         write_csv(output_file, found.examples, found.thinking_tags)
     return found
 
 
 def sample(
-    model: str = "latest",
+    answerer: str = "latest",
     *,
     prompts: Sequence[str] = (),
     n: int = 1,
@@ -80,38 +96,44 @@ def sample(
     progress: Progress = no_progress,
 ) -> tuple[Sample, ...]:
     """Sample ``n`` completions of each of ``prompts``, or of some of dev, which are also scored. Raises InputError."""
-    model, store = match_model(model, db, out)
-    from harness.commands.targets import load_target, take_samples
+    from harness.commands.targets import take_samples
+    from harness.run.answerers import find_answerer, open_target
 
-    target = load_target(model, checkpoint=checkpoint, spec=spec, store=store)
+    target = open_target(find_answerer(answerer, checkpoint=checkpoint, db=db, out=out), spec=spec)
     return take_samples(target, prompts, n=n, temperature=temperature, seed=seed, progress=progress)
 
 
 def probe(
     spec: str | None = None,
     *,
+    model: str | None = None,
+    checkpoint: str = "final",
     prompts: int = 50,
     n: int = 16,
     overrides: Sequence[str] = (),
+    db: str | None = None,
+    out: str = "runs",
     progress: Progress = no_progress,
 ) -> Probed:
     """Sample ``prompts`` of the probe split as the first step of a run would, ``n`` completions each or a group's.
 
-    Raises InputError.
+    ``model`` is whoever answers, unset the spec's own model after its warm start. Raises InputError.
     """
     from harness.checks.inputs import build_reward, prepare_inputs
     from harness.checks.probe import compute_probe, judge
-    from harness.commands.targets import load_start, take_groups
+    from harness.commands.targets import take_groups
     from harness.config.load import load_spec
+    from harness.run.answerers import find_answerer, load_start, open_target
 
     checked = load_spec(spec, overrides)[0]
+    named = None if model is None else find_answerer(model, checkpoint=checkpoint, db=db, out=out)
     asked = list(prepare_inputs(checked).splits["probe"][:prompts])
     if not asked:
         raise InputError("pool.splits: probe is 0, and its prompts are what is sampled; give it some")
-    target = load_start(checked, progress)
-    knobs, _ = checked.first_knobs(target.loaded.recommended_group_size)
+    target = load_start(checked, progress) if named is None else open_target(named, spec=checked)
+    knobs, _ = checked.first_knobs(target.recommended_group_size)
     n, seed = max(n, knobs.group_size), derive_seed(checked.seed, "probe")
-    with build_reward(checked, chat=target.loaded.chat) as reward:
+    with build_reward(checked, chat=target.chat) as reward:
         groups = take_groups(target, asked, n=n, reward=reward, seed=seed, progress=progress)
     found = compute_probe(groups, group_size=knobs.group_size)
     return Probed(found, knobs, *judge(found, knobs))

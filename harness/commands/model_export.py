@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from peft import PeftModel
 
 from harness.checks.trust import sign
-from harness.commands.targets import SIGNATURE_FILE, SPEC_FILE, Target, load_checkpoint
 from harness.core.formatting import finalize, format_changes, format_duration, format_knob
 from harness.errors import InputError
 from harness.models.load import merge_adapter, save_weights
+from harness.run.answerers import SIGNATURE_FILE, SPEC_FILE, Target, load_checkpoint
 from harness.store.history import load_history
 from harness.store.writer import RunStore
 from harness.views.review import build_review

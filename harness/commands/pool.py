@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.files import check_place, write_lines
-from harness.commands.lookup import load_inputs, match_model, open_reader
+from harness.commands.lookup import load_inputs, open_reader
 from harness.errors import InputError
 from harness.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from harness.commands.pool_build import Built
-    from harness.commands.pool_convert import Conversion
+    from harness.commands.pool_convert import Conversion, Demonstrated
     from harness.commands.pool_report import PoolView
 
 
@@ -31,22 +31,31 @@ def convert(
     source: str,
     file: Path,
     *,
-    spec: str,
-    reference: str,
+    spec: str | None = None,
+    reference: str | None = None,
     overrides: Sequence[str] = (),
     chat: bool = False,
     progress: Progress = no_progress,
-) -> Conversion:
+) -> Conversion | Demonstrated:
     """Keep the rows of ``source`` whose solution in column ``reference`` scores 1.0 under the spec's reward.
 
-    They go to the new ``file`` (.jsonl). ``chat`` gives TRL-style rewards messages. Raises InputError, and then nothing
-    was written.
+    Or those of the spec's own source that ``recorded:FILE`` answers right, which become their demonstrations. Without
+    ``spec`` it is that of the rows' known layout, without ``reference`` their demonstration. They go to the new
+    ``file`` (.jsonl). ``chat`` gives TRL-style rewards messages. Raises InputError, and then nothing was written.
     """
-    from harness.commands.pool_convert import convert_source
+    check_place(file)
+    from harness.commands.pool_convert import convert_answers, convert_source
     from harness.config.load import load_spec
+    from harness.config.names import RECORDED
+    from harness.run.answerers import find_answerer, open_target, spec_of_rows
 
-    checked, _ = load_spec(spec, overrides)
-    return convert_source(source, file, checked, reference=reference, chat=chat, progress=progress)
+    if source.startswith(RECORDED):
+        if reference is not None:
+            raise InputError("--reference: the recorded answers are what is judged; leave it out")
+        target = open_target(find_answerer(source), spec=spec, overrides=overrides)
+        return convert_answers(target, file, progress=progress)
+    checked = load_spec(spec, overrides)[0] if spec is not None else spec_of_rows(source, overrides)
+    return convert_source(source, file, checked, reference=reference or "demonstration", chat=chat, progress=progress)
 
 
 def build(
@@ -64,20 +73,17 @@ def build(
 ) -> Built:
     """Keep the train prompts of which ``model`` gets some of ``n`` completions right and others wrong.
 
-    ``model`` is a run, a model folder or a hub id, by default the spec's own after its warm start. It stops at ``size``
+    ``model`` is whoever answers, by default the spec's own model after its warm start. It stops at ``size``
     prompts. What was rolled out until an interruption is in ``FILE.part``; the same call takes that up. Raises
     InputError.
     """
     check_place(file)
     checked = load_inputs(spec, overrides).spec
-    name, store = match_model(model, db, out) if model is not None else (None, None)
     from harness.commands.pool_build import build_pool_file
-    from harness.commands.targets import load_start, load_target
+    from harness.run.answerers import find_answerer, load_start, open_target
 
-    if name is None:
-        target = load_start(checked, progress)
-    else:
-        target = replace(load_target(name, checkpoint=checkpoint, spec=None, store=store), spec=checked)
+    named = None if model is None else find_answerer(model, checkpoint=checkpoint, db=db, out=out)
+    target = load_start(checked, progress) if named is None else open_target(named, spec=checked)
     return build_pool_file(target, file, n=n, size=size, progress=progress)
 
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from harness.checks.inputs import build_reward, build_splits
 from harness.commands.files import write_lines
-from harness.commands.targets import Target, take_groups
+from harness.commands.targets import take_groups
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
+from harness.run.answerers import Target
 from harness.types import Group, Progress
 from pools.rows import encode, name_columns
 
@@ -47,7 +48,7 @@ def build_pool_file(target: Target, out: Path, *, n: int, size: int | None, prog
     """
     spec = target.spec
     train = build_splits(spec)["train"]
-    knobs, _ = spec.first_knobs(target.loaded.recommended_group_size)
+    knobs, _ = spec.first_knobs(target.recommended_group_size)
     journal = Journal(
         out.with_name(out.name + ".part"),
         {
@@ -64,14 +65,14 @@ def build_pool_file(target: Target, out: Path, *, n: int, size: int | None, prog
     counts: list[int] = []
     mixed = 0
     batch = max(1, spec.evaluate.batch // n)
-    with build_reward(spec, chat=target.loaded.chat) as reward:
+    with build_reward(spec, chat=target.chat) as reward:
         for start in range(0, len(train), batch):
             if size is not None and mixed >= size:
                 break
             prompts = train[start : start + batch]
             if any(prompt_id not in journal.correct for prompt_id in prompts.ids):
                 seed = derive_seed(spec.seed, "pool build", start)
-                groups = take_groups(target, list(prompts), n=n, reward=reward, seed=seed)
+                groups = take_groups(target, list(prompts), n=n, reward=reward, seed=seed, whole=True)
                 journal.add({group.prompt.id: _count_correct(group) for group in groups})
             counts += [journal.correct[prompt_id] for prompt_id in prompts.ids]
             mixed = sum(0 < count < n for count in counts)

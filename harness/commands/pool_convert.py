@@ -1,5 +1,6 @@
 """Convert a source to a JSONL file of the rows that the reward can be trusted with: those whose own reference solution
-scores 1.0. A row that fails here would punish the model for being right."""
+scores 1.0. A row that fails here would punish the model for being right. Or of the rows that a record answers right:
+the answers become their demonstrations."""
 
 from __future__ import annotations
 
@@ -11,10 +12,14 @@ from typing import Any
 
 from harness.checks.inputs import build_reward
 from harness.commands.files import check_place, write_lines
+from harness.commands.targets import score_replies, write_demonstration
 from harness.config.schema import RunSpec
+from harness.core.formatting import shorten
+from harness.core.step_metrics import reason_of
 from harness.errors import InputError
 from harness.models.hub import hub_answers
-from harness.types import Progress, Prompt, Score
+from harness.run.answerers import Target, read_answers
+from harness.types import Completion, Progress, Prompt, Score
 from pools.counts import SkipCounter, Skipped
 from pools.identity import format_id, identify
 from pools.layouts import ArrangedRows
@@ -25,6 +30,9 @@ from pools.sources import read_rows
 
 BATCH = 64
 """Rows that the reward judges between two looks at the progress."""
+EXAMPLES = 3
+SHOWN = 120
+"""Characters of a reason, or of what is said of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,30 @@ class Conversion:
     def to_json(self) -> dict[str, Any]:
         dropped = [{"reason": reason} | asdict(drop) for reason, drop in self.dropped.items()]
         return asdict(self) | {"dropped": dropped}
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """How many ``answers`` were not right for one reason, and ``examples`` of them in a line each."""
+
+    answers: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrated:
+    """How many rows of the ``answered`` ones got a right answer as demonstration and are in ``out``. ``failed`` goes by
+    reason, the commonest first, over all ``answers``; ``elsewhere`` are of prompts that are not in the source."""
+
+    out: Path
+    answered: int
+    kept: int
+    answers: int
+    failed: Mapping[str, Failed]
+    elsewhere: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +125,71 @@ def convert_source(
     return Conversion(out, len(kept) + sum(drop.rows for drop in dropped.values()), len(kept), dropped, layout)
 
 
+def convert_answers(target: Target, out: Path, *, progress: Progress) -> Demonstrated:
+    """Write the rows of the source of ``target``'s spec that it answers right, the shortest right answer of each as its
+    demonstration. ``target`` is recorded. Raises InputError when nothing is kept or ``out`` exists; then nothing is
+    written."""
+    check_place(out)
+    spec = target.spec
+    answers = read_answers(target)
+    rows = ArrangedRows(
+        lambda: read_rows(spec.pool.source, hub_answers=hub_answers), spec.pool.columns, spec.reward.functions
+    )
+    column = name_columns(spec.pool.columns)["demonstration"]
+    first: dict[str, tuple[str, dict[str, Any], Prompt]] = {}
+    for where, values, prompt in _read_prompts(rows, spec, SkipCounter(), progress):
+        first.setdefault(prompt.id, (where, values, prompt))
+    asked = [(*row, reply) for row in first.values() for reply in answers.get(row[2].id, ())]
+    completions: list[Completion] = []
+    with build_reward(spec, chat=target.chat) as reward:
+        for start in range(0, len(asked), BATCH):
+            progress("judging", start, len(asked))
+            part = asked[start : start + BATCH]
+            completions += score_replies(reward, [p for _, _, p, _ in part], [reply for *_, reply in part])
+    best: dict[str, tuple[int, dict[str, Any]]] = {}
+    failed: dict[str, list[str]] = {}
+    for (where, values, prompt, reply), completion in zip(asked, completions, strict=True):
+        if not completion.score.correct:
+            said = completion.score.error or f"...{completion.text[-SHOWN:]}"
+            example = f"{where}: {shorten(prompt.text, SHOWN // 2)} {shorten(said, SHOWN)}"
+            failed.setdefault(reason_of(completion.score.reason, completion.truncated), []).append(example)
+        elif prompt.id not in best or len(completion.text) < best[prompt.id][0]:
+            best[prompt.id] = len(completion.text), {**values, column: write_demonstration(reply)}
+    counted = {
+        reason: Failed(len(lines), tuple(lines[:EXAMPLES]))
+        for reason, lines in sorted(failed.items(), key=lambda item: -len(item[1]))
+    }
+    if not best:
+        told = ", ".join(f"{reason} {found.answers}" for reason, found in counted.items())
+        why = told or "no prompt of the source is in it"
+        raise InputError(f"no answer of {target.who} is right, so nothing was written: {why}")
+    write_lines(out, (encode(values) for _, values in best.values()))
+    prompts = {prompt.id for _, _, prompt, _ in asked}
+    elsewhere = sum(len(replies) for key, replies in answers.items() if key not in prompts)
+    return Demonstrated(out, len(prompts), len(best), len(asked), counted, elsewhere)
+
+
 def _find_candidates(
     rows: Iterable[Row], spec: RunSpec, reference: str, faults: SkipCounter, progress: Progress
 ) -> Iterator[_Candidate]:
     """Read the rows that make a prompt of their own and have a reference; the others go to ``faults``."""
-    names = name_columns(spec.pool.columns)
     seen: set[str] = set()
+    for where, values, prompt in _read_prompts(rows, spec, faults, progress):
+        solution = _read_reference(values, reference, prompt)
+        if prompt.id in seen:
+            faults.add("the same prompt again", where)
+        elif not solution:
+            faults.add(f"no text in {reference}", where)
+        else:
+            seen.add(prompt.id)
+            yield _Candidate(where, encode(values), prompt, solution)
+
+
+def _read_prompts(
+    rows: Iterable[Row], spec: RunSpec, faults: SkipCounter, progress: Progress
+) -> Iterator[tuple[str, dict[str, Any], Prompt]]:
+    """Read the rows that make a prompt: the name of each, what JSON can hold of it, the prompt."""
+    names = name_columns(spec.pool.columns)
     for count, row in enumerate(rows, 1):
         if count % 1000 == 0:
             progress("reading", count, 0)
@@ -113,19 +204,11 @@ def _find_candidates(
         prompt = fill_prompt(prompt, spec.pool.template)
         prompt_id = format_id(identify(prompt).id)
         prompt = replace(prompt, id=prompt_id, system=prompt.system or spec.pool.system_prompt)
-        solution = _read_reference(row, reference, prompt)
-        if prompt.id in seen:
-            faults.add("the same prompt again", where)
-        elif not solution:
-            faults.add(f"no text in {reference}", where)
-        else:
-            seen.add(prompt.id)
-            kept = {name: value for name, value in row.values.items() if name not in unwritable}
-            yield _Candidate(where, encode(kept), prompt, solution)
+        yield where, {name: value for name, value in row.values.items() if name not in unwritable}, prompt
 
 
-def _read_reference(row: Row, reference: str, prompt: Prompt) -> str:
-    value = row.values.get(reference)
+def _read_reference(values: Mapping[str, Any], reference: str, prompt: Prompt) -> str:
+    value = values.get(reference)
     if isinstance(value, list):
         value = prompt.demonstration
     return value if isinstance(value, str) and value.strip() else ""

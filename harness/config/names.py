@@ -21,6 +21,9 @@ TINY = "tiny"
 SMOLLM2 = "smollm2-135m"
 KNOWN_MODELS = (TINY, SMOLLM2)
 """Models that need no hub: embedded (harness/models/tiny.py), fetched once (harness/models/smollm2.py)."""
+RECORDED = "recorded:"
+ANSWERERS = ("anthropic:", "openai:", RECORDED)
+"""What a name begins with that is no model of ours: a service's, or a file of recorded answers."""
 POLICY_KINDS = ("rules", "fixed", "llm")
 REPLAY = "replay:"
 """Before the name of a run: the decision policy that repeats its decisions."""

@@ -6,15 +6,18 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.config.schema import EvaluateSpec
 from harness.core.formatting import clean_cell
 from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
-from harness.models.generate import GeneratedText, generate_texts
-from harness.models.load import LoadedModel
 from harness.types import Completion, Evaluation, Example, Metrics, Progress, Prompt, Score, Scorer
 from rewards.format import has_answer, has_thinking, use_known_tags
+
+if TYPE_CHECKING:  # who evaluates a hosted model need not load torch
+    from harness.models.generate import GeneratedText
+    from harness.models.load import LoadedModel
 
 
 @dataclass
@@ -44,6 +47,8 @@ class ModelEvaluator:
     ) -> list[Example]:
         """Generate and score ``n`` completions of each prompt, unset ``spec.n``: those of a prompt side by side, and
         the prompts in order."""
+        from harness.models.generate import generate_texts
+
         rows = [prompt for prompt in prompts for _ in range(n or self.spec.n)]
         texts = generate_texts(
             self.loaded,

@@ -224,7 +224,12 @@ class GeneratedText:
     truncated: bool
 
 
-def generate_texts(
+def generate_texts(loaded: LoadedModel, prompts: Sequence[Prompt], **settings: Any) -> list[GeneratedText]:
+    """Generate all of stream_texts, whose ``settings`` it takes."""
+    return list(stream_texts(loaded, prompts, **settings))
+
+
+def stream_texts(
     loaded: LoadedModel,
     prompts: Sequence[Prompt],
     *,
@@ -236,13 +241,13 @@ def generate_texts(
     seed: int,
     progress: Progress,
     phase: str,
-) -> list[GeneratedText]:
-    """Generate one completion for each prompt, in order. ``temperature`` 0 is greedy."""
+) -> Iterator[GeneratedText]:
+    """Generate one completion for each prompt, in order, a batch at a time. ``temperature`` 0 is greedy."""
     model, tokenizer = loaded.model, loaded.tokenizer
     was_training = model.training
     model.eval()
     seed_torch(seed)  # a reward that draws random numbers takes its seed from here
-    texts: list[GeneratedText] = []
+    done = 0
     try:
         for generated in generate_batches(
             model,
@@ -257,8 +262,9 @@ def generate_texts(
             report=lambda ended: progress(phase, ended, len(prompts)),
         ):
             decoded = decode(model, tokenizer, generated.ids)
-            texts += [GeneratedText(*row) for row in zip(decoded, generated.ids, generated.truncated, strict=True)]
-            progress(phase, len(texts), len(prompts))
+            done += len(decoded)
+            progress(phase, done, len(prompts))
+            for row in zip(decoded, generated.ids, generated.truncated, strict=True):
+                yield GeneratedText(*row)
     finally:
         model.train(was_training)
-    return texts

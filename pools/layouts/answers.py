@@ -63,6 +63,24 @@ def _find_problems(rows: Sequence[Values]) -> Layout | None:
     return Layout("OpenR1-Math", "OpenR1-Math layout: problem, answer, solution", "rewards.math", convert)
 
 
+def _find_regenerated(rows: Sequence[Values]) -> Layout | None:
+    """Questions of another set with the answer that another model gave (fw-ai-external/reward-kit)."""
+
+    def fits(row: Values) -> bool:
+        return has_texts(row, "user_prompt", "original_assistant_content")
+
+    def convert(row: Values) -> Values | None:
+        if not fits(row):
+            return None
+        original = row["original_assistant_content"]
+        return fill(row, prompt=row["user_prompt"], ground_truth=original, demonstration=original)
+
+    if not mostly(rows, fits):
+        return None
+    says = "reward-kit layout: user_prompt, original_assistant_content"
+    return Layout("reward-kit", says, "rewards.math", convert)
+
+
 def find_question_answer(rows: Sequence[Values]) -> Layout | None:
     """A question or prompt with an answer, neither by our names nor in a form of its own."""
     for column in ("question", "prompt", "query", "problem", "input"):
@@ -174,4 +192,4 @@ def _find_countdown(rows: Sequence[Values]) -> Layout | None:
     return Layout("countdown", says, "rewards.countdown", convert)
 
 
-FINDERS: tuple[Finder, ...] = (_find_gsm8k, _find_verl, _find_countdown, _find_problems)
+FINDERS: tuple[Finder, ...] = (_find_gsm8k, _find_regenerated, _find_verl, _find_countdown, _find_problems)

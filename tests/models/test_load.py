@@ -14,12 +14,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from harness.commands.targets import load_target, measure
+from harness.checks.inputs import choose_prompts
+from harness.commands.targets import measure
 from harness.config.load import parse_spec
 from harness.config.schema import LoraSpec, ModelSpec
 from harness.errors import InputError
 from harness.models.load import load_model, save_weights
 from harness.models.tiny import build_tiny_model, build_tiny_tokenizer
+from harness.run.answerers import load_checkpoint
 from harness.store.history import load_history
 from harness.types import Prompt, no_progress
 from harness.views.review import build_review
@@ -85,8 +87,9 @@ def test_a_chat_model_is_tuned_resumed_and_evaluated_alike(spec: dict[str, Any],
     review = build_review(load_history(run.store, "chat"))
     assert review["signal"]["errored_rate"] == 0.0
 
-    target = load_target("chat", checkpoint="final", spec=None, store=run.store)
-    assert measure(target, "test", no_progress).accuracy == review["heldout"]["final"]
+    target = load_checkpoint(run.store, "chat", "final")
+    found = measure(target, choose_prompts(target.spec, split="test"), progress=no_progress)
+    assert found.accuracy == review["heldout"]["final"]
 
     again = resume_run(run.store, "chat", overrides=["budget.steps=5"])
     assert again.drive()[0] == "finished"
@@ -297,7 +300,7 @@ def test_template_arguments_reach_every_rendering_and_begin_an_era_when_changed(
     run = start_run(parse_spec(spec), "chat")
     assert run.parts.loaded.render(Prompt("", "1?", "1")) == "[user]1?[assistant]off"
     assert run.drive()[0] == "finished"
-    target = load_target("chat", checkpoint="final", spec=None, store=run.store)
+    target = load_checkpoint(run.store, "chat", "final")
     assert target.loaded.render(Prompt("", "1?", "1")) == "[user]1?[assistant]off"
     again = resume_run(run.store, "chat", overrides=["budget.steps=4", "pool.template_kwargs.thinking=true"])
     assert again.parts.loaded.render(Prompt("", "1?", "1")) == "[user]1?[assistant]"

@@ -45,6 +45,14 @@ def _gsm8k(n: int) -> Values:
     return {"question": f"Box {n} and the next hold how many pens?", "answer": f"{steps}\n#### {2 * n + 5}"}
 
 
+def _reward_kit(n: int) -> Values:
+    return {
+        "user_prompt": _sum(n), "original_assistant_content": f"We add: \\boxed{{{2 * n + 2}}}",
+        "regenerated_content": f"<think>so</think>\\boxed{{{2 * n + 2}}}", "evaluation_score": 1.0,
+        "evaluation_reason": "equal",
+    }  # fmt: skip
+
+
 def _openr1(n: int) -> Values:
     solution = f"We add: \\boxed{{{2 * n + 2}}}" if n % 2 else "We add."
     return {
@@ -257,6 +265,7 @@ def _preference(n: int) -> Values:
 
 EXAMPLES: dict[str, Example] = {
     "GSM8K": Example("openai/gsm8k", _gsm8k),
+    "reward-kit": Example("fw-ai-external/reward-kit, regenerated answers", _reward_kit),
     "OpenR1-Math": Example("open-r1/OpenR1-Math-220k, NuminaMath-1.5, DeepScaleR, Big-Math", _openr1),
     "MATH": Example("EleutherAI/hendrycks_math", _math),
     "MATH-500": Example("HuggingFaceH4/MATH-500", _math500),
