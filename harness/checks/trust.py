@@ -1,8 +1,8 @@
 """Decide whether what a record names may be run here: a database, or an exported model, may come from anybody.
 
 A run is signed when it starts or is resumed, with a key that only this user has, for the folder of its database. What
-its spec names beside this program (a reward, a source, a program to alert) is run for a signed run alone, or with
-``--trust``.
+its spec names beside this program (a reward, a source, a program to alert, a judge to pay) is run for a signed run
+alone, or with ``--trust``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.config.load import parse_spec
+from harness.config.names import judge_name
 from harness.config.schema import RunSpec
 from harness.errors import InputError
 from harness.store.reader import RunReader
@@ -34,6 +35,7 @@ def find_code(spec: RunSpec) -> list[str]:
     named = [name for name in spec.reward.functions if not is_ours(name)]
     if ":" in source and not source.startswith(("hub:", "reasoning:")):
         named.append(source)
+    named += [f"judge {name}: {spec.judge[name].model}" for name in map(judge_name, spec.reward.judges)]  # at a price
     if spec.alerts.command:
         named.append(" ".join(spec.alerts.command))
     if spec.alerts.webhook:

@@ -117,6 +117,11 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
         text.append(f"pool: {clean(describe_counts(parse_counts(review['rows'])))}\n")
     for name, judge in review["judge"].items():
         text.append(f"{clean(describe_judge(name, judge))}\n")
+    if per_step := review["judge_per_step"]:
+        text.append(
+            f"judges per step: {per_step['cost_usd']:.4f} USD, {per_step['cached_rate']:.0%} on record, "
+            f"{per_step['latency']:.2f} s for a new reply\n"
+        )
     text.append(f"{clean(review['missing'])}\n" if review["missing"] else "", style="yellow")
     for number, era in enumerate(review["eras"], 2):
         text.append(clean(f"era {number} began at step {era['weights_step']}: {format_changes(era['changes'])}\n"))

@@ -34,12 +34,24 @@ Changes = dict[str, dict[str, Any]]
 
 def compute_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
     """Compute ``{"section.field": {"from": ..., "to": ...}}`` of two specs as plain trees."""
-    old, new = flatten(before, depth=2), flatten(after, depth=2)
+    old, new = (flatten(_without_texts(tree), depth=2) for tree in (before, after))
     return {
         name: {"from": old.get(name), "to": new.get(name)}
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     }
+
+
+def _without_texts(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a spec with the fields of judges one by one, without what is kept of their rubrics: whether that changed
+    tells the hash of the reward."""
+    judges = {
+        f"{name}.{field}": value
+        for name, judge in tree.get("judge", {}).items()
+        for field, value in judge.items()
+        if field != "text"
+    }
+    return {**tree, "judge": judges}
 
 
 def check_changes(run: str, changes: Changes) -> None:

@@ -86,6 +86,7 @@ def build_review(history: History) -> dict[str, Any]:
         "events": [asdict(event) for event in history.events],
         "llm": asdict(history.asked),
         "judge": {name: asdict(judged) for name, judged in history.judged.items()},
+        "judge_per_step": compute_judging(newest[-20:]),
         "bottleneck": bottleneck.text if bottleneck else None,
         "next_steps": find_next_steps(history, change, dev, bottleneck),
     }
@@ -117,6 +118,14 @@ def compute_reasons(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Compute the share of each reason code over some steps."""
     names = sorted({name for metrics in steps for name in metrics if name.startswith("reason/")})
     return {name.removeprefix("reason/"): fmean(metrics.get(name, 0.0) for metrics in steps) for name in names}
+
+
+def compute_judging(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Compute what judges took per step, as a mean over some steps: ``cost_usd``, ``cached_rate``, ``latency`` in s;
+    {} where none was asked."""
+    asked = [metrics for metrics in steps if "judge/cost_usd" in metrics]
+    names = ("cost_usd", "cached_rate", "latency")
+    return {name: fmean(metrics[f"judge/{name}"] for metrics in asked) for name in names} if asked else {}
 
 
 def _heldout(

@@ -105,3 +105,11 @@ def test_values_of_a_spec_are_named_by_where_they_stand() -> None:
     assert flatten(tree) == {"seed": 3, "pool.source": "a", "pool.splits.dev": 200}
     section_and_field = {"seed": 3, "pool.source": "a", "pool.columns": {}, "pool.splits": {"dev": 200}}
     assert flatten(tree, depth=2) == section_and_field
+
+
+def test_a_judge_is_compared_field_by_field_without_the_text_that_is_kept() -> None:
+    judge = {"model": "anthropic:a", "rubric": "x.md", "form": "grade", "text": "Be kind."}
+    before = {"judge": {"kind": judge}}
+    changes = compute_changes(before, {"judge": {"kind": judge | {"text": "Be strict.", "model": "anthropic:b"}}})
+    assert changes == {"judge.kind.model": {"from": "anthropic:a", "to": "anthropic:b"}}
+    assert find_measured(changes) == changes, "it begins an era"
