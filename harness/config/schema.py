@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.config.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind
+from harness.config.names import ALERT_KINDS, LLM_MODEL, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
 from harness.llm.names import bare_name, name_hosted
 from harness.types import PROMPT_COLUMNS, Knobs, Sampler
@@ -323,7 +323,7 @@ class LlmSpec(Section):
     OPENAI_API_KEY and an address in OPENAI_BASE_URL.
     """
 
-    model: str = "claude-haiku-5-5"
+    model: str = LLM_MODEL
     every: PositiveInt = 20
     max_tokens: PositiveInt = 1500
 
