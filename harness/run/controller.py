@@ -14,6 +14,7 @@ from harness.core.liveness import was_restarted
 from harness.errors import Diverged, Refused, RunFailed
 from harness.run.session import Session
 from harness.types import (
+    NO_ANSWER,
     ONLY_NOW,
     Action,
     Decision,
@@ -129,6 +130,8 @@ class Controller:
         if decided is None:
             failed = "the decision policy failed; its traceback is in the log"
             decided = Decision(Action("continue"), "fixed", failed)
+            if self.policy.kind == "llm":  # a failed turn like any other: seen, and not taken again at each step
+                decided = replace(decided, tokens_in=0, tokens_out=0, llm_failure=f"{NO_ANSWER}{failed}")
         self.session.tell(*_several(decided), verdicts=verdicts)
 
     def _find_move(self, snapshot: Snapshot) -> Move | None:

@@ -123,6 +123,20 @@ def test_an_llm_whose_answers_are_never_usable_is_told_from_one_that_does_not_an
     run.store.close()
 
 
+def test_a_policy_that_fails_before_it_can_ask_is_a_failed_turn_too(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise KeyError("no such metric")
+
+    monkeypatch.setattr("policies.llm.build_question", fail)
+    run = start_quick(tmp_path, llm={"every": 1})
+    run.build_controller()._boundary()
+    asked = look(run).asked
+    assert (asked.times, asked.failed, "traceback is in the log" in asked.last_failure) == (1, 1, True)
+    run.store.close()
+
+
 # ---------------------------------------------------------------- a proposal
 
 
