@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from harness.checks.judges import build_judges, check_judges, open_services, read_rubrics
+from harness.checks.judges import read_rubrics
 from harness.config.asking import build_ledger
 from harness.config.names import REPLAY, is_judge, judge_name
 from harness.config.schema import RunSpec, check_policy_kind, nearest
@@ -170,19 +170,17 @@ def build_reward(
     """Make what judges completions: the workers of the verifiers, with the judges of the spec beside them if it has
     some; ``chat`` as in Reward.
 
-    ``reward`` is that of the spec's Inputs, imported here where it is not given. ``judges`` are by name; where they are
-    not given they are services, recorded in the output folder. Raises InputError.
+    ``reward`` is that of the spec's Inputs, imported here where it is not given. ``judges`` are by name, of a
+    spec that has some (harness.run.answerers.build_scorer). Raises InputError.
     """
     description = describe_reward(spec, chat=chat)
     reward = reward or load_reward(description)
     if not spec.reward.judges:
         return build_workers(spec, description, reward)
     workers = build_workers(spec, description, reward) if description.functions else None
-    if judges is None:
-        check_judges(spec)
-        judges = build_judges(spec, open_services(spec, build_ledger(spec)))
     taken = name_functions(description.functions)
-    named = {call_judge(function, taken): judges[judge_name(function)] for function in spec.reward.judges}
+    known = judges or {}
+    named = {call_judge(function, taken): known[judge_name(function)] for function in spec.reward.judges}
     return JudgedReward(find_weights(spec), named, workers, range=spec.reward.range, solved_at=spec.reward.solved_at)
 
 

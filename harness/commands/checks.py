@@ -74,10 +74,12 @@ def check_against(
 def preflight(spec: str | None = None, *, overrides: Sequence[str] = ()) -> Report:
     """Try a spec's reward on a sample of the pool: every check passes, warns or fails. Raises InputError."""
     from harness.checks.gate import check_sandbox, preflight_inputs
+    from harness.config.asking import build_ledger
+    from harness.run.answerers import open_judges
 
     inputs = load_inputs(spec, overrides)
     check_sandbox(inputs)
-    return preflight_inputs(inputs)
+    return preflight_inputs(inputs, open_judges(inputs.spec, build_ledger(inputs.spec)))
 
 
 def doctor(*, db: str | None = None, out: str = "runs") -> tuple[MachineCheck, ...]:

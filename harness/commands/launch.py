@@ -67,10 +67,13 @@ class Launch:
         Raises InputError and RunFailed, and then nothing was created.
         """
         from harness.checks.gate import pass_preflight
+        from harness.config.asking import build_ledger
+        from harness.run.answerers import open_judges
 
+        spec = self.inputs.spec
         say("preflight: the reward on a sample of the pool ...")
-        passage = pass_preflight(self.inputs, force=force)
-        say(f"loading torch and the model {self.inputs.spec.model.name} ...")
+        passage = pass_preflight(self.inputs, force=force, opener=open_judges(spec, build_ledger(spec)))
+        say(f"loading torch and the model {spec.model.name} ...")
         from harness.run.start import start_run
 
         run = start_run(self.inputs, self.short_name, passage)
@@ -158,12 +161,15 @@ class Continuation:
         say("loading model, pool and checkpoint ...")
         from harness.checks.gate import pass_preflight
         from harness.checks.inputs import prepare_inputs
+        from harness.config.asking import build_ledger
+        from harness.run.answerers import open_judges
 
-        inputs = prepare_inputs(self.plan.spec)
+        spec = self.plan.spec
+        inputs = prepare_inputs(spec)
         changed = bool(self.accepted) or any(
             field.startswith(("reward.", "judge.", "pool.")) for field in self.plan.changes
         )
-        passage = pass_preflight(inputs, force=force) if changed else None
+        passage = pass_preflight(inputs, force=force, opener=open_judges(spec, build_ledger(spec))) if changed else None
         from harness.run.start import resume_run
 
         run = resume_run(self.store, self.plan, inputs, accepted=self.accepted, passage=passage)

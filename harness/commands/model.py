@@ -119,11 +119,11 @@ def probe(
 
     ``model`` is whoever answers, unset the spec's own model after its warm start. Raises InputError.
     """
-    from harness.checks.inputs import build_reward, prepare_inputs
+    from harness.checks.inputs import prepare_inputs
     from harness.checks.probe import compute_probe, judge
     from harness.commands.targets import take_groups
     from harness.config.load import load_spec
-    from harness.run.answerers import find_answerer, load_start, open_target
+    from harness.run.answerers import build_scorer, find_answerer, load_start, open_target
 
     checked = load_spec(spec, overrides)[0]
     named = None if model is None else find_answerer(model, checkpoint=checkpoint, db=db, out=out)
@@ -133,7 +133,7 @@ def probe(
     target = load_start(checked, progress) if named is None else open_target(named, spec=checked)
     knobs, _ = checked.first_knobs(target.recommended_group_size)
     n, seed = max(n, knobs.group_size), derive_seed(checked.seed, "probe")
-    with build_reward(checked, chat=target.chat) as reward:
+    with build_scorer(checked, chat=target.chat) as reward:
         groups = take_groups(target, asked, n=n, reward=reward, seed=seed, progress=progress)
     found = compute_probe(groups, group_size=knobs.group_size)
     return Probed(found, knobs, *judge(found, knobs))

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.checks.inputs import build_reward, build_splits
+from harness.checks.inputs import build_splits
 from harness.commands.files import write_lines
 from harness.commands.targets import take_groups
 from harness.core.seeds import derive_seed
 from harness.errors import InputError
-from harness.run.answerers import Target
+from harness.run.answerers import Target, build_scorer
 from harness.types import Group, Progress
 from pools.rows import encode, name_columns
 
@@ -65,7 +65,7 @@ def build_pool_file(target: Target, out: Path, *, n: int, size: int | None, prog
     counts: list[int] = []
     mixed = 0
     batch = max(1, spec.evaluate.batch // n)
-    with build_reward(spec, chat=target.chat) as reward:
+    with build_scorer(spec, chat=target.chat) as reward:
         for start in range(0, len(train), batch):
             if size is not None and mixed >= size:
                 break

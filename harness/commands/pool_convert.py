@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.checks.inputs import build_reward
 from harness.commands.files import check_place, write_lines
 from harness.commands.targets import score_replies, write_demonstration
 from harness.config.schema import RunSpec
@@ -18,7 +17,7 @@ from harness.core.formatting import shorten
 from harness.core.step_metrics import reason_of
 from harness.errors import InputError
 from harness.models.hub import hub_answers
-from harness.run.answerers import Target, read_answers
+from harness.run.answerers import Target, build_scorer, read_answers
 from harness.types import Completion, Progress, Prompt, Score
 from pools.counts import SkipCounter, Skipped
 from pools.identity import format_id, identify
@@ -101,7 +100,7 @@ def convert_source(
     if rows.dropped:
         faults.add(UNJUDGED, rows.first_dropped, rows.dropped)
     kept: list[str] = []
-    with build_reward(spec, chat=chat) as reward:
+    with build_scorer(spec, chat=chat) as reward:
         for start in range(0, len(candidates), BATCH):
             progress("judging", start, len(candidates))
             part = candidates[start : start + BATCH]
@@ -141,7 +140,7 @@ def convert_answers(target: Target, out: Path, *, progress: Progress) -> Demonst
         first.setdefault(prompt.id, (where, values, prompt))
     asked = [(*row, reply) for row in first.values() for reply in answers.get(row[2].id, ())]
     completions: list[Completion] = []
-    with build_reward(spec, chat=target.chat) as reward:
+    with build_scorer(spec, chat=target.chat) as reward:
         for start in range(0, len(asked), BATCH):
             progress("judging", start, len(asked))
             part = asked[start : start + BATCH]

@@ -22,7 +22,7 @@ SCORED_AT_ONCE = 64
 
 if TYPE_CHECKING:
     from harness.config.schema import RunSpec
-    from harness.llm.record import Line, Recorded
+    from harness.llm.record import Recorded
     from harness.logs.read import Log
     from harness.store.reader import RunReader
     from harness.types import Decision, KnobValue, Prompt, RunRecord, Snapshot, Status
@@ -166,9 +166,10 @@ def _score_record(
 ) -> Answered:
     """Score all answers of a record, whatever they were asked with. Raises InputError when a prompt is not of the
     spec."""
-    from harness.checks.inputs import build_reward
-    from harness.llm.hosted import is_hosted
-    from harness.types import Completion, Example, Score
+    from harness.commands.targets import score_replies
+    from harness.llm.names import is_hosted
+    from harness.run.answerers import build_scorer
+    from harness.types import Completion, Example
     from harness.views.answers import Answered
 
     lines = [line for _, line in sorted(record.by_prompt.items())]
@@ -177,29 +178,14 @@ def _score_record(
             f"{record.name}: {len(foreign):,} of its {len({line.prompt_id for line in lines}):,} prompts are not in "
             f"the pool of {where}; give the spec that they were asked with: --spec"
         )
-    judged = [line for line in lines if not line.error]
-    with build_reward(spec, chat=spec.model.wants_chat or is_hosted(lines[0].who)) as reward:
-        scores = []
-        for start in range(0, len(judged), SCORED_AT_ONCE):
-            part = judged[start : start + SCORED_AT_ONCE]
-            more = ([() for _ in part],) if reward.takes_ids else ()
-            scores += reward.score([prompts[line.prompt_id] for line in part], [_write(line) for line in part], *more)
-            progress(f"scoring {record.name}", len(scores), len(judged))
-    found = iter(scores)
-    examples = []
-    for line in lines:
-        score = Score(None, False, "errored", error=line.error) if line.error else next(found)
-        done = Completion(_write(line), line.tokens_out, line.truncated, score)
-        examples.append(Example(prompts[line.prompt_id], done))
-    return Answered(record.name, lines[0].who, tuple(examples))
-
-
-def _write(line: Line) -> str:
-    """Write an answer as the text that a reward reads: tool calls that came apart from the text behind it."""
-    from pools.messages import write_turn
-
-    calls = [{"type": "function", "function": {"name": name, "arguments": given}} for name, given in line.calls]
-    return write_turn({"role": "assistant", "content": line.text, "tool_calls": calls}) if calls else line.text
+    asked = [prompts[line.prompt_id] for line in lines]
+    completions: list[Completion] = []
+    with build_scorer(spec, chat=spec.model.wants_chat or is_hosted(lines[0].who)) as reward:
+        for start in range(0, len(lines), SCORED_AT_ONCE):
+            part = slice(start, start + SCORED_AT_ONCE)
+            completions += score_replies(reward, asked[part], [line.reply for line in lines[part]])
+            progress(f"scoring {record.name}", len(completions), len(lines))
+    return Answered(record.name, lines[0].who, tuple(map(Example, asked, completions)))
 
 
 # ---------------------------------------------------------------- diagnoses

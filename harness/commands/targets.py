@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from harness.checks.inputs import Chosen, build_reward, build_splits
+from harness.checks.inputs import Chosen, build_splits
 from harness.core.seeds import derive_seed
 from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
 from harness.errors import InputError, OverBudget, RunFailed
 from harness.models.evaluate import compute_proportions, judge
-from harness.run.answerers import Target
+from harness.run.answerers import Target, build_scorer
 from harness.types import Completion, Example, Group, Progress, Prompt, Question, Reply, Score, Scorer, no_progress
 from pools.messages import write_turn
 from rewards.trl import TrainerState
@@ -96,7 +96,7 @@ def measure(
         raise InputError(f"-n: {per_prompt} answers at temperature 0{of_row} are all the same; add --temperature 1")
     seed = derive_seed(spec.seed, "evaluate", chosen.split)
     replies = ask(target, questions, seed=seed, progress=progress, phase=f"evaluating {chosen.said}")
-    with build_reward(spec, chat=target.chat) as reward:
+    with build_scorer(spec, chat=target.chat) as reward:
         reward.state = lambda: TrainerState(target.step or 0, spec.budget.steps)
         completions = score_replies(reward, prompts, replies)
     examples = [Example(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
@@ -281,7 +281,7 @@ def take_samples(
     replies = ask(target, questions, seed=seed, progress=progress, phase="sampling")
     scores: Sequence[Score | None] = [None] * len(repeated)
     if not own:
-        with build_reward(spec, chat=target.chat) as reward:
+        with build_scorer(spec, chat=target.chat) as reward:
             scores = [c.score for c in score_replies(reward, repeated, replies)]
     return tuple(
         Sample(

@@ -26,15 +26,17 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.checks.inputs import build_splits, choose_demonstrations
+from harness.checks.inputs import build_reward, build_splits, choose_demonstrations
+from harness.checks.judges import Opener, build_judges, check_judges, open_services
 from harness.checks.trust import check_trust, load_trusted
 from harness.config.asking import build_ledger, build_settings
 from harness.config.load import apply_overrides, load_recorded, load_spec, parse_spec
 from harness.config.names import ANSWERERS, KNOWN_MODELS, RECORDED
-from harness.config.schema import LoraSpec, RunSpec
+from harness.config.schema import LoraSpec, ModelSpec, PoolSpec, RunSpec
 from harness.core.paths import database_url
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused
+from harness.llm.names import is_hosted
 from harness.models.hub import check_model_folder
 from harness.run.checkpoints import Checkpoints
 from harness.store.opening import find_store
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from harness.llm.ledger import Ledger
     from harness.llm.record import Line
     from harness.models.load import LoadedModel
+    from rewards.judged import JudgedReward
+    from rewards.parallel import ParallelReward
 
 SPEC_FILE = "run-spec.json"
 """In an exported model: the spec of the run it comes from, so that it can be scored as the run was, and beside it in
@@ -250,6 +254,30 @@ def open_answerer(
     if found.kind == "hosted":
         return open_other(name, spec, ledger or build_ledger(spec), interrupted or Event())
     return open_target(found, spec=spec).build(seed=derive_seed(spec.seed, "answers"))
+
+
+def open_judges(spec: RunSpec, ledger: Ledger) -> Opener:
+    """Make what opens the judges of ``spec``, whoever they are: services and records as elsewhere, and runs and models,
+    which speak by their own chat templates, in this process's memory."""
+    services = open_services(spec, ledger)
+
+    def open_judge(model: str) -> Answerer:
+        if is_hosted(model) or model.startswith(RECORDED):
+            return services(model)
+        own = spec.model_copy(
+            update={"model": ModelSpec(name=model, threads=spec.model.threads), "pool": PoolSpec(), "judge": {}}
+        )
+        return open_answerer(model, own, ledger=ledger, db=spec.output.db, out=spec.output.dir)
+
+    return open_judge
+
+
+def build_scorer(spec: RunSpec, *, chat: bool) -> ParallelReward | JudgedReward:
+    """Build what judges completions outside a run, as ``build_reward`` does, with the judges of the spec beside the
+    workers. Raises InputError."""
+    check_judges(spec)
+    judges = build_judges(spec, open_judges(spec, build_ledger(spec)))
+    return build_reward(spec, chat=chat, judges=judges)
 
 
 def open_other(name: str, spec: RunSpec, ledger: Ledger, interrupted: Event) -> Answerer:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_reward
-from harness.checks.judges import build_judges, describe_judges, open_services
+from harness.checks.judges import build_judges, describe_judges
 from harness.config.asking import build_ledger, build_settings
 from harness.config.names import TINY
 from harness.config.schema import RunSpec
@@ -24,6 +24,7 @@ from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model
 from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
 from harness.models.runtime import prepare_process
+from harness.run.answerers import open_judges
 from harness.training.probe import check_model
 from harness.types import DecisionPolicy, Knobs, Progress, Prompt, SampleRecord, Scorer
 from policies.fixed import FixedPolicy
@@ -88,7 +89,7 @@ def build_parts(inputs: Inputs) -> Parts:
         "reward_sha256": inputs.reward_sha256,
         **describe_judges(spec),
     }
-    judges = build_judges(spec, open_services(spec, build_ledger(spec)))  # bound to the run once there is one
+    judges = build_judges(spec, open_judges(spec, build_ledger(spec)))  # bound to the run once there is one
     reward = build_reward(spec, chat=loaded.chat, reward=inputs.reward, judges=judges)
     return Parts(inputs, loaded, reward, knobs, bounds, memory, manifest)
 

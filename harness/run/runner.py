@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from harness.checks.inputs import check_policy, choose_demonstrations
-from harness.checks.judges import bind_judges, open_services, sum_costs
+from harness.checks.judges import bind_judges, sum_costs
 from harness.checks.services import Tried, check_llm
 from harness.config.asking import build_ledger
 from harness.config.names import REPLAY
@@ -21,6 +21,7 @@ from harness.core.actions import parse_action
 from harness.errors import InputError, Refused, RunFailed, StoreUnavailable
 from harness.models.load import load_weights
 from harness.monitoring.alert_process import Lookout
+from harness.run.answerers import open_judges
 from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse
@@ -150,7 +151,7 @@ class Run:
         replayed = self.store.folder_of(self.store.find_run(first)) if first else None
         reward.keep_in(self.folder, replayed=replayed)
         if isinstance(reward, JudgedReward):
-            opener = open_services(self.spec, self.ledger)
+            opener = open_judges(self.spec, self.ledger)
             bind_judges(reward.judges.values(), self.spec, opener, folder=self.folder, replayed=replayed)
 
     def _end(self, status: Status, reason: str) -> tuple[Status, str]:
