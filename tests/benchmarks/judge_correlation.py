@@ -1,7 +1,8 @@
 """How far a small local model as judge agrees with a verifier: ``python -m tests.benchmarks.judge_correlation``.
 
-SmolLM2-135M grades 200 answers to sums in words, every second of them wrong, without seeing what is right. Printed are
-the rank correlation of its grades with the rewards of rewards.math, and how many replies were of no use.
+SmolLM2-135M grades 200 answers to sums in words, every second of them wrong; ``--rubric reference`` shows it what is
+right. Printed are the rank correlation of its grades with the rewards of rewards.math, and how many replies were of no
+use.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ from harness.types import Prompt, Question, Reply
 from rewards import math
 from rewards.judge import Judge, Rubric
 
-RUBRIC = """\
+RUBRICS = {
+    "alone": """\
 A pupil was asked: {prompt}
 The pupil's answer: {answer}
 
-Work the answer out yourself. Grade 10 if the pupil's number is right and 0 if it is wrong."""
+Work the answer out yourself. Grade 10 if the pupil's number is right and 0 if it is wrong.""",
+    "reference": """\
+The right number is {reference}. A pupil was asked: {prompt}
+The pupil's answer: {answer}
 
-
+Grade 10 if the pupil's number is the right number and 0 if it is another number.""",
+}
+"""Without and with what is right."""
 BEGINNING = '{"grade": '
 NUMBER = re.compile(r"\s*(\d+(\.\d+)?)")
 
@@ -89,6 +96,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--max-tokens", type=int, default=6)
     parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--rubric", choices=RUBRICS, default="alone")
     parser.add_argument("--show", action="store_true", help="print what it replied")
     options = parser.parse_args()
     prompts, answers = make_answers(options.n)
@@ -96,7 +104,7 @@ def main() -> None:
     prepare_process(1)
     loaded = load_model(ModelSpec(name=SMOLLM2), LoraSpec(rank=0), seed=0)
     judge = Judge(
-        Rubric("sums", RUBRIC, max_tokens=options.max_tokens),
+        Rubric("sums", RUBRICS[options.rubric], max_tokens=options.max_tokens),
         lambda: Local(SMOLLM2, loaded, options.batch, options.show),
     )
     groups = [prompt.id for prompt in prompts]
@@ -107,6 +115,9 @@ def main() -> None:
     for reward in (1.0, 0.0):
         grades = Counter(10 * share for share, one in usable if one == reward)
         print(f"grades of those with reward {reward:g}: {dict(sorted(grades.items()))}")
+    if len({share for share, _ in usable}) < 2:
+        print(f"no rank correlation on {len(usable)}: every grade is the same")
+        return
     found = spearmanr([share for share, _ in usable], [reward for _, reward in usable])
     print(f"Spearman's rank correlation on {len(usable)}: {found.statistic:.3f} (p {found.pvalue:.2g})")
 
