@@ -11,17 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config.names import DEFAULT_RECIPE, RECIPE_FILE, SPEC_FILE, find_recipe, recipe_names
-from harness.config.schema import JudgeSpec, LlmSpec, RunSpec, Section, nearest
+from harness.config.moved import MOVED, move_answers
+from harness.config.names import DEFAULT_RECIPE, LLM_MODEL, RECIPE_FILE, SPEC_FILE, find_recipe, recipe_names
+from harness.config.schema import JudgeSpec, RunSpec, Section, nearest
 from harness.errors import InputError
 
-MOVED = {
-    "attempts": "it is answers.attempts now",
-    "time_limit": "it is answers.time_limit now",
-    "input_price": 'it stands in [prices] now: "MODEL" = { input = ..., output = ... }',
-    "output_price": 'it stands in [prices] now: "MODEL" = { input = ..., output = ... }',
-}
-"""Fields that [llm] had, and where they are now."""
 QUOTE = '"'
 KEY_PART = re.compile(r'"[^"]+"|[^."]+')
 KEY = re.compile(rf"({KEY_PART.pattern})(\.({KEY_PART.pattern}))*")
@@ -57,21 +51,6 @@ def bring_up_to_date(tree: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(pool, dict) or "identity" in pool:
         return tree
     return tree | {"pool": pool | {"identity": "normalised", "conflicts": "first"}}
-
-
-def move_answers(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return a spec with the fields of [llm] in their place of now."""
-    llm = tree.get("llm")
-    if not isinstance(llm, dict) or not llm.keys() & MOVED.keys():
-        return tree
-    kept = {name: value for name, value in llm.items() if name not in MOVED}
-    asked = {name: llm[name] for name in ("attempts", "time_limit") if name in llm}
-    moved = tree | {"llm": kept, "answers": asked | tree.get("answers", {})}
-    if llm.get("input_price") is not None and llm.get("output_price") is not None:
-        price = {"input": llm["input_price"], "output": llm["output_price"]}
-        model = llm.get("model", LlmSpec().model)
-        moved["prices"] = {model: price} | tree.get("prices", {})
-    return moved
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -180,7 +159,7 @@ def _refuse_unknown(tree: Mapping[str, Any]) -> None:
         given = tree.get(section)
         if isinstance(default, Section) and isinstance(given, Mapping):
             allowed = type(default).model_fields
-            model = str(given.get("model", LlmSpec().model))
+            model = str(given.get("model", LLM_MODEL))
             for name in given:
                 if section == "llm" and name in MOVED:
                     raise InputError(f"llm.{name}: {MOVED[name].replace('MODEL', model)}")

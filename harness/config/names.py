@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
+LLM_MODEL = "claude-haiku-5-5"
+"""That decision policy llm asks unless the spec says."""
 DEFAULT_RECIPE = "arithmetic"
 RECIPE_FILE = "recipe.toml"
 """The spec of a recipe that is a folder."""

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from harness.config.names import (
     ALERT_KINDS,
     JUDGE,
+    LLM_MODEL,
     POLICY_KINDS,
     REPLAY,
     TINY,
@@ -361,7 +362,7 @@ class LlmSpec(Section):
     OPENAI_API_KEY and an address in OPENAI_BASE_URL.
     """
 
-    model: str = "claude-haiku-5-5"
+    model: str = LLM_MODEL
     every: PositiveInt = 20
     max_tokens: PositiveInt = 1500
 

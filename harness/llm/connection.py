@@ -37,6 +37,7 @@ class Wire:
 
     sent: bool = False
     socket: Any = None
+    cut: bool = False
 
     def watch(self, request: Any) -> None:
         request.extensions["trace"] = self._trace
@@ -44,7 +45,10 @@ class Wire:
     def _trace(self, name: str, info: Mapping[str, Any]) -> None:
         if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self.socket = info["return_value"].get_extra_info("socket")
-        elif name.endswith("send_request_headers.started"):
+        if self.cut:  # while it was connecting
+            self.shut()
+            raise ConnectionAbortedError
+        if name.endswith("send_request_headers.started"):
             self.sent = True
         elif name.endswith("receive_response_headers.complete"):
             # A server that writes its body apart waits for this acknowledgement, which the system would put off 40 ms.
@@ -52,6 +56,7 @@ class Wire:
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def shut(self) -> None:
+        self.cut = True
         with suppress(Exception):  # it may be closed already, or not be there
             self.socket.shutdown(socket.SHUT_RDWR)
 

@@ -15,8 +15,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import InputError, StoreUnavailable
-from harness.llm.hosted import NOT_ASKED, Hosted
+from harness.llm.hosted import NOT_ASKED, Hosted, Note
 from harness.types import Answerer, Question, Reply
 
 RECORDED = "recorded:"
@@ -305,12 +305,13 @@ class Recorder:
         def note(place: int, reply: Reply) -> None:
             self._write(missing[place], asked[place], reply)
 
-        for place, reply in self._ask(asked, note):
-            first, *others = places[missing[place]]
-            yield first, reply
-            yield from ((other, reply if reply.error else replace(reply, cached=True)) for other in others)
+        with closing(self._ask(asked, note)) as replies:
+            for place, reply in replies:
+                first, *others = places[missing[place]]
+                yield first, reply
+                yield from ((other, reply if reply.error else replace(reply, cached=True)) for other in others)
 
-    def _ask(self, asked: Sequence[Question], note: Any) -> Iterator[tuple[int, Reply]]:
+    def _ask(self, asked: Sequence[Question], note: Note) -> Generator[tuple[int, Reply], None, None]:
         if not asked:
             return
         if isinstance(self._answerer, Hosted):

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.config.load import move_answers
+from harness.config.moved import move_answers
 from harness.errors import InputError
 
 FIRST_SCHEMA = """

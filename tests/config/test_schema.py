@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.load import load_recorded, load_spec, parse_spec
+from harness.config.load import apply_overrides, load_recorded, load_spec, parse_spec
 from harness.config.names import recipe_names
 from harness.config.schema import DEFAULT_GROUP_SIZE, RunSpec
 from harness.core.knobs import DEFAULT_BOUNDS
@@ -189,6 +189,31 @@ def test_what_is_wrong_with_an_llm_is_told_before_it_is_asked(tree: dict[str, ob
 
 def test_a_cap_with_prices_is_right() -> None:
     assert parse_spec({"budget": {"usd": 1}, "prices": {"m": {"input": 1, "output": 5}}}).budget.usd == 1
+
+
+OLD_LLM = {"model": "m/a.b", "every": 7, "attempts": 2, "time_limit": 9.0, "input_price": 1.0, "output_price": 5.0}
+
+
+def test_a_spec_from_before_has_its_llm_settings_where_they_are_now(tmp_path: Path) -> None:
+    path = tmp_path / "run-spec.json"
+    path.write_text(json.dumps({"llm": OLD_LLM, "budget": {"usd": 1.0}}))
+    spec = load_recorded(path)
+    assert (spec.llm.model, spec.llm.every) == ("m/a.b", 7)
+    assert (spec.answers.attempts, spec.answers.time_limit) == (2, 9.0)
+    assert spec.prices["m/a.b"].model_dump() == {"input": 1.0, "output": 5.0}
+    path.write_text(json.dumps({"llm": OLD_LLM | {"input_price": None, "output_price": None}}))
+    assert load_recorded(path).prices == {}
+    with pytest.raises(InputError, match=r"^llm\.attempts: it is answers\.attempts now$"):
+        parse_spec({"llm": {"attempts": 2}})
+
+
+def test_a_name_with_dots_stands_in_quotes() -> None:
+    tree = apply_overrides({}, ['prices."qwen3.5:8b".input=1', 'prices."qwen3.5:8b".output=2.5', "answers.attempts=2"])
+    spec = parse_spec(tree)
+    assert spec.prices["qwen3.5:8b"].output == 2.5
+    for wrong in ('prices."m.input=1', "a..b=1", ".a=1", "a.=1", '"".a=1'):
+        with pytest.raises(InputError, match=r"--set takes section\.field=value"):
+            apply_overrides({}, [wrong])
 
 
 def test_a_split_may_have_any_name_that_is_no_slip_of_the_pen() -> None:

@@ -726,6 +726,22 @@ def test_a_long_run_of_version_1_gets_the_buckets_that_folding_gives(tmp_path: P
     assert [b.mean for b in migrated] == pytest.approx([b.mean for b in rebuilt])
 
 
+def test_a_run_from_before_has_its_llm_settings_where_they_are_now(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    shutil.copy(ASSETS / "version-1.db", path)
+    with closing(sqlite3.connect(path)) as c:
+        llm = {"model": "m", "attempts": 2, "input_price": 1.0, "output_price": 5.0}
+        c.execute("UPDATE runs SET spec = json_set(spec, '$.llm', json(?)) WHERE id = 1", (json.dumps(llm),))
+        c.commit()
+    found = find_reader(url_of(path))
+    assert found is not None
+    spec = found.load_run(1).spec
+    assert (spec["llm"], spec["answers"]) == ({"model": "m"}, {"attempts": 2})
+    assert spec["prices"] == {"m": {"input": 1.0, "output": 5.0}}
+    assert "answers" not in found.load_run(2).spec
+    assert found.load_spent(1) == 0.0
+
+
 def test_the_migrations_make_the_tables_that_are_declared(store: RunStore, tmp_path: Path) -> None:
     declared = create_engine(f"sqlite:///{tmp_path / 'declared.db'}")
     SQLModel.metadata.create_all(declared)
