@@ -27,7 +27,7 @@ from harness.llm.ledger import Ledger
 from harness.llm.names import bare_name, is_hosted
 from harness.llm.record import Recorder, compute_key, open_recorded, read_record
 from harness.llm.settings import Settings
-from harness.types import Answerer, Prompt, Question, Reply
+from harness.types import Answerer, Progress, Prompt, Question, Reply, no_progress
 from rewards import code, countdown, function_call, math
 from rewards.json_values import WrongTruth
 from rewards.judge import Judge, Rubric, find_unknown_place
@@ -155,7 +155,13 @@ def build_judges(spec: RunSpec, opener: Opener) -> dict[str, Judge]:
 
 
 def bind_judges(
-    judges: Iterable[Judge], spec: RunSpec, opener: Opener, *, folder: Path, replayed: Path | None = None
+    judges: Iterable[Judge],
+    spec: RunSpec,
+    opener: Opener,
+    *,
+    folder: Path,
+    replayed: Path | None = None,
+    progress: Progress = no_progress,
 ) -> None:
     """Let judges record in the ``folder`` of a run from here on. With ``replayed``, the folder of another run, the
     replies are those on its record and nobody is asked."""
@@ -163,11 +169,14 @@ def bind_judges(
         name = judge.rubric.name
         model, path = spec.judge[name].model, record_path(folder, name)
         judge.close()
+        judge.progress = progress
         judge.open = partial(_open_in_run, model, path, opener, replayed and record_path(replayed, name))
 
 
 def _open_outside(model: str, path: Path, opener: Opener) -> Answerer:
     answerer = opener(model)
+    if model.startswith(RECORDED):  # it is on record, and may be the very file
+        return answerer
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return Recorder(answerer, path)

@@ -82,6 +82,11 @@ def test_an_honest_judge_passes_and_what_it_took_is_said(tmp_path: Path) -> None
     again, report = look(make_spec(tmp_path), gullible("echo"))
     assert (again["tricks"].level, report.cost_usd) == ("pass", 0.0), "all is on record in the output folder"
     assert "60 questions, 60 of them on record" in again["cost"].said
+    record = tmp_path / "runs" / "judge-helpful.jsonl"
+    before = record.read_bytes()
+    replayed = make_spec(tmp_path, judge={"model": f"recorded:{record}"})
+    assert preflight_inputs(prepare_inputs(replayed)).verdict == "warn"
+    assert record.read_bytes() == before
 
 
 @pytest.mark.parametrize("trick", TRICKS)
