@@ -1,8 +1,8 @@
 """How far a small local model as judge agrees with a verifier: ``python -m tests.benchmarks.judge_correlation``.
 
-SmolLM2-135M grades 200 answers to sums in words, every second of them wrong; ``--rubric reference`` shows it what is
-right. Printed are the rank correlation of its grades with the rewards of rewards.math, and how many replies were of no
-use.
+SmolLM2-135M grades 200 answers to sums in words, every second of them wrong. ``--rubric reference`` shows it what is
+right; with ``--rubric rank`` it ranks the right and the wrong answer to each. Printed are the rank correlation of its
+verdicts with the rewards of rewards.math, and how many replies were of no use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.models.load import LoadedModel, load_model
 from harness.models.runtime import prepare_process
 from harness.types import Prompt, Question, Reply
 from rewards import math
-from rewards.judge import Judge, Rubric
+from rewards.judge import Form, Judge, Rubric
 
 RUBRICS = {
     "alone": """\
@@ -37,9 +37,15 @@ The right number is {reference}. A pupil was asked: {prompt}
 The pupil's answer: {answer}
 
 Grade 10 if the pupil's number is the right number and 0 if it is another number.""",
+    "rank": """\
+Two pupils were asked: {prompt}
+Their answers:
+{peers}
+
+Work the answer out yourself. The better answer has the right number.""",
 }
-"""Without and with what is right."""
-BEGINNING = '{"grade": '
+"""Grades without and with what is right; a right and a wrong answer against each other."""
+BEGINNINGS: dict[str, str] = {"grade": '{"grade": ', "rank": '{"ranking": ['}
 NUMBER = re.compile(r"\s*(\d+(\.\d+)?)")
 
 
@@ -55,8 +61,11 @@ class Local:
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
         prompts = []
+        assert questions[0].tool is not None
+        form = questions[0].tool["name"]
+        begun = {"role": "assistant", "content": BEGINNINGS[form]}
         for question in questions:
-            turns = [{"role": "user", "content": question.prompt.text}, {"role": "assistant", "content": BEGINNING}]
+            turns = [{"role": "user", "content": question.prompt.text}, begun]
             prompts.append(replace(question.prompt, messages=tuple(turns)))
 
         def report(phase: str, done: int, total: int) -> None:
@@ -70,7 +79,9 @@ class Local:
             if self.show:
                 print(repr(text.text))
             number = NUMBER.match(text.text)
-            yield place, Reply(f"{BEGINNING}{number[1]}}}" if number else text.text, truncated=text.truncated)
+            ends = {"grade": "}", "rank": f", {1 if number and number[1] == '2' else 2}]}}"}
+            whole = f"{BEGINNINGS[form]}{number[1]}{ends[form]}" if number else text.text
+            yield place, Reply(whole, truncated=text.truncated)
 
 
 def make_answers(n: int) -> tuple[list[Prompt], list[str]]:
@@ -103,11 +114,10 @@ def main() -> None:
     verified = [math.compute_reward(text, prompt.ground_truth) for prompt, text in zip(prompts, answers, strict=True)]
     prepare_process(1)
     loaded = load_model(ModelSpec(name=SMOLLM2), LoraSpec(rank=0), seed=0)
-    judge = Judge(
-        Rubric("sums", RUBRICS[options.rubric], max_tokens=options.max_tokens),
-        lambda: Local(SMOLLM2, loaded, options.batch, options.show),
-    )
-    groups = [prompt.id for prompt in prompts]
+    form: Form = "rank" if options.rubric == "rank" else "grade"
+    rubric = Rubric("sums", RUBRICS[options.rubric], form, max_tokens=options.max_tokens)
+    judge = Judge(rubric, lambda: Local(SMOLLM2, loaded, options.batch, options.show))
+    groups = [i // 2 if options.rubric == "rank" else i for i in range(options.n)]
     verdicts = judge.judge(prompts, answers, groups=groups)
     usable = [(v.share, reward) for v, reward in zip(verdicts, verified, strict=True) if v.share is not None]
     print(f"{sum(verified):g} of {options.n} answers are right by rewards.math")
