@@ -36,7 +36,7 @@ from typing import Any, Literal
 
 from harness.core.formatting import clean, escape_surrogates
 from harness.errors import HarnessError, OverBudget
-from harness.types import Prompt
+from harness.types import Progress, Prompt, no_progress
 from harness.types.answers import Answerer, Question, Reply
 
 Form = Literal["grade", "rank"]
@@ -159,11 +159,12 @@ class _Asked:
 
 @dataclass(eq=False)
 class Judge:
-    """Judge answers by a rubric. ``open`` makes the answerer, at the first question. ``tally`` counts what was asked
-    since it was last taken."""
+    """Judge answers by a rubric. ``open`` makes the answerer, at the first question; ``progress`` is told of each
+    reply. ``tally`` counts what was asked since it was last taken."""
 
     rubric: Rubric
     open: Callable[[], Answerer]
+    progress: Progress = no_progress
     tally: Tally = field(default_factory=Tally, init=False)
     _answerer: Answerer | None = field(default=None, init=False)
 
@@ -233,7 +234,8 @@ class Judge:
             places = list(told)
             questions = [self._question(asked[i], told[i], 2 * again + attempt) for i in places]
             told = {}
-            for place, reply in self._ask(questions):
+            for done, (place, reply) in enumerate(self._ask(questions), 1):
+                self.progress("judging", done, len(questions))
                 i = places[place]
                 self.tally.count(reply)
                 if attempt == 0:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from harness.checks.inputs import Inputs, Splits, build_workers, describe_reward, find_limits, find_weights
 from harness.checks.judge_preflight import check_verifiable, preflight_judge
-from harness.checks.judges import Opener, build_judges, find_verifier, has_price, open_services
+from harness.checks.judges import Opener, build_judges, check_judges, find_verifier, has_price, open_services
 from harness.checks.preflight import Outcome, Report, RewardProbe, describe, may_be_meant, run_preflight
 from harness.checks.references import (
     FORMS,
@@ -123,6 +123,8 @@ def preflight_inputs(inputs: Inputs, opener: Opener | None = None) -> Report:
             Outcome("network", "pass", "no function of this reward runs here; a judge may be asked over one")
         )
     ledger, cost = build_ledger(spec), 0.0
+    if opener is None:
+        check_judges(spec)
     judges = build_judges(spec, opener or open_services(spec, ledger))
     knobs, _ = spec.first_knobs(None)
     per_step = knobs.prompts_per_step * knobs.group_size

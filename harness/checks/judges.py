@@ -27,7 +27,7 @@ from harness.llm.ledger import Ledger
 from harness.llm.names import bare_name, is_hosted
 from harness.llm.record import Recorder, compute_key, open_recorded, read_record
 from harness.llm.settings import Settings
-from harness.types import Answerer, Prompt, Question, Reply
+from harness.types import Answerer, Progress, Prompt, Question, Reply, no_progress
 from rewards import code, countdown, function_call, math
 from rewards.json_values import WrongTruth
 from rewards.judge import Judge, Rubric, find_unknown_place
@@ -36,6 +36,7 @@ log = logging.getLogger("grpo")
 Opener = Callable[[str], Answerer]
 """From ``judge.NAME.model`` to who answers; raises InputError."""
 RECORDED = "recorded:"
+NEITHER = "is no service (anthropic:MODEL, openai:MODEL) and no record (recorded:FILE)"
 VERIFIABLE = 0.9
 """Share of the ground truths that a verifier must be able to judge to be proposed instead of a judge."""
 TRIED = 200
@@ -98,33 +99,46 @@ def has_price(spec: RunSpec, model: str) -> bool:
     return model in spec.prices or bare_name(model) in spec.prices
 
 
-def open_services(spec: RunSpec, ledger: Ledger, interrupted: Event | None = None) -> Opener:
-    """Make what opens the judges that are services or records. Raises, when called, InputError for any other."""
-    return partial(_open_service, build_settings(spec), ledger, interrupted or Event())
+def open_services(
+    spec: RunSpec, ledger: Ledger, interrupted: Event | None = None, *, others: Opener | None = None
+) -> Opener:
+    """Make what opens judges: services, records, and by ``others`` (from above: models of this machine) any other."""
+    return partial(_open_service, build_settings(spec), ledger, interrupted or Event(), others)
 
 
-def _open_service(settings: Settings, ledger: Ledger, interrupted: Event, model: str) -> Answerer:
+def _open_service(
+    settings: Settings, ledger: Ledger, interrupted: Event, others: Opener | None, model: str
+) -> Answerer:
     if model.startswith(RECORDED):
         return open_recorded(Path(model.removeprefix(RECORDED)))
     if not is_hosted(model):
-        raise InputError(f"judge: {model} is no service; a model of this machine cannot be a judge here")
+        if others is None:
+            raise InputError(f"{model} {NEITHER}")
+        return others(model)
     from harness.llm.hosted import open_hosted
 
     return open_hosted(model, settings, ledger, interrupted)
 
 
-def check_judges(spec: RunSpec) -> None:
-    """Raise InputError where a judge that is a service cannot be asked: no key, no package, no price under a cap."""
+def check_judges(spec: RunSpec, *, others: Callable[[str], object] | None = None) -> None:
+    """Raise InputError where a judge cannot be asked: a service without key, package, or price under a cap; no such
+    record; what ``others`` refuses, or anything else where they are not given."""
     for name in judges_of(spec):
         model = spec.judge[name].model
-        if is_hosted(model):
-            from harness.llm.hosted import check_hosted
+        try:
+            if is_hosted(model):
+                from harness.llm.hosted import check_hosted
 
-            try:
                 check_hosted(model)
                 build_ledger(spec).price_of(model)
-            except InputError as error:
-                raise InputError(f"judge.{name}.model: {error}") from None
+            elif model.startswith(RECORDED):
+                open_recorded(Path(model.removeprefix(RECORDED)))
+            elif others is None:
+                raise InputError(f"{model} {NEITHER}")
+            else:
+                others(model)
+        except InputError as error:
+            raise InputError(f"judge.{name}.model: {error}") from None
 
 
 def build_judges(spec: RunSpec, opener: Opener) -> dict[str, Judge]:
@@ -141,7 +155,13 @@ def build_judges(spec: RunSpec, opener: Opener) -> dict[str, Judge]:
 
 
 def bind_judges(
-    judges: Iterable[Judge], spec: RunSpec, opener: Opener, *, folder: Path, replayed: Path | None = None
+    judges: Iterable[Judge],
+    spec: RunSpec,
+    opener: Opener,
+    *,
+    folder: Path,
+    replayed: Path | None = None,
+    progress: Progress = no_progress,
 ) -> None:
     """Let judges record in the ``folder`` of a run from here on. With ``replayed``, the folder of another run, the
     replies are those on its record and nobody is asked."""
@@ -149,11 +169,14 @@ def bind_judges(
         name = judge.rubric.name
         model, path = spec.judge[name].model, record_path(folder, name)
         judge.close()
+        judge.progress = progress
         judge.open = partial(_open_in_run, model, path, opener, replayed and record_path(replayed, name))
 
 
 def _open_outside(model: str, path: Path, opener: Opener) -> Answerer:
     answerer = opener(model)
+    if model.startswith(RECORDED):  # it is on record, and may be the very file
+        return answerer
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return Recorder(answerer, path)

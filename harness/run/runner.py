@@ -136,7 +136,6 @@ class Run:
     @contextmanager
     def _opened(self) -> Iterator[Controller]:
         open_log(self.folder)
-        self._open_reward()
         try:
             with self.progress:
                 yield self.build_controller()
@@ -152,7 +151,8 @@ class Run:
         reward.keep_in(self.folder, replayed=replayed)
         if isinstance(reward, JudgedReward):
             opener = open_judges(self.spec, self.ledger)
-            bind_judges(reward.judges.values(), self.spec, opener, folder=self.folder, replayed=replayed)
+            judges = reward.judges.values()
+            bind_judges(judges, self.spec, opener, folder=self.folder, replayed=replayed, progress=self.progress)
 
     def _end(self, status: Status, reason: str) -> tuple[Status, str]:
         """Put it on record if that can be written; a resume goes on from the last commit either way."""
@@ -194,6 +194,7 @@ class Run:
     def build_controller(self) -> Controller:
         """Warm up or load a checkpoint, then build everything that drives the run, ready for its next step."""
         spec, parts, inputs, store = self.spec, self.parts, self.parts.inputs, self.store
+        self._open_reward()
         checkpoints = Checkpoints(store, self.run_id, self.folder / "checkpoints", keep=spec.checkpoint.keep)
         checkpoints.drop_orphans()
         record = store.load_run(self.run_id)
