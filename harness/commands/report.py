@@ -22,7 +22,7 @@ SCORED_AT_ONCE = 64
 
 if TYPE_CHECKING:
     from harness.config.schema import RunSpec
-    from harness.llm.record import Line, Recorded
+    from harness.llm.record import Recorded
     from harness.logs.read import Log
     from harness.store.reader import RunReader
     from harness.types import Decision, KnobValue, Prompt, RunRecord, Snapshot, Status
@@ -135,7 +135,7 @@ def compare(
 
 def compare_records(records: Sequence[str], *, spec: str | None = None, progress: Progress = no_progress) -> Document:
     """Compare two records of answers, each ``recorded:FILE``, prompt by prompt. Raises InputError."""
-    from harness.checks.inputs import build_splits
+    from harness.checks.inputs import read_prompts
     from harness.config.load import load_spec
     from harness.core.step_metrics import is_graded
     from harness.llm.record import open_recorded
@@ -148,12 +148,8 @@ def compare_records(records: Sequence[str], *, spec: str | None = None, progress
     opened = [open_recorded(Path(record.removeprefix(RECORDED))) for record in records]
     checked, where = load_spec(spec)
     wanted = {prompt for record in opened for prompt, _ in record.by_prompt}
-    prompts = {
-        prompt: part[place]
-        for part in build_splits(checked).values()
-        for place, prompt in enumerate(part.ids)
-        if prompt in wanted
-    }
+    pool = read_prompts(checked)
+    prompts = {prompt: pool[place] for place, prompt in enumerate(pool.ids) if prompt in wanted}
     answered = [_score_record(record, checked, where, prompts, progress) for record in opened]
     graded = checked.reward.graded
     if graded is None:
@@ -183,23 +179,15 @@ def _score_record(
         for start in range(0, len(judged), SCORED_AT_ONCE):
             part = judged[start : start + SCORED_AT_ONCE]
             more = ([() for _ in part],) if reward.takes_ids else ()
-            scores += reward.score([prompts[line.prompt_id] for line in part], [_write(line) for line in part], *more)
+            scores += reward.score([prompts[line.prompt_id] for line in part], [line.text for line in part], *more)
             progress(f"scoring {record.name}", len(scores), len(judged))
     found = iter(scores)
     examples = []
     for line in lines:
         score = Score(None, False, "errored", error=line.error) if line.error else next(found)
-        done = Completion(_write(line), line.tokens_out, line.truncated, score)
+        done = Completion(line.text, line.tokens_out, line.truncated, score)
         examples.append(Example(prompts[line.prompt_id], done))
     return Answered(record.name, lines[0].who, tuple(examples))
-
-
-def _write(line: Line) -> str:
-    """Write an answer as the text that a reward reads: tool calls that came apart from the text behind it."""
-    from pools.messages import write_turn
-
-    calls = [{"type": "function", "function": {"name": name, "arguments": given}} for name, given in line.calls]
-    return write_turn({"role": "assistant", "content": line.text, "tool_calls": calls}) if calls else line.text
 
 
 # ---------------------------------------------------------------- diagnoses
