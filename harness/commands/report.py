@@ -135,7 +135,7 @@ def compare(
 
 def compare_records(records: Sequence[str], *, spec: str | None = None, progress: Progress = no_progress) -> Document:
     """Compare two records of answers, each ``recorded:FILE``, prompt by prompt. Raises InputError."""
-    from harness.checks.inputs import build_splits
+    from harness.checks.inputs import read_prompts
     from harness.config.load import load_spec
     from harness.core.step_metrics import is_graded
     from harness.llm.record import open_recorded
@@ -148,12 +148,8 @@ def compare_records(records: Sequence[str], *, spec: str | None = None, progress
     opened = [open_recorded(Path(record.removeprefix(RECORDED))) for record in records]
     checked, where = load_spec(spec)
     wanted = {prompt for record in opened for prompt, _ in record.by_prompt}
-    prompts = {
-        prompt: part[place]
-        for part in build_splits(checked).values()
-        for place, prompt in enumerate(part.ids)
-        if prompt in wanted
-    }
+    pool = read_prompts(checked)
+    prompts = {prompt: pool[place] for place, prompt in enumerate(pool.ids) if prompt in wanted}
     answered = [_score_record(record, checked, where, prompts, progress) for record in opened]
     graded = checked.reward.graded
     if graded is None:

@@ -19,7 +19,7 @@ import pytest
 from harness.config.load import parse_spec
 from harness.run.answerers import open_answerer
 from harness.types import Prompt, Question
-from tests.support.answers_server import Server, answering, error, text, truncated
+from tests.support.answers_server import Server, answering, call, error, text, truncated
 from tests.support.program import Program
 from tests.support.runs import start_mini
 
@@ -353,6 +353,29 @@ def test_right_answers_become_demonstrations_and_the_others_have_their_reasons(s
     assert json.loads(checked.stdout)["passed"] == 27
     again = sums.here("pool", "convert", "recorded:r.jsonl", "clean.jsonl", "--spec", "sums.toml", code=2)
     assert "clean.jsonl exists already" in again.stderr
+
+
+def test_calls_of_tools_are_judged_and_become_demonstrations(sums: Program) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+    rows = [{"prompt": f"Add {n}.", "ground_truth": {"calls": [{"name": "add", "arguments": {"n": n}}]}, "tools": tools}
+            for n in range(24)]  # fmt: skip
+    (sums.folder / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (sums.folder / "sums.toml").write_text(SUMS.replace("rewards.math", "rewards.function_call"))
+
+    def add(handler: Any) -> None:
+        call({"n": int(handler.question[4:-1])}, tool="add")(handler)
+
+    for name in ("openai:m", "anthropic:m"):
+        with Server([add]) as server:
+            assert "accuracy 1.0000" in ask(sums, server, name, "--split", "all", "--record", f"{name}.jsonl").stdout
+    compared = sums.here("compare", "recorded:openai:m.jsonl", "recorded:anthropic:m.jsonl", "--spec", "sums.toml")
+    assert "1.000" in compared.stdout
+    sums.here("pool", "convert", "recorded:openai:m.jsonl", "clean.jsonl", "--spec", "sums.toml")
+    shown = json.loads((sums.folder / "clean.jsonl").read_text().splitlines()[2])["demonstration"]
+    assert shown["content"] == ""
+    assert shown["tool_calls"] == [{"type": "function", "function": {"name": "add", "arguments": {"n": 2}}}]
+    checked = sums.here("check", "sums.toml", "--set", "pool.source=clean.jsonl", "--json")
+    assert json.loads(checked.stdout)["passed"] == 24
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the data sets are not here")
