@@ -17,9 +17,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from harness.config.names import ALERT_KINDS, POLICY_KINDS, REPLAY, TINY, VARIABLE, AlertKind
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
-from harness.types import PROMPT_COLUMNS, Knobs, Sampler
+from harness.types import PROMPT_COLUMNS, Knobs, RunKind, Sampler
 
 DEFAULT_GROUP_SIZE = 8
+DEFAULT_EPOCHS = 3.0
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -104,6 +105,30 @@ class WarmstartSpec(Section):
     steps: Annotated[int, Field(ge=0)] = 0
     batch: PositiveInt = 32
     learning_rate: PositiveFloat = 1e-3
+
+
+class SftSpec(Section):
+    """What a run of kind sft learns from: ``examples`` rows of the train split that have a demonstration (unset: all of
+    them), ``batch`` of them a step, in an order that follows from the seed alone. It has ``steps``, or as many as take
+    it ``epochs`` times through the examples (3 where neither is given); budget.steps counts instead where it is given.
+    ``learning_rate`` is the first value of the hyperparameter, unset knobs.learning_rate."""
+
+    examples: PositiveInt | None = None
+    batch: PositiveInt = 32
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+    learning_rate: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> SftSpec:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps both say how long it is; give one of them")
+        return self
+
+    def count_steps(self, examples: int) -> int:
+        """Count the steps of a run on so many examples."""
+        epochs = DEFAULT_EPOCHS if self.epochs is None else self.epochs
+        return self.steps or max(1, math.ceil(epochs * examples / self.batch))
 
 
 class PoolSpec(Section):
@@ -403,15 +428,17 @@ class OutputSpec(Section):
 
 
 class RunSpec(Section):
-    """``name`` of the run, unset the recipe's or file's with a number. ``note`` is said at its start. ``seed`` is that
-    of model, draws and sampling."""
+    """``kind``: grpo, or sft for supervised fine-tuning on demonstrations ([sft]). ``name`` of the run, unset the
+    recipe's or file's with a number. ``note`` is said at its start. ``seed`` is that of model, draws and sampling."""
 
+    kind: RunKind = "grpo"
     name: str = ""
     note: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     model: ModelSpec = ModelSpec()
     lora: LoraSpec = LoraSpec()
     warmstart: WarmstartSpec = WarmstartSpec()
+    sft: SftSpec = SftSpec()
     pool: PoolSpec = PoolSpec()
     reward: RewardSpec = RewardSpec()
     trainer: TrainerSpec = TrainerSpec()
@@ -453,12 +480,20 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _first_knobs_within_bounds(self) -> RunSpec:
-        for name, value in self.knobs.model_dump().items():
+        first = {f"knobs.{name}": (name, value) for name, value in self.knobs.model_dump().items()}
+        first["sft.learning_rate"] = ("learning_rate", self.sft.learning_rate)
+        for field, (name, value) in first.items():
             low, high = self.all_bounds[name]
             if value is not None and not low <= value <= high:
-                raise ValueError(
-                    f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: change it or [bounds]"
-                )
+                raise ValueError(f"{field} {value:g} is outside its bounds [{low:g}, {high:g}]: change it or [bounds]")
+        return self
+
+    @model_validator(mode="after")
+    def _sft_is_decided_by_rules(self) -> RunSpec:
+        if self.kind == "sft" and self.policy.kind == "llm":
+            raise ValueError(
+                "policy.kind: a run of kind sft has one hyperparameter, which rules, fixed or replay:RUN decide on"
+            )
         return self
 
     @model_validator(mode="after")
@@ -476,6 +511,8 @@ class RunSpec(Section):
     def first_knobs(self, recommended_group_size: int | None) -> tuple[Knobs, str]:
         """Return the knobs of step 1, and where group_size came from: spec, model or default."""
         values = self.knobs.model_dump()
+        if self.kind == "sft":
+            values["learning_rate"] = self.sft.learning_rate or values["learning_rate"]
         if values["group_size"] is not None:
             return Knobs(**values), "spec"
         origin = "default" if recommended_group_size is None else "model"

@@ -179,4 +179,4 @@ def resume_run(
         if row.manifest.get(what) != parts.manifest[what]:
             text = f"{what} differ from when the run began, so it does not continue bit for bit"
             store.record_event(record.id, row.last_step, "warning", text)
-    return Run(parts, store, record.id)
+    return Run(parts, store, record.id, unfinished=row.status != "finished")

@@ -178,6 +178,11 @@ def seventh_schema(c: sqlite3.Connection) -> None:
     )
 
 
+def eighth_schema(c: sqlite3.Connection) -> None:
+    """Version 8: the loss on the demonstrations of a split, of runs that learn from some."""
+    _run(c, "ALTER TABLE evaluations ADD COLUMN loss FLOAT")
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
@@ -186,6 +191,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     fifth_schema,
     sixth_schema,
     seventh_schema,
+    eighth_schema,
 ]
 
 

@@ -38,7 +38,7 @@ from harness.types import (
     StepRecord,
 )
 
-FROM_SPEC = ("budget_steps", "budget_hours", "reward_range")
+FROM_SPEC = ("budget_steps", "budget_hours", "reward_range", "kind")
 RUN_COLUMNS = tuple(name for name in RunRecord.__dataclass_fields__ if name not in FROM_SPEC)
 OF_COMMANDS = ("who", "asked_at", "result")
 DECISION_COLUMNS = ", ".join(
@@ -47,7 +47,7 @@ DECISION_COLUMNS = ", ".join(
 )
 """The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
 SAMPLE_COLUMNS = ", ".join(SampleRecord.__dataclass_fields__)
-EVALUATION_COLUMNS = ("step", "split", "n", "accuracy", "low", "high", "reward", "score", "tie")
+EVALUATION_COLUMNS = ("step", "split", "n", "accuracy", "low", "high", "reward", "score", "tie", "loss")
 EVENT_COLUMNS = ", ".join(EventRecord.__dataclass_fields__)
 SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
 """The fields of a Decision that are columns as they stand."""
@@ -155,7 +155,7 @@ def dump_knobs(knobs: Knobs) -> str:
 def load_metrics(stored: str) -> Metrics:
     """Null was a number that JSON cannot hold. Raises KeyError or TypeError for what is no step's."""
     metrics = load_object(stored)
-    check_numbers(metrics["reward/mean"], *metrics.values())
+    check_numbers(metrics["reward/mean"] if "reward/mean" in metrics else metrics["loss"], *metrics.values())
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
@@ -170,13 +170,13 @@ def load_bounds(stored: str) -> Mapping[str, tuple[float, float]]:
 
 
 @lru_cache(maxsize=8)
-def load_spec_fields(spec: str) -> tuple[int, float | None, tuple[float, float]]:
+def load_spec_fields(spec: str) -> tuple[int, float | None, tuple[float, float], str]:
     """Load FROM_SPEC from the spec of a run."""
     tree = json.loads(spec)
     budget = tree.get("budget", {})
     low, high = tree.get("reward", {}).get("range", (0.0, 1.0))
     check_numbers(low, high)
-    return budget.get("steps", 0), budget.get("hours"), (low, high)
+    return budget.get("steps", 0), budget.get("hours"), (low, high), tree.get("kind", "grpo")
 
 
 def load_scores(stored: str, *, graded: bool) -> dict[str, float]:
@@ -338,5 +338,6 @@ def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float, *,
         "reward": evaluation.reward,
         "answers": dump_json(answers),
         "score": score,
-        "tie": evaluation.reward,
+        "tie": evaluation.reward if evaluation.loss is None else -evaluation.loss,
+        "loss": evaluation.loss,
     }

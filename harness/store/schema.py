@@ -186,7 +186,7 @@ class CommandRow(_OfRun, table=True):
 
 class EvaluationRow(_OfStep, table=True):
     """``answers`` maps prompt ids to [mean reward, number correct, number judged] (harness.types.Answer). ``score``,
-    with ``low`` and ``high``, and ``tie`` are as in EvaluationRecord."""
+    with ``low`` and ``high``, ``tie`` and ``loss`` are as in EvaluationRecord."""
 
     __tablename__ = "evaluations"
     __table_args__ = (
@@ -203,6 +203,7 @@ class EvaluationRow(_OfStep, table=True):
     answers: dict[str, list[Any]] = Field(sa_type=JSON)
     score: float
     tie: float = 0.0
+    loss: float | None = None
 
 
 class CheckpointRow(_OfStep, table=True):

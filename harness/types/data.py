@@ -134,7 +134,8 @@ class Evaluation:
     """What one model is worth on one split: ``accuracy`` in [0, 1], and the mean ``reward``, each with its 95%
     interval.
 
-    ``errors`` are those of the verifier; such completions count as not correct and have no reward.
+    ``errors`` are those of the verifier; such completions count as not correct and have no reward. ``loss`` is the
+    mean cross-entropy per token of the split's demonstrations, in nats, where that was measured.
     """
 
     split: str
@@ -145,6 +146,7 @@ class Evaluation:
     reward_ci95: tuple[float, float]
     examples: tuple[Example, ...] = ()
     errors: tuple[str, ...] = ()
+    loss: float | None = None
 
     def describe(self, *, graded: bool) -> str:
         """Describe it in one line, what it is judged by first."""
@@ -152,7 +154,10 @@ class Evaluation:
         name, other, value = "accuracy", "reward", self.reward
         if graded:
             name, other, value = "reward", "accuracy", self.accuracy
-        return f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other} {value:.3f}, on {self.n} prompts"
+        loss = "" if self.loss is None else f", loss {self.loss:.4f}"
+        return (
+            f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other} {value:.3f}{loss}, on {self.n} prompts"
+        )
 
     def judge(self, *, graded: bool) -> tuple[float, tuple[float, float]]:
         """Return what it is judged by, with its interval: the mean reward where the run is ``graded``, else the
