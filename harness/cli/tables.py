@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def render_review(review: Mapping[str, Any]) -> RenderableType:
     """A review as a person reads it."""
     parts: list[RenderableType] = [_headline(review), Text("")]
-    if review["reward"]["by_step"]:
+    if review["reward"]["by_step"] or review["loss"]["last"] is not None:
         parts += [_trends(review), Text("")]
     parts += [_decision_table(review), Text("")]
     if review["samples"]:
@@ -53,9 +53,10 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
 def _headline(review: Mapping[str, Any]) -> RenderableType:
     text = Text()
     text.append(f"{review['run']}: {review['status']}", style="bold")
+    rolled_out = f", {review['rollouts']:,} completions" if review["kind"] == "grpo" else " of supervised fine-tuning"
     text.append(f" ({clean(review['stop_reason'])})" if review["stop_reason"] else "")
     text.append(
-        f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
+        f"\n{review['steps']} steps{rolled_out}, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
     if review["rows"]:
@@ -80,8 +81,13 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
 
 def _trends(review: Mapping[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    rewards = review["reward"]["by_step"]
-    table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
+    if rewards := review["reward"]["by_step"]:
+        table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
+    if review["loss"]["last"] is not None:
+        table.add_row("loss", f"{review['loss']['first']:.3f} -> {review['loss']['last']:.3f}")
+    if losses := list(review["dev"]["loss_by_step"].values()):
+        spark = compute_sparkline(losses, 80, 0.0, None)
+        table.add_row("dev loss", f"{losses[0]:.3f} -> {losses[-1]:.3f}, lowest {min(losses):.3f}", spark)
     dev = list(review["dev"]["by_step"].values())
     if dev:
         table.add_row(f"dev {review['dev']['metric']}", f"{dev[0]:.3f} -> {dev[-1]:.3f}", _sparkline(dev))

@@ -67,7 +67,8 @@ class PlainLines:
                 self._looks.add((look.step, look.split))
                 low, high = look.ci95
                 reward = "" if s.run.graded else f", reward {look.reward:.3f}"
-                score = f"{look.split} {s.run.measure} {look.score:.3f} [{low:.3f}, {high:.3f}]{reward}"
+                loss = "" if look.loss is None else f", loss {look.loss:.4f}"
+                score = f"{look.split} {s.run.measure} {look.score:.3f} [{low:.3f}, {high:.3f}]{reward}{loss}"
                 lines.append((look.step + 0.1, score))
         for step in s.steps:
             if step.step > self._step:
@@ -84,6 +85,11 @@ class PlainLines:
 
 def format_step(step: StepRecord) -> str:
     m = step.metrics
+    if "reward/mean" not in m:
+        return (
+            f"loss {m['loss']:.4f} gradient {m['grad/norm']:.3f} tokens {m['completion/tokens']:,.0f} "
+            f"epoch {m['epoch']:.2f} {m['time/step_s']:.2f} s"
+        )
     return (
         f"reward {m['reward/mean']:.3f} adjusted {m['reward/adjusted']:+.3f} no signal {m['group/no_signal_rate']:.0%} "
         f"truncated {m['completion/truncated_rate']:.0%} KL {m['kl/mean']:.4f} {m['time/step_s']:.2f} s"

@@ -117,6 +117,8 @@ def knobs(s: Snapshot, width: int) -> Lines:
     changes = {name: d for d in s.decisions if d.refused is None for name in d.changes}
     lines = [title("hyperparameters", width)]
     for name, value in asdict(s.knobs).items():
+        if s.run.kind == "sft" and name != "learning_rate":  # which is all that its steps go by
+            continue
         line = Text().append(f"{name:<16}").append(f"{format_knob(value):>8}", "bold")
         line.append(" ⚑" if name in s.pins else "  ", "bold yellow")
         if name in changes:
@@ -159,6 +161,9 @@ def pool(s: Snapshot, width: int) -> Lines:
     """Draw the prompts by class, as shares of the train split."""
     last: Mapping[str, float] = s.steps[-1].metrics if s.steps else {}
     shares = [(name, glyph, style, last.get(f"pool/{name}_rate", math.nan)) for name, glyph, style in POOL_PARTS]
+    if s.run.kind == "sft":
+        epoch = f"epoch {last['epoch']:.2f}" if "epoch" in last else "not begun"
+        return [title("demonstrations", width), Text(epoch)]
     lines = [title("pool", width)]
     if any(math.isnan(share) for *_, share in shares):
         return [*lines, Text().append("not known yet", "dim")]
@@ -193,7 +198,8 @@ def budget(s: Snapshot, width: int, machine: Machine | None) -> Lines:
     run = s.run
     steps = f"{s.steps_done} of {run.budget_steps} steps"
     hours = f", {run.wall_s / 3600:.2f} of {run.budget_hours:g} h" if run.budget_hours is not None else ""
-    lines = [title("budget and machine", width), Text().append(f"{steps}{hours}, {run.rollouts:,} completions")]
+    rolled_out = f", {run.rollouts:,} completions" if run.kind == "grpo" else ""
+    lines = [title("budget and machine", width), Text().append(f"{steps}{hours}{rolled_out}")]
     if s.asked.times:
         lines[-1].append(f", LLM ${s.asked.usd:.2f}")
     times = s.steps[-1].metrics if s.steps else {}
