@@ -85,7 +85,7 @@ def _trends(review: Mapping[str, Any]) -> RenderableType:
         table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
     if review["loss"]["last"] is not None:
         table.add_row("loss", f"{review['loss']['first']:.3f} -> {review['loss']['last']:.3f}")
-    if losses := list(review["dev"]["loss_by_step"].values()):
+    if losses := list(review["loss"]["dev_by_step"].values()):
         spark = compute_sparkline(losses, 80, 0.0, None)
         table.add_row("dev loss", f"{losses[0]:.3f} -> {losses[-1]:.3f}, lowest {min(losses):.3f}", spark)
     dev = list(review["dev"]["by_step"].values())

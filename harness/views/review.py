@@ -62,9 +62,12 @@ def build_review(history: History) -> dict[str, Any]:
             "metric": run.measure,
             "by_step": {str(look.step): look.score for look in dev},
             "reward_by_step": {str(look.step): look.reward for look in dev},
-            "loss_by_step": {str(look.step): look.loss for look in dev if look.loss is not None},
         },
-        "loss": {"first": loss[0].mean if loss else None, "last": _last(newest, "loss", loss) if loss else None},
+        "loss": {
+            "first": loss[0].mean if loss else None,
+            "last": _last(newest, "loss", loss) if loss else None,
+            "dev_by_step": {str(look.step): look.loss for look in dev if look.loss is not None},
+        },
         "reward": {
             "first": rewards[0] if rewards else None,
             "last": rewards[-1] if rewards else None,

@@ -67,7 +67,7 @@ def test_it_learns_and_every_step_says_how(tmp_path: Path) -> None:
     document = build_review(history)
     assert document["kind"] == "sft"
     assert document["loss"]["last"] < document["loss"]["first"]
-    losses = list(document["dev"]["loss_by_step"].values())
+    losses = list(document["loss"]["dev_by_step"].values())
     assert len(losses) == 4
     assert losses[-1] < losses[0]
     assert document["heldout"]["best_step"] is not None
