@@ -182,6 +182,16 @@ def hash_reward(spec: RunSpec) -> str:
     return digest.hexdigest()
 
 
+def hash_contents(splits: Splits) -> str:
+    """Return the SHA-256 of the prompts and ground truths of all splits."""
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        truths = splits[name].column("ground_truth").to_pylist()
+        for prompt_id, truth in zip(splits[name].ids, truths, strict=True):
+            digest.update(f"{prompt_id} {truth}\n".encode())
+    return digest.hexdigest()
+
+
 def build_splits(spec: RunSpec, reward: Reward | None = None) -> Splits:
     """Build the pool's splits, as they were cut when a run first used the source. ``reward`` is the spec's, imported
     here where it is not given: it tells which columns are kept. Raises InputError."""

@@ -24,6 +24,7 @@ from pools.counts import describe_counts, parse_counts
 if TYPE_CHECKING:
     from harness.checks.doctor import MachineCheck
     from harness.checks.preflight import Report
+    from harness.commands.launch import StageOutcome
     from harness.commands.model import Probed
     from harness.commands.pool_report import PoolView, Shown
     from harness.commands.report import Answer, Diagnosis, RunSummary
@@ -315,6 +316,17 @@ def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
         cells = (run.run, run.policy, run.seed, run.steps, best, format_duration(run.wall_s),
                  format_ago(now - run.created), "process died: grpo resume" if gone else status)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
+
+
+def render_stages(group: str, outcomes: Sequence[StageOutcome]) -> Table:
+    """What became of the stages of a group."""
+    table = Table(box=None)
+    for column in ("stage", "from", "kind", "run", "state"):
+        table.add_column(column, overflow="fold", no_wrap=column != "state")
+    for one in outcomes:
+        state = f"{one.state}: {clean(one.why)}" if one.why else one.state
+        table.add_row(*map(Text, (one.stage, one.parent, one.kind, one.run or "-", state)))
     return table
 
 

@@ -456,7 +456,8 @@ class RunSpec(Section):
     @field_validator("name")
     @classmethod
     def _is_a_folder_name(cls, name: str) -> str:
-        if name and (name.strip(".") == "" or not all(c.isalnum() or c in "-_." for c in name) or len(name) > 80):
+        group, slash, stage = name.partition("/")  # a stage of a group: harness/config/stages.py
+        if (name and not is_run_name(group)) or (slash and not is_run_name(stage)):
             raise ValueError(f"{name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
         if name == "latest" or name.startswith("-"):
             raise ValueError(f"{name!r} means something else where a run is named; take another")
@@ -520,6 +521,11 @@ class RunSpec(Section):
 
 
 # ---------------------------------------------------------------- reading
+
+
+def is_run_name(name: str) -> bool:
+    """Tell whether a folder of that name can hold a run."""
+    return name.strip(".") != "" and all(c.isalnum() or c in "-_." for c in name) and len(name) <= 80
 
 
 def check_policy_kind(kind: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from harness.checks.inputs import Inputs, Splits, build_reward
+from harness.checks.inputs import Inputs, Splits, build_reward, hash_contents
 from harness.config.names import TINY
 from harness.config.schema import RunSpec
 from harness.core.environment import collect_manifest
@@ -105,7 +104,7 @@ def build_parts(inputs: Inputs) -> Parts:
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
         "rows": inputs.counts.to_json(),
         "families": _find_families(splits["test"]),
-        "data_sha256": _hash_contents(splits),
+        "data_sha256": hash_contents(splits),
         "reward_sha256": inputs.reward_sha256,
     }
     reward = build_reward(spec, chat=loaded.chat, reward=inputs.reward)
@@ -140,15 +139,6 @@ def _find_families(test: PromptTable) -> dict[str, str]:
     exact, with which this one may be compared."""
     pairs = zip(test.ids, test.compute_families(), strict=True)
     return {prompt_id: family for prompt_id, family in pairs if prompt_id != family}
-
-
-def _hash_contents(splits: Splits) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(splits):
-        truths = splits[name].column("ground_truth").to_pylist()
-        for prompt_id, truth in zip(splits[name].ids, truths, strict=True):
-            digest.update(f"{prompt_id} {truth}\n".encode())
-    return digest.hexdigest()
 
 
 def _check_room(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> None:

@@ -255,10 +255,13 @@ class RunReader:
         return run_record(row, self.path)
 
     def match_run(self, name: str) -> RunRecord:
-        """A run by name, by ``latest``, or by the beginning of its name when no other begins so. Raises InputError."""
+        """A run by name, by ``latest``, by the name of a group (its newest), or by the beginning of its name when no
+        other begins so. Raises InputError."""
         names = [run.name for run in self.list_runs()]
         if name in names or name == "latest":
             return self.find_run(name)
+        if of_group := [known for known in names if known.startswith(f"{name}/")]:
+            return self.find_run(of_group[-1])
         found = [known for known in names if known.startswith(name)]
         if len(found) == 1:
             return self.find_run(found[0])
