@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 def render_review(review: Mapping[str, Any]) -> RenderableType:
     """A review as a person reads it."""
+    if "group" in review:
+        return render_reviews(review)
     parts: list[RenderableType] = [_headline(review), Text("")]
     if review["reward"]["by_step"] or review["loss"]["last"] is not None:
         parts += [_trends(review), Text("")]
@@ -49,6 +52,21 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
         lead = "next: " if number == 0 else "      "
         parts.append(Text(clean(lead + step["text"])).append(f"  {step['command']}", style="bold"))
     return Group(*parts)
+
+
+def render_reviews(group: Mapping[str, Any]) -> Table:
+    """The reviews of a group, a stage a line."""
+    table = Table(title=f"{group['group']}: its stages", title_justify="left", box=None)
+    for column in ("stage", "from", "kind", "steps", "test at the start", "best", "at step", "status"):
+        table.add_column(column, overflow="fold", no_wrap=column != "status")
+    for one in group["stages"]:
+        held = one["heldout"]
+        scores = ("-" if held[name] is None else f"{held[name]:.3f}" for name in ("baseline", "best"))
+        best = "-" if held["best_step"] is None else held["best_step"]
+        status = f"{one['status']}: {clean(one['stop_reason'])}" if one["stop_reason"] else one["status"]
+        cells = (one["stage"], one["from"], one["kind"], one["steps"], *scores, best, status)
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
 
 
 def _headline(review: Mapping[str, Any]) -> RenderableType:
@@ -309,7 +327,7 @@ def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
     for column in ("run", "policy", "seed", "steps", "best", "time", "began", "status"):
         justify: Literal["left", "right"] = "right" if column in ("seed", "steps", "best", "time") else "left"
         table.add_column(column, overflow="fold", justify=justify, no_wrap=column != "status")
-    for run in runs:
+    for run in _fold(runs):
         gone = run.status in ("running", "paused") and not run.alive
         status = f"{run.status}: {clean(run.stop_reason)}" if run.stop_reason else run.status
         best = "-" if run.best_step is None else run.best_step
@@ -317,6 +335,23 @@ def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
                  format_ago(now - run.created), "process died: grpo resume" if gone else status)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
     return table
+
+
+def _fold(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """Fold the runs of a group into one, in the place of its first: sums of all, and the status of the newest."""
+    folded: dict[str, RunSummary] = {}
+    for run in runs:
+        group, slash, stage = run.run.partition("/")
+        name, first = (f"{group}/" if slash else group), folded.get(f"{group}/" if slash else group)
+        newest = (
+            replace(run, run=name, stop_reason=f"{stage} {run.stop_reason}".strip(), best_step=None) if slash else run
+        )
+        if first is not None:
+            newest = replace(
+                newest, steps=first.steps + run.steps, wall_s=first.wall_s + run.wall_s, created=first.created
+            )
+        folded[name] = newest
+    return list(folded.values())
 
 
 def render_stages(group: str, outcomes: Sequence[StageOutcome]) -> Table:

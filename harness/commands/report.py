@@ -81,13 +81,24 @@ def review(
     db: str | None = None,
     out: str = "runs",
 ) -> Document:
-    """Review what a run did and why, and write the page with plots to ``html`` if given.
+    """Review what a run did and why, and write the page with plots to ``html`` if given. Of a group, review each stage.
 
     Without ``whole_run`` the document has what a terminal has room for, which comes sooner. Raises InputError.
     """
+    from harness.run.stages import find_stage_runs
     from harness.store.history import load_history
+    from harness.store.reader import find_reader
     from harness.views.review import build_review
 
+    group = find_reader(database_url(out, db))
+    if group is not None and (stages := find_stage_runs(group, run)):
+        if html is not None:
+            raise InputError(f"--html: {run} is a group; name the run of a stage, {run}/{next(iter(stages))}")
+        reviews = [
+            {"stage": name, "from": made.manifest["stage"]["from"], **build_review(load_history(group, made.name))}
+            for name, made in stages.items()
+        ]
+        return Document({"group": run, "stages": reviews})
     reader, record = open_reader(db, out, run)
     if html is not None:
         write_report(reader, record.name, html)

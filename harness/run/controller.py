@@ -193,6 +193,8 @@ class Controller:
         step from the weights in memory afterwards. Raises Diverged."""
         session, store, run_id = self.session, self.session.store, self.session.run_id
         session.look()
+        if session.settings.spec.kind == "sft" and not store.has_evaluation(run_id, session.state.weights_step, "dev"):
+            session.evaluate("dev")  # what was learned last may be the best
         last, best = session.state.weights_step, store.best_step(run_id)
         if not store.has_evaluation(run_id, last, "test"):
             session.evaluate("test")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config.changes import compute_changes
 from harness.config.names import KNOWN_MODELS
@@ -18,8 +18,10 @@ from harness.config.stages import BASE, Stage
 from harness.core.formatting import format_changes
 from harness.errors import InputError
 from harness.store.reader import RunReader
-from harness.store.writer import RunStore
 from harness.types import RunDetails
+
+if TYPE_CHECKING:
+    from harness.store.writer import RunStore
 
 ADAPTER = "adapter_config.json"
 OWN = ("name", "note", "output", "alerts")
