@@ -226,7 +226,8 @@ class Group:
 
     def _take(self, stage: Stage, drive: Drive, *, force: bool, say: Say) -> StageOutcome:
         from harness.checks.inputs import hash_contents, prepare_inputs
-        from harness.run.stages import describe_parent, find_stage_runs, find_standing, free_run, inherit
+        from harness.run.stages import describe_parent, find_standing, free_run, inherit
+        from harness.store.groups import find_stage_runs
         from harness.store.opening import open_store
 
         def end(state: str, run: str = "", why: str = "") -> StageOutcome:
@@ -358,7 +359,7 @@ def prepare_group_resume(
     """Check that a group can continue with the stages on record; None where ``name`` is no group. Raises InputError."""
     from harness.checks.trust import SIGNATURE, check_trust
     from harness.config.stages import load_described
-    from harness.run.stages import find_stage_runs
+    from harness.store.groups import find_stage_runs
     from harness.store.opening import find_store
 
     store = find_store(database_url(out, db))

@@ -85,7 +85,7 @@ def review(
 
     Without ``whole_run`` the document has what a terminal has room for, which comes sooner. Raises InputError.
     """
-    from harness.run.stages import find_stage_runs
+    from harness.store.groups import find_stage_runs
     from harness.store.history import load_history
     from harness.store.reader import find_reader
     from harness.views.review import build_review

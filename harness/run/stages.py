@@ -38,17 +38,6 @@ class Standing:
     why: str = ""
 
 
-def find_stage_runs(store: RunReader, group: str) -> dict[str, RunDetails]:
-    """Find the newest run of each stage of a group, by the stage's name."""
-    found: dict[str, RunDetails] = {}
-    for record in store.list_runs():
-        if record.name.startswith(f"{group}/"):
-            details = store.load_run(record.id)
-            if stage := details.manifest.get("stage"):
-                found[stage["name"]] = details
-    return found
-
-
 def find_standing(
     store: RunReader, stage: Stage, spec: RunSpec, runs: Mapping[str, RunDetails], data_sha256: str
 ) -> Standing:

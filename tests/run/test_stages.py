@@ -11,8 +11,11 @@ import pytest
 
 from harness.commands import launch
 from harness.errors import RunFailed
+from harness.store.groups import load_group
 from harness.store.history import load_history
+from harness.store.snapshot import SnapshotReader
 from harness.types import EvaluationRecord
+from harness.views.terminal.frame import render
 from tests.support.program import Program
 
 SPEC = """
@@ -154,3 +157,18 @@ def test_what_cannot_be_named_is_refused(program: Program) -> None:
         assert said in program.here("run", "s.toml", *words, code=2).stderr
     assert "is for a" not in program.here("run", "mini.toml", "--stage", "x", code=2).stdout
     assert not (program.folder / "runs").exists()
+
+
+def test_watch_of_a_group_has_its_stages_above_the_curves_and_plain_lines_of_the_newest(made: Program) -> None:
+    store = made.store()
+    run = store.find_run("g/tuned")
+    snapshot = SnapshotReader(store, run.id).read(whole_run=True)
+    for width in (60, 120):
+        shown = render(snapshot, age=1.0, width=width, height=40, stages=load_group(store, "g")).plain
+        (line,) = [line for line in shown.splitlines() if line.startswith("stages ")]
+        assert "✓ apart" in line
+        assert shown.index(line) < shown.index("learning ")
+    assert "✓ tuned" in line
+    assert "from learned" in line
+    told = made.here("watch", "g", "--plain").stdout
+    assert told.startswith("stage g/tuned")

@@ -8,7 +8,10 @@ from contextlib import suppress
 from threading import Event
 
 from harness.core.formatting import clean
+from harness.core.liveness import is_alive_run
 from harness.errors import StoreUnavailable
+from harness.store.groups import load_group
+from harness.store.reader import RunReader
 from harness.store.snapshot import SnapshotReader
 from harness.types import Snapshot, StepRecord
 from harness.views.console import Console
@@ -36,6 +39,20 @@ def follow(reader: SnapshotReader, console: Console, *, done: Event | None = Non
             time.sleep(REFRESH_S)
         else:
             done.wait(REFRESH_S)
+
+
+def follow_group(store: RunReader, group: str, console: Console) -> None:
+    """Print the newest run of a group, and then the next one as long as a process takes its stages."""
+    shown = 0
+    while True:
+        record = store.match_run(group)
+        if record.id != shown:
+            console.print(f"stage {record.name}", soft_wrap=True)
+            follow(SnapshotReader(store, record.id), console)
+            shown = record.id
+        elif not is_alive_run(record) or all(stage.status for stage in load_group(store, group)):
+            return
+        time.sleep(REFRESH_S)
 
 
 class PlainLines:

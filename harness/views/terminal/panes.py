@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.core.formatting import format_bytes, format_duration, format_kind, format_knob
 from harness.core.knobs import describe
+from harness.store.groups import StageRecord
 from harness.types import Action, CommandRecord, DecisionRecord, Snapshot
 from harness.views.summary import compute_effect, did_it_help, format_decision, is_it_learning, is_it_stuck, is_kept
 from harness.views.terminal.drawing import VERDICT_STYLE, Lines, draw_shares, title, wrap
@@ -77,6 +78,18 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
         line = Text().append(f"{'ended':<10}", "dim").append(run.stop_reason, style)
         lines.append(line.append(f"; next: grpo {command}"))
     return lines
+
+
+def draw_stages(stages: Sequence[StageRecord], shown: int) -> Text:
+    """Draw the stages of a group in a line, each with its best score on dev; the one ``shown`` stands out."""
+    line = Text().append("stages    ", "dim")
+    for i, stage in enumerate(stages):
+        mark = {"finished": "✓", "failed": "✗", "stopped": "‖"}.get(stage.status or "", "▶" if stage.status else "·")
+        style = "reverse" if stage.run_id == shown else "green" if stage.status == "finished" else ""
+        line.append("  " if i else "").append(f"{mark} {stage.name}", style)
+        line.append(f" {stage.best:.3f}" if stage.best is not None else "", "magenta")
+        line.append(f" from {stage.parent}", "dim")
+    return line
 
 
 def phase(s: Snapshot, age: float, width: int) -> Text:
