@@ -32,6 +32,7 @@ from harness.cli.options import (
 )
 from harness.cli.tables import render_review, render_stages
 from harness.commands import launch
+from harness.commands.stages import group as group_runs
 from harness.core.paths import database_flag
 from harness.errors import HarnessError, InputError, RunFailed
 from harness.views.console import Console, say
@@ -85,7 +86,7 @@ def run(
       grpo run stages.toml --name night-1 --stage tuned --set tuned.knobs.beta=0.1 --again
     """
     tell = partial(say, to_stderr=as_json)
-    group = launch.prepare_group(
+    group = group_runs.prepare_group(
         spec,
         name=name,
         stage=stage,
@@ -166,7 +167,7 @@ def resume(
 
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
-    group = launch.prepare_group_resume(run, stage=stage, again=again, db=db, out=out)
+    group = group_runs.prepare_group_resume(run, stage=stage, again=again, db=db, out=out)
     if group is not None:
         if steps or hours or set_ or accept:
             raise InputError(f"{run} is a group: name the run of a stage, {run}/{group.stages[0].name}, to change it")
@@ -287,7 +288,7 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
     raise SystemExit(0)
 
 
-def _drive_group(group: launch.Group, *, force: bool, plain: bool, as_json: bool) -> None:
+def _drive_group(group: group_runs.Group, *, force: bool, plain: bool, as_json: bool) -> None:
     """Take the stages of a group with a view beside each, then tell what became of them."""
     tell = partial(say, to_stderr=as_json)
     outcomes = group.drive(partial(drive, plain=plain, as_json=as_json), force=force, say=tell)

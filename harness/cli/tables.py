@@ -25,10 +25,10 @@ from pools.counts import describe_counts, parse_counts
 if TYPE_CHECKING:
     from harness.checks.doctor import MachineCheck
     from harness.checks.preflight import Report
-    from harness.commands.launch import StageOutcome
     from harness.commands.model import Probed
     from harness.commands.pool_report import PoolView, Shown
     from harness.commands.report import Answer, Diagnosis, RunSummary
+    from harness.commands.stages.group import StageOutcome
     from pools.view import Window
 
 
@@ -52,6 +52,38 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
         lead = "next: " if number == 0 else "      "
         parts.append(Text(clean(lead + step["text"])).append(f"  {step['command']}", style="bold"))
     return Group(*parts)
+
+
+def render_group_comparison(found: Mapping[str, Any]) -> Table:
+    """Base and stages of a group, a model a line."""
+    table = Table(title=f"{found['group']}: base and stages on {found['split']}", title_justify="left", box=None)
+    for column in (
+        "model", "from", "accuracy", "thinking", "answer", "reward", "tokens", "against base", "against parent",
+        "forgotten", "truncated", "empty", "repeated", "identical",
+    ):  # fmt: skip
+        table.add_column(column, overflow="fold")
+    for one in found["models"]:
+        if "n" not in one:
+            table.add_row(one["name"], one["from"] or "-", *["-"] * 12)
+            continue
+        low, high = one["ci95"]
+        parent, base = one["against_parent"], one["against_base"]
+        cells = [
+            one["name"], one["from"] or "-", f"{one['accuracy']:.3f} [{low:.3f}, {high:.3f}]",
+            f"{one['thinking_proportion']:.0%}", f"{one['answer_proportion']:.0%}",
+            "-" if one["reward"] is None else f"{one['reward']:.3f}", f"{one['tokens']:.1f}",
+            *(_tell_difference(each) for each in (base, parent)),
+            "-" if parent is None else str(len(parent["forgotten"])),
+            *(str(one[name]) for name in ("truncated", "empty", "repeated", "identical")),
+        ]  # fmt: skip
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _tell_difference(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['difference']:+.3f} [{found['ci95'][0]:+.3f}, {found['ci95'][1]:+.3f}]"
 
 
 def render_reviews(group: Mapping[str, Any]) -> Table:
@@ -168,6 +200,8 @@ def _before_and_after(review: Mapping[str, Any]) -> RenderableType:
 
 def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
     """A comparison as a person reads it."""
+    if "group" in comparison:
+        return render_group_comparison(comparison)
     parts: list[RenderableType] = [_scores(comparison), Text("")]
     for difference in comparison["differences"]:
         for which, found in (("best checkpoint", difference["best"]), ("end", difference["final"])):

@@ -106,7 +106,18 @@ def review(
 
 
 def compare(runs: Sequence[str], *, html: Path | None = None, db: str | None = None, out: str = "runs") -> Document:
-    """Compare two or more runs with the first of them, and write the page to ``html`` if given. Raises InputError."""
+    """Compare two or more runs with the first of them, and write the page to ``html`` if given; or, of one group, its
+    base and stages. Raises InputError."""
+    from harness.store.groups import load_group
+    from harness.store.reader import find_reader
+
+    group = find_reader(database_url(out, db)) if len(runs) == 1 else None
+    if group is not None and load_group(group, runs[0]):
+        from harness.commands.stages.scores import compare_group
+
+        if html is not None:
+            raise InputError("--html: the page is for runs; name those of the group's stages, or leave it out")
+        return compare_group(group, runs[0])
     reader, first = open_reader(db, out, runs[0] if runs else "latest")
     records = [first, *(reader.match_run(name) for name in runs[1:])]
     if len({record.id for record in records}) < max(2, len(records)):
