@@ -96,8 +96,6 @@ def prepare_run(
 
     if name == "":
         raise InputError("--name: it is empty; leave it out for the recipe's name with a number")
-    if name is not None and "/" in name:
-        raise InputError(f"--name: {name}: GROUP/STAGE names the run of a stage; take letters, digits, '-', '_' or '.'")
     fields = {"name": name, "seed": seed, "budget.steps": steps, "budget.hours": hours, "policy.kind": policy}
     fields |= {"output.db": db, "output.dir": None if out == "runs" else out}
     checked, short_name = load_spec(spec, [*overrides, *to_overrides(fields)])

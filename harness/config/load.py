@@ -26,7 +26,10 @@ def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpe
     """
     tree, name = load_tree(source)
     tree.pop("stage", None)
-    return parse_spec(apply_overrides(tree, overrides)), name
+    spec = parse_spec(apply_overrides(tree, overrides))
+    if "/" in spec.name:  # which a record may have: of a stage
+        raise InputError(f"name: {spec.name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
+    return spec, name
 
 
 def load_tree(source: str | None) -> tuple[dict[str, Any], str]:
