@@ -29,9 +29,9 @@ change budget, evaluate, checkpoint, alerts, and, in a new era, reward, pool and
     [knobs]
     temperature = 0.9
 
-A spec with stages holds several runs, each from the best checkpoint of its parent. What stands above them holds for all;
-a stage has a `name`, a `kind`, a parent (`from`, the stage before unless given; `base` is `[model]`) and any section. In
-one of kind sft the fields of `[sft]` may stand right in it. `grpo run` makes a group of them, the runs GROUP/STAGE.
+A spec with stages holds several runs, each from the best checkpoint of its parent. What stands above them holds for
+all; a stage has a `name`, a `kind`, a parent (`from`, the stage before unless given; `base` is `[model]`) and any
+section. In one of kind sft the fields of `[sft]` may stand right in it. `grpo run` makes a group, the runs GROUP/STAGE.
 
     [[stage]]
     name = "learned"
