@@ -40,8 +40,8 @@ HARM = -0.05
 HARM_LEVEL = 0.99
 DEV_P = 0.01
 
-UNSAID = (Expectation("reward/adjusted", "rises"),)
-"""What a change is for that does not say what it expects."""
+UNSAID = {"grpo": (Expectation("reward/adjusted", "rises"),), "sft": (Expectation("dev", "rises"),)}
+"""What a change is for that does not say what it expects, by the kind of run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +77,23 @@ def find_due(snapshot: Snapshot) -> list[Experiment]:
         before = [s for s in snapshot.steps if earlier <= s.step < change.step]
         after = [s for s in snapshot.steps if s.step >= change.step and (later is None or s.step < later)]
         experiment = Experiment(change, before[-BEFORE:], after[:AFTER], _find_dev(snapshot, change.step))
-        if later is not None or _has_what_it_waits_for(experiment, snapshot.steps_done):
+        if later is not None or _has_what_it_waits_for(experiment, snapshot):
             due.append(experiment)
     return due
 
 
-def _has_what_it_waits_for(experiment: Experiment, steps_done: int) -> bool:
+def _has_what_it_waits_for(experiment: Experiment, snapshot: Snapshot) -> bool:
     change, pair = experiment.change, experiment.dev
-    taken = steps_done - change.step + 1
+    taken = snapshot.steps_done - change.step + 1
     # A rollback leaves behind the steps it would be compared with.
-    on_dev_alone = change.action == "rollback" or all(e.metric == "dev" for e in _expectations(change))
+    on_dev_alone = change.action == "rollback" or all(e.metric == "dev" for e in _expectations(snapshot, change))
     if not on_dev_alone:
         return taken >= AFTER
     return taken >= LOOK_WITHIN or (pair is not None and pair.after - change.step + 1 >= AFTER)
 
 
-def _expectations(change: DecisionRecord) -> tuple[Expectation, ...]:
-    return parse_expected(change.expected) or UNSAID
+def _expectations(snapshot: Snapshot, change: DecisionRecord) -> tuple[Expectation, ...]:
+    return parse_expected(change.expected) or UNSAID[snapshot.run.kind]
 
 
 def _find_dev(snapshot: Snapshot, step: int) -> PairedLook | None:
@@ -109,7 +109,7 @@ def _find_dev(snapshot: Snapshot, step: int) -> PairedLook | None:
 
 def _judge(snapshot: Snapshot, experiment: Experiment) -> Verdict:
     together = [d for d in snapshot.decisions if d.is_change and d.step == experiment.change.step]
-    expectations = _expectations(experiment.change)
+    expectations = _expectations(snapshot, experiment.change)
     judged = [_judge_expectation(snapshot, experiment, expectation) for expectation in expectations]
     signs, told = [sign for sign, _ in judged], [text for _, text in judged]
     harm = _find_harm(snapshot, experiment)
@@ -165,8 +165,8 @@ def _find_harm(snapshot: Snapshot, experiment: Experiment) -> list[str]:
     if pair is not None and _fell(pair):
         found.append(_tell_dev(pair))
     # Warmer samples earn less and colder ones more, whatever the weights are worth.
-    if len(experiment.after) > 2 and change.action != "rollback" and "temperature" not in change.changes:
-        adjusted = _values(experiment.after, "reward/adjusted")
+    adjusted = _values(experiment.after, "reward/adjusted")
+    if len(adjusted) > 2 and change.action != "rollback" and "temperature" not in change.changes:
         level = compute_level(adjusted, noise=_noise(snapshot, experiment, "reward/adjusted"), level=HARM_LEVEL)
         if level.high < HARM:
             found.append(f"reward/adjusted {_format(level)} at 99%: rewards fell below what the same prompts gave")
@@ -228,6 +228,8 @@ def _undo(
     if not back:
         return None
     action = Action("focus" if set(back) == {"focus"} else "set", back)
+    if snapshot.run.kind == "sft":
+        return Decision(action, "experiment", evidence, "without the change dev stays as before", "dev rises")
     why = "without the change rewards stay as before"
     return Decision(action, "experiment", evidence, why, "reward/adjusted rises")
 

@@ -68,6 +68,8 @@ class RulesPolicy:
 def propose(snapshot: Snapshot, findings: Sequence[Finding]) -> tuple[Decision, ...]:
     """Return what the rules would do, best first; empty when there is nothing to do. Every one is allowed as it stands:
     within bounds, no pinned knob, no change that hurt before."""
+    if snapshot.run.kind == "sft":
+        return ()  # policies/supervised.py has rules of its own
     case = Case(View(snapshot), {f.kind: f for f in findings if f.severity in ("severe", "warning")})
     return tuple(decision for decision in (_ask(rule, case) for rule in RULES) if decision is not None)
 

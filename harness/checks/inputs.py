@@ -14,7 +14,7 @@ import json
 import random
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -29,6 +29,7 @@ from harness.models.hub import hub_answers
 from harness.store.reader import RunReader
 from harness.types import Prompt
 from pools.counts import RowCounts
+from pools.demonstrations import Demonstrations
 from pools.lines import parse_lines, select_lines
 from pools.pool import PromptPool
 from pools.reading import RowRules
@@ -76,7 +77,7 @@ def prepare_inputs(spec: RunSpec) -> Inputs:
     inputs = read_inputs(spec)
     for misfit in find_misfits(inputs):
         raise InputError(misfit)
-    return inputs
+    return replace(inputs, spec=_settle_steps(inputs.spec, inputs.splits["train"]))
 
 
 def read_inputs(spec: RunSpec) -> Inputs:
@@ -90,12 +91,22 @@ def read_inputs(spec: RunSpec) -> Inputs:
 def find_misfits(inputs: Inputs) -> list[str]:
     """Find what a run would ask of the train split that it does not have, each with what to set instead."""
     spec, train, found = inputs.spec, inputs.splits["train"], []
-    try:
-        inputs.pool.check_draw(spec.knobs.prompts_per_step)
-    except InputError as error:
-        found.append(str(error))
-    column = train.column("demonstration")
-    shown = len(column) - column.null_count
+    if spec.kind == "grpo":
+        try:
+            inputs.pool.check_draw(spec.knobs.prompts_per_step)
+        except InputError as error:
+            found.append(str(error))
+    shown = count_demonstrations(train)
+    if spec.kind == "sft" and not shown:
+        found.append(
+            "kind: sft learns from demonstrations, and none of the train prompts has one; name their column in "
+            "pool.columns.demonstration"
+        )
+    elif spec.kind == "sft" and shown < (spec.sft.examples or 0):
+        found.append(
+            f"sft.examples: {spec.sft.examples} asked for, but only {shown} of {len(train)} train prompts have a "
+            "demonstration; lower it, or leave it out for all of them"
+        )
     if spec.warmstart.steps and shown < spec.warmstart.examples:
         found.append(
             f"warmstart.examples: {spec.warmstart.examples} asked for, but only {shown} of {len(train)} train prompts "
@@ -220,6 +231,16 @@ def hash_reward(spec: RunSpec) -> str:
     return digest.hexdigest()
 
 
+def hash_contents(splits: Splits) -> str:
+    """Return the SHA-256 of the prompts and ground truths of all splits."""
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        truths = splits[name].column("ground_truth").to_pylist()
+        for prompt_id, truth in zip(splits[name].ids, truths, strict=True):
+            digest.update(f"{prompt_id} {truth}\n".encode())
+    return digest.hexdigest()
+
+
 def build_splits(spec: RunSpec, reward: Reward | None = None) -> Splits:
     """Build the pool's splits, as they were cut when a run first used the source. ``reward`` is the spec's, imported
     here where it is not given: it tells which columns are kept. Raises InputError."""
@@ -320,9 +341,33 @@ def _assigned_path(spec: RunSpec) -> Path:
 
 def choose_demonstrations(spec: RunSpec, train: PromptTable) -> list[Prompt]:
     """Choose the train prompts of the warm start. Their number was checked with the other inputs."""
+    return _choose(train, spec.warmstart.examples, derive_seed(spec.seed, "warmstart"))
+
+
+def build_demonstrations(spec: RunSpec, train: PromptTable) -> Demonstrations:
+    """Choose the train prompts that a run of kind sft learns from. Their number was checked with the other inputs."""
+    examples = spec.sft.examples or count_demonstrations(train)
+    chosen = _choose(train, examples, derive_seed(spec.seed, "sft", "examples"))
+    return Demonstrations(chosen, spec.sft.batch, spec.seed)
+
+
+def count_demonstrations(train: PromptTable) -> int:
+    """Count the prompts that have a demonstration."""
+    column = train.column("demonstration")
+    return int(len(column) - column.null_count)
+
+
+def _choose(train: PromptTable, n: int, seed: int) -> list[Prompt]:
     places = train.column("demonstration").is_valid().to_numpy().nonzero()[0]
-    chosen = random.Random(derive_seed(spec.seed, "warmstart")).sample(range(len(places)), spec.warmstart.examples)
-    return [train[int(places[i])] for i in chosen]
+    return [train[int(places[i])] for i in random.Random(seed).sample(range(len(places)), n)]
+
+
+def _settle_steps(spec: RunSpec, train: PromptTable) -> RunSpec:
+    """Write the steps of a run of kind sft into its budget, where the spec says them in [sft]."""
+    if spec.kind == "grpo" or "steps" in spec.budget.model_fields_set:
+        return spec
+    steps = spec.sft.count_steps(spec.sft.examples or count_demonstrations(train))
+    return spec.model_copy(update={"budget": spec.budget.model_copy(update={"steps": steps})})
 
 
 def build_pool(spec: RunSpec, train: PromptTable) -> PromptPool:

@@ -65,7 +65,8 @@ def act(
 def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None, out: OutOption = "runs") -> None:
     """Show a run live from any terminal, act on it with keys (? tells them), or play it back.
 
-    q or Ctrl-C leaves the run alone. In a pipe, or with --plain, a line for each step until the run ends.
+    q or Ctrl-C leaves the run alone. Of a group it shows the stage at work, and then the next one. In a pipe, or with
+    --plain, a line for each step until the run ends.
 
     Examples:
 
@@ -75,14 +76,17 @@ def watch(run: RunName = "latest", plain: PlainFlag = False, db: DbOption = None
     """
     from harness.store.snapshot import SnapshotReader
     from harness.views.terminal.app import Dashboard, draws
-    from harness.views.terminal.lines import follow
+    from harness.views.terminal.lines import follow, follow_group
 
     store, record = open_reader(db, out, run)
+    group = run if record.name.startswith(f"{run}/") else ""
     console = Console()
     with suppress(KeyboardInterrupt):
-        if plain or not draws(console):
-            follow(SnapshotReader(store, record.id), console)
+        if not plain and draws(console):
+            Dashboard(store, record.id, console, group=group).run()
+        elif group:
+            follow_group(store, group, console)
         else:
-            Dashboard(store, record.id, console).run()
+            follow(SnapshotReader(store, record.id), console)
     if record.status in ("running", "paused") and is_alive_run(record):
         say(f"left {record.name}; it continues", to_stderr=True)

@@ -48,6 +48,8 @@ PlainFlag = Annotated[bool, typer.Option("--plain", help="Plain lines instead of
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override a field; repeatable.")
 ]
+StageOption = Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Of a group, this stage alone.")]
+AgainFlag = Annotated[bool, typer.Option("--again", help="Take stages anew that are done; their runs stay.")]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write a page that opens offline, with plots.")
 ]

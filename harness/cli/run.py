@@ -12,6 +12,7 @@ import typer
 from harness.cli.completion import complete_policy
 from harness.cli.drive import INTERRUPTED, drive
 from harness.cli.options import (
+    AgainFlag,
     DbOption,
     DetachFlag,
     ForceFlag,
@@ -21,6 +22,7 @@ from harness.cli.options import (
     RunName,
     SetOption,
     SpecName,
+    StageOption,
     SuperviseFlag,
     TrustFlag,
     UnsafeFlag,
@@ -28,11 +30,12 @@ from harness.cli.options import (
     print_json,
     print_result,
 )
-from harness.cli.tables import render_review
+from harness.cli.tables import render_review, render_stages
 from harness.commands import launch
+from harness.commands.stages import group as group_runs
 from harness.core.paths import database_flag
-from harness.errors import HarnessError, RunFailed
-from harness.views.console import say
+from harness.errors import HarnessError, InputError, RunFailed
+from harness.views.console import Console, say
 
 if TYPE_CHECKING:
     from harness.run.runner import Run
@@ -51,6 +54,8 @@ def run(
         ),
     ] = None,
     set_: SetOption = None,
+    stage: StageOption = None,
+    again: AgainFlag = False,
     force: ForceFlag = False,
     unsafe_code: UnsafeFlag = False,
     detach: DetachFlag = False,
@@ -61,6 +66,10 @@ def run(
     out: OutOption = "runs",
 ) -> None:
     """Start a run: check, preflight, warm start, then steps with a decision after each.
+
+    A spec with stages starts a group: each stage is a run GROUP/STAGE, from the best checkpoint of its parent. Of a
+    group that is there already (--name), stages that are done under the same spec, data and parent are not done again.
+    --set STAGE.section.field=VALUE holds for one stage.
 
     Examples:
 
@@ -73,8 +82,31 @@ def run(
       grpo run arithmetic --policy replay:night-1 --seed 7
 
       grpo run my.toml --detach --supervise
+
+      grpo run stages.toml --name night-1 --stage tuned --set tuned.knobs.beta=0.1 --again
     """
     tell = partial(say, to_stderr=as_json)
+    group = group_runs.prepare_group(
+        spec,
+        name=name,
+        stage=stage,
+        again=again,
+        seed=seed,
+        steps=steps,
+        hours=hours,
+        policy=policy,
+        overrides=set_ or (),
+        db=db,
+        out=out,
+        say=tell,
+    )
+    if group is not None:
+        if detach or supervise:
+            folder = group.stages[0].spec.output.dir
+            more = ["--name", group.name]
+            _elsewhere(group.name, group.url, out=folder, more=more, detach=detach, supervise=supervise)
+        _drive_group(group, force=force, plain=plain, as_json=as_json)
+        return
     prepared = launch.prepare_run(
         spec,
         name=name,
@@ -105,6 +137,8 @@ def resume(
         list[str] | None,
         typer.Option(metavar="WHAT", help="Continue although it has changed: reward or data; repeatable."),
     ] = None,
+    stage: StageOption = None,
+    again: AgainFlag = False,
     force: ForceFlag = False,
     unsafe_code: UnsafeFlag = False,
     detach: DetachFlag = False,
@@ -121,6 +155,8 @@ def resume(
     nothing before it is compared any more. Name, seed, model, lora, warmstart and output stay; hyperparameters and
     policy are changed by grpo act RUN ... --no-wait.
 
+    The name of a group continues the stages of it that are not done.
+
     Examples:
 
       grpo resume latest
@@ -131,6 +167,16 @@ def resume(
 
       grpo resume night-1 --set pool.source=harder.jsonl --detach --supervise
     """
+    group = group_runs.prepare_group_resume(run, stage=stage, again=again, db=db, out=out)
+    if group is not None:
+        if steps or hours or set_ or accept:
+            raise InputError(f"{run} is a group: name the run of a stage, {run}/{group.stages[0].name}, to change it")
+        if detach or supervise:
+            _elsewhere(group.name, group.url, out=out, more=[], detach=detach, supervise=supervise)
+        _drive_group(group, force=force, plain=plain, as_json=as_json)
+        return
+    if stage is not None or again:
+        raise InputError(f"--stage and --again are for a group of runs, and {run} is none")
     prepared = launch.prepare_resume(
         run,
         steps=steps,
@@ -247,6 +293,20 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
             f"watch it: grpo watch {name}{where}\nstop it:  grpo act {name} stop{where}"
         )
     raise SystemExit(0)
+
+
+def _drive_group(group: group_runs.Group, *, force: bool, plain: bool, as_json: bool) -> None:
+    """Take the stages of a group with a view beside each, then tell what became of them."""
+    tell = partial(say, to_stderr=as_json)
+    outcomes = group.drive(partial(drive, plain=plain, as_json=as_json), force=force, say=tell)
+    if as_json:
+        print_json({"group": group.name, "stages": [outcome.to_json() for outcome in outcomes]})
+    else:
+        Console().print(render_stages(group.name, outcomes))
+    states = {outcome.state for outcome in outcomes}
+    if states & {"failed", "waits", "changed"}:
+        left = [outcome.stage for outcome in outcomes if outcome.state in ("failed", "waits", "changed")]
+        raise RunFailed(f"{group.name}: not done: {', '.join(left)}; to continue: grpo resume {group.name}")
 
 
 def _drive(run: Run, *, plain: bool, as_json: bool) -> None:

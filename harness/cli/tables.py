@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from harness.commands.pool_convert import Demonstrated
     from harness.commands.pool_report import PoolView, Shown
     from harness.commands.report import Answer, Diagnosis, RunSummary
+    from harness.commands.stages.group import StageOutcome
     from harness.commands.targets import Measured
     from pools.view import Window
 
@@ -82,8 +84,10 @@ def describe_demonstrated(found: Demonstrated) -> list[str]:
 
 def render_review(review: Mapping[str, Any]) -> RenderableType:
     """A review as a person reads it."""
+    if "group" in review:
+        return render_reviews(review)
     parts: list[RenderableType] = [_headline(review), Text("")]
-    if review["reward"]["by_step"]:
+    if review["reward"]["by_step"] or review["loss"]["last"] is not None:
         parts += [_trends(review), Text("")]
     parts += [_decision_table(review), Text("")]
     if review["samples"]:
@@ -100,12 +104,60 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+def render_group_comparison(found: Mapping[str, Any]) -> Table:
+    """Base and stages of a group, a model a line."""
+    table = Table(title=f"{found['group']}: base and stages on {found['split']}", title_justify="left", box=None)
+    for column in (
+        "model", "from", "accuracy", "thinking", "answer", "reward", "tokens", "against base", "against parent",
+        "forgotten", "truncated", "empty", "repeated", "identical",
+    ):  # fmt: skip
+        table.add_column(column, overflow="fold")
+    for one in found["models"]:
+        if "n" not in one:
+            table.add_row(one["name"], one["from"] or "-", *["-"] * 12)
+            continue
+        low, high = one["ci95"]
+        parent, base = one["against_parent"], one["against_base"]
+        cells = [
+            one["name"], one["from"] or "-", f"{one['accuracy']:.3f} [{low:.3f}, {high:.3f}]",
+            f"{one['thinking_proportion']:.0%}", f"{one['answer_proportion']:.0%}",
+            "-" if one["reward"] is None else f"{one['reward']:.3f}", f"{one['tokens']:.1f}",
+            *(_tell_difference(each) for each in (base, parent)),
+            "-" if parent is None else str(len(parent["forgotten"])),
+            *(str(one[name]) for name in ("truncated", "empty", "repeated", "identical")),
+        ]  # fmt: skip
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _tell_difference(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['difference']:+.3f} [{found['ci95'][0]:+.3f}, {found['ci95'][1]:+.3f}]"
+
+
+def render_reviews(group: Mapping[str, Any]) -> Table:
+    """The reviews of a group, a stage a line."""
+    table = Table(title=f"{group['group']}: its stages", title_justify="left", box=None)
+    for column in ("stage", "from", "kind", "steps", "test at the start", "best", "at step", "status"):
+        table.add_column(column, overflow="fold", no_wrap=column != "status")
+    for one in group["stages"]:
+        held = one["heldout"]
+        scores = ("-" if held[name] is None else f"{held[name]:.3f}" for name in ("baseline", "best"))
+        best = "-" if held["best_step"] is None else held["best_step"]
+        status = f"{one['status']}: {clean(one['stop_reason'])}" if one["stop_reason"] else one["status"]
+        cells = (one["stage"], one["from"], one["kind"], one["steps"], *scores, best, status)
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
+
+
 def _headline(review: Mapping[str, Any]) -> RenderableType:
     text = Text()
     text.append(f"{review['run']}: {review['status']}", style="bold")
+    rolled_out = f", {review['rollouts']:,} completions" if review["kind"] == "grpo" else " of supervised fine-tuning"
     text.append(f" ({clean(review['stop_reason'])})" if review["stop_reason"] else "")
     text.append(
-        f"\n{review['steps']} steps, {review['rollouts']:,} completions, {format_duration(review['wall_s'])}, "
+        f"\n{review['steps']} steps{rolled_out}, {format_duration(review['wall_s'])}, "
         f"seed {review['seed']}, policy {review['policy']}\n"
     )
     asked = Asked(**review["llm"])
@@ -144,8 +196,13 @@ def _headline(review: Mapping[str, Any]) -> RenderableType:
 
 def _trends(review: Mapping[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    rewards = review["reward"]["by_step"]
-    table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
+    if rewards := review["reward"]["by_step"]:
+        table.add_row("reward", f"{rewards[0]:.3f} -> {rewards[-1]:.3f}", compute_sparkline(rewards, 80, 0.0, None))
+    if review["loss"]["last"] is not None:
+        table.add_row("loss", f"{review['loss']['first']:.3f} -> {review['loss']['last']:.3f}")
+    if losses := list(review["loss"]["dev_by_step"].values()):
+        spark = compute_sparkline(losses, 80, 0.0, None)
+        table.add_row("dev loss", f"{losses[0]:.3f} -> {losses[-1]:.3f}, lowest {min(losses):.3f}", spark)
     dev = list(review["dev"]["by_step"].values())
     if dev:
         table.add_row(f"dev {review['dev']['metric']}", f"{dev[0]:.3f} -> {dev[-1]:.3f}", _sparkline(dev))
@@ -209,6 +266,8 @@ def _before_and_after(review: Mapping[str, Any]) -> RenderableType:
 
 def render_comparison(comparison: Mapping[str, Any]) -> RenderableType:
     """A comparison as a person reads it."""
+    if "group" in comparison:
+        return render_group_comparison(comparison)
     parts: list[RenderableType] = [_scores(comparison), Text("")]
     for difference in comparison["differences"]:
         for which, found in (("best checkpoint", difference["best"]), ("end", difference["final"])):
@@ -417,13 +476,41 @@ def render_runs(runs: Sequence[RunSummary], *, now: float) -> Table:
     for column in ("run", "policy", "seed", "steps", "best", "time", "began", "status"):
         justify: Literal["left", "right"] = "right" if column in ("seed", "steps", "best", "time") else "left"
         table.add_column(column, overflow="fold", justify=justify, no_wrap=column != "status")
-    for run in runs:
+    for run in _fold(runs):
         gone = run.status in ("running", "paused") and not run.alive
         status = f"{run.status}: {clean(run.stop_reason)}" if run.stop_reason else run.status
         best = "-" if run.best_step is None else run.best_step
         cells = (run.run, run.policy, run.seed, run.steps, best, format_duration(run.wall_s),
                  format_ago(now - run.created), "process died: grpo resume" if gone else status)  # fmt: skip
         table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
+
+
+def _fold(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """Fold the runs of a group into one, in the place of its first: sums of all, and the status of the newest."""
+    folded: dict[str, RunSummary] = {}
+    for run in runs:
+        group, slash, stage = run.run.partition("/")
+        name, first = (f"{group}/" if slash else group), folded.get(f"{group}/" if slash else group)
+        newest = (
+            replace(run, run=name, stop_reason=f"{stage} {run.stop_reason}".strip(), best_step=None) if slash else run
+        )
+        if first is not None:
+            newest = replace(
+                newest, steps=first.steps + run.steps, wall_s=first.wall_s + run.wall_s, created=first.created
+            )
+        folded[name] = newest
+    return list(folded.values())
+
+
+def render_stages(group: str, outcomes: Sequence[StageOutcome]) -> Table:
+    """What became of the stages of a group."""
+    table = Table(box=None)
+    for column in ("stage", "from", "kind", "run", "state"):
+        table.add_column(column, overflow="fold", no_wrap=column != "state")
+    for one in outcomes:
+        state = f"{one.state}: {clean(one.why)}" if one.why else one.state
+        table.add_row(*map(Text, (one.stage, one.parent, one.kind, one.run or "-", state)))
     return table
 
 

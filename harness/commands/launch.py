@@ -54,12 +54,14 @@ def drive_quietly(run: Run) -> tuple[Status, str]:
 @dataclass(frozen=True)
 class Launch:
     """A new run whose inputs are checked. ``short_name`` with a number names it where the spec does not; ``tried`` is
-    what came of trying the LLM's key, None where none is asked."""
+    what came of trying the LLM's key, None where none is asked, and ``stage`` what the record says of the stage that
+    it is."""
 
     inputs: Inputs
     short_name: str
     url: str
     tried: Tried | None = None
+    stage: Mapping[str, Any] | None = None
 
     def start(self, *, force: bool = False, say: Say = say_nothing) -> Run:
         """Run preflight, load the model and create the run. ``force`` lets a failed preflight pass.
@@ -76,7 +78,7 @@ class Launch:
         say(f"loading torch and the model {spec.model.name} ...")
         from harness.run.start import start_run
 
-        run = start_run(self.inputs, self.short_name, passage)
+        run = start_run(self.inputs, self.short_name, passage, stage=self.stage)
         if self.tried is not None:
             run.record_tried(self.tried)
         return run
@@ -106,7 +108,7 @@ def prepare_run(
         raise InputError("--name: it is empty; leave it out for the recipe's name with a number")
     fields = {"name": name, "seed": seed, "budget.steps": steps, "budget.hours": hours, "policy.kind": policy}
     fields |= {"output.db": db, "output.dir": None if out == "runs" else out}
-    checked, short_name = load_spec(spec, [*overrides, *_to_overrides(fields)])
+    checked, short_name = load_spec(spec, [*overrides, *to_overrides(fields)])
     say("checking pool, reward and model ...")
     from harness.checks.inputs import check_policy, prepare_inputs
     from harness.checks.judges import check_judges
@@ -127,10 +129,10 @@ def prepare_run(
     build_hooks(checked.alerts.webhook, checked.alerts.command)
     inputs = prepare_inputs(checked.model_copy(update={"policy": PolicySpec(kind=kind)}))
     say(f"pool: {describe_counts(inputs.counts)}")
-    return Launch(inputs, short_name, url, _try_llm(kind, inputs.spec, say))
+    return Launch(inputs, short_name, url, try_llm(kind, inputs.spec, say))
 
 
-def _try_llm(kind: str, spec: RunSpec, say: Say, *, spent: float = 0.0) -> Tried | None:
+def try_llm(kind: str, spec: RunSpec, say: Say, *, spent: float = 0.0) -> Tried | None:
     """Try the key where the decision policy is llm, and only there. Raises InputError where it is refused."""
     if kind != "llm":
         return None
@@ -201,14 +203,15 @@ def prepare_resume(
         if what not in ACCEPTABLE:
             raise InputError(f"--accept takes {' or '.join(ACCEPTABLE)}, not {what}")
     store, record = open_store_of(db, out, run)
-    plan = plan_resume(store, record.name, [*overrides, *_to_overrides({"budget.steps": steps, "budget.hours": hours})])
+    plan = plan_resume(store, record.name, [*overrides, *to_overrides({"budget.steps": steps, "budget.hours": hours})])
     build_hooks(plan.spec.alerts.webhook, plan.spec.alerts.command)
     return Continuation(
-        store, plan, tuple(accept), _try_llm(record.policy, plan.spec, say, spent=store.load_spent(record.id))
+        store, plan, tuple(accept), try_llm(record.policy, plan.spec, say, spent=store.load_spent(record.id))
     )
 
 
-def _to_overrides(fields: Mapping[str, Any]) -> list[str]:
+def to_overrides(fields: Mapping[str, Any]) -> list[str]:
+    """Write the fields that are given as ``section.field=value``."""
     return [f"{field}={json.dumps(value)}" for field, value in fields.items() if value is not None]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.commands.lookup import open_store_of
-from harness.core.actions import parse_action
+from harness.core.actions import check_kind, parse_action
 from harness.core.knobs import check_value
 from harness.core.liveness import is_alive_run, is_supervised
 from harness.errors import HarnessError, InputError, Refused
@@ -50,6 +50,7 @@ def act(
     if not wait:  # nobody would hear the run refuse it
         bounds = store.load_run(record.id).bounds
         try:
+            check_kind(action, record.kind)
             for knob, value in action.changes.items():
                 check_value(knob, value, bounds)
         except Refused as refusal:

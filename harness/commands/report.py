@@ -90,13 +90,24 @@ def review(
     db: str | None = None,
     out: str = "runs",
 ) -> Document:
-    """Review what a run did and why, and write the page with plots to ``html`` if given.
+    """Review what a run did and why, and write the page with plots to ``html`` if given. Of a group, review each stage.
 
     Without ``whole_run`` the document has what a terminal has room for, which comes sooner. Raises InputError.
     """
+    from harness.store.groups import find_stage_runs
     from harness.store.history import load_history
+    from harness.store.reader import find_reader
     from harness.views.review import build_review
 
+    group = find_reader(database_url(out, db))
+    if group is not None and (stages := find_stage_runs(group, run)):
+        if html is not None:
+            raise InputError(f"--html: {run} is a group; name the run of a stage, {run}/{next(iter(stages))}")
+        reviews = [
+            {"stage": name, "from": made.manifest["stage"]["from"], **build_review(load_history(group, made.name))}
+            for name, made in stages.items()
+        ]
+        return Document({"group": run, "stages": reviews})
     reader, record = open_reader(db, out, run)
     if html is not None:
         write_report(reader, record.name, html)
@@ -112,7 +123,8 @@ def compare(
     out: str = "runs",
     progress: Progress = no_progress,
 ) -> Document:
-    """Compare two or more runs with the first of them, and write the page to ``html`` if given.
+    """Compare two or more runs with the first of them, and write the page to ``html`` if given; or, of one group, its
+    base and stages.
 
     Two records of answers, each ``recorded:FILE``, are compared on the prompts of ``spec`` and by its reward. Raises
     InputError.
@@ -123,6 +135,16 @@ def compare(
         return compare_records(runs, spec=spec, progress=progress)
     if spec is not None:
         raise InputError("--spec: is for records of answers, recorded:FILE; a run has its own")
+    from harness.store.groups import load_group
+    from harness.store.reader import find_reader
+
+    group = find_reader(database_url(out, db)) if len(runs) == 1 else None
+    if group is not None and load_group(group, runs[0]):
+        from harness.commands.stages.scores import compare_group
+
+        if html is not None:
+            raise InputError("--html: the page is for runs; name those of the group's stages, or leave it out")
+        return compare_group(group, runs[0])
     reader, first = open_reader(db, out, runs[0] if runs else "latest")
     records = [first, *(reader.match_run(name) for name in runs[1:])]
     if len({record.id for record in records}) < max(2, len(records)):

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import InputError
 
-FIXED = ("name", "seed", "model", "lora", "warmstart", "output")
+FIXED = ("kind", "name", "seed", "model", "lora", "warmstart", "sft", "output")
 """Sections that make a run what it is."""
 UNMEASURED = frozenset(
     {

@@ -27,15 +27,27 @@ def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpe
 
     Without ``source`` it is the spec.toml of the working directory, else the default recipe. ``overrides`` are
     ``section.field=value`` with TOML values (a bare word is a string). A file that ``pool.source`` names lies in the
-    working directory, or else beside the spec; one that a reward names beside it too. Raises InputError, one line.
+    working directory, or else beside the spec; one that a reward names beside it too. Of a spec with stages
+    (harness/config/stages.py) it is what stands above them. Raises InputError, one line.
     """
+    tree, name = load_tree(source)
+    tree.pop("stage", None)
+    spec = parse_spec(apply_overrides(tree, overrides))
+    if "/" in spec.name:  # which a record may have: of a stage
+        raise InputError(f"name: {spec.name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
+    return spec, name
+
+
+def load_tree(source: str | None) -> tuple[dict[str, Any], str]:
+    """Load a spec as it is written, stages and all, and a short name for it. Raises InputError, one line."""
     if source is not None and not source.strip():  # an unset variable of a shell
         raise InputError("SPEC: it is empty; give a recipe or a file, or leave it out for the default recipe")
     path = _find(source or (SPEC_FILE if Path(SPEC_FILE).is_file() else DEFAULT_RECIPE))
     tree = _read(path)
-    _find_files(tree, path.parent)
-    name = path.parent.name if path.name == RECIPE_FILE else path.stem
-    return parse_spec(apply_overrides(tree, overrides)), name
+    stages = tree.get("stage")
+    for part in [tree, *(one for one in (stages if isinstance(stages, list) else []) if isinstance(one, dict))]:
+        _find_files(part, path.parent)
+    return tree, path.parent.name if path.name == RECIPE_FILE else path.stem
 
 
 def load_recorded(path: Path) -> RunSpec:

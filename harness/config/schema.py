@@ -30,9 +30,10 @@ from harness.config.names import (
 from harness.config.split_names import check_split_name
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
 from harness.llm.names import bare_name, name_hosted
-from harness.types import PROMPT_COLUMNS, Knobs, Sampler
+from harness.types import PROMPT_COLUMNS, Knobs, RunKind, Sampler
 
 DEFAULT_GROUP_SIZE = 8
+DEFAULT_EPOCHS = 3.0
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -116,6 +117,30 @@ class WarmstartSpec(Section):
     steps: Annotated[int, Field(ge=0)] = 0
     batch: PositiveInt = 32
     learning_rate: PositiveFloat = 1e-3
+
+
+class SftSpec(Section):
+    """What a run of kind sft learns from: ``examples`` rows of the train split that have a demonstration (unset: all of
+    them), ``batch`` of them a step, in an order that follows from the seed alone. It has ``steps``, or as many as take
+    it ``epochs`` times through the examples (3 where neither is given); budget.steps counts instead where it is given.
+    ``learning_rate`` is the first value of the hyperparameter, unset knobs.learning_rate."""
+
+    examples: PositiveInt | None = None
+    batch: PositiveInt = 32
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+    learning_rate: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> SftSpec:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps both say how long it is; give one of them")
+        return self
+
+    def count_steps(self, examples: int) -> int:
+        """Count the steps of a run on so many examples."""
+        epochs = DEFAULT_EPOCHS if self.epochs is None else self.epochs
+        return self.steps or max(1, math.ceil(epochs * examples / self.batch))
 
 
 class PoolSpec(Section):
@@ -476,15 +501,17 @@ class OutputSpec(Section):
 
 
 class RunSpec(Section):
-    """``name`` of the run, unset the recipe's or file's with a number. ``note`` is said at its start. ``seed`` is that
-    of model, draws and sampling."""
+    """``kind``: grpo, or sft for supervised fine-tuning on demonstrations ([sft]). ``name`` of the run, unset the
+    recipe's or file's with a number. ``note`` is said at its start. ``seed`` is that of model, draws and sampling."""
 
+    kind: RunKind = "grpo"
     name: str = ""
     note: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     model: ModelSpec = ModelSpec()
     lora: LoraSpec = LoraSpec()
     warmstart: WarmstartSpec = WarmstartSpec()
+    sft: SftSpec = SftSpec()
     pool: PoolSpec = PoolSpec()
     reward: RewardSpec = RewardSpec()
     judge: dict[str, JudgeSpec] = {}
@@ -505,7 +532,8 @@ class RunSpec(Section):
     @field_validator("name")
     @classmethod
     def _is_a_folder_name(cls, name: str) -> str:
-        if name and (name.strip(".") == "" or not all(c.isalnum() or c in "-_." for c in name) or len(name) > 80):
+        group, slash, stage = name.partition("/")  # a stage of a group: harness/config/stages.py
+        if (name and not is_run_name(group)) or (slash and not is_run_name(stage)):
             raise ValueError(f"{name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
         if name == "latest" or name.startswith("-"):
             raise ValueError(f"{name!r} means something else where a run is named; take another")
@@ -548,12 +576,20 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _first_knobs_within_bounds(self) -> RunSpec:
-        for name, value in self.knobs.model_dump().items():
+        first = {f"knobs.{name}": (name, value) for name, value in self.knobs.model_dump().items()}
+        first["sft.learning_rate"] = ("learning_rate", self.sft.learning_rate)
+        for field, (name, value) in first.items():
             low, high = self.all_bounds[name]
             if value is not None and not low <= value <= high:
-                raise ValueError(
-                    f"knobs.{name} {value:g} is outside its bounds [{low:g}, {high:g}]: change it or [bounds]"
-                )
+                raise ValueError(f"{field} {value:g} is outside its bounds [{low:g}, {high:g}]: change it or [bounds]")
+        return self
+
+    @model_validator(mode="after")
+    def _sft_is_decided_by_rules(self) -> RunSpec:
+        if self.kind == "sft" and self.policy.kind == "llm":
+            raise ValueError(
+                "policy.kind: a run of kind sft has one hyperparameter, which rules, fixed or replay:RUN decide on"
+            )
         return self
 
     @model_validator(mode="after")
@@ -572,6 +608,8 @@ class RunSpec(Section):
     def first_knobs(self, recommended_group_size: int | None) -> tuple[Knobs, str]:
         """Return the knobs of step 1, and where group_size came from: spec, model or default."""
         values = self.knobs.model_dump()
+        if self.kind == "sft":
+            values["learning_rate"] = self.sft.learning_rate or values["learning_rate"]
         if values["group_size"] is not None:
             return Knobs(**values), "spec"
         origin = "default" if recommended_group_size is None else "model"
@@ -579,6 +617,11 @@ class RunSpec(Section):
 
 
 # ---------------------------------------------------------------- reading
+
+
+def is_run_name(name: str) -> bool:
+    """Tell whether a folder of that name can hold a run."""
+    return name.strip(".") != "" and all(c.isalnum() or c in "-_." for c in name) and len(name) <= 80
 
 
 def check_policy_kind(kind: str) -> None:

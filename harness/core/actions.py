@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from harness.core.branch import check_branch, parse_branch
 from harness.core.knobs import KNOB_NAMES, apply_action, compute_focus, parse_assignments
 from harness.errors import InputError, Refused
-from harness.types import Action, Snapshot
+from harness.types import Action, RunKind, Snapshot
 
 USAGE = {
     "set": "set knob=value ...",
@@ -72,6 +72,7 @@ def check_action(words: Sequence[str], snapshot: Snapshot) -> Action:
     is not there.
     """
     action = parse_action(words)
+    check_kind(action, snapshot.run.kind)
     if action.kind in ("set", "focus"):
         apply_action(snapshot.knobs, action, snapshot.bounds, snapshot.pins)
     elif action.kind == "branch":
@@ -83,6 +84,21 @@ def check_action(words: Sequence[str], snapshot: Snapshot) -> Action:
         if action.argument not in steps and action.argument not in names:
             raise Refused(f"no checkpoint {action.argument}; there are: {', '.join(map(str, steps)) or 'none'}")
     return action
+
+
+def check_kind(action: Action, kind: RunKind) -> None:
+    """Raise Refused for an action that a run of this kind does not have: of sft the learning rate is all that there is
+    to change."""
+    if kind == "grpo":
+        return
+    others = sorted(action.changes.keys() - {"learning_rate"})
+    if action.kind in ("focus", "branch") or others:
+        what = ", ".join(others) if others else action.kind
+        raise Refused(f"{what}: a run of kind sft has learning_rate alone to change; others: {', '.join(IN_SFT)}")
+
+
+IN_SFT = ("evaluate", "sample", "save", "rollback", "pause", "resume", "step", "stop", "release", "policy")
+"""What else may be done with a run of kind sft."""
 
 
 def _is_checkpoint_name(name: str) -> bool:

@@ -98,6 +98,11 @@ def compute_signal(
 
 def describe_step(metrics: Metrics) -> str:
     """Describe a step in one line of the log."""
+    if "reward/mean" not in metrics:
+        return (
+            f"loss={metrics['loss']:.4f} tokens={metrics['completion/tokens']:.0f} grad={metrics['grad/norm']:.3f} "
+            f"{metrics['time/step_s']:.2f}s"
+        )
     return (
         f"reward={metrics['reward/mean']:.4f} adjusted={metrics['reward/adjusted']:+.4f} "
         f"no_signal={metrics['group/no_signal_rate']:.2f} kl={metrics['kl/mean']:.4f} {metrics['time/step_s']:.2f}s"

@@ -96,15 +96,17 @@ def compute_proportions(examples: Sequence[Example], thinking_tags: Mapping[str,
 
 
 def write_csv(path: Path, examples: Sequence[Example], thinking_tags: Mapping[str, str]) -> None:
-    """Write one row per example; ``thinking_tags`` as in compute_proportions.
+    """Write one row per example, with a column for each reward function where several judge; ``thinking_tags`` as in
+    compute_proportions.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
+    components = sorted({name for example in examples for name in example.completion.score.components})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["id", "label", "prompt", "ground_truth", "completion", "reward", "correct", "reason", "truncated",
-             "tokens", "thinking", "answer", "error"]
+             "tokens", "thinking", "answer", "error", *components]
         )  # fmt: skip
         for example in examples:
             prompt, done = example.prompt, example.completion
@@ -113,5 +115,6 @@ def write_csv(path: Path, examples: Sequence[Example], thinking_tags: Mapping[st
                 [*map(clean_cell, (prompt.id, prompt.label, prompt.text, prompt.ground_truth, done.text)),
                  "" if done.score.reward is None else done.score.reward, int(done.score.correct),
                  clean_cell(reason_of(done.score.reason, done.truncated)), int(done.truncated), done.tokens,
-                 int(has_thinking(text)), int(has_answer(text)), clean_cell(done.score.error)]
+                 int(has_thinking(text)), int(has_answer(text)), clean_cell(done.score.error),
+                 *(done.score.components.get(name, "") for name in components)]
             )  # fmt: skip

@@ -12,7 +12,7 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from harness.config.schema import ModelSpec, TrainerSpec, WarmstartSpec
+from harness.config.schema import EvaluateSpec, ModelSpec, SftSpec, TrainerSpec, WarmstartSpec
 from harness.core.formatting import format_bytes
 from harness.errors import InputError
 from harness.types import Knobs
@@ -178,6 +178,35 @@ def check_memory(
     section, name, now, otherwise = sizes[part]
     fits = next((size for size in range(now, 0, -1) if getattr(forecast_with(**{name: size}), part) <= room), None)
     raise InputError(f"{section}.{name}: {parts}; {f'lower it to {fits}' if fits else otherwise}")
+
+
+def check_sft_memory(
+    shape: Shape, sft: SftSpec, trainer: TrainerSpec, evaluate: EvaluateSpec, *, longest_prompt: int, free: int
+) -> MemoryForecast:
+    """Check what a run of kind sft needs: a micro-batch of demonstrations, taken to be as long as what evaluations may
+    sample, and these. Raises InputError as check_memory."""
+    tokens = longest_prompt + evaluate.max_tokens
+
+    def forecast_with(rows: int) -> MemoryForecast:
+        shown = WarmstartSpec(steps=1, batch=rows)
+        one = Knobs(max_tokens=evaluate.max_tokens, group_size=2, prompts_per_step=1)
+        of_grpo = compute_memory(shape, one, trainer, shown, longest_prompt=longest_prompt)
+        cache = 2 * shape.layers * shape.kv_width * shape.number_bytes * tokens + shape.vocabulary * SAMPLED_BYTES
+        return replace(of_grpo, reference=0, rollout=cache * evaluate.batch, update=of_grpo.warmstart, warmstart=0)
+
+    rows = min(sft.batch, trainer.micro_batch)
+    forecast = forecast_with(rows)
+    if forecast.peak <= free:
+        return forecast
+    parts, room = f"{forecast.text}, and {format_bytes(free)} are free", free - forecast.fixed
+    if room <= 0:
+        fix = "train an adapter (lora.rank=16)" if shape.full else "take a smaller model"
+        raise InputError(f"model.name: {parts}; {fix}")
+    if forecast.rollout > room:
+        raise InputError(f"evaluate.batch: {parts}; lower it to {max(1, evaluate.batch * room // forecast.rollout)}")
+    fits = next((size for size in range(rows, 0, -1) if forecast_with(size).update <= room), None)
+    fix = f"lower it to {fits}" if fits else "take a smaller model, or train an adapter (lora.rank=16)"
+    raise InputError(f"trainer.micro_batch: {parts}; {fix}")
 
 
 def free_memory() -> int:

@@ -33,13 +33,15 @@ POLL_S = 0.2
 
 @dataclass
 class Controller:
-    """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary."""
+    """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary. A run of
+    kind sft is ``unfinished`` when no end of its own is on record: where the log says that it was to end, it ends."""
 
     session: Session
     _: KW_ONLY
     build_policy: Callable[[str], DecisionPolicy]
     judge: EffectJudge
     interrupted: Event
+    unfinished: bool = False
     policy: DecisionPolicy = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +60,7 @@ class Controller:
                 self._boundary()
         except RunFailed as failure:
             return self._end("failed", str(failure), score=False)  # a broken reward measures nothing
-        return self._end("stopped", session.stopped)
+        return self._end("finished" if session.early else "stopped", session.stopped)
 
     def advance(self, steps: int) -> int:
         """Take so many steps with a decision before each, fewer where the run ends or is paused. Return the last one.
@@ -108,9 +110,13 @@ class Controller:
         session.ask()  # its looks are part of the record
         # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop. Nobody did where it
         # died after a stop and was started again: then the step was never taken.
-        stopped = was_restarted() and not session.store.was_taken(session.run_id, step)
-        left_out = ONLY_NOW - {"stop"} if stopped else ONLY_NOW
-        again = [d for d in logged if d.refused is None and d.action.kind not in left_out]
+        taken = session.store.was_taken(session.run_id, step)
+        ends = self.unfinished and session.settings.spec.kind == "sft"
+
+        def stops(d: Decision) -> bool:
+            return d.action.kind == "stop" and not taken and (was_restarted() or (ends and d.source == "rules"))
+
+        again = [d for d in logged if d.refused is None and (d.action.kind not in ONLY_NOW or stops(d))]
         session.tell(*again, logged=True, take_step=take_step)
         return True
 
@@ -190,6 +196,8 @@ class Controller:
         step from the weights in memory afterwards. Raises Diverged."""
         session, store, run_id = self.session, self.session.store, self.session.run_id
         session.look()
+        if session.settings.spec.kind == "sft" and not store.has_evaluation(run_id, session.state.weights_step, "dev"):
+            session.evaluate("dev")  # what was learned last may be the best
         last, best = session.state.weights_step, store.best_step(run_id)
         if not store.has_evaluation(run_id, last, "test"):
             session.evaluate("test")

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Event
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
-from harness.checks.inputs import Inputs, Splits, build_reward
+from harness.checks.inputs import Inputs, Splits, build_reward, hash_contents
 from harness.checks.judges import build_judges, describe_judges
 from harness.config.asking import build_ledger, build_settings
 from harness.config.names import TINY
 from harness.config.schema import RunSpec
 from harness.core.environment import collect_manifest
 from harness.core.seeds import derive_seed
-from harness.errors import InputError
+from harness.errors import Diverged, InputError
 from harness.llm.ledger import Ledger
 from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model
-from harness.models.memory import MemoryForecast, check_memory, free_memory, shape_of
+from harness.models.memory import MemoryForecast, check_memory, check_sft_memory, free_memory, shape_of
 from harness.models.runtime import prepare_process
 from harness.run.answerers import open_judges
 from harness.training.probe import check_model
-from harness.types import DecisionPolicy, Knobs, Progress, Prompt, SampleRecord, Scorer
+from harness.types import DecisionPolicy, Evaluation, Example, Knobs, Progress, Prompt, SampleRecord, Scorer
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
 from pools.table import PromptTable
@@ -44,6 +44,27 @@ def build_evaluator(
     return ModelEvaluator(
         loaded, reward, splits, spec.evaluate, sample_prompts=spec.sample.prompts, stop=spec.trainer.stop
     )
+
+
+@dataclass(frozen=True)
+class WithLoss:
+    """``harness.types.Evaluator`` that measures the loss on the demonstrations of dev too, where dev has some."""
+
+    evaluator: ModelEvaluator
+    measure_loss: Callable[..., float | None]
+    splits: Splits
+
+    def evaluate(self, split: str, *, seed: int, progress: Progress) -> Evaluation:
+        """Evaluate as ModelEvaluator does."""
+        evaluation = self.evaluator.evaluate(split, seed=seed, progress=progress)
+        loss = self.measure_loss(self.splits[split], progress=progress) if split == "dev" else None
+        if loss is not None and not math.isfinite(loss):
+            raise Diverged(f"the loss on {split} is {loss}")
+        return replace(evaluation, loss=loss)
+
+    def sample(self, *, seed: int, progress: Progress) -> list[Example]:
+        """Sample as ModelEvaluator does."""
+        return self.evaluator.sample(seed=seed, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -75,7 +96,10 @@ def build_parts(inputs: Inputs) -> Parts:
         bounds[knob] = (low, min(high, float(most)))
     shape = shape_of(loaded.model)
     free = free_memory() + shape.weights_bytes  # which are there already
-    memory = check_memory(shape, knobs, spec.trainer, spec.warmstart, longest_prompt=longest, free=free)
+    if spec.kind == "sft":
+        memory = check_sft_memory(shape, spec.sft, spec.trainer, spec.evaluate, longest_prompt=longest, free=free)
+    else:
+        memory = check_memory(shape, knobs, spec.trainer, spec.warmstart, longest_prompt=longest, free=free)
     manifest = collect_manifest(threads) | {
         "group_size_from": group_size_from,
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
@@ -85,7 +109,7 @@ def build_parts(inputs: Inputs) -> Parts:
         "split_sizes": {name: len(prompts) for name, prompts in splits.items()},
         "rows": inputs.counts.to_json(),
         "families": _find_families(splits["test"]),
-        "data_sha256": _hash_contents(splits),
+        "data_sha256": hash_contents(splits),
         "reward_sha256": inputs.reward_sha256,
         **describe_judges(spec),
     }
@@ -124,19 +148,13 @@ def _find_families(test: PromptTable) -> dict[str, str]:
     return {prompt_id: family for prompt_id, family in pairs if prompt_id != family}
 
 
-def _hash_contents(splits: Splits) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(splits):
-        truths = splits[name].column("ground_truth").to_pylist()
-        for prompt_id, truth in zip(splits[name].ids, truths, strict=True):
-            digest.update(f"{prompt_id} {truth}\n".encode())
-    return digest.hexdigest()
-
-
 def _check_room(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> None:
     """Raise InputError when an answer may be longer than the context has room for."""
     room = context - longest
-    for name, tokens in (("knobs.max_tokens", knobs.max_tokens), ("evaluate.max_tokens", spec.evaluate.max_tokens)):
+    limits = {"evaluate.max_tokens": spec.evaluate.max_tokens}
+    if spec.kind == "grpo":
+        limits = {"knobs.max_tokens": knobs.max_tokens, **limits}
+    for name, tokens in limits.items():
         if tokens > room:
             raise InputError(
                 f"{name}: {tokens} does not fit: the longest prompt has {longest} tokens and the context {context}, "

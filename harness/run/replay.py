@@ -77,7 +77,7 @@ def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, 
     tree["policy"] = {"kind": f"{REPLAY}{record.name}"}
     tree["budget"] |= {"steps": record.last_step + ended, "hours": None}
     tree["model"]["threads"] = tree["model"]["threads"] or row.manifest.get("threads")
-    tree["output"] = {"dir": str(Path(record.folder).parent), "db": store.url}
+    tree["output"] = {"dir": str(Path(record.folder).parents[record.name.count("/")]), "db": store.url}
     return record, parse_spec(tree)
 
 

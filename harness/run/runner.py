@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from harness.checks.inputs import check_policy, choose_demonstrations
+from harness.checks.inputs import build_demonstrations, check_policy, choose_demonstrations
 from harness.checks.judges import bind_judges, sum_costs
 from harness.checks.services import Tried, check_llm
 from harness.config.asking import build_ledger
@@ -25,7 +25,7 @@ from harness.run.answerers import open_judges
 from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse
-from harness.run.parts import POLICIES, Parts, build_evaluator, build_llm
+from harness.run.parts import POLICIES, Parts, WithLoss, build_evaluator, build_llm
 from harness.run.replay import load_repeated
 from harness.run.report_process import REPORT, write_report_apart
 from harness.run.session import Session
@@ -33,13 +33,16 @@ from harness.run.state import Settings, State
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
-from harness.training.forecast import compute_forecast
+from harness.training.forecast import compute_forecast, time_rollouts, time_supervised
 from harness.training.grpo import StepTrainer
 from harness.training.sft import warm_start
-from harness.types import DecisionPolicy, Status
+from harness.training.supervised import SupervisedTrainer
+from harness.types import DecisionPolicy, Evaluator, Status
 from harness.views.console import say
 from policies.effects import EffectJudge
 from policies.replay import ReplayPolicy
+from policies.supervised import SupervisedRules
+from pools.demonstrations import Demonstrations
 from rewards.judged import JudgedReward
 from rewards.trl import TrainerState
 
@@ -68,8 +71,9 @@ class Stepper:
 class Run:
     """A run of this process: its record exists; ``drive`` takes it to its end."""
 
-    def __init__(self, parts: Parts, store: RunStore, run_id: int) -> None:
+    def __init__(self, parts: Parts, store: RunStore, run_id: int, *, unfinished: bool = False) -> None:
         self.parts = parts
+        self.unfinished = unfinished
         self.spec = parts.inputs.spec
         self.store = store
         self.run_id = run_id
@@ -213,14 +217,7 @@ class Run:
                 warm_start(parts.loaded, shown, spec.warmstart, seed=spec.seed, progress=self._warming_up)
         else:  # the start is what KL is measured against, so it comes first
             load_weights(parts.loaded.model, Path(checkpoints.find(0).path))
-        trainer = StepTrainer(
-            parts.loaded,
-            parts.reward,
-            spec.trainer,
-            errored_limit=spec.reward.errored_limit,
-            folder=self.folder,
-            seed=spec.seed,
-        )
+        trainer, evaluator, demonstrations = self._build_trainer()
         reader = SnapshotReader(store, self.run_id)
         session = Session(
             store=store,
@@ -228,7 +225,8 @@ class Run:
             checkpoints=checkpoints,
             trainer=trainer,
             pool=inputs.pool,
-            evaluator=build_evaluator(spec, parts.loaded, inputs.splits, parts.reward),
+            evaluator=evaluator,
+            demonstrations=demonstrations,
             settings=Settings(spec, parts.bounds, self._check_policy, len(eras), start, last),
             state=State(parts.knobs, spec.policy.kind),
             snapshot=lambda: store.patiently(reader.read),
@@ -238,7 +236,7 @@ class Run:
         )
         parts.reward.state = lambda: TrainerState(session.state.last_step, spec.budget.steps)
         if newest is None:
-            self._forecast(trainer)
+            self._forecast(trainer, demonstrations)
         else:
             session.resume_at(newest)
         return Controller(
@@ -246,9 +244,29 @@ class Run:
             build_policy=lambda kind: self.build_policy(kind, reader, checkpoints),
             judge=EffectJudge(),
             interrupted=self.interrupted,
+            unfinished=self.unfinished,
+        )
+
+    def _build_trainer(self) -> tuple[StepTrainer | SupervisedTrainer, Evaluator, Demonstrations | None]:
+        """Build what takes the steps of this kind of run, what measures it, and what it learns from beside the pool."""
+        spec, parts, inputs = self.spec, self.parts, self.parts.inputs
+        evaluator = build_evaluator(spec, parts.loaded, inputs.splits, parts.reward)
+        if spec.kind == "sft":
+            trainer = SupervisedTrainer(parts.loaded, spec.trainer, folder=self.folder, seed=spec.seed)
+            measured = WithLoss(evaluator, trainer.measure_loss, inputs.splits)
+            return trainer, measured, build_demonstrations(spec, inputs.splits["train"])
+        limit = spec.reward.errored_limit
+        return (
+            StepTrainer(
+                parts.loaded, parts.reward, spec.trainer, errored_limit=limit, folder=self.folder, seed=spec.seed
+            ),
+            evaluator,
+            None,
         )
 
     def build_policy(self, kind: str, reader: SnapshotReader, checkpoints: Checkpoints) -> DecisionPolicy:
+        if self.spec.kind == "sft" and kind == "rules":
+            return SupervisedRules()
         if kind in POLICIES:
             return POLICIES[kind]()
         if kind == "llm":
@@ -260,6 +278,10 @@ class Run:
 
     def _check_policy(self, kind: str) -> None:
         """Raise Refused for a kind that a person cannot switch to: no such kind, or an LLM that refuses."""
+        if self.spec.kind == "sft" and kind == "llm":
+            raise Refused(
+                "policy llm: a run of kind sft has one hyperparameter, which rules, fixed or replay decide on"
+            )
         try:
             found = check_policy(kind, self.store, self.spec)
         except InputError as error:
@@ -280,13 +302,19 @@ class Run:
         if not tried.ok:
             self._note_in_passing(tried.said)
 
-    def _forecast(self, trainer: StepTrainer) -> None:
+    def _forecast(self, trainer: StepTrainer | SupervisedTrainer, demonstrations: Demonstrations | None) -> None:
         self.progress("forecasting", 0, 1)
+        if isinstance(trainer, SupervisedTrainer):
+            step_s = time_supervised(trainer, demonstrations.draw(1) if demonstrations else ())
+            learned = self.spec.sft.batch
+        else:
+            step_s = time_rollouts(trainer, self.parts.inputs.pool, self.parts.knobs)
+            learned = self.parts.knobs.prompts_per_step * self.parts.knobs.group_size
         forecast = compute_forecast(
-            trainer,
-            self.parts.inputs.pool,
-            self.parts.knobs,
             self.spec,
+            step_s=step_s,
+            completions=learned * self.spec.budget.steps,
+            weights_bytes=trainer.weights_bytes(),
             free_bytes=shutil.disk_usage(self.folder).free,
             memory_bytes=self.parts.memory.peak,
         )

@@ -45,12 +45,14 @@ from harness.types import (
     Prompt,
     Snapshot,
     Status,
+    StepOutcome,
     StepRecord,
     Store,
     Trainer,
     Verdict,
     no_more,
 )
+from pools.demonstrations import Demonstrations
 
 log = logging.getLogger("grpo")
 RESTORES_IN_A_ROW = 3
@@ -63,7 +65,9 @@ class Session:
 
     ``ask`` and ``tell`` are for whoever decides; evaluate, sample, save, rollback and branch may be called at a
     boundary, between two steps. ``wall_s`` tells how long the run was driven, over all its processes. ``graded`` says
-    that evaluations are judged by mean reward; unset, the first one decides, for the whole era.
+    that evaluations are judged by mean reward; unset, the first one decides, for the whole era. A run of kind sft
+    learns from ``demonstrations`` instead of the pool; ``early`` says that it was ``stopped`` as dev gains no more, an
+    end as good as that of its budget.
     """
 
     store: Store
@@ -78,7 +82,9 @@ class Session:
     progress: Progress
     wall_s: Callable[[], float]
     graded: bool | None = None
+    demonstrations: Demonstrations | None = None
     stopped: str | None = None
+    early: bool = False
     _lost_in_a_row: int = 0
 
     # ------------------------------------------------------------ ask and tell
@@ -140,6 +146,7 @@ class Session:
                     answer = self.branch(action)
                 case "stop":
                     self.save()
+                    self.early = self.settings.spec.kind == "sft" and decision.source == "rules"
                     self.stopped = decision.evidence or f"stopped by {decision.source}"
         except (Refused, Diverged) as refusal:
             state, answer = "refused", str(refusal)
@@ -249,13 +256,10 @@ class Session:
             self.store.update_run(self.run_id, last_step=step)
             self._restore(str(error))
             return
-        drawn = [group.prompt for group in outcome.groups]
-        metrics = compute_signal(outcome.groups, spec.reward.range, self.pool.expected_rewards(drawn))
-        metrics |= {**outcome.metrics, **self.pool.outlook(drawn, knobs.group_size), "learning_rate": learning_rate}
-        self.pool.record(outcome.groups)
+        metrics = {**self._measure(outcome, counts_as), "learning_rate": learning_rate}
         record = StepRecord(step, state.weights_step, knobs, metrics)
         state.last_step = state.weights_step = step
-        broken = metrics["completion/errored_rate"] > spec.reward.errored_limit
+        broken = metrics.get("completion/errored_rate", 0.0) > spec.reward.errored_limit
         due = step % spec.checkpoint.every == 0 or step in self.checkpoints.wanted
         checkpoint = self.write_checkpoint() if due and not broken and not outcome.lost else None
         samples = select_samples(outcome.groups, step, spec.sample.per_step)
@@ -279,6 +283,8 @@ class Session:
 
     def _draw(self, step: int) -> tuple[list[Prompt], More]:
         """Draw the prompts of a step, and how it gets more; in the later arms of a branch what the first one drew."""
+        if self.demonstrations is not None:
+            return self.demonstrations.draw(step), no_more
         knobs, branch = self.state.knobs, self.state.branch
         if branch is not None and branch.draws_alike():
             drawn = self.pool.find(self.store.load_drawn(self.run_id, step))
@@ -288,6 +294,16 @@ class Session:
         seed = partial(derive_seed, self.settings.spec.seed, step)
         drawn = self.pool.draw(n, seed=seed(0, "draw"), **aim)
         return drawn, lambda groups: self.pool.top_up(groups, n, seed=seed(len(groups), "draw"), **aim)
+
+    def _measure(self, outcome: StepOutcome, step: int) -> dict[str, float]:
+        """Compute the metrics of a step, and let the pool know what came of its prompts."""
+        if self.demonstrations is not None:
+            return {**outcome.metrics, "epoch": self.demonstrations.epoch(step)}
+        drawn = [group.prompt for group in outcome.groups]
+        metrics = compute_signal(outcome.groups, self.settings.spec.reward.range, self.pool.expected_rewards(drawn))
+        metrics |= {**outcome.metrics, **self.pool.outlook(drawn, self.state.knobs.group_size)}
+        self.pool.record(outcome.groups)
+        return metrics
 
     def _restore(self, why: str) -> None:
         """Restore the newest checkpoint that the weights in memory, which are of no use, came through. Raises RunFailed

@@ -6,9 +6,10 @@ Everything is checked before anything is created or changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from harness.checks.gate import Passage
@@ -40,10 +41,12 @@ def start_run(
     passage: Passage | None = None,
     *,
     replay_of: RunDetails | None = None,
+    stage: Mapping[str, Any] | None = None,
 ) -> Run:
     """Load the model, then create the run's record and folder. Raises InputError, and then nothing was created.
 
-    ``passage`` is what preflight found, for the record; ``replay_of`` is the run that this one repeats.
+    ``passage`` is what preflight found, for the record; ``replay_of`` is the run that this one repeats, ``stage`` what
+    the record says of the stage that it is (harness/run/stages.py).
     """
     spec = inputs.spec
     url = database_url(spec.output.dir, spec.output.db)
@@ -60,7 +63,7 @@ def start_run(
         raise InputError(f"name: {folder} exists already, though no run in {url} has that name; grpo adopt {folder}")
     spec = spec.model_copy(update={"name": name})
     place = database_path(url).absolute().parent
-    made = {"uid": uuid4().hex, SIGNATURE: sign(spec, place)}
+    made = {"uid": uuid4().hex, SIGNATURE: sign(spec, place)} | ({"stage": dict(stage)} if stage else {})
     run_id = store.create_run(
         name=name,
         seed=spec.seed,
@@ -131,7 +134,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
     check_policy(record.policy, store, spec)
     check_judges(spec)
     # Where the run lies now, which may not be where it was begun.
-    place = OutputSpec(dir=str(folder.parent), db=store.url)
+    place = OutputSpec(dir=str(folder.parents[record.name.count("/")]), db=store.url)
     return Plan(record, spec.model_copy(update={"output": place}), changes)
 
 
@@ -161,6 +164,7 @@ def resume_run(
         "missing": row.manifest.get("missing", ""),
         "uid": row.manifest.get("uid") or uuid4().hex,
         SIGNATURE: sign(spec, store.path.absolute().parent),
+        **({"stage": row.manifest["stage"]} if "stage" in row.manifest else {}),
     }
     # One transaction with becoming the driver: another resume may have been faster, and an era is begun once.
     store.adopt_run(
@@ -183,4 +187,4 @@ def resume_run(
         if row.manifest.get(what) != parts.manifest[what]:
             text = f"{what} differ from when the run began, so it does not continue bit for bit"
             store.record_event(record.id, row.last_step, "warning", text)
-    return Run(parts, store, record.id)
+    return Run(parts, store, record.id, unfinished=row.status != "finished")

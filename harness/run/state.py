@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.config.schema import RunSpec
+from harness.core.actions import check_kind
 from harness.core.branch import Branch, check_branch
 from harness.core.knobs import apply_action
 from harness.errors import Refused
@@ -77,6 +78,7 @@ def apply_decision(state: State, decision: Decision, settings: Settings) -> dict
     if decision.refused is not None:  # so says the record that is replayed
         raise Refused(decision.refused)
     action = decision.action
+    check_kind(action, settings.spec.kind)
     match action.kind:
         case "set" | "focus" if state.branch is not None:
             raise Refused(f"a branch compares settings; rollback {state.branch.start} gives it up")

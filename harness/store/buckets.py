@@ -31,6 +31,8 @@ METRICS = (
     "grad/norm",
 )
 """The metrics that are kept this way; all others live in their step only."""
+SUPERVISED = ("loss", "entropy/mean", "completion/tokens_mean", "grad/norm")
+"""The same of a step that learned from demonstrations."""
 
 ADD = """
 INSERT INTO buckets (run_id, metric, first, n, low, total, high) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -75,7 +77,7 @@ def _merge(c: sqlite3.Connection, run_id: int, width: int) -> None:
 
 def _rows(run_id: int, step: int, metrics: Mapping[str, float | None], width: int) -> Iterator[Row]:
     first = _first(step, width)
-    for name in METRICS:
+    for name in METRICS if "reward/mean" in metrics else SUPERVISED:
         value = metrics.get(name)
         if value is not None:
             yield run_id, name, first, 1, value, value, value

@@ -133,7 +133,9 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
         for era in eras
     ),
     "steps.knobs": _are_knobs,
-    "steps.metrics": lambda m: "reward/mean" in m and all(isinstance(value, NUMBER) for value in m.values()),
+    "steps.metrics": lambda m: (
+        not m.keys().isdisjoint(("reward/mean", "loss")) and all(isinstance(value, NUMBER) for value in m.values())
+    ),
     "decisions.changes": lambda changes: all(
         isinstance(change, dict) and {"from", "to"} <= change.keys() for change in changes.values()
     ),

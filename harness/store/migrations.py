@@ -212,6 +212,11 @@ def tenth_schema(c: sqlite3.Connection) -> None:
     )
 
 
+def eleventh_schema(c: sqlite3.Connection) -> None:
+    """Version 11: the loss on the demonstrations of a split, of runs that learn from some."""
+    _run(c, "ALTER TABLE evaluations ADD COLUMN loss FLOAT")
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     first_schema,
     second_schema,
@@ -223,6 +228,7 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     eighth_schema,
     ninth_schema,
     tenth_schema,
+    eleventh_schema,
 ]
 
 

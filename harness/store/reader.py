@@ -250,17 +250,27 @@ class RunReader:
     @reading
     def find_run(self, c: sqlite3.Connection, name: str) -> RunRecord:
         newest = name == "latest"
-        found = "ORDER BY id DESC LIMIT 1" if newest else "WHERE name = :name"
-        row = c.execute(f"SELECT * FROM runs {found}", {"name": name}).fetchone()
+        found = "" if newest else "WHERE name = :name OR substr(name, 1, length(:name) + 1) = :name || '/'"
+        row = c.execute(f"SELECT * FROM runs {found} ORDER BY id DESC LIMIT 1", {"name": name}).fetchone()
         if row is None:
             damaged = f"; damaged: {self.name_damages()}" if self.damages else ""
             raise InputError(("no run yet" if newest else f"no run named {name}") + damaged)
         return run_record(row, self.path)
 
+    @reading
+    def best_score(self, c: sqlite3.Connection, run_id: int) -> float | None:
+        """The highest score on dev of the present era, None before the first."""
+        query = "SELECT max(score) FROM evaluations WHERE run_id = :run AND split = 'dev' AND step >= "
+        row = c.execute(f"{query}(SELECT era_start FROM runs WHERE id = :run)", {"run": run_id}).fetchone()
+        return None if row[0] is None else float(row[0])
+
     def match_run(self, name: str) -> RunRecord:
-        """A run by name, by ``latest``, or by the beginning of its name when no other begins so. Raises InputError."""
+        """A run by name, by ``latest``, by the name of a group (its newest), or by the beginning of its name when no
+        other begins so. Raises InputError."""
         names = [run.name for run in self.list_runs()]
         if name in names or name == "latest":
+            return self.find_run(name)
+        if any(known.startswith(f"{name}/") for known in names):
             return self.find_run(name)
         found = [known for known in names if known.startswith(name)]
         if len(found) == 1:

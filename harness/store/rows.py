@@ -40,7 +40,7 @@ from harness.types import (
     StepRecord,
 )
 
-FROM_SPEC = ("budget_steps", "budget_hours", "reward_range")
+FROM_SPEC = ("budget_steps", "budget_hours", "reward_range", "kind")
 RUN_COLUMNS = tuple(name for name in RunRecord.__dataclass_fields__ if name not in FROM_SPEC)
 OF_COMMANDS = ("who", "asked_at", "result")
 DECISION_COLUMNS = ", ".join(
@@ -49,7 +49,7 @@ DECISION_COLUMNS = ", ".join(
 )
 """The fields of a DecisionRecord in their order; what belongs to a person's action stands in its command alone."""
 SAMPLE_COLUMNS = ", ".join(SampleRecord.__dataclass_fields__)
-EVALUATION_COLUMNS = ("step", "split", "n", "accuracy", "low", "high", "reward", "score", "tie", "pass_at")
+EVALUATION_COLUMNS = ("step", "split", "n", "accuracy", "low", "high", "reward", "score", "tie", "pass_at", "loss")
 EVENT_COLUMNS = ", ".join(EventRecord.__dataclass_fields__)
 SAID = tuple(name for name in Decision.__dataclass_fields__ if name != "action")
 """The fields of a Decision that are columns as they stand."""
@@ -157,7 +157,7 @@ def dump_knobs(knobs: Knobs) -> str:
 def load_metrics(stored: str) -> Metrics:
     """Null was a number that JSON cannot hold. Raises KeyError or TypeError for what is no step's."""
     metrics = load_object(stored)
-    check_numbers(metrics["reward/mean"], *metrics.values())
+    check_numbers(metrics["reward/mean"] if "reward/mean" in metrics else metrics["loss"], *metrics.values())
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
@@ -172,13 +172,13 @@ def load_bounds(stored: str) -> Mapping[str, tuple[float, float]]:
 
 
 @lru_cache(maxsize=8)
-def load_spec_fields(spec: str) -> tuple[int, float | None, tuple[float, float]]:
+def load_spec_fields(spec: str) -> tuple[int, float | None, tuple[float, float], str]:
     """Load FROM_SPEC from the spec of a run."""
     tree = json.loads(spec)
     budget = tree.get("budget", {})
     low, high = tree.get("reward", {}).get("range", (0.0, 1.0))
     check_numbers(low, high)
-    return budget.get("steps", 0), budget.get("hours"), (low, high)
+    return budget.get("steps", 0), budget.get("hours"), (low, high), tree.get("kind", "grpo")
 
 
 def load_scores(stored: str, *, graded: bool) -> dict[str, float]:
@@ -271,10 +271,10 @@ def decision_from_row(row: Mapping[str, Any]) -> Decision:
 
 def evaluation_record(row: sqlite3.Row) -> EvaluationRecord:
     """Of EVALUATION_COLUMNS."""
-    step, split, n, accuracy, low, high, reward, score, tie, pass_at = row[: len(EVALUATION_COLUMNS)]
+    step, split, n, accuracy, low, high, reward, score, tie, pass_at, loss = row[: len(EVALUATION_COLUMNS)]
     check_numbers(low, high)
     rates = load_rates(pass_at)
-    return intact(EvaluationRecord(step, split, n, accuracy, (low, high), reward, score, tie, rates))
+    return intact(EvaluationRecord(step, split, n, accuracy, (low, high), reward, score, tie, rates, loss))
 
 
 def event_record(row: sqlite3.Row) -> EventRecord:
@@ -352,6 +352,7 @@ def evaluation_row(run_id: int, step: int, evaluation: Evaluation, at: float, *,
         "reward": evaluation.reward,
         "answers": dump_json(collect_answers(evaluation.examples)),
         "score": score,
-        "tie": evaluation.reward,
+        "tie": evaluation.reward if evaluation.loss is None else -evaluation.loss,
         "pass_at": dump_json([astuple(rate) for rate in evaluation.pass_at]),
+        "loss": evaluation.loss,
     }

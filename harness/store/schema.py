@@ -189,8 +189,8 @@ class CommandRow(_OfRun, table=True):
 
 class EvaluationRow(_OfStep, table=True):
     """``answers`` maps prompt ids to [mean reward, number correct, number judged] (harness.types.Answer). ``score``,
-    with ``low`` and ``high``, and ``tie`` are as in EvaluationRecord. ``pass_at`` is a list of [k, value, low, high]
-    (harness.types.PassAt), empty where each prompt had one completion."""
+    with ``low`` and ``high``, ``tie`` and ``loss`` are as in EvaluationRecord. ``pass_at`` is a list of
+    [k, value, low, high] (harness.types.PassAt), empty where each prompt had one completion."""
 
     __tablename__ = "evaluations"
     __table_args__ = (
@@ -208,6 +208,7 @@ class EvaluationRow(_OfStep, table=True):
     score: float
     tie: float = 0.0
     pass_at: list[list[Any]] = Field(default_factory=list, sa_type=JSON)
+    loss: float | None = None
 
 
 class CheckpointRow(_OfStep, table=True):

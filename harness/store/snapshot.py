@@ -112,7 +112,10 @@ NEWEST_EVENTS = f"{EVENTS} ORDER BY id DESC LIMIT {EVENTS_SHOWN}"
 NEWEST_FAULTS = f"{EVENTS} AND level = 'error' ORDER BY id DESC LIMIT {FAULTS_SHOWN}"
 NEWEST_COMMANDS = f"{COMMANDS} WHERE run_id = :run ORDER BY id DESC LIMIT {COMMANDS_SHOWN}"
 BUCKETS = "SELECT metric, first, n, low, total / n, high FROM buckets WHERE run_id = :run ORDER BY metric, first"
-FIRST_BUCKETS = "SELECT first FROM buckets WHERE run_id = :run AND metric = 'reward/mean' ORDER BY first LIMIT 2"
+FIRST_BUCKETS = """
+SELECT first FROM buckets WHERE run_id = :run AND metric = (SELECT min(metric) FROM buckets WHERE run_id = :run)
+ORDER BY first LIMIT 2
+"""
 NEXT_METRIC = "SELECT metric FROM buckets WHERE run_id = ? AND metric > ? ORDER BY metric LIMIT 1"
 GROWN_BUCKETS = """
 SELECT first, n, low, total / n, high FROM buckets

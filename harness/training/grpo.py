@@ -8,37 +8,33 @@ encoded once per completion, nor a group without signal updated on. The gradient
 
 from __future__ import annotations
 
-import gc
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import get_scheduler
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 from trl.trainer.utils import add_fused_lm_head
 
 from harness.config.schema import TrainerSpec
 from harness.core.seeds import derive_seed
-from harness.errors import RunFailed
 from harness.models.evaluate import judge, take_metrics
 from harness.models.forward import find_base
 from harness.models.generate import Generated, generate_batches
-from harness.models.load import LoadedModel, load_weights, save_weights
-from harness.models.runtime import is_out_of_memory, keep_to_one_device, quiet_training, seed_torch
+from harness.models.load import LoadedModel
+from harness.models.runtime import keep_to_one_device, quiet_training, seed_torch
 from harness.models.tokens import decode
 from harness.training.log_probs import compute_log_probs
 from harness.training.probe import can_share_prompts
 from harness.training.reference import Reference
 from harness.training.rollout import Rollout, join_generated, pack_rows
-from harness.training.rounding import RoundingWatch
+from harness.training.stepwise import SAME_IN_TRL, Stepwise
 from harness.types import Group, Knobs, Metrics, More, Progress, Prompt, Scorer, StepOutcome, no_more, no_progress
 
 OLD = "old_per_token_logps"
@@ -47,20 +43,18 @@ CLIPPED = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mea
 """Shares of tokens that ``epsilon`` holds back, by TRL's names: those below, above, and together."""
 KL_SAMPLES = 32
 """Completions on which KL is measured when beta is 0 and the loss does not need it."""
-MEMORY_FILE = "memory.json"
-SAME_IN_TRL = {
-    "top_p", "loss_type", "scale_rewards", "epsilon", "epsilon_high", "weight_decay", "max_grad_norm",
-    "gradient_checkpointing",
-}  # fmt: skip
+SAME_IN_GRPO = SAME_IN_TRL | {"top_p", "loss_type", "scale_rewards", "epsilon", "epsilon_high"}
 """Fields of TrainerSpec that TRL has by the same name."""
-T = TypeVar("T")
 
 
-class StepTrainer(GRPOTrainer):  # type: ignore[misc]
+class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
     """``harness.types.Trainer`` on TRL.
 
     The reference for KL is the model as given here (``harness.training.reference``).
     """
+
+    sizes = ("micro_batch", "rollout_batch")
+    shorter = "lower knobs.max_tokens"
 
     def __init__(
         self, loaded: LoadedModel, scorer: Scorer, spec: TrainerSpec, *, errored_limit: float, folder: Path, seed: int
@@ -76,7 +70,6 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self._seconds: dict[str, float]
         self._notes: list[str]
         self._balance_share = 1.0
-        self._watched_rounding = False
         self._seen_log_probs: torch.Tensor
         self.temperature: float
         args = GRPOConfig(
@@ -86,7 +79,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             learning_rate=1.0,
             lr_scheduler_type="constant",
             optim=spec.optimizer,
-            **spec.model_dump(include=SAME_IN_TRL),
+            **spec.model_dump(include=SAME_IN_GRPO),
             **quiet_training(bf16=spec.bf16),
         )
         super().__init__(
@@ -96,31 +89,14 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             train_dataset=Dataset.from_dict({"prompt": ["never read: the pool feeds the steps"]}),
             processing_class=loaded.tokenizer,
         )
-        self._prepare_for_training(10**9, None, None)
-        # Where bf16 is asked for, accelerate has every forward pass under autocast. Ours is around the update alone:
-        # sampling and the KL at beta 0 are of the weights as they are, and so of each other's precision.
-        self.model.forward = self.model.__dict__.pop("_original_forward", self.model.forward)
+        self._begin()
         self._reference = Reference(self.accelerator.unwrap_model(self.model))
-        self.current_gradient_accumulation_steps = 1  # micro-batches are weighed in _try_accumulate
         # Checkpointed layers keep no cache, so there every completion carries its prompt.
         self._shares_prompts = not spec.gradient_checkpointing and can_share_prompts(
             self.model, loaded.tokenizer.pad_token_id
         )
-        self._lr_factor = get_scheduler(
-            spec.scheduler,
-            torch.optim.SGD([torch.zeros(1)]),
-            num_warmup_steps=spec.warmup_steps,
-            # One more than asked for, so that the last step is not taken at rate 0.
-            num_training_steps=(spec.scheduler_total_steps or 0) + 1,
-        ).lr_lambdas[0]
 
     # ------------------------------------------------------------ knobs
-
-    def schedule_factor(self, step: int) -> float:
-        """Return the factor of the learning rate at ``step`` (1 is the first step)."""
-        if self.spec.scheduler_total_steps is not None:  # a cosine would rise again after its end
-            step = min(step, self.spec.scheduler_total_steps + 1)
-        return float(self._lr_factor(step))
 
     def _apply(self, knobs: Knobs, learning_rate: float) -> None:
         """Put every knob where TRL reads it. Each line is a place where TRL keeps its own copy."""
@@ -134,8 +110,7 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         self.beta = knobs.beta
         self.ref_model = self._reference if knobs.beta else None
         self.args.per_device_train_batch_size = self.micro_batch
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        self._set_learning_rate(learning_rate)
 
     # ------------------------------------------------------------ one step
 
@@ -195,10 +170,6 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             self._accumulate(batch, torch.arange(len(self._rollout)))
         self.model_wrapped.zero_grad()
         return time.perf_counter() - started
-
-    def weights_bytes(self) -> int:
-        """Return the size of what is trained."""
-        return sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
 
     # ------------------------------------------------------------ rolling out
 
@@ -288,26 +259,18 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         each: list[Metrics] = []
         for number in range(self.spec.num_iterations):
             each.append(self._accumulate(batch, rows))
-            norm = float(self._get_grad_norm(self.model_wrapped, grad_norm=self._clip_grad_norm(self.model_wrapped)))
+            norm = self._clip()
             finite = math.isfinite(norm)
             metrics["grad/norm"] = max(norm, metrics["grad/norm"]) if finite else norm
-            if finite:  # one NaN in the optimizer's state would stay there for good
-                # Once: what is rounded away is so at every step.
-                watch = RoundingWatch([] if self._watched_rounding else list(self.model.parameters()))
-                self.optimizer.step()
-                self._notes += filter(None, [watch.describe()])
-                self._watched_rounding = True
+            fault, lost = self._apply_gradient(norm)
+            if finite:
                 metrics["update/applied"] = 1.0
-            self.model_wrapped.zero_grad()
-            if not finite:
-                what = "the update was" if number == 0 else f"updates from number {number + 1} on were"
-                fault, lost = f"the gradient was not finite (norm {norm}), so {what} discarded", False
+            elif number == 0:
+                fault += ", so the update was discarded"
+            else:
+                fault += f", so updates from number {number + 1} on were discarded"
+            if fault:
                 break
-            if not self._weights_are_finite():
-                fault, lost = "the weights were not finite after the update", True
-                break
-        else:
-            fault, lost = "", False
         clipped = {name: fmean(made[name] for made in each) for name in CLIPPED if name in each[0]}
         return {**each[0], **clipped, **metrics}, fault, lost
 
@@ -348,29 +311,6 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
             # for which TRL takes a pass of its own.
             batch[OLD] = old
         return sums
-
-    def _weights_are_finite(self) -> bool:
-        trained = [p.detach() for p in self.model.parameters() if p.requires_grad]
-        return bool(torch.isfinite(torch.nn.utils.get_total_norm(trained)))
-
-    def _with_less_memory(self, size: str, rows: int, work: Callable[[], T]) -> T:
-        """Do ``work``, again with half of ``size`` (micro_batch or rollout_batch) each time memory does not suffice."""
-        while True:
-            try:
-                return work()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Outside of the handler: the traceback would keep the tensors of the failed try alive.
-            before = min(getattr(self, size), rows)
-            if before <= 1:
-                raise RunFailed("out of memory even with one completion at a time: lower knobs.max_tokens")
-            setattr(self, size, before // 2)
-            self.args.per_device_train_batch_size = self.micro_batch
-            self._notes.append(f"out of memory with {size.replace('_', '-')} {before}: {before // 2} from here on")
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
 
     # ------------------------------------------------------------ TRL's hooks
 
@@ -472,25 +412,6 @@ class StepTrainer(GRPOTrainer):  # type: ignore[misc]
         tokens = batch["completion_mask"][rows]
         kl = torch.exp(difference) - difference - 1
         return float((kl * tokens).sum() / tokens.sum().clamp(min=1))
-
-    # ------------------------------------------------------------ weights on disk
-
-    def save(self, folder: Path) -> None:
-        """Write model (or adapter), tokenizer and optimizer into ``folder``; loads in transformers or peft as it is."""
-        save_weights(self.accelerator.unwrap_model(self.model), folder)
-        self.loaded.tokenizer.save_pretrained(folder)
-        torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
-        sizes = {"micro_batch": self.micro_batch, "rollout_batch": self.rollout_batch}
-        (folder / MEMORY_FILE).write_text(json.dumps(sizes), encoding="utf-8")
-
-    def load(self, folder: Path) -> None:
-        """Load weights and optimizer of ``save`` into the model in memory."""
-        load_weights(self.accelerator.unwrap_model(self.model), folder)
-        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
-        self.optimizer.zero_grad()
-        sizes = json.loads((folder / MEMORY_FILE).read_text(encoding="utf-8"))
-        self.micro_batch = min(self.spec.micro_batch, sizes["micro_batch"])
-        self.rollout_batch = sizes["rollout_batch"]
 
 
 def _scored_by_harness(**kwargs: Any) -> list[float]:

@@ -53,7 +53,7 @@ def warm_start(
                     **quiet_training(),
                 )
             ),
-            train_dataset=Dataset.from_list([_row(loaded, prompt) for prompt in shown]),
+            train_dataset=Dataset.from_list([make_row(loaded, prompt) for prompt in shown]),
             processing_class=loaded.tokenizer,
             callbacks=[_Report(progress)],
         )
@@ -62,7 +62,7 @@ def warm_start(
         trainer.train()
 
 
-def _row(loaded: LoadedModel, prompt: Prompt) -> dict[str, list[int]]:
+def make_row(loaded: LoadedModel, prompt: Prompt) -> dict[str, list[int]]:
     """Make a row of which only the answer is learned, from tokens: TRL's own preparation knows of no prefill, and would
     give every call of a tool the arguments of all others."""
     ids, prompt_length = loaded.renderer.demonstrate(prompt)

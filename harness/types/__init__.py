@@ -62,6 +62,7 @@ from harness.types.records import Judged as Judged
 from harness.types.records import OfferedRun as OfferedRun
 from harness.types.records import PairedLook as PairedLook
 from harness.types.records import RunDetails as RunDetails
+from harness.types.records import RunKind as RunKind
 from harness.types.records import RunRecord as RunRecord
 from harness.types.records import SampleRecord as SampleRecord
 from harness.types.records import SeenGroup as SeenGroup

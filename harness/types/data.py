@@ -151,6 +151,7 @@ class Evaluation:
 
     ``errors`` are those of the verifier; such completions count as not correct and have no reward. Where each prompt
     had several completions, ``accuracy`` is pass@1, and ``pass_at`` holds pass@1, @2, @4 and so on up to their number.
+    ``loss`` is the mean cross-entropy per token of the split's demonstrations, in nats, where that was measured.
     """
 
     split: str
@@ -162,6 +163,7 @@ class Evaluation:
     examples: tuple[Example, ...] = ()
     errors: tuple[str, ...] = ()
     pass_at: tuple[PassAt, ...] = ()
+    loss: float | None = None
 
     def describe(self, *, graded: bool) -> str:
         """Describe it in one line, what it is judged by first."""
@@ -169,9 +171,10 @@ class Evaluation:
         name, other, value = "accuracy", "reward", self.reward
         if graded:
             name, other, value = "reward", "accuracy", self.accuracy
-        most = f", {self.pass_at[-1].describe()}" if self.pass_at else ""
+        more = f", {self.pass_at[-1].describe()}" if self.pass_at else ""
+        more += "" if self.loss is None else f", loss {self.loss:.4f}"
         return (
-            f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other} {value:.3f}{most}, on {self.n} prompts"
+            f"{self.split} {name} {score:.3f} [{low:.3f}, {high:.3f}], {other} {value:.3f}{more}, on {self.n} prompts"
         )
 
     def judge(self, *, graded: bool) -> tuple[float, tuple[float, float]]:

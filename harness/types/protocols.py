@@ -200,7 +200,8 @@ class Store(Protocol):
         """
 
     def find_run(self, name: str) -> RunRecord:
-        """Read a run by name, or the newest by ``latest``. Raises InputError when there is none."""
+        """Read a run by name, or the newest: of all by ``latest``, of a group by its name. Raises InputError when there
+        is none."""
 
     def load_run(self, run_id: int) -> RunDetails:
         """Read a run with its documents, which ``find_run`` leaves out."""

@@ -12,6 +12,10 @@ from harness.types.decisions import Action, ActionKind, Knobs, KnobValue, Source
 Status = Literal["running", "paused", "finished", "stopped", "failed"]
 
 
+RunKind = Literal["grpo", "sft"]
+"""What a run does in its steps: GRPO, or supervised fine-tuning on demonstrations."""
+
+
 ENDED: frozenset[Status] = frozenset({"finished", "stopped", "failed"})
 
 
@@ -79,7 +83,8 @@ class CommandRecord:
 class EvaluationRecord:
     """A recorded evaluation, without its examples. ``score`` is what it is judged by, with its 95% interval: the mean
     ``reward`` where the reward is graded, else the ``accuracy``. ``tie`` decides between equal scores: the mean
-    reward, 0 where that was not asked yet (runs of older versions). ``pass_at`` is as in Evaluation."""
+    reward, 0 where that was not asked yet (runs of older versions); where there is a ``loss`` on demonstrations, that
+    with its sign changed. ``pass_at`` is as in Evaluation."""
 
     step: int
     split: str
@@ -90,6 +95,7 @@ class EvaluationRecord:
     score: float
     tie: float = 0.0
     pass_at: tuple[PassAt, ...] = ()
+    loss: float | None = None
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -179,7 +185,7 @@ class RunRecord:
 
     ``process`` and ``heartbeat_boot`` tell whether it lives and how long ago that was (harness.core.paths). ``graded``
     says that evaluations are judged by mean reward and not by accuracy, None before that is known;
-    ``reward_range`` and the budgets are the spec's.
+    ``kind``, ``reward_range`` and the budgets are the spec's.
     """
 
     id: int
@@ -206,6 +212,7 @@ class RunRecord:
     heartbeat_boot: float = 0.0
     supervisor: str = ""
     graded: bool | None = None
+    kind: RunKind = "grpo"
 
     @property
     def measure(self) -> str:

@@ -36,17 +36,18 @@ def build_review(history: History) -> dict[str, Any]:
     run, newest = history.run, history.newest
     test = {look.step: look for look in history.evaluations if look.split == "test"}
     dev = [look for look in history.evaluations if look.split == "dev"]
-    rewards = list(history.rewards.values())
-    kl = history.buckets.get("kl/mean", ())
+    rewards = list(history.rewards.values()) if run.kind == "grpo" else []
+    kl, loss = history.buckets.get("kl/mean", ()), history.buckets.get("loss", ())
     best_step = next((checkpoint.step for checkpoint in history.checkpoints if checkpoint.best), None)
     shares = {part: _mean(history.buckets.get(metric, ())) for part, metric in SHARES.items()}
     parts = [shares[part] for part in ("all_zero", "all_one", "flat")]
     shares["no_signal"] = None if None in parts else sum(part or 0.0 for part in parts)
     last = max(history.rewards, default=history.era_start)
-    bottleneck = find_bottleneck(newest, dev, history.decisions, history.attempts)
+    bottleneck = find_bottleneck(newest, dev, history.decisions, history.attempts) if run.kind == "grpo" else None
     change = _change(history, test, best_step, last)
     return {
         "run": run.name,
+        "kind": run.kind,
         "status": run.status,
         "stop_reason": run.stop_reason,
         "alive": history.alive,
@@ -62,6 +63,11 @@ def build_review(history: History) -> dict[str, Any]:
             "metric": run.measure,
             "by_step": {str(look.step): look.score for look in dev},
             "reward_by_step": {str(look.step): look.reward for look in dev},
+        },
+        "loss": {
+            "first": loss[0].mean if loss else None,
+            "last": _last(newest, "loss", loss) if loss else None,
+            "dev_by_step": {str(look.step): look.loss for look in dev if look.loss is not None},
         },
         "reward": {
             "first": rewards[0] if rewards else None,
@@ -269,8 +275,11 @@ def find_next_steps(
     if bottleneck and verdict != "better":
         say(bottleneck.fix)
     best = max(dev, key=lambda look: look.rank, default=None)
-    flat = flat_since(dev)
-    if flat is not None and run.stop_reason.startswith("budget of"):
+    flat, losses = flat_since(dev), [look.loss for look in dev if look.loss is not None]
+    if len(losses) > 1 and run.stop_reason.startswith("budget of"):
+        if losses[-1] == min(losses):
+            say("The loss on dev was still falling: more steps may help.", f"grpo resume {run.name}{_more(run)}")
+    elif flat is not None and run.stop_reason.startswith("budget of"):
         say(f"Dev has been level since step {flat}: more steps of the same would add little; harder prompts might.")
     elif best is not None and best is dev[-1] and len(dev) > 1 and run.stop_reason.startswith("budget of"):
         say("Dev was at its best at the last evaluation: more steps may help.", f"grpo resume {run.name}{_more(run)}")

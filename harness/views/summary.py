@@ -108,6 +108,8 @@ def is_it_stuck(s: Snapshot) -> Answer:
     steps = s.steps[-RECENT:]
     if not steps:
         return Answer("NO STEP YET", "plain", "")
+    if s.run.kind == "sft":
+        return _is_loss_stuck(s)
     mixed = _mean(steps, "group/mixed_rate")
     shares = {name: _mean(steps, name) for name in WHY_NO_SIGNAL}
     rest = [
@@ -129,6 +131,16 @@ def is_it_stuck(s: Snapshot) -> Answer:
     cut = _mean(steps, "completion/truncated_rate")
     told += f"; {cut:.0%} of completions are cut at max_tokens" if cut > MUCH else ""
     return Answer("PARTLY", "warn", told) if mixed >= POOR_MIXED else Answer("YES", "bad", told)
+
+
+def _is_loss_stuck(s: Snapshot) -> Answer:
+    """Answer for a run without groups, by dev and by the loss of its newest steps against its first ones."""
+    told = f"loss {_mean(s.steps[:RECENT], 'loss'):.3f} -> {_mean(s.steps[-RECENT:], 'loss'):.3f}"
+    if losses := [look.loss for look in s.dev if look.loss is not None]:
+        told += f", on dev {losses[0]:.3f} -> {losses[-1]:.3f}, lowest {min(losses):.3f}"
+    since = flat_since(s.dev)
+    falls = losses[-1:] == [min(losses, default=0.0)]
+    return Answer("NO", "good", told) if since is None or falls else Answer("PLATEAU", "warn", told)
 
 
 def _mean(steps: Sequence[StepRecord], metric: str) -> float:
@@ -220,9 +232,10 @@ class Effect:
 def compute_effect(s: Snapshot, change: DecisionRecord) -> Effect | None:
     """Compare what the change itself expects to move, else the adjusted reward. None while one side has no step."""
     of_steps = ((e.metric, e.direction) for e in parse_expected(change.expected) if e.metric != "dev")
-    metric, wanted = next(of_steps, ("reward/adjusted", ""))
+    usual = "loss" if s.run.kind == "sft" else "reward/adjusted"
+    metric, wanted = next(of_steps, (usual, ""))
     if not any(metric in step.metrics for step in s.steps[-1:]):
-        metric, wanted = "reward/adjusted", ""
+        metric, wanted = usual, ""
     others = [d.step for d in s.decisions if d.refused is None and d.changes and d.step != change.step]
     start = max((step for step in others if step < change.step), default=0)
     end = min((step for step in others if step > change.step), default=math.inf)

@@ -22,6 +22,7 @@ from policies.detectors.groups import (
 )
 from policies.detectors.reward import find_errored, find_gamed, find_pays_everyone, find_proxy_only
 from policies.detectors.signs import MIN_STEPS, MIN_TREND, SEVERITIES, Sign
+from policies.detectors.supervised import find_no_gain
 from policies.detectors.texts import (
     find_chaos,
     find_collapse,
@@ -56,7 +57,8 @@ def detect(snapshot: Snapshot) -> tuple[Finding, ...]:
     """Find what is wrong, the most severe first and within a severity in the order of DETECTORS; what could not be
     judged yet comes last."""
     view = View(snapshot)
-    signs = {kind: _ask(needs, look, view) for kind, (needs, look) in DETECTORS.items()}
+    detectors = SUPERVISED if snapshot.run.kind == "sft" else DETECTORS
+    signs = {kind: _ask(needs, look, view) for kind, (needs, look) in detectors.items()}
     found = [Finding(kind, *sign) for kind, sign in signs.items() if sign is not None]
     return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
 
@@ -108,3 +110,10 @@ DETECTORS: Mapping[str, tuple[int, Callable[[View], Sign | None]]] = {
     "slow_sampling": (1, find_slow_sampling),
 }
 """By kind: how many steps under the present knobs a detector needs, and the function that is asked then."""
+
+SUPERVISED: Mapping[str, tuple[int, Callable[[View], Sign | None]]] = {
+    "dev_drop": (0, find_dev_drop),
+    "not_finite": (0, find_not_finite),
+    "plateau": (0, find_no_gain),
+}
+"""The same of a run of kind sft, which has no groups and no rewards."""

@@ -2,10 +2,11 @@
 
     python -m tests.support.chaos [--kills 28] [--seed 0] [--workdir DIR]
 
-Two specs (full weights, LoRA), both with a script that changes knobs nearly every step, raises beta, rolls back
-twice and saves. Each run is killed again and again at moments drawn at random (chaos_child.py) and resumed,
-and must end with the same weights, optimizer, steps, groups, decisions, evaluations, samples and checkpoints, to the
-last bit, as the undisturbed run. Prints a table in Markdown; exit code 1 when anything differs.
+Two specs of GRPO (full weights, LoRA), both with a script that changes knobs nearly every step, raises beta, rolls
+back twice and saves, and one of kind sft under its own rules, at a rate so high that they have work. Each run is
+killed again and again at moments drawn at random (chaos_child.py) and resumed, and must end with the same weights,
+optimizer, steps, groups, decisions, evaluations, samples and checkpoints, to the last bit, as the undisturbed run.
+Prints a table in Markdown; exit code 1 when anything differs.
 """
 
 from __future__ import annotations
@@ -26,9 +27,19 @@ from typing import Any
 from tests.support.chaos_child import MOMENTS
 from tests.support.program import MINI
 
+SFT = """
+kind = "sft"
+[sft]
+examples = 100
+batch = 16
+learning_rate = 2e-2
+[budget]
+steps = 40
+"""
 SPECS = {
     "full weights": MINI.replace("steps = 14", "steps = 16"),
     "LoRA": MINI.replace("steps = 14", "steps = 16") + "\n[lora]\nrank = 4\n",
+    "sft": SFT + MINI.replace("[budget]\nsteps = 14\n", "").replace("steps = 40", "steps = 0"),
 }
 REACH = {  # how often a moment comes within a few steps, so that counts are drawn from the right range
     "warm start": 40, "sampling": 150, "rewarding": 5, "updating": 12, "optimizer": 5, "checkpoint": 20, "renamed": 2,

@@ -102,6 +102,8 @@ def arm(moment: str, count: int) -> None:
     import harness.run.checkpoints
     import harness.training.sft
     from harness.training.grpo import StepTrainer
+    from harness.training.stepwise import Stepwise
+    from harness.training.supervised import SupervisedTrainer
     from rewards.worker import RewardWorker
 
     killer = Killer(count)
@@ -114,8 +116,9 @@ def arm(moment: str, count: int) -> None:
             killer.during(RewardWorker, "score")
         case "updating":
             killer.before(StepTrainer, "compute_loss")
+            killer.before(SupervisedTrainer, "compute_loss")
         case "optimizer":
-            killer.after(StepTrainer, "_weights_are_finite")
+            killer.after(Stepwise, "_weights_are_finite")
         case "checkpoint":
             killer.before(harness.run.checkpoints, "sync")
         case "renamed":
@@ -123,9 +126,9 @@ def arm(moment: str, count: int) -> None:
         case "commit 1":
             killer.statements("decisions", then_commit=False)
         case "commit 2":
-            killer.statements("groups", then_commit=False)
+            killer.statements("steps", then_commit=False)
         case "committed":
-            killer.statements("groups", then_commit=True)
+            killer.statements("steps", then_commit=True)
         case "any time":
             Timer(count / 10, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
 

@@ -28,6 +28,18 @@ change budget, evaluate, checkpoint, alerts, and, in a new era, reward, pool and
     name = "./my-model"
     [knobs]
     temperature = 0.9
+
+A spec with stages holds several runs, each from the best checkpoint of its parent. What stands above them holds for
+all; a stage has a `name`, a `kind`, a parent (`from`, the stage before unless given; `base` is `[model]`) and any
+section. In one of kind sft the fields of `[sft]` may stand right in it. `grpo run` makes a group, the runs GROUP/STAGE.
+
+    [[stage]]
+    name = "learned"
+    kind = "sft"
+    examples = 256
+    [[stage]]
+    name = "tuned"
+    knobs.max_tokens = 512
 """
 MARK = re.compile(r"``([^`]+)``")
 

@@ -61,6 +61,7 @@ CURVES = (
     ("kl/mean", "KL to the initial model"),
     ("entropy/mean", "Entropy"),
     ("completion/tokens_mean", "Tokens per completion"),
+    ("loss", "Loss"),
 )
 """What a comparison plots, beside dev."""
 
@@ -87,7 +88,8 @@ def render_report(
         plots["learning"] = plot_learning(
             history.buckets, history.evaluations, acted, best_step, measure=history.run.measure
         )
-        plots["signal"] = plot_signal(history.buckets, last)
+        if history.run.kind == "grpo":
+            plots["signal"] = plot_signal(history.buckets, last)
     plots |= {f"health-{i}": figure for i, figure in enumerate(health.values())}
     plots |= {f"knob-{i}": figure for i, figure in enumerate(knobs.values())}
     if windows:
@@ -281,7 +283,7 @@ def _facts(review: Mapping[str, Any], history: History) -> list[tuple[str, str]]
     run, budget = history.run, f" of {history.run.budget_steps:,}" if history.run.budget_steps else ""
     facts = [
         ("steps", f"{review['steps']:,}{budget}"),
-        ("completions", f"{run.rollouts:,}"),
+        ("completions", f"{run.rollouts:,}" if run.kind == "grpo" else "-"),
         ("wall time", format_duration(run.wall_s)),
         ("decided by", run.policy),
         ("seed", str(run.seed)),
@@ -333,6 +335,8 @@ def _cost_text(history: History) -> str:
     per_step = f", {run.rollouts / history.steps_taken:,.0f} a step" if history.steps_taken else ""
     rate = f" at {run.rollouts / run.wall_s:.1f} a second of the whole run" if run.wall_s else ""
     asked = history.asked
+    if run.kind == "sft":
+        return f"{history.steps_taken:,} steps of supervised fine-tuning, without completions."
     llm = f" The LLM was asked {asked.times:,} times: {asked.tokens_in:,} tokens in, {asked.tokens_out:,} out, "
     spent = f"${asked.usd:.2f}." if asked.usd else "without a price in the spec."
     judges = "".join(f" {clean(describe_judge(name, asdict(judged)))}." for name, judged in history.judged.items())

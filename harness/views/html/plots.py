@@ -39,6 +39,7 @@ HEALTH = (
     ("completion/truncated_rate", "Truncated completions", ".0%"),
     ("completion/tokens_mean", "Tokens per completion", ".1~f"),
     ("grad/norm", "Gradient norm", ".3~f"),
+    ("loss", "Loss", ".3~f"),
 )
 FAINT = "rgba(128,128,128,0.18)"
 MARKS = 256
@@ -79,12 +80,20 @@ def plot_learning(
         place = {"x": [best.step], "y": [best.score], "name": "best checkpoint"}
         ring = {"symbol": "circle-open", "size": 15, "color": GREEN, "line": {"width": 2.5}}
         figure.add_trace(go.Scatter(**place, mode="markers", marker=ring, hoverinfo="skip"))
-    _add_line(figure, buckets.get("reward/adjusted", ()), "reward (adjusted)", ORANGE, yaxis="y2", band=True)
+    adjusted, below = buckets.get("reward/adjusted", ()), "adjusted"
+    _add_line(figure, adjusted, "reward (adjusted)", ORANGE, yaxis="y2", band=True)
+    if not adjusted:  # of kind sft
+        below = "loss"
+        _add_line(figure, buckets.get("loss", ()), "loss", ORANGE, yaxis="y2", band=True)
+        if losses := [look for look in dev if look.loss is not None]:
+            place = {"x": [look.step for look in losses], "y": [_short(look.loss or 0.0) for look in losses]}
+            line = {"color": BLUE, "width": 1.2, "dash": "dash"}
+            figure.add_trace(go.Scatter(**place, name="dev loss", mode="lines", line=line, yaxis="y2"))
     _add_marks(figure, decisions)
     figure.update_layout(
         xaxis={"anchor": "y3", "title": {"text": "step"}},
         yaxis={"domain": [0.47, 1], "title": {"text": "score, reward"}, "rangemode": "tozero"},
-        yaxis2={"domain": [0.16, 0.41], "title": {"text": "adjusted"}, "zeroline": True, "anchor": "x"},
+        yaxis2={"domain": [0.16, 0.41], "title": {"text": below}, "zeroline": True, "anchor": "x"},
         yaxis3={
             "domain": [0, 0.1],
             "range": [-1, 1],
@@ -120,7 +129,7 @@ def plot_signal(buckets: Mapping[str, Sequence[Bucket]], last: int) -> go.Figure
 def plot_health(buckets: Mapping[str, Sequence[Bucket]], last: int) -> dict[str, go.Figure]:
     """Plot each recorded metric small, by its title."""
     figures = {}
-    for (metric, title, form), color in zip(HEALTH, (BLUE, GREEN, ORANGE, PURPLE, GOLD), strict=True):
+    for (metric, title, form), color in zip(HEALTH, (BLUE, GREEN, ORANGE, PURPLE, GOLD, GREY), strict=True):
         if parts := buckets.get(metric, ()):
             figure = _figure(190)
             _add_line(figure, parts, title, color, yaxis="y", band=True, form=form)

@@ -23,6 +23,7 @@ from rich.live import Live
 
 from harness.core.liveness import age_of, is_alive_run
 from harness.errors import InputError, StoreUnavailable
+from harness.store.groups import StageRecord, group_of, load_group
 from harness.store.history import read_back
 from harness.store.reader import RunReader
 from harness.store.snapshot import SnapshotReader
@@ -56,10 +57,15 @@ def in_foreground(fd: int) -> bool:
 
 class Dashboard:
     """One terminal that shows one run. ``beside`` is set for the one that belongs to ``grpo run``: it goes when the
-    run has ended or died, and Ctrl-C is the run's to answer."""
+    run has ended or died, and Ctrl-C is the run's to answer. Of a ``group`` it shows the newest run, and goes on to the
+    next one."""
 
-    def __init__(self, store: RunReader, run_id: int, console: Console, *, beside: bool = False) -> None:
+    def __init__(
+        self, store: RunReader, run_id: int, console: Console, *, beside: bool = False, group: str = ""
+    ) -> None:
         self.store = store
+        self.group = group
+        self.stages: tuple[StageRecord, ...] = ()
         self.reader = SnapshotReader(store, run_id)
         self.run_id = run_id
         self.console = console
@@ -134,6 +140,12 @@ class Dashboard:
         """Read the run; None when it cannot be read just now."""
         with suppress(StoreUnavailable):
             snapshot = self.reader.read(whole_run=True)
+            if self.group and snapshot.run.ended and (newest := self.store.match_run(self.group)).id != self.run_id:
+                self.run_id = newest.id
+                self.reader = SnapshotReader(self.store, self.run_id)
+                snapshot = self.reader.read(whole_run=True)
+            if group := group_of(snapshot.run.name):
+                self.stages = load_group(self.store, group)
             self.hands.notice(snapshot)
             return snapshot
         return None
@@ -151,7 +163,16 @@ class Dashboard:
         run, alive = snapshot.run, is_alive_run(snapshot.run)
         look = self.hands.look if keys else Look(keys=False)
         machine = self._machine(run) if alive and not run.ended else None
-        return render(snapshot, age=age_of(run), width=width, height=height, alive=alive, look=look, machine=machine)
+        return render(
+            snapshot,
+            age=age_of(run),
+            width=width,
+            height=height,
+            alive=alive,
+            look=look,
+            machine=machine,
+            stages=self.stages,
+        )
 
     def _machine(self, run: RunRecord) -> Machine | None:
         """Measure what the run takes; None when it is driven on another machine."""

@@ -34,6 +34,8 @@ SIGNAL_PARTS = (
 SOURCE_MARK = {"rules": "r", "llm": "l", "manual": "m", "experiment": "e", "agent": "a", "fixed": "f"}
 GUTTER, GUTTER_WITH_LIMITS = 16, 25
 """Cells left of everything that is drawn over time, for names and values."""
+OF_SFT = ("entropy/mean", "completion/tokens_mean")
+"""What a run of kind sft has beside its loss and its gradient."""
 LOW_ENTROPY, NO_ENTROPY = 0.25, 0.1
 """Shares of the first entropy under which there is little, and hardly any, left to explore with."""
 HIGH_GRADIENT, WILD_GRADIENT = 3.0, 10.0
@@ -46,13 +48,16 @@ def over_time(s: Snapshot, width: int, plot_rows: int, signal_rows: int) -> Line
     room = width - gutter
     steps = Steps(1, max(2, s.steps_done))
     wide = gutter == GUTTER_WITH_LIMITS
-    legend = "●┤ dev with interval, ★ best  ⠒⠒ adjusted reward" if wide else "● dev  ★ best  ⠒ adjusted"
+    legend = "●┤ dev with interval, ★ best" if wide else "● dev  ★ best"
+    if s.run.kind == "grpo":
+        legend += "  ⠒⠒ adjusted reward" if wide else "  ⠒ adjusted"
     lines = [title("learning", width, legend)]
     lines += _learning(s, steps, gutter, room, plot_rows)
     lines.append(Text().append(f"{'changes':<{gutter}}", "dim").append_text(_changes(s, steps, room)))
     signal = _signal(s, steps, room)
-    lines.append(_signal_legend(s, width))
-    for i, row in enumerate(draw_stack(signal, signal_rows)):
+    if s.run.kind == "grpo":
+        lines.append(_signal_legend(s, width))
+    for i, row in enumerate(draw_stack(signal, signal_rows) if s.run.kind == "grpo" else ()):
         label = "100%" if i == 0 else "0%" if i == signal_rows - 1 else ""
         lines.append(Text().append(f"{label:>{gutter - 1}} ", "dim").append_text(row))
     last = f"step {s.steps_done}"
@@ -103,6 +108,8 @@ def _notes(s: Snapshot) -> list[tuple[str, str]]:
         notes.append((f"  95% in {last.ci95[0]:.2f}-{last.ci95[1]:.2f}", "dim"))
         if not s.run.graded:
             notes.append((f"  {last.reward:.3f} dev reward", "dim"))
+        if last.loss is not None:
+            notes.append((f"  {last.loss:.4f} dev loss", "dim"))
     return notes
 
 
@@ -142,6 +149,7 @@ def metrics(s: Snapshot, width: int) -> Lines:
     steps = Steps(1, max(2, s.steps_done))
     start = next((bucket.mean for bucket in s.buckets.get("entropy/mean", ())), math.nan)
     usual = median([b.mean for b in s.buckets.get("grad/norm", ()) if b.mean > 0] or [math.nan])
+    rows: tuple[tuple[str, str, str, tuple[float, float]], ...]
     rows = (  # name, metric, format, limits in the direction of harm
         ("KL", "kl/mean", ".3f", (0.5, 1.5)),
         ("entropy", "entropy/mean", ".3f", (LOW_ENTROPY * start, NO_ENTROPY * start)),
@@ -149,6 +157,10 @@ def metrics(s: Snapshot, width: int) -> Lines:
         ("length", "completion/tokens_mean", ".1f", (0.9 * s.knobs.max_tokens, 0.97 * s.knobs.max_tokens)),
         ("grad", "grad/norm", ".3f", (HIGH_GRADIENT * usual, WILD_GRADIENT * usual)),
     )
+    if s.run.kind == "sft":
+        none = (math.nan, math.nan)
+        loss = ("loss", "loss", ".3f", none)
+        rows = (loss, *((name, metric, form, none) for name, metric, form, _ in rows if metric in OF_SFT), rows[-1])
     lines = []
     for name, metric, form, (warn, bad) in rows:
         value = s.steps[-1].metrics.get(metric, math.nan) if s.steps else math.nan

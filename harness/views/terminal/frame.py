@@ -5,12 +5,14 @@ shows any run from any terminal, live or played back. ``harness.views.terminal.a
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import rich.console
 from rich.console import ConsoleOptions, RenderResult
 from rich.text import Text
 
+from harness.store.groups import StageRecord
 from harness.types import Snapshot
 from harness.views.terminal.curves import metrics, over_time
 from harness.views.terminal.drawing import Lines, beside, cut, fit
@@ -19,6 +21,7 @@ from harness.views.terminal.panes import (
     Machine,
     budget,
     checkpoints,
+    draw_stages,
     experiment,
     headline,
     knobs,
@@ -93,11 +96,14 @@ def render(
     look: Look = NOW,
     machine: Machine | None = None,
     now: float | None = None,
+    stages: Sequence[StageRecord] = (),
 ) -> Frame:
     """Render one frame, at most ``height`` lines. ``age`` is that of the heartbeat in seconds, ``now`` epoch
-    seconds."""
+    seconds; ``stages`` those of the run's group."""
     now = time.time() if now is None else now
     lines = headline(snapshot, age, alive, width, look.at)
+    if stages:
+        lines.append(draw_stages(stages, snapshot.run.id))
     room = height - len(lines) - 1
     match look.screen:
         case "help":

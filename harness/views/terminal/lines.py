@@ -8,7 +8,10 @@ from contextlib import suppress
 from threading import Event
 
 from harness.core.formatting import clean
+from harness.core.liveness import is_alive_run
 from harness.errors import StoreUnavailable
+from harness.store.groups import load_group
+from harness.store.reader import RunReader
 from harness.store.snapshot import SnapshotReader
 from harness.types import Snapshot, StepRecord
 from harness.views.console import Console
@@ -36,6 +39,20 @@ def follow(reader: SnapshotReader, console: Console, *, done: Event | None = Non
             time.sleep(REFRESH_S)
         else:
             done.wait(REFRESH_S)
+
+
+def follow_group(store: RunReader, group: str, console: Console) -> None:
+    """Print the newest run of a group, and then the next one as long as a process takes its stages."""
+    shown = 0
+    while True:
+        record = store.match_run(group)
+        if record.id != shown:
+            console.print(f"stage {record.name}", soft_wrap=True)
+            follow(SnapshotReader(store, record.id), console)
+            shown = record.id
+        elif not is_alive_run(record) or all(stage.status for stage in load_group(store, group)):
+            return
+        time.sleep(REFRESH_S)
 
 
 class PlainLines:
@@ -71,8 +88,9 @@ class PlainLines:
                 self._looks.add((look.step, look.split))
                 low, high = look.ci95
                 reward = "" if s.run.graded else f", reward {look.reward:.3f}"
-                most = f", {look.pass_at[-1].describe()}" if look.pass_at else ""
-                score = f"{look.split} {s.run.measure} {look.score:.3f} [{low:.3f}, {high:.3f}]{reward}{most}"
+                more = f", {look.pass_at[-1].describe()}" if look.pass_at else ""
+                more += "" if look.loss is None else f", loss {look.loss:.4f}"
+                score = f"{look.split} {s.run.measure} {look.score:.3f} [{low:.3f}, {high:.3f}]{reward}{more}"
                 lines.append((look.step + 0.1, score))
         for step in s.steps:
             if step.step > self._step:
@@ -89,6 +107,11 @@ class PlainLines:
 
 def format_step(step: StepRecord) -> str:
     m = step.metrics
+    if "reward/mean" not in m:
+        return (
+            f"loss {m['loss']:.4f} gradient {m['grad/norm']:.3f} tokens {m['completion/tokens']:,.0f} "
+            f"epoch {m['epoch']:.2f} {m['time/step_s']:.2f} s"
+        )
     return (
         f"reward {m['reward/mean']:.3f} adjusted {m['reward/adjusted']:+.3f} no signal {m['group/no_signal_rate']:.0%} "
         f"truncated {m['completion/truncated_rate']:.0%} KL {m['kl/mean']:.4f} {m['time/step_s']:.2f} s"

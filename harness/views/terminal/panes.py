@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.core.formatting import format_bytes, format_duration, format_kind, format_knob
 from harness.core.knobs import describe
+from harness.store.groups import StageRecord
 from harness.types import Action, CommandRecord, DecisionRecord, Snapshot
 from harness.views.summary import (
     compute_effect,
@@ -90,6 +91,18 @@ def headline(s: Snapshot, age: float, alive: bool, width: int, played: int | Non
     return lines
 
 
+def draw_stages(stages: Sequence[StageRecord], shown: int) -> Text:
+    """Draw the stages of a group in a line, each with its best score on dev; the one ``shown`` stands out."""
+    line = Text().append("stages    ", "dim")
+    for i, stage in enumerate(stages):
+        mark = {"finished": "✓", "failed": "✗", "stopped": "‖"}.get(stage.status or "", "▶" if stage.status else "·")
+        style = "reverse" if stage.run_id == shown else "green" if stage.status == "finished" else ""
+        line.append("  " if i else "").append(f"{mark} {stage.name}", style)
+        line.append(f" {stage.best:.3f}" if stage.best is not None else "", "magenta")
+        line.append(f" from {stage.parent}", "dim")
+    return line
+
+
 def phase(s: Snapshot, age: float, width: int) -> Text:
     """Show the present phase, its progress and speed, and the age of the last update."""
     run = s.run
@@ -128,6 +141,8 @@ def knobs(s: Snapshot, width: int) -> Lines:
     changes = {name: d for d in s.decisions if d.refused is None for name in d.changes}
     lines = [title("hyperparameters", width)]
     for name, value in asdict(s.knobs).items():
+        if s.run.kind == "sft" and name != "learning_rate":  # which is all that its steps go by
+            continue
         line = Text().append(f"{name:<16}").append(f"{format_knob(value):>8}", "bold")
         line.append(" ⚑" if name in s.pins else "  ", "bold yellow")
         if name in changes:
@@ -170,6 +185,9 @@ def pool(s: Snapshot, width: int) -> Lines:
     """Draw the prompts by class, as shares of the train split."""
     last: Mapping[str, float] = s.steps[-1].metrics if s.steps else {}
     shares = [(name, glyph, style, last.get(f"pool/{name}_rate", math.nan)) for name, glyph, style in POOL_PARTS]
+    if s.run.kind == "sft":
+        epoch = f"epoch {last['epoch']:.2f}" if "epoch" in last else "not begun"
+        return [title("demonstrations", width), Text(epoch)]
     lines = [title("pool", width)]
     if any(math.isnan(share) for *_, share in shares):
         return [*lines, Text().append("not known yet", "dim")]
@@ -204,7 +222,8 @@ def budget(s: Snapshot, width: int, machine: Machine | None) -> Lines:
     run = s.run
     steps = f"{s.steps_done} of {run.budget_steps} steps"
     hours = f", {run.wall_s / 3600:.2f} of {run.budget_hours:g} h" if run.budget_hours is not None else ""
-    lines = [title("budget and machine", width), Text().append(f"{steps}{hours}, {run.rollouts:,} completions")]
+    rolled_out = f", {run.rollouts:,} completions" if run.kind == "grpo" else ""
+    lines = [title("budget and machine", width), Text().append(f"{steps}{hours}{rolled_out}")]
     if s.asked.times:
         lines[-1].append(f", LLM ${s.asked.usd:.2f}")
     times = s.steps[-1].metrics if s.steps else {}

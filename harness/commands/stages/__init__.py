@@ -1,0 +1,1 @@
+"""Groups of runs, the stages of one spec: taken, scored, compared."""

@@ -1,0 +1,247 @@
+"""Take the stages of a spec as the runs of a group, one after the other.
+
+group = prepare_group("stages.toml", name="night-1")     # checked, nothing created; None for a spec without stages
+outcomes = group.drive()                                  # each to its end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.commands.launch import (
+    Drive,
+    Launch,
+    Say,
+    drive_quietly,
+    prepare_resume,
+    say_nothing,
+    to_overrides,
+    try_llm,
+)
+from harness.core.paths import database_path, database_url
+from harness.errors import HarnessError, InputError
+
+if TYPE_CHECKING:
+    from harness.config.stages import Stage
+    from harness.run.runner import Run
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """What became of a stage: ``state`` is finished, stopped or failed (of its run), done (before), waits (for its
+    parent) or changed (done otherwise before, and nobody asked for it again); ``why`` says more."""
+
+    stage: str
+    parent: str
+    kind: str
+    state: str
+    run: str = ""
+    why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The stages of a spec, all checked, as runs ``name``/STAGE. Those in ``wanted`` are taken, what is done already
+    only where ``again`` says so."""
+
+    name: str
+    url: str
+    stages: tuple[Stage, ...]
+    wanted: frozenset[str]
+    again: bool = False
+
+    def drive(
+        self, drive: Drive = drive_quietly, *, force: bool = False, say: Say = say_nothing
+    ) -> tuple[StageOutcome, ...]:
+        """Take the stages one after the other. One that fails, or waits for a person, stops only what comes from it.
+
+        Raises KeyboardInterrupt where a run was interrupted.
+        """
+        outcomes: dict[str, StageOutcome] = {}
+        for stage in self.stages:
+            if stage.name in self.wanted:
+                outcome = self._take(stage, drive, force=force, say=say)
+                say(f"{self.name}/{stage.name}: {outcome.state}" + (f" ({outcome.why})" if outcome.why else ""))
+                outcomes[stage.name] = outcome
+        if any(outcome.state in ("finished", "done") for outcome in outcomes.values()):
+            self._score(say)
+        return tuple(outcomes.values())
+
+    def _score(self, say: Say) -> None:
+        """Score base and stages on the same prompts; a fault there is told and changes nothing."""
+        from harness.commands.stages.scores import score_group
+        from harness.store.opening import open_store
+
+        folder = Path(self.stages[0].spec.output.dir)
+        say(f"scores of base and stages on test: {folder / self.name / 'scores'} ...")
+        try:
+            score_group(open_store(self.url), self.name, self.stages, folder)
+        except HarnessError as error:
+            say(f"no scores: {error}")
+
+    def _take(self, stage: Stage, drive: Drive, *, force: bool, say: Say) -> StageOutcome:
+        from harness.checks.inputs import hash_contents, prepare_inputs
+        from harness.run.stages import describe_parent, find_standing, free_run, inherit
+        from harness.store.groups import find_stage_runs
+        from harness.store.opening import open_store
+
+        def end(state: str, run: str = "", why: str = "") -> StageOutcome:
+            return StageOutcome(stage.name, stage.parent, stage.spec.kind, state, run, why)
+
+        store = open_store(self.url)
+        runs = find_stage_runs(store, self.name)
+        parent = runs.get(stage.parent)
+        if stage.parent != "base" and (parent is None or parent.status != "finished"):
+            how = "has not been taken" if parent is None else parent.stop_reason or parent.status
+            return end("waits", why=f"{stage.parent}: {how}")
+        inputs = prepare_inputs(stage.spec)
+        standing = find_standing(store, stage, inputs.spec, runs, hash_contents(inputs.splits))
+        if standing.run is not None and standing.state == "done" and not self.again:
+            return end("done", standing.run.name)
+        if standing.run is not None and standing.state == "changed" and not self.again:
+            return end("changed", standing.run.name, f"{standing.why}; --again takes it anew")
+        if standing.run is not None and standing.state == "resume":
+            name = standing.run.name
+            started = self._say_fault(lambda: prepare_resume(name, db=self.url).start(force=force, say=say))
+        else:
+            name = free_run([run.name for run in store.list_runs()], self.name, stage.name)
+            spec = inherit(store, stage, inputs.spec, runs).model_copy(update={"name": name})
+            made = {
+                "name": stage.name,
+                "from": stage.parent,
+                "parent": describe_parent(store, stage, runs),
+                "spec": inputs.spec.model_dump(mode="json"),
+                "stages": self._describe(),
+            }
+            new = replace(inputs, spec=spec)
+            started = self._say_fault(
+                lambda: Launch(new, name, self.url, try_llm(spec.policy.kind, spec, say), made).start(
+                    force=force, say=say
+                )
+            )
+        if isinstance(started, str):
+            return end("failed", name, started)
+        status, reason = drive(started)
+        if reason.startswith("interrupted"):
+            raise KeyboardInterrupt
+        return end(status, name, reason)
+
+    def _say_fault(self, start: Callable[[], Run]) -> Run | str:
+        """Start a run; where that fails say why, since it stops only what comes from it."""
+        try:
+            return start()
+        except HarnessError as error:
+            return str(error)
+
+    def _describe(self) -> list[dict[str, Any]]:
+        from harness.checks.trust import SIGNATURE, sign
+        from harness.config.stages import describe
+
+        place = database_path(self.url).absolute().parent
+        described = describe(self.stages)
+        return [one | {SIGNATURE: sign(stage.spec, place)} for one, stage in zip(described, self.stages, strict=True)]
+
+
+def prepare_group(
+    spec: str | None = None,
+    *,
+    name: str | None = None,
+    stage: str | None = None,
+    again: bool = False,
+    seed: int | None = None,
+    steps: int | None = None,
+    hours: float | None = None,
+    policy: str | None = None,
+    overrides: Sequence[str] = (),
+    db: str | None = None,
+    out: str = "runs",
+    say: Say = say_nothing,
+) -> Group | None:
+    """Check all stages of a spec but their models; None where it has none. ``stage`` is the one to take, None all.
+
+    A group of that ``name`` is continued: what is done under the same spec, data and parent is not done ``again``. The
+    rest as prepare_run.
+    """
+    from harness.config.stages import load_stages
+
+    fields = {"seed": seed, "budget.steps": steps, "budget.hours": hours, "policy.kind": policy}
+    fields |= {"output.db": db, "output.dir": None if out == "runs" else out}
+    found = load_stages(spec, [*overrides, *to_overrides(fields)])
+    if found is None:
+        if stage is not None or again:
+            raise InputError("--stage and --again are for a spec with stages ([[stage]]), and this one has none")
+        return None
+    wanted = frozenset([found.find(stage).name] if stage else [each.name for each in found.stages])
+    say(f"checking the {len(wanted)} stages ...")
+    output = found.stages[0].spec.output
+    url = database_url(output.dir, output.db)
+    if output.db and output.dir == "runs":  # the default: beside the database, wherever that is
+        output = output.model_copy(update={"dir": str(database_path(url).parent)})
+    stages = tuple(replace(each, spec=each.spec.model_copy(update={"output": output})) for each in found.stages)
+    for each in stages:
+        if each.name in wanted:
+            _check_stage(each, url)
+    from harness.config.schema import is_run_name
+    from harness.run.stages import free_group
+    from harness.store.opening import find_store
+
+    store = find_store(url)
+    names = [run.name for run in store.list_runs()] if store else []
+    group = name or found.name or free_group(names, found.short_name)
+    if not is_run_name(group) or group in ("base", "best", "latest") or group.startswith("-"):
+        raise InputError(f"--name: {group!r} cannot name a group; take letters, digits, '-', '_' or '.'")
+    if group in names:
+        raise InputError(f"--name: {group} is a run, not a group; take another name")
+    return Group(group, url, stages, wanted, again)
+
+
+def _check_stage(stage: Stage, url: str) -> None:
+    """Check what of a stage can be checked before its parent is there. Raises InputError that names it."""
+    from harness.checks.inputs import check_policy, prepare_inputs
+    from harness.checks.judges import check_judges
+    from harness.models.hub import check_model_name
+    from harness.monitoring.notifiers import build_hooks
+    from harness.store.opening import check_place, find_store
+
+    try:
+        check_model_name(stage.spec.model.name)
+        check_place(url, "", Path(stage.spec.output.dir))
+        check_policy(stage.spec.policy.kind, find_store(url), stage.spec)
+        check_judges(stage.spec)
+        build_hooks(stage.spec.alerts.webhook, stage.spec.alerts.command)
+        prepare_inputs(stage.spec)
+    except InputError as error:
+        raise InputError(f"stage {stage.name}: {error}") from None
+
+
+def prepare_group_resume(
+    name: str, *, stage: str | None = None, again: bool = False, db: str | None = None, out: str = "runs"
+) -> Group | None:
+    """Check that a group can continue with the stages on record; None where ``name`` is no group. Raises InputError."""
+    from harness.checks.trust import SIGNATURE, check_trust
+    from harness.config.stages import load_described
+    from harness.store.groups import find_stage_runs
+    from harness.store.opening import find_store
+
+    store = find_store(database_url(out, db))
+    if store is None or not (runs := find_stage_runs(store, name)):
+        return None
+    newest = max(runs.values(), key=lambda run: run.id)
+    described = newest.manifest["stage"]["stages"]
+    stages = load_described(described)
+    place = {"dir": str(store.path.absolute().parent), "db": store.url}
+    for one, each in zip(described, stages, strict=True):
+        check_trust(f"{name}/{each.name}", each.spec, one.get(SIGNATURE, ""), store.path.absolute().parent)
+    from harness.config.schema import OutputSpec
+
+    stages = tuple(replace(s, spec=s.spec.model_copy(update={"output": OutputSpec(**place)})) for s in stages)
+    names = [each.name for each in stages]
+    if stage is not None and stage not in names:
+        raise InputError(f"--stage: {name} has no stage {stage}; it has {', '.join(names)}")
+    return Group(name, store.url, stages, frozenset([stage] if stage else names), again)

@@ -1,0 +1,97 @@
+"""Score the models of a group on the same prompts, a CSV each, and compare them.
+
+runs/GROUP/scores/base.csv, STAGE.csv and scores.json, which says of which weights each is: what is there already for
+the same weights and settings is not measured again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.commands.report import Document
+from harness.config.stages import BASE
+from harness.errors import InputError
+from harness.store.groups import find_stage_runs
+from harness.types import Progress, no_progress
+from harness.views.stages import build_group_comparison
+
+if TYPE_CHECKING:
+    from harness.config.stages import Stage
+    from harness.store.reader import RunReader
+    from harness.store.writer import RunStore
+
+MEASURED = ("pool", "reward", "evaluate", "seed")
+"""What of a spec says how a model is scored: that of the first stage, for all of them."""
+
+
+def score_group(
+    store: RunStore, group: str, stages: Sequence[Stage], folder: Path, progress: Progress = no_progress
+) -> list[str]:
+    """Score the base and the best checkpoint of every stage that is finished on test. Return the names of those that
+    were measured now."""
+    runs = {name: run for name, run in find_stage_runs(store, group).items() if run.status == "finished"}
+    scores = folder / group / "scores"
+    scores.mkdir(parents=True, exist_ok=True)
+    index = scores / "scores.json"
+    known: dict[str, Any] = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    spec = stages[0].spec
+    how = {name: spec.model_dump(mode="json")[name] for name in MEASURED}
+    wanted = {BASE: {"model": spec.model_dump(mode="json")["model"], **how}}
+    for stage in stages:
+        if run := runs.get(stage.name):
+            uid, step = run.manifest.get("uid"), store.best_step(run.id)
+            wanted[stage.name] = {"run": run.name, "uid": uid, "step": step, **how}
+    measured = []
+    for name, key in wanted.items():
+        file = scores / f"{name}.csv"
+        if known.get(name) == key and file.is_file():
+            continue
+        from harness.checks.inputs import choose_prompts
+        from harness.commands.targets import measure
+        from harness.models.evaluate import write_csv
+        from harness.run.answerers import load_checkpoint, load_start
+
+        if name == BASE:
+            no_warm_start = spec.warmstart.model_copy(update={"steps": 0})
+            target = load_start(spec.model_copy(update={"warmstart": no_warm_start}), progress)
+        else:
+            target = load_checkpoint(store, str(key["run"]), "best")
+        alike = target.spec.model_copy(update={section: getattr(spec, section) for section in MEASURED})
+        found = measure(replace(target, spec=alike), choose_prompts(alike, split="test"), progress=progress)
+        write_csv(file, found.examples, found.thinking_tags)
+        known[name] = key
+        index.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        measured.append(name)
+    return measured
+
+
+def compare_group(reader: RunReader, group: str) -> Document:
+    """Compare base and stages of a group by their CSVs. Raises InputError where there are none yet."""
+    runs = find_stage_runs(reader, group)
+    newest = max(runs.values(), key=lambda run: run.id)
+    folder = reader.path.absolute().parent / group / "scores"
+    described: Sequence[Mapping[str, Any]] = newest.manifest["stage"]["stages"]
+    models: list[dict[str, Any]] = [{"name": BASE, "from": None, "kind": "base", "run": None}]
+    for one in described:
+        run = runs.get(one["name"])
+        kind = one["spec"].get("kind", "grpo")
+        models.append({"name": one["name"], "from": one["from"], "kind": kind, "run": run and run.name})
+    scores = {str(model["name"]): _read(folder / f"{model['name']}.csv") for model in models}
+    scores = {name: rows for name, rows in scores.items() if rows}
+    if BASE not in scores:
+        raise InputError(
+            f"{group} has no scores yet: its stages write {folder} when they are done; grpo resume {group}"
+        )
+    return Document(build_group_comparison(group, models, scores))
+
+
+def _read(file: Path) -> list[dict[str, str]]:
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))

@@ -1,0 +1,174 @@
+"""Groups of runs with the real program: from stage to stage, over kills, and what is done anew."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.commands import launch
+from harness.errors import RunFailed
+from harness.store.groups import load_group
+from harness.store.history import load_history
+from harness.store.snapshot import SnapshotReader
+from harness.types import EvaluationRecord
+from harness.views.terminal.frame import render
+from tests.support.program import Program
+
+SPEC = """
+[lora]
+rank = {rank}
+[pool]
+source = "arithmetic?digits=2&size=200&slips=0.3"
+splits = {{ probe = 10, dev = 8, test = 8 }}
+[evaluate]
+every = 2
+max_tokens = 8
+[sample]
+prompts = 1
+[sft]
+learning_rate = 5e-3
+batch = 8
+examples = 24
+[knobs]
+max_tokens = 8
+group_size = 2
+prompts_per_step = 2
+[budget]
+steps = 2
+[[stage]]
+name = "apart"
+kind = "sft"
+[[stage]]
+name = "learned"
+kind = "sft"
+from = "base"
+steps = 3
+[[stage]]
+name = "tuned"
+"""
+
+
+def evaluations(program: Program, run: str) -> dict[tuple[str, int], EvaluationRecord]:
+    return {(look.split, look.step): look for look in load_history(program.store(), run).evaluations}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    program = Program(tmp_path_factory.mktemp("group"))
+    (program.folder / "s.toml").write_text(SPEC.format(rank=4))
+    program.here("run", "s.toml", "--plain", "--name", "g")
+    return program
+
+
+@pytest.fixture
+def group(made: Program, tmp_path: Path) -> Program:
+    """A copy of a group that is done: paths in it are those of the first."""
+    shutil.copytree(made.folder, tmp_path, dirs_exist_ok=True, symlinks=True)
+    return Program(tmp_path)
+
+
+def states(done: Any) -> dict[str, str]:
+    return {one["stage"]: one["state"] for one in json.loads(done.stdout)["stages"]}
+
+
+def test_each_stage_is_a_run_that_begins_with_the_best_of_its_parent(made: Program) -> None:
+    runs = {run.name: run for run in made.store().list_runs()}
+    assert [(run.name, run.kind, run.last_step) for run in runs.values()] == [
+        ("g/apart", "sft", 2), ("g/learned", "sft", 3), ("g/tuned", "grpo", 2),
+    ]  # fmt: skip
+    best = made.store().best_step(runs["g/learned"].id)
+    assert best
+    parent, child = evaluations(made, "g/learned"), evaluations(made, "g/tuned")
+    assert {split: child[split, 0].reward for split in ("dev", "test")} == {
+        split: parent[split, best].reward for split in ("dev", "test")
+    }
+    weights = [
+        next(c.hashes["adapter_model.safetensors"] for c in made.store().load_checkpoints(run.id) if c.step == step)
+        for run, step in ((runs["g/learned"], best), (runs["g/tuned"], 0))
+    ]
+    assert weights[0] == weights[1]
+    details = made.store().load_run(runs["g/tuned"].id)
+    assert details.spec["model"]["base"] == "tiny"
+    assert details.manifest["stage"]["parent"] == {
+        "run": "g/learned", "uid": made.store().load_run(runs["g/learned"].id).manifest["uid"], "step": best,
+    }  # fmt: skip
+    kept = {c.step: c.name for c in made.store().load_checkpoints(runs["g/learned"].id)}
+    assert kept[best] == "for-tuned"
+
+
+def test_the_group_is_a_name_for_review_and_runs_are_folded(made: Program) -> None:
+    document = json.loads(made.here("review", "g", "--json").stdout)
+    assert [(one["stage"], one["from"], one["steps"]) for one in document["stages"]] == [
+        ("apart", "base", 2), ("learned", "base", 3), ("tuned", "learned", 2),
+    ]  # fmt: skip
+    assert "tuned" in made.here("review", "g").stdout
+    listed = made.here("runs").stdout
+    assert "g/ " in listed
+    assert "g/apart" not in listed
+    assert len(json.loads(made.here("runs", "--json").stdout)) == 3
+
+
+def test_what_is_done_is_not_done_again_but_when_asked(group: Program) -> None:
+    """The spec of a stage and its parent count; runs of before stay."""
+    again = group.here("run", "s.toml", "--name", "g", "--json")
+    assert set(states(again).values()) == {"done"}
+    other = ("run", "s.toml", "--name", "g", "--json", "--set", "learned.knobs.beta=0.1")
+    assert states(group.here(*other, code=1)) == {"apart": "done", "learned": "changed", "tuned": "done"}
+    assert states(group.here(*other, "--again", "--stage", "learned")) == {"learned": "finished"}
+    assert [run.name for run in group.store().list_runs()][3:] == ["g/learned-2"]
+    told = group.here(*other, "--stage", "tuned", code=1)
+    assert "its parent learned has changed since; --again takes it anew" in told.stdout
+
+
+def test_a_stage_that_fails_stops_only_what_comes_from_it(program: Program, monkeypatch: Any) -> None:
+    (program.folder / "s.toml").write_text(SPEC.format(rank=0))
+    start = launch.Launch.start
+
+    def fail(self: launch.Launch, **options: Any) -> Any:
+        if self.short_name == "g/learned":
+            raise RunFailed("no luck")
+        return start(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launch.Launch, "start", fail)
+        done = program.here("run", "s.toml", "--name", "g", "--json", code=1)
+    assert states(done) == {"apart": "finished", "learned": "failed", "tuned": "waits"}
+    assert states(program.here("resume", "g", "--json")) == {
+        "apart": "done", "learned": "finished", "tuned": "finished",
+    }  # fmt: skip
+    tuned = program.store().load_run(program.store().find_run("g/tuned").id)
+    assert tuned.spec["lora"]["rank"] == 0
+    assert tuned.spec["model"]["chat"] is False
+
+
+def test_what_cannot_be_named_is_refused(program: Program) -> None:
+    (program.folder / "s.toml").write_text(SPEC.format(rank=0))
+    for words, said in (
+        (("--stage", "lerned"), "no stage named lerned, did you mean learned?"),
+        (("--name", "a/b"), "cannot name a group"),
+        (("--name", "best"), "cannot name a group"),
+        (("--set", "learned.sft.batchs=3"), "stage learned: sft.batchs: no such field"),
+        (("--set", "apart.sft.examples=5000"), "stage apart: sft.examples: 5000 asked for"),
+    ):
+        assert said in program.here("run", "s.toml", *words, code=2).stderr
+    assert "is for a" not in program.here("run", "mini.toml", "--stage", "x", code=2).stdout
+    assert not (program.folder / "runs").exists()
+
+
+def test_watch_of_a_group_has_its_stages_above_the_curves_and_plain_lines_of_the_newest(made: Program) -> None:
+    store = made.store()
+    run = store.find_run("g/tuned")
+    snapshot = SnapshotReader(store, run.id).read(whole_run=True)
+    for width in (60, 120):
+        shown = render(snapshot, age=1.0, width=width, height=40, stages=load_group(store, "g")).plain
+        (line,) = [line for line in shown.splitlines() if line.startswith("stages ")]
+        assert "✓ apart" in line
+        assert shown.index(line) < shown.index("learning ")
+    assert "✓ tuned" in line
+    assert "from learned" in line
+    told = made.here("watch", "g", "--plain").stdout
+    assert told.startswith("stage g/tuned")
