@@ -33,9 +33,14 @@ def load_spec(source: str | None, overrides: Sequence[str] = ()) -> tuple[RunSpe
     tree, name = load_tree(source)
     tree.pop("stage", None)
     spec = parse_spec(apply_overrides(tree, overrides))
-    if "/" in spec.name:  # which a record may have: of a stage
-        raise InputError(f"name: {spec.name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
+    refuse_stage_name(spec.name)
     return spec, name
+
+
+def refuse_stage_name(name: str) -> None:
+    """Raise InputError for the name of a stage's run, which nobody gives: a record has it."""
+    if "/" in name:
+        raise InputError(f"name: {name!r} must be letters, digits, '-', '_' or '.', at most 80 of them")
 
 
 def load_tree(source: str | None) -> tuple[dict[str, Any], str]:

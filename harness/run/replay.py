@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.checks.trust import load_trusted
-from harness.config.load import parse_spec
+from harness.config.load import parse_spec, refuse_stage_name
 from harness.config.names import REPLAY
 from harness.config.schema import RunSpec
 from harness.core.liveness import refuse_running
@@ -58,6 +58,7 @@ def load_repeated(store: RunReader, run: RunRecord, step: int) -> list[Decision]
 def plan_replay(store: RunReader, name: str, new_name: str) -> tuple[RunRecord, RunSpec]:
     """Return the run and the spec that takes it again as ``new_name`` ("": any). Raises InputError when the run lives,
     took no step, or changed what it measures on its way."""
+    refuse_stage_name(new_name)
     record = store.find_run(name)
     refuse_running(record.name, record.status, record.pid, record.host, record.process, record.heartbeat)
     load_trusted(store, record)

@@ -44,7 +44,8 @@ def check_place(url: str, name: str, folder: Path) -> None:
 def free_name(url: str, short_name: str) -> str:
     """``short_name-1``, or the next number that no run at ``url`` has."""
     store = find_store(url)
-    taken = {run.name.partition("/")[0] for run in store.list_runs()} if store else set()  # groups too
+    names = [run.name for run in store.list_runs()] if store else []
+    taken = {*names, *(name.partition("/")[0] for name in names)}  # groups too
     return next(name for number in range(1, 10**6) if (name := f"{short_name}-{number}") not in taken)
 
 
