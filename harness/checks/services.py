@@ -10,12 +10,14 @@ import re
 from dataclasses import dataclass, replace
 from threading import Event
 
+from harness.checks.judges import judges_of
 from harness.config.asking import build_ledger
 from harness.config.schema import RunSpec
 from harness.core.formatting import clean, shorten
 from harness.core.liveness import was_restarted
 from harness.errors import HarnessError, InputError, OverBudget
 from harness.llm.ledger import Ledger
+from harness.llm.names import is_hosted
 from harness.llm.settings import Settings
 from harness.types import Prompt, Question, Reply
 
@@ -57,10 +59,11 @@ def try_model(what: str, name: str, spec: RunSpec) -> Tried:
     return _as_tried(what, name, reply)
 
 
-def try_llm(spec: RunSpec) -> list[Tried]:
-    """Ask the LLM of a spec whose decision policy it is, or that has a section for it."""
-    meant = spec.policy.kind == "llm" or "llm" in spec.model_fields_set
-    return [try_model("llm", spec.llm.answerer, spec)] if meant else []
+def try_models(spec: RunSpec) -> list[Tried]:
+    """Ask the LLM of a spec whose decision policy it is, or that has a section for it, and the services that judge."""
+    meant = {"llm": spec.llm.answerer} if spec.policy.kind == "llm" or "llm" in spec.model_fields_set else {}
+    meant |= {f"judge {name}": spec.judge[name].model for name in judges_of(spec) if is_hosted(spec.judge[name].model)}
+    return [try_model(what, name, spec) for what, name in meant.items()]
 
 
 def check_llm(spec: RunSpec, spent: float = 0.0, interrupted: Event | None = None) -> Tried:

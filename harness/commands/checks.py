@@ -75,10 +75,11 @@ def preflight(spec: str | None = None, *, overrides: Sequence[str] = ()) -> Repo
     """Try a spec's reward on a sample of the pool: every check passes, warns or fails. Raises InputError."""
     from harness.checks.gate import check_sandbox, preflight_inputs
     from harness.config.asking import build_ledger
-    from harness.run.answerers import open_judges
+    from harness.run.answerers import check_all_judges, open_judges
 
     inputs = load_inputs(spec, overrides)
     check_sandbox(inputs)
+    check_all_judges(inputs.spec)
     return preflight_inputs(inputs, open_judges(inputs.spec, build_ledger(inputs.spec)))
 
 
@@ -100,15 +101,15 @@ def alert_test(spec: str | None = None, *, overrides: Sequence[str] = ()) -> Ale
 
 
 def try_services(spec: str | None = None, *, overrides: Sequence[str] = ()) -> tuple[Tried, ...]:
-    """Ask all that a run of the spec would depend on one question each: the LLM and the alerts.
+    """Ask all that a run of the spec would depend on one question each: the LLM, the judges, the alerts.
 
     Raises InputError when the spec names none of them.
     """
-    from harness.checks.services import Tried, try_llm
+    from harness.checks.services import Tried, try_models
     from harness.config.load import load_spec
 
     checked, short_name = load_spec(spec, overrides)
-    tried = try_llm(checked)  # what else answers questions for a run is one more list here: + try_judges(checked)
+    tried = try_models(checked)
     try:
         sent = _send_test_alerts(checked, short_name)
     except InputError as error:
@@ -118,8 +119,8 @@ def try_services(spec: str | None = None, *, overrides: Sequence[str] = ()) -> t
             tried.append(Tried("alerts", name, not fault, fault.removeprefix(f"{name}: ") or "sent"))
     if not tried:
         raise InputError(
-            "--try: there is nothing to ask: the decision policy of the spec is no llm, and [alerts] names no webhook "
-            "and no command"
+            "--try: there is nothing to ask: the decision policy of the spec is no llm, no service judges, and "
+            "[alerts] names no webhook and no command"
         )
     return tuple(tried)
 

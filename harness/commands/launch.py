@@ -111,15 +111,15 @@ def prepare_run(
     checked, short_name = load_spec(spec, [*overrides, *to_overrides(fields)])
     say("checking pool, reward and model ...")
     from harness.checks.inputs import check_policy, prepare_inputs
-    from harness.checks.judges import check_judges
     from harness.config.schema import PolicySpec
     from harness.models.hub import check_model_name
     from harness.monitoring.notifiers import build_hooks
+    from harness.run.answerers import check_all_judges
     from harness.store.opening import check_place, find_store
     from pools.counts import describe_counts
 
     check_model_name(checked.model.name)
-    check_judges(checked)
+    check_all_judges(checked)
     url = database_url(checked.output.dir, checked.output.db)
     if checked.output.db and checked.output.dir == "runs":  # the default: beside the database, wherever that is
         place = checked.output.model_copy(update={"dir": str(database_path(url).parent)})

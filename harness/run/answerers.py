@@ -22,6 +22,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,7 +37,6 @@ from harness.config.schema import LoraSpec, ModelSpec, PoolSpec, RunSpec
 from harness.core.paths import database_url
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused
-from harness.llm.names import is_hosted
 from harness.models.hub import check_model_folder
 from harness.run.checkpoints import Checkpoints
 from harness.store.opening import find_store
@@ -256,26 +256,26 @@ def open_answerer(
     return open_target(found, spec=spec).build(seed=derive_seed(spec.seed, "answers"))
 
 
+def check_all_judges(spec: RunSpec) -> None:
+    """Raise InputError where a judge of ``spec`` cannot be asked, whoever it is."""
+    check_judges(spec, others=partial(find_answerer, db=spec.output.db, out=spec.output.dir))
+
+
 def open_judges(spec: RunSpec, ledger: Ledger) -> Opener:
-    """Make what opens the judges of ``spec``, whoever they are: services and records as elsewhere, and runs and models,
-    which speak by their own chat templates, in this process's memory."""
-    services = open_services(spec, ledger)
+    """Make what opens the judges of ``spec``, whoever they are: runs and models speak by their own chat templates, and
+    are in this process's memory beside the model in training."""
 
-    def open_judge(model: str) -> Answerer:
-        if is_hosted(model) or model.startswith(RECORDED):
-            return services(model)
-        own = spec.model_copy(
-            update={"model": ModelSpec(name=model, threads=spec.model.threads), "pool": PoolSpec(), "judge": {}}
-        )
-        return open_answerer(model, own, ledger=ledger, db=spec.output.db, out=spec.output.dir)
+    def open_in_memory(model: str) -> Answerer:
+        own = {"model": ModelSpec(name=model, threads=spec.model.threads), "pool": PoolSpec()}
+        return open_answerer(model, spec.model_copy(update=own), ledger=ledger, db=spec.output.db, out=spec.output.dir)
 
-    return open_judge
+    return open_services(spec, ledger, others=open_in_memory)
 
 
 def build_scorer(spec: RunSpec, *, chat: bool) -> ParallelReward | JudgedReward:
     """Build what judges completions outside a run, as ``build_reward`` does, with the judges of the spec beside the
     workers. Raises InputError."""
-    check_judges(spec)
+    check_all_judges(spec)
     judges = build_judges(spec, open_judges(spec, build_ledger(spec)))
     return build_reward(spec, chat=chat, judges=judges)
 

@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from harness.checks.gate import Passage
 from harness.checks.inputs import Inputs, check_policy, keep_splits
-from harness.checks.judges import check_judges
 from harness.checks.trust import SIGNATURE, load_trusted, sign
 from harness.config.changes import Changes, check_changes, check_silent, compute_changes, find_measured
 from harness.config.load import apply_overrides, parse_spec
@@ -23,6 +22,7 @@ from harness.core.formatting import format_changes
 from harness.core.liveness import refuse_running, was_restarted
 from harness.core.paths import database_path, database_url
 from harness.errors import InputError
+from harness.run.answerers import check_all_judges
 from harness.run.card import write_card
 from harness.run.checkpoints import Checkpoints
 from harness.run.parts import Parts, build_parts
@@ -132,7 +132,7 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
             f"grpo resume {record.name} --steps {spec.budget.steps * 2} continues"
         )
     check_policy(record.policy, store, spec)
-    check_judges(spec)
+    check_all_judges(spec)
     # Where the run lies now, which may not be where it was begun.
     place = OutputSpec(dir=str(folder.parents[record.name.count("/")]), db=store.url)
     return Plan(record, spec.model_copy(update={"output": place}), changes)

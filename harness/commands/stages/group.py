@@ -204,16 +204,16 @@ def prepare_group(
 def _check_stage(stage: Stage, url: str) -> None:
     """Check what of a stage can be checked before its parent is there. Raises InputError that names it."""
     from harness.checks.inputs import check_policy, prepare_inputs
-    from harness.checks.judges import check_judges
     from harness.models.hub import check_model_name
     from harness.monitoring.notifiers import build_hooks
+    from harness.run.answerers import check_all_judges
     from harness.store.opening import check_place, find_store
 
     try:
         check_model_name(stage.spec.model.name)
         check_place(url, "", Path(stage.spec.output.dir))
         check_policy(stage.spec.policy.kind, find_store(url), stage.spec)
-        check_judges(stage.spec)
+        check_all_judges(stage.spec)
         build_hooks(stage.spec.alerts.webhook, stage.spec.alerts.command)
         prepare_inputs(stage.spec)
     except InputError as error:
