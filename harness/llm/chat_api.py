@@ -69,15 +69,17 @@ def read(completion: Mapping[str, Any], question: Question) -> Said:
     usage = completion.get("usage")
     counted = usage if isinstance(usage, dict) else {}
     tokens_in, tokens_out = count(counted.get("prompt_tokens")), count(counted.get("completion_tokens"))
+    truncated = choice.get("finish_reason") == "length"
     return Said(
         write_text(
             text_of(message.get("reasoning_content")) or text_of(message.get("reasoning")),
             words,
             () if question.tool else calls,
+            truncated=truncated,
         ),
         calls,
         None if tokens_in is None or tokens_out is None else (tokens_in, tokens_out),
-        choice.get("finish_reason") == "length",
+        truncated,
         text_of(completion.get("model")),
     )
 

@@ -63,12 +63,14 @@ def count(tokens: object) -> int | None:
     return None
 
 
-def write_text(thinking: str, words: str, calls: Sequence[tuple[Any, Any]]) -> str:
+def write_text(thinking: str, words: str, calls: Sequence[tuple[Any, Any]], *, truncated: bool) -> str:
     """Write a completion as a reward sees it: thinking in its tags first, calls last, as rewards.function_call reads
-    them."""
+    them. Thinking that was ``truncated`` before anything else was said stays open."""
     lines = [f"<tool_call>{json.dumps({'name': n, 'arguments': a}, ensure_ascii=False)}</tool_call>" for n, a in calls]
     said = "\n".join([words, *lines] if words else lines)
-    return f"<think>{thinking}</think>{said}" if thinking else said
+    if not thinking:
+        return said
+    return f"<think>{thinking}" if truncated and not said else f"<think>{thinking}</think>{said}"
 
 
 def tools_of(prompt: Prompt) -> list[Mapping[str, Any]]:

@@ -46,14 +46,17 @@ class Ledger:
     """``prices`` by the name of an answerer, with or without ``anthropic:`` or ``openai:``. ``cap`` in USD is for
     ``spent`` and all that is reserved together. Any number of threads may use it.
 
-    A service that reports more tokens than a request can have (a token has a byte) is believed: that alone can bring
-    ``spent`` above the cap, and then nothing more is asked.
+    A service that reports more tokens than were reserved (its own instructions, say) is believed, and from then on as
+    many more are reserved for it. Under a cap its first request goes alone, so that this is known before many are under
+    way.
     """
 
     prices: Mapping[str, Price] = field(default_factory=dict)
     cap: float | None = None
     spent: float = 0.0
     _held: dict[int, float] = field(default_factory=dict, init=False)
+    _first: dict[str, int] = field(default_factory=dict, init=False)
+    _more: dict[str, tuple[int, int]] = field(default_factory=dict, init=False)
     _changed: Condition = field(default_factory=Condition, init=False)
     _numbers: int = field(default=0, init=False)
 
@@ -85,9 +88,15 @@ class Ledger:
         when this one, what is reserved and what is spent would pass the cap; InputError for a cap without a price.
         """
         price = self.price_of(model)
-        worst = 0.0 if price is None else price.cost(most_in, most_out)
         with self._changed:
-            while self.cap is not None and math.fsum((self.spent, *self._held.values(), worst)) > self.cap:
+            if patience is not None and self.cap is not None:
+                while model not in self._more and self._first.get(model) in self._held and not patience.is_set():
+                    self._changed.wait(LOOK_S)
+            while True:
+                more_in, more_out = self._more.get(model, (0, 0))
+                worst = 0.0 if price is None else price.cost(most_in + more_in, most_out + more_out)
+                if self.cap is None or math.fsum((self.spent, *self._held.values(), worst)) <= self.cap:
+                    break
                 alone = not self._held or self.spent + worst > self.cap
                 if alone or patience is None or patience.is_set():
                     raise OverBudget(
@@ -97,13 +106,20 @@ class Ledger:
                 self._changed.wait(LOOK_S)
             self._numbers += 1
             self._held[self._numbers] = worst
-            return Held(self, self._numbers, price, worst)
+            if model not in self._more:
+                self._first[model] = self._numbers
+            return Held(self, self._numbers, price, worst, model, most_in, most_out)
 
     def _settle(self, number: int, cost: float) -> None:
         with self._changed:
             if self._held.pop(number, None) is not None:
                 self.spent += cost
                 self._changed.notify_all()
+
+    def _learn(self, model: str, more_in: int, more_out: int) -> None:
+        with self._changed:
+            known = self._more.get(model, (0, 0))
+            self._more[model] = max(known[0], more_in), max(known[1], more_out)
 
 
 @dataclass(frozen=True)
@@ -114,10 +130,14 @@ class Held:
     number: int
     price: Price | None
     worst: float
+    model: str
+    most_in: int
+    most_out: int
 
     def spend(self, tokens_in: int, tokens_out: int) -> float | None:
         """Replace the reservation by what it cost, and return that; None without a price."""
         cost = None if self.price is None else self.price.cost(tokens_in, tokens_out)
+        self.ledger._learn(self.model, tokens_in - self.most_in, tokens_out - self.most_out)
         self.ledger._settle(self.number, cost or 0.0)
         return cost
 

@@ -85,11 +85,12 @@ def read(message: Mapping[str, Any], question: Question) -> Said:
     thinking = "".join(text_of(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
     words = "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = tuple((block.get("name"), block.get("input")) for block in blocks if block.get("type") == "tool_use")
+    truncated = message.get("stop_reason") in ("max_tokens", "model_context_window_exceeded")
     return Said(
-        write_text(thinking, words, () if question.tool else calls),
+        write_text(thinking, words, () if question.tool else calls, truncated=truncated),
         calls,
         _read_usage(message.get("usage")),
-        message.get("stop_reason") in ("max_tokens", "model_context_window_exceeded"),
+        truncated,
         text_of(message.get("model")),
     )
 

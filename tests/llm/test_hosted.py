@@ -117,7 +117,7 @@ def test_a_tool_is_the_form_of_the_answer(server: Server, model: str) -> None:
     ("turn", "said", "is_truncated"),
     [
         (thoughtful("1 and 1", "2"), "<think>1 and 1</think>2", False),
-        (truncated("", "so many"), "<think>so many</think>", True),
+        (truncated("", "so many"), "<think>so many", True),
         (truncated(""), "", True),
         (refusal("I will not."), "I will not.", False),
         (refusal(), "", False),

@@ -84,3 +84,30 @@ def test_without_a_price_nothing_is_counted() -> None:
         assert held.keep() is None
     assert ledger.spent == 0.0
     assert not ledger.exhausted
+
+
+def test_a_service_that_reports_more_than_was_reserved_does_not_pass_the_cap_again_and_again() -> None:
+    ledger, over, highest, under_way, most = Ledger(PRICES, cap=0.01), Event(), [0], [0], [0]
+
+    def ask() -> None:
+        while True:
+            try:
+                with ledger.reserve("m", 60, 10, patience=over) as held:
+                    under_way[0] += 1
+                    if not highest[0]:
+                        most[0] = max(most[0], under_way[0])
+                    over.wait(0.01)
+                    held.spend(2000, 30)
+                    highest[0] += 1
+                    under_way[0] -= 1
+            except OverBudget:
+                return
+
+    threads = [Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1, "the first goes alone"
+    assert highest[0] == 4
+    assert ledger.spent <= 0.01
