@@ -14,6 +14,7 @@ from harness.checks.inputs import prepare_inputs
 from harness.config.load import parse_spec
 from harness.config.schema import RunSpec
 from harness.errors import InputError
+from harness.run import runner
 from harness.run.runner import Run
 from harness.store.history import load_history
 from harness.types import Action, Decision, Evaluation
@@ -24,6 +25,12 @@ from tests.support.runs import resume_run, start_run
 
 TREE = tomllib.loads(MINI) | {"kind": "sft", "warmstart": {"steps": 0}}
 TREE["pool"]["splits"] = {"probe": 10, "dev": 8, "test": 8}
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report takes as long as such a run; tests/commands/test_report.py has them."""
+    monkeypatch.setattr(runner, "write_report_apart", lambda *_: "")
 
 
 def make_spec(folder: Path, name: str = "s", *, steps: int | None = 6, **sections: Any) -> RunSpec:

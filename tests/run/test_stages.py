@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from harness.commands import launch
 from harness.errors import RunFailed
+from harness.run import runner
 from harness.store.groups import load_group
 from harness.store.history import load_history
 from harness.store.snapshot import SnapshotReader
@@ -50,6 +52,14 @@ steps = 3
 [[stage]]
 name = "tuned"
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_reports() -> Iterator[None]:
+    """A report takes as long as such a run; tests/commands/test_report.py has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "write_report_apart", lambda *_: "")
+        yield
 
 
 def evaluations(program: Program, run: str) -> dict[tuple[str, int], EvaluationRecord]:
