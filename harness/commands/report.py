@@ -94,9 +94,9 @@ def review(
 
     Without ``whole_run`` the document has what a terminal has room for, which comes sooner. Raises InputError.
     """
-    from harness.store.groups import find_stage_runs
     from harness.store.history import load_history
     from harness.store.reader import find_reader
+    from harness.views.groups import find_stage_runs
     from harness.views.review import build_review
 
     group = find_reader(database_url(out, db))
@@ -135,8 +135,8 @@ def compare(
         return compare_records(runs, spec=spec, progress=progress)
     if spec is not None:
         raise InputError("--spec: is for records of answers, recorded:FILE; a run has its own")
-    from harness.store.groups import load_group
     from harness.store.reader import find_reader
+    from harness.views.groups import load_group
 
     group = find_reader(database_url(out, db)) if len(runs) == 1 else None
     if group is not None and load_group(group, runs[0]):
@@ -144,7 +144,7 @@ def compare(
 
         if html is not None:
             raise InputError("--html: the page is for runs; name those of the group's stages, or leave it out")
-        return compare_group(group, runs[0])
+        return Document(compare_group(group, runs[0]))
     reader, first = open_reader(db, out, runs[0] if runs else "latest")
     records = [first, *(reader.match_run(name) for name in runs[1:])]
     if len({record.id for record in records}) < max(2, len(records)):

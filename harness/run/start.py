@@ -46,7 +46,7 @@ def start_run(
     """Load the model, then create the run's record and folder. Raises InputError, and then nothing was created.
 
     ``passage`` is what preflight found, for the record; ``replay_of`` is the run that this one repeats, ``stage`` what
-    the record says of the stage that it is (harness/run/stages.py).
+    the record says of the stage that it is (harness/commands/stages/standing.py).
     """
     spec = inputs.spec
     url = database_url(spec.output.dir, spec.output.db)

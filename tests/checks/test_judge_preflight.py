@@ -291,7 +291,7 @@ def test_the_commands_refuse_what_cannot_be_asked_and_who_is_fooled(tmp_path: Pa
         assert "anthropic:judge-1 needs the environment variable ANTHROPIC_API_KEY" in done.stderr
     assert not (tmp_path / "runs").exists()
     done = program.here("run", "judged.toml", "--set", "judge.helpful.model=gpt", code=2)
-    assert "judge.helpful.model: gpt is no service" in done.stderr
+    assert "judge.helpful.model: no run named gpt" in done.stderr
     out = program.here("check", "judged.toml", environment=keyless).stdout
     assert out.startswith("where one can verify, verify: rewards.math")
     with Server([judging(lambda _: grade(9))]) as server:

@@ -138,7 +138,7 @@ def test_a_recipe_is_copied_with_its_rows(recipe: str, rows: str, program: Progr
 def test_the_recipes_are_listed_with_a_line_each(program: Program) -> None:
     listed = program.here("init", "--list").stdout.splitlines()
     assert [line.partition(": ")[0] for line in listed] == [
-        "arithmetic", "coding", "function-calling", "math-gsm", "smollm2",
+        "arithmetic", "coding", "function-calling", "gsm8k", "math-gsm", "smollm2",
     ]  # fmt: skip
     assert all(len(line) < 140 and line.endswith(".") for line in listed)
     assert json.loads(program.here("init", "--list", "--json").stdout) == commands.recipes()

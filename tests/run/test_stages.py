@@ -13,10 +13,10 @@ import pytest
 from harness.commands import launch
 from harness.errors import RunFailed
 from harness.run import runner
-from harness.store.groups import load_group
 from harness.store.history import load_history
 from harness.store.snapshot import SnapshotReader
 from harness.types import EvaluationRecord
+from harness.views.groups import load_group
 from harness.views.terminal.frame import render
 from tests.support.program import Program
 

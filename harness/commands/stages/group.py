@@ -87,9 +87,9 @@ class Group:
 
     def _take(self, stage: Stage, drive: Drive, *, force: bool, say: Say) -> StageOutcome:
         from harness.checks.inputs import hash_contents, prepare_inputs
-        from harness.run.stages import describe_parent, find_standing, free_run, inherit
-        from harness.store.groups import find_stage_runs
+        from harness.commands.stages.standing import describe_parent, find_standing, free_run, inherit
         from harness.store.opening import open_store
+        from harness.views.groups import find_stage_runs
 
         def end(state: str, run: str = "", why: str = "") -> StageOutcome:
             return StageOutcome(stage.name, stage.parent, stage.spec.kind, state, run, why)
@@ -187,8 +187,8 @@ def prepare_group(
     for each in stages:
         if each.name in wanted:
             _check_stage(each, url)
+    from harness.commands.stages.standing import free_group
     from harness.config.schema import is_run_name
-    from harness.run.stages import free_group
     from harness.store.opening import find_store
 
     store = find_store(url)
@@ -226,8 +226,8 @@ def prepare_group_resume(
     """Check that a group can continue with the stages on record; None where ``name`` is no group. Raises InputError."""
     from harness.checks.trust import SIGNATURE, check_trust
     from harness.config.stages import load_described
-    from harness.store.groups import find_stage_runs
     from harness.store.opening import find_store
+    from harness.views.groups import find_stage_runs
 
     store = find_store(database_url(out, db))
     if store is None or not (runs := find_stage_runs(store, name)):

@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.report import Document
 from harness.config.stages import BASE
 from harness.errors import InputError
-from harness.store.groups import find_stage_runs
 from harness.types import Progress, no_progress
+from harness.views.groups import find_stage_runs
 from harness.views.stages import build_group_comparison
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def score_group(
     return measured
 
 
-def compare_group(reader: RunReader, group: str) -> Document:
+def compare_group(reader: RunReader, group: str) -> Mapping[str, Any]:
     """Compare base and stages of a group by their CSVs. Raises InputError where there are none yet."""
     runs = find_stage_runs(reader, group)
     newest = max(runs.values(), key=lambda run: run.id)
@@ -87,7 +86,7 @@ def compare_group(reader: RunReader, group: str) -> Document:
         raise InputError(
             f"{group} has no scores yet: its stages write {folder} when they are done; grpo resume {group}"
         )
-    return Document(build_group_comparison(group, models, scores))
+    return build_group_comparison(group, models, scores)
 
 
 def _read(file: Path) -> list[dict[str, str]]:

@@ -23,12 +23,12 @@ from rich.live import Live
 
 from harness.core.liveness import age_of, is_alive_run
 from harness.errors import InputError, StoreUnavailable
-from harness.store.groups import StageRecord, group_of, load_group
 from harness.store.history import read_back
 from harness.store.reader import RunReader
 from harness.store.snapshot import SnapshotReader
 from harness.types import Action, RunRecord, Snapshot
 from harness.views.console import Console
+from harness.views.groups import StageRecord, group_of, load_group
 from harness.views.terminal.controls import Hands
 from harness.views.terminal.frame import Frame, Look, render
 from harness.views.terminal.keyboard import Keyboard

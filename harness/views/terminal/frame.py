@@ -12,8 +12,8 @@ import rich.console
 from rich.console import ConsoleOptions, RenderResult
 from rich.text import Text
 
-from harness.store.groups import StageRecord
 from harness.types import Snapshot
+from harness.views.groups import StageRecord
 from harness.views.terminal.curves import metrics, over_time
 from harness.views.terminal.drawing import Lines, beside, cut, fit
 from harness.views.terminal.lists import decisions, feed, samples

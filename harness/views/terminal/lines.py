@@ -10,11 +10,11 @@ from threading import Event
 from harness.core.formatting import clean
 from harness.core.liveness import is_alive_run
 from harness.errors import StoreUnavailable
-from harness.store.groups import load_group
 from harness.store.reader import RunReader
 from harness.store.snapshot import SnapshotReader
 from harness.types import Snapshot, StepRecord
 from harness.views.console import Console
+from harness.views.groups import load_group
 from harness.views.summary import describe_turns, format_decision
 
 REFRESH_S = 0.5

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from harness.core.formatting import format_bytes, format_duration, format_kind, format_knob
 from harness.core.knobs import describe
-from harness.store.groups import StageRecord
 from harness.types import Action, CommandRecord, DecisionRecord, Snapshot
+from harness.views.groups import StageRecord
 from harness.views.summary import (
     compute_effect,
     did_it_help,
