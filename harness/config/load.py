@@ -11,9 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.config.answerers import JudgeSpec
+from harness.config.fields import Section
 from harness.config.moved import MOVED, move_answers
 from harness.config.names import DEFAULT_RECIPE, LLM_MODEL, RECIPE_FILE, SPEC_FILE, find_recipe, recipe_names
-from harness.config.schema import JudgeSpec, RunSpec, Section, nearest
+from harness.config.schema import RunSpec, nearest
 from harness.errors import InputError
 
 QUOTE = '"'

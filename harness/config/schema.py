@@ -13,12 +13,13 @@ from collections.abc import Collection
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from harness.config.answerers import AnswersSpec, JudgeSpec, LlmSpec, PriceSpec
+from harness.config.fields import Given, PositiveFloat, PositiveInt, Section, Share
 from harness.config.names import (
     ALERT_KINDS,
     JUDGE,
-    LLM_MODEL,
     POLICY_KINDS,
     REPLAY,
     TINY,
@@ -29,21 +30,10 @@ from harness.config.names import (
 )
 from harness.config.split_names import check_split_name
 from harness.core.knobs import DEFAULT_BOUNDS, KNOB_NAMES
-from harness.llm.names import bare_name, name_hosted
 from harness.types import PROMPT_COLUMNS, Knobs, RunKind, Sampler
 
 DEFAULT_GROUP_SIZE = 8
 DEFAULT_EPOCHS = 3.0
-
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _not_empty(text: str) -> str:
-    if not text.strip():
-        raise ValueError("it is empty; leave it out for the default")
-    return text
 
 
 def _is_date(text: str) -> str:
@@ -53,7 +43,6 @@ def _is_date(text: str) -> str:
         raise ValueError("write it as year-month-day, such as 2026-07-31") from None
 
 
-Given = Annotated[str, AfterValidator(_not_empty)]
 TEMPLATE_OWN = {
     "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt",
     "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
@@ -61,12 +50,6 @@ TEMPLATE_OWN = {
 }  # fmt: skip
 """Arguments of ``apply_chat_template`` that say what is rendered, not how."""
 DEFAULT_SPLITS: dict[str, int | float] = {"probe": 100, "dev": 200, "test": 300}
-
-
-class Section(BaseModel):
-    """Unknown fields are errors, numbers are finite, nothing changes after the check."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelSpec(Section):
@@ -286,24 +269,6 @@ class RewardSpec(Section):
         return self
 
 
-class JudgeSpec(Section):
-    """A model that grades answers as ``reward.function = "rewards.judge:NAME"`` of [judge.NAME] (rewards/judge.py).
-
-    ``model`` is any answerer: ``anthropic:MODEL``, ``openai:MODEL``, ``recorded:FILE``, a run, a folder, a hub id.
-    ``rubric`` is a file beside the spec, in which {prompt}, {answer}, {reference} (ground truth or demonstration) and
-    {peers} (the other answers of the group) stand for what is judged. ``form`` "grade" gives one answer 0 to 10, which
-    is a reward of 0 to 1; "rank" ranks the answers of a group against each other. A reply has at most ``max_tokens``.
-    ``text`` is that of the rubric as the run was last driven, kept by the harness for where the file is not.
-    """
-
-    model: Given
-    rubric: Given
-    form: Literal["grade", "rank"] = "grade"
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    max_tokens: PositiveInt = 500
-    text: str = ""
-
-
 class TrainerSpec(Section):
     """What is fixed for a run, by TRL's names where it has one. top_p stays fixed because TRL's log-probs do not know
     of it. ``stop``: texts that end a completion.
@@ -379,47 +344,6 @@ class PolicySpec(Section):
     def _known(cls, kind: str) -> str:
         check_policy_kind(kind)
         return kind
-
-
-class LlmSpec(Section):
-    """What decision policy ``llm`` asks, every ``every`` steps and on severe findings, for at most ``max_tokens``.
-    ``model`` is ``anthropic:MODEL`` or a bare name, with a key in ANTHROPIC_API_KEY, or ``openai:MODEL``, with one in
-    OPENAI_API_KEY and an address in OPENAI_BASE_URL.
-    """
-
-    model: str = LLM_MODEL
-    every: PositiveInt = 20
-    max_tokens: PositiveInt = 1500
-
-    @field_validator("model")
-    @classmethod
-    def _is_named(cls, model: str) -> str:
-        if not bare_name(model).strip():
-            raise ValueError(f"{model!r} names no model")
-        return model
-
-    @property
-    def answerer(self) -> str:
-        """The model as an answerer is named."""
-        return name_hosted(self.model)
-
-
-class AnswersSpec(Section):
-    """How models behind an address are asked: ``concurrency`` requests in flight at most, ``requests_per_minute`` sent
-    evenly spread, each tried up to ``attempts`` times of at most ``time_limit`` seconds."""
-
-    concurrency: Annotated[int, Field(ge=1, le=256)] = 10
-    requests_per_minute: PositiveInt | None = None
-    attempts: PositiveInt = 5
-    time_limit: PositiveFloat = 120.0
-
-
-class PriceSpec(Section):
-    """USD per million tokens that a model reads and writes: `"claude-haiku-5-5" = { input = 1.0, output = 5.0 }` in
-    [prices], by the model's name with or without its service. A cap, budget.usd, needs that of each model asked."""
-
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
 
 
 class EvaluateSpec(Section):
