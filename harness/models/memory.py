@@ -28,6 +28,9 @@ SAVED_PER_HIDDEN = 36
 SAVED_PER_INTERMEDIATE = 8
 """Numbers that a layer keeps for backward per token: for each of its hidden and of its intermediate size (measured,
 docs/scale.md)."""
+AUTOCAST_SHARE = 0.67
+"""Of these bytes under ``trainer.bf16``, which keeps norms and the sum over layers in float32; beside them stands a
+copy of the weights in 16 bits (saved tensors of a Qwen2 shape, counted)."""
 PLAIN_HEAD_BYTES = 20
 """Of one place in the vocabulary and token in the warm start, whose loss makes all logits at once."""
 
@@ -93,6 +96,10 @@ def compute_memory(
     micro = min(trainer.micro_batch, rows)
     held = micro * knobs.max_tokens + -(-micro // knobs.group_size) * longest_prompt
     per_layer = (SAVED_PER_HIDDEN * shape.hidden + SAVED_PER_INTERMEDIATE * shape.intermediate) * shape.number_bytes
+    copies = 0
+    if trainer.bf16 and shape.number_bytes > 2:
+        per_layer = int(per_layer * AUTOCAST_SHARE)
+        copies = 2 * shape.weights_bytes // shape.number_bytes
     if trainer.gradient_checkpointing:
         saved = held * (per_layer + shape.layers * shape.hidden * shape.number_bytes)
     else:
@@ -103,7 +110,7 @@ def compute_memory(
         training=shape.trained * 4 * (1 + states),
         reference=shape.weights_bytes if shape.full else 0,
         rollout=cache + rows * shape.vocabulary * SAMPLED_BYTES,
-        update=saved + min(held, HEAD_CHUNK) * shape.vocabulary * HEAD_BYTES,
+        update=saved + copies + min(held, HEAD_CHUNK) * shape.vocabulary * HEAD_BYTES,
         warmstart=shown * (shape.layers * per_layer + shape.vocabulary * PLAIN_HEAD_BYTES),
     )
 

@@ -81,28 +81,32 @@ def _leave_prompts_open(tokenizer: Any) -> None:
 def fix_date(tokenizer: Any, date: str | None) -> str | None:
     """Give a chat template that shows the date always the same one: ``date`` (ISO), else today. Returns it, None for a
     template without a date. The template that is saved stays as it is."""
-    template = tokenizer.chat_template
-    if not isinstance(template, str) or "strftime_now" not in template:
+    templates = tokenizer.chat_template or ""
+    shown = templates.values() if isinstance(templates, dict) else [templates]  # one for tools beside the default
+    if not any("strftime_now" in template for template in shown):
         return None
     day = datetime.fromisoformat(date or f"{datetime.now():%Y-%m-%d}")
     # Templates take no functions from outside, so one in their own language, of the same name.
     directives = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBcdeHIjmMpSuUwWxXyYZ"]
     filled = "".join(f"|replace({each!r}, {day.strftime(each)!r})" for each in directives)
     macro = "{%- macro strftime_now(format) -%}{{ format" + filled + " }}{%- endmacro %}{{ '' }}"
-    tokenizer.apply_chat_template = partial(_apply_dated, tokenizer.apply_chat_template, macro, template)
+    tokenizer.apply_chat_template = partial(
+        _apply_dated, tokenizer.apply_chat_template, tokenizer.get_chat_template, macro
+    )
     return f"{day:%Y-%m-%d}"
 
 
 def _apply_dated(
     apply: Callable[..., Any],
+    find_template: Callable[..., str],
     macro: str,
-    own: str,
     messages: Any,
+    tools: Any = None,
     *args: Any,
     chat_template: str | None = None,
     **options: Any,
 ) -> Any:
-    return apply(messages, *args, chat_template=macro + (chat_template or own), **options)
+    return apply(messages, tools, *args, chat_template=macro + find_template(chat_template, tools), **options)
 
 
 def add_tokens(model: PreTrainedModel, tokenizer: Any, tokens: Sequence[str], seed: int) -> list[int]:

@@ -42,7 +42,7 @@ OLD = "old_per_token_logps"
 CLIPPED = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean")
 """Shares of tokens that ``epsilon`` holds back, by TRL's names: those below, above, and together."""
 KL_SAMPLES = 32
-"""Completions on which KL is measured when beta is 0 and the loss does not need it."""
+"""Completions on which KL is measured when the loss does not need it of all."""
 SAME_IN_GRPO = SAME_IN_TRL | {"top_p", "loss_type", "scale_rewards", "epsilon", "epsilon_high"}
 """Fields of TrainerSpec that TRL has by the same name."""
 
@@ -139,8 +139,7 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
         errored = sum(score.errored for score in scores) / len(scores)  # of all groups, as the session has it
         entropy = self._rollout.generated.entropy
         metrics: dict[str, float] = {"entropy/mean": float(entropy.sum() / batch["num_items_in_batch"])}
-        if not knobs.beta:
-            metrics["kl/mean"] = self._measure_kl(batch, seed)
+        metrics["kl/mean"] = self._measure_kl(batch, seed)
         learned = self._leave_out_truncated(batch)
         live = self._find_live(learned)
         # KL and load balance are losses of rows without signal too.
@@ -154,8 +153,6 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
             metrics["update/used_rate"] = float(rows.float().mean())
             made, fault, lost = self._update(learned, rows.nonzero().squeeze(-1))
             metrics |= made
-        elif knobs.beta:
-            metrics["kl/mean"] = self._measure_kl(batch, seed)
         self._seconds["update"] = time.perf_counter() - update_started
         metrics |= asked
         metrics |= {f"time/{name}_s": seconds for name, seconds in self._seconds.items()}
@@ -252,8 +249,8 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
         """Take ``num_iterations`` optimizer steps on ``rows`` of the batch. Return the metrics, what went wrong, and
         whether the weights are lost.
 
-        Loss and KL are those of the first, when the model was the one that sampled; the gradient's norm is the largest
-        and the shares of clipped tokens are means over all, as TRL logs them.
+        The loss is that of the first, when the model was the one that sampled; the gradient's norm is the largest and
+        the shares of clipped tokens are means over all, as TRL logs them.
         """
         metrics: dict[str, float] = {"grad/norm": 0.0, "update/applied": 0.0}
         each: list[Metrics] = []
@@ -283,7 +280,7 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
         lengths = batch["completion_mask"].sum(-1)
         parts = list(pack_rows(rows.tolist(), lengths.tolist(), self.num_generations, self.micro_batch))
         again = self.spec.num_iterations > 1
-        names = ("loss", *(CLIPPED if again else ()), *(("kl/mean",) if self.beta else ()))
+        names = ("loss", *(CLIPPED if again else ()))
         sums = dict.fromkeys(names, 0.0)
         old = torch.zeros(batch["completion_mask"].shape, device=lengths.device)
         for done, part_rows in enumerate(parts):
@@ -304,7 +301,7 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
             sums["loss"] += float(part_loss.detach())
             for name in names[1:]:
                 # Means over tokens; of rows that are left out none is clipped.
-                sums[name] += self._metrics["train"]["kl" if name == "kl/mean" else name][-1] * tokens
+                sums[name] += self._metrics["train"][name][-1] * tokens
         self._progress("updating", len(parts), len(parts))
         if again and OLD not in batch:
             # The model has not moved since it sampled, so these are the old log-probabilities of the next iterations,
@@ -396,20 +393,26 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
         finally:
             self.model.train(was_training)
 
-    # ------------------------------------------------------------ KL at beta 0
+    # ------------------------------------------------------------ KL
 
     def _measure_kl(self, batch: dict[str, torch.Tensor], seed: int) -> float:
-        """Measure mean per-token KL to the reference (Schulman's k3 estimator, as TRL's loss) on a random handful."""
-        generator = torch.Generator().manual_seed(derive_seed(seed, "kl"))
-        rows = torch.randperm(len(self._rollout), generator=generator)[:KL_SAMPLES].sort().values
-        rows = rows.to(batch["completion_ids"].device)
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)[rows]
-        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)[rows]
-        keep = batch["completion_ids"].size(1)
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            ref, _, _ = self._get_per_token_logps_and_entropies(self._reference, ids, mask, keep)
-        difference = ref - self._rollout.generated.log_probs[rows]
-        tokens = batch["completion_mask"][rows]
+        """Measure mean per-token KL of the model that sampled to the reference, by Schulman's k3 estimator.
+
+        So does TRL's loss, but of the model in the update, which has dropout.
+        """
+        sampled, tokens = self._rollout.generated.log_probs, batch["completion_mask"]
+        if self.beta and not self.spec.bf16:  # the loss has the reference of all rows, in bf16 under autocast
+            ref = batch["ref_per_token_logps"]
+        else:
+            generator = torch.Generator().manual_seed(derive_seed(seed, "kl"))
+            rows = torch.randperm(len(self._rollout), generator=generator)[:KL_SAMPLES].sort().values
+            rows = rows.to(tokens.device)
+            sampled, tokens = sampled[rows], tokens[rows]
+            ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)[rows]
+            mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)[rows]
+            with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+                ref, _, _ = self._get_per_token_logps_and_entropies(self._reference, ids, mask, tokens.size(1))
+        difference = ref - sampled
         kl = torch.exp(difference) - difference - 1
         return float((kl * tokens).sum() / tokens.sum().clamp(min=1))
 

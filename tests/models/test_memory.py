@@ -67,6 +67,18 @@ def test_checkpointing_and_small_micro_batches_need_less() -> None:
     assert compute_memory(SHAPE, KNOBS, saving, NO_START, longest_prompt=200).update < plain / 3
 
 
+def test_bf16_keeps_less_of_the_layers_and_a_copy_of_float32_weights() -> None:
+    def update(number_bytes: int, max_tokens: int, *, bf16: bool) -> int:
+        shape, knobs = replace(SHAPE, number_bytes=number_bytes), replace(KNOBS, max_tokens=max_tokens)
+        return compute_memory(
+            shape, knobs, TrainerSpec(micro_batch=8, bf16=bf16), NO_START, longest_prompt=max_tokens
+        ).update
+
+    assert update(2, 512, bf16=True) == update(2, 512, bf16=False)
+    assert update(4, 512, bf16=True) < 0.75 * update(4, 512, bf16=False)
+    assert update(4, 1, bf16=True) - update(4, 1, bf16=False) == pytest.approx(GIB / 2, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("free", "full", "micro_batch", "said"),
     [

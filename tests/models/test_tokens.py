@@ -145,6 +145,16 @@ def test_a_template_shows_the_date_on_which_the_run_began(tmp_path: Path) -> Non
     assert undated.store.load_run(undated.run_id).spec["model"]["date"] is None
 
 
+def test_each_of_several_templates_shows_the_date(tmp_path: Path) -> None:
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = {"default": "{{ strftime_now('%Y') }}", "tool_use": "{{ strftime_now('%d %b') }}+"}
+    loaded = open_folder(write(tmp_path / "model", tokenizer), chat=True, date="2001-02-03")
+    assert loaded.date == "2001-02-03"
+    asked, tools = [{"role": "user", "content": "?"}], [{"type": "function", "function": {"name": "f"}}]
+    for options, shown in (({}, "2001"), ({"tools": tools}, "03 Feb+"), ({"chat_template": "default"}, "2001")):
+        assert loaded.tokenizer.apply_chat_template(asked, tokenize=False, **options) == shown
+
+
 def test_a_date_is_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.date: .*2026-07-31"):
         parse_spec(make_spec(tmp_path, tmp_path, model={"date": "yesterday"}))
