@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.program import MINI, Program
+from tests.support.runs import REWARD
 
 LOAD = """
 import sys
@@ -24,9 +25,12 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=30, do_sample=Fal
 @pytest.fixture(scope="module", params=["full weights", "LoRA"])
 def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
     program = Program(tmp_path_factory.mktemp("tuned"))
+    # An untrained model earns this reward half of the time, so that there are scores to compare.
+    (program.folder / "odd.py").write_text(REWARD.format(value="float(sum(map(ord, completion + ground_truth)) % 2)"))
     lora = "\n[lora]\nrank = 4\n" if request.param == "LoRA" else ""
-    (program.folder / "mini.toml").write_text(MINI.replace("steps = 14", "steps = 4") + lora)
-    program.here("run", "mini.toml", "--name", "tuned")
+    text = MINI.replace("steps = 14", "steps = 4").replace("steps = 40", "steps = 0")
+    (program.folder / "mini.toml").write_text(text + '\n[reward]\nfunction = "odd.py:reward"\n' + lora)
+    program.here("run", "mini.toml", "--name", "tuned", "--force")
     return program
 
 
@@ -36,6 +40,7 @@ def test_the_best_is_exported_loads_anywhere_and_scores_the_same(tuned: Program)
     found = json.loads(tuned.here("eval", "./model", "--json").stdout)  # by the spec in the folder
     held = tuned.review("tuned")["heldout"]
     assert found["n"] == held["n"]
+    assert 0 < held["best"] < 1
     assert abs(found["accuracy"] - held["best"]) <= 1 / held["n"]
     loaded = subprocess.run(
         [sys.executable, "-c", LOAD, str(tuned.folder / "model")], capture_output=True, text=True, check=True

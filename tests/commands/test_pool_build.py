@@ -14,6 +14,8 @@ from harness.errors import InputError
 from tests.support.program import Program
 
 BUILD = ("pool", "build", "pool.jsonl", "--spec", "mini.toml", "-n", "4")
+SLOWLY = ("--set", "evaluate.batch=4")
+"""Batch by batch, so that a build can be stopped between two."""
 SOMETIMES = """
 def score(completion, ground_truth):
     return float(len(completion) % 2)
@@ -25,11 +27,7 @@ def easy(program: Program) -> Program:
     """A program whose reward an untrained model sometimes earns."""
     (program.folder / "sometimes.py").write_text(SOMETIMES)
     text = (program.folder / "mini.toml").read_text()
-    text = (
-        text.replace("steps = 40", "steps = 0")
-        .replace("size=600", "size=140")
-        .replace("every = 4", "every = 4\nbatch = 4")
-    )
+    text = text.replace("steps = 40", "steps = 0").replace("size=600", "size=140")
     (program.folder / "mini.toml").write_text(text + '\n[reward]\nfunction = "sometimes.py"\n')
     return program
 
@@ -46,26 +44,26 @@ def test_what_is_kept_had_mixed_outcomes_and_the_same_spec_reads_it(easy: Progra
 
 
 def test_a_build_that_is_interrupted_goes_on_and_ends_in_the_same_file(easy: Program) -> None:
-    easy.here(*BUILD)
+    easy.here(*BUILD, *SLOWLY)
     whole = (easy.folder / "pool.jsonl").read_bytes()
     (easy.folder / "pool.jsonl").unlink()
-    process = easy.start(*BUILD)
+    process = easy.start(*BUILD, *SLOWLY)
     part = easy.folder / "pool.jsonl.part"
     easy.wait_for(lambda: part.exists() and part.read_bytes().count(b"\n") > 3)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     with part.open("a") as file:
         file.write('{"cut by a cra')
-    assert easy.here(*BUILD, "--set", "seed=7", code=2).stderr.startswith(
+    assert easy.here(*BUILD, *SLOWLY, "--set", "seed=7", code=2).stderr.startswith(
         "grpo: OUT: pool.jsonl.part is a build with another seed (0); give the same again, or delete"
     )
-    again = json.loads(easy.here(*BUILD, "--json").stdout)
+    again = json.loads(easy.here(*BUILD, *SLOWLY, "--json").stdout)
     assert again["before"] >= 3
     assert (easy.folder / "pool.jsonl").read_bytes() == whole
 
 
 def test_it_stops_at_the_size_asked_for(easy: Program) -> None:
-    found = json.loads(easy.here(*BUILD, "--size", "5", "--json").stdout)
+    found = json.loads(easy.here(*BUILD, *SLOWLY, "--size", "5", "--json").stdout)
     assert found["kept"] == 5
     assert found["never"] + found["mixed"] + found["always"] < found["total"]
     assert len((easy.folder / "pool.jsonl").read_text().splitlines()) == 5

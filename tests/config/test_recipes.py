@@ -21,6 +21,7 @@ TINY = {
     "warmstart.steps": "2", "warmstart.batch": "2", "evaluate.max_tokens": "8", "evaluate.batch": "8",
     "knobs.max_tokens": "12", "knobs.group_size": "2", "knobs.prompts_per_step": "2", "sample.prompts": "1",
     "trainer.micro_batch": "4", "checkpoint.every": "2",
+    "pool.splits": "{ probe = 4, dev = 4, test = 4 }",
 }  # fmt: skip
 
 

@@ -45,20 +45,34 @@ class Kill:
     resumed_at: int
 
 
-def launch(folder: Path, moment: str, count: int, *words: str) -> int:
-    """The program in ``folder``; its exit code, negative for the signal that killed it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.chaos_child", moment, str(count), *words, "--plain"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode not in (0, -9):
-        raise RuntimeError(f"exit {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done.returncode
+class Launcher:
+    """Processes that share one import of the program, each in a folder of its own (chaos_child.py)."""
+
+    def __enter__(self) -> Launcher:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.chaos_child"],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def launch(self, folder: Path, moment: str, count: int, *words: str) -> int:
+        """The program in ``folder``; its exit code, negative for the signal that killed it."""
+        output = folder / "said.txt"
+        output.write_text("")
+        what = {"folder": str(folder), "output": str(output), "moment": moment, "count": count}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(what | {"words": [*words, "--plain"]}), file=self._process.stdin, flush=True)
+        code = int(self._process.stdout.readline())
+        if code not in (0, -9):
+            raise RuntimeError(f"exit {code}\n{output.read_text()}")
+        return code
 
 
 def fingerprint(folder: Path, name: str) -> dict[str, Any]:
@@ -101,12 +115,14 @@ def differences(left: Any, right: Any, where: str = "") -> list[str]:
     return [] if left == right else [f"{where}: {left!r:.200} is not {right!r:.200}"]
 
 
-def torment(folder: Path, spec: str, name: str, moments: list[str], rng: random.Random) -> list[Kill]:
+def torment(
+    launcher: Launcher, folder: Path, spec: str, name: str, moments: list[str], rng: random.Random
+) -> list[Kill]:
     """One run, killed at each of ``moments`` that still comes, resumed each time, and driven to its end."""
-    words = ["run", str(spec_file(folder, spec)), "--name", name]
+    words = ["run", str(spec_file(folder, spec)), "--name", name, "--force"]
     kills: list[Kill] = []
     for moment in [*moments, "never"]:
-        if launch(folder, moment, rng.randint(1, REACH.get(moment, 1)), *words) == 0:
+        if launcher.launch(folder, moment, rng.randint(1, REACH.get(moment, 1)), *words) == 0:
             break
         row, newest = _reached(folder, name)
         if row is not None:  # else it died before the run was recorded: start it again
@@ -136,12 +152,19 @@ def spec_file(folder: Path, spec: str) -> Path:
 
 def chaos(folder: Path, wanted: int, seed: int, *, specs: list[str] | None = None, per_run: int = 5) -> list[Kill]:
     """At least ``wanted`` kills over ``specs``. Raises AssertionError with what differs."""
-    rng = random.Random(seed)
+    with Launcher() as launcher:
+        return _chaos(launcher, folder, wanted, random.Random(seed), specs or list(SPECS), per_run)
+
+
+def _chaos(
+    launcher: Launcher, folder: Path, wanted: int, rng: random.Random, specs: list[str], per_run: int
+) -> list[Kill]:
     calm: dict[str, Any] = {}
     kills: list[Kill] = []
-    for spec in specs or SPECS:
-        launch(folder, "never", 0, "run", str(spec_file(folder, spec)), "--name", "calm-" + spec.replace(" ", "-"))
-        calm[spec] = fingerprint(folder, "calm-" + spec.replace(" ", "-"))
+    for spec in specs:
+        name = "calm-" + spec.replace(" ", "-")
+        launcher.launch(folder, "never", 0, "run", str(spec_file(folder, spec)), "--name", name)
+        calm[spec] = fingerprint(folder, name)
     deck: list[str] = []
     number = 0
     while len(kills) < wanted:
@@ -152,7 +175,7 @@ def chaos(folder: Path, wanted: int, seed: int, *, specs: list[str] | None = Non
         number += 1
         name = f"chaos-{number}"
         started = time.monotonic()
-        new = torment(folder, spec, name, moments, rng)
+        new = torment(launcher, folder, spec, name, moments, rng)
         differ = differences(calm[spec], fingerprint(folder, name))
         kills += new
         print(f"{name} {spec}: {[k.moment for k in new]} in {time.monotonic() - started:.0f} s, {len(differ)} differ",

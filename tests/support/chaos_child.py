@@ -1,13 +1,16 @@
 """The real program with a scripted decision policy, which may kill itself with SIGKILL at a chosen moment.
 
-    python -m tests.support.chaos_child MOMENT COUNT run spec.toml ...
+    python -m tests.support.chaos_child
 
-MOMENT is one of MOMENTS below or ``never``; the process dies when it is reached for the COUNT-th time. Nothing is
-caught, flushed or closed: this is what the kernel's out-of-memory kill or a power cut looks like from inside.
+imports what a run needs, once, and forks a process for each line of its input (``chaos.Launcher`` writes them): a
+folder, words of ``grpo``, MOMENT and COUNT. MOMENT is one of MOMENTS below or ``never``; that process dies when it is
+reached for the COUNT-th time. Nothing is caught, flushed or closed: this is what the kernel's out-of-memory kill or a
+power cut looks like from inside.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -16,7 +19,14 @@ from collections.abc import Callable
 from threading import Timer
 from typing import Any
 
+import harness.models.generate
+import harness.run.checkpoints
+import harness.run.runner
+import harness.training.sft
+from harness.cli.app import main as grpo
+from harness.training.grpo import StepTrainer
 from harness.types import Action, Decision, Snapshot
+from rewards.worker import RewardWorker
 
 SCRIPT: dict[int, Action] = {
     2: Action("set", {"temperature": 0.9}),
@@ -98,12 +108,6 @@ class Killer:
 
 
 def arm(moment: str, count: int) -> None:
-    import harness.models.generate
-    import harness.run.checkpoints
-    import harness.training.sft
-    from harness.training.grpo import StepTrainer
-    from rewards.worker import RewardWorker
-
     killer = Killer(count)
     match moment:
         case "warm start":
@@ -130,17 +134,28 @@ def arm(moment: str, count: int) -> None:
             Timer(count / 10, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
 
 
-def main() -> None:
-    moment, count, *words = sys.argv[1:]
-    import harness.run.runner
+APPEND = os.O_WRONLY | os.O_APPEND
 
+
+def be(folder: str, output: str, moment: str, count: int, words: list[str]) -> None:
+    """Become the program in ``folder``, with what it says in the file ``output``."""
+    os.chdir(folder)
+    for descriptor, flags in ((0, os.O_RDONLY), (1, APPEND), (2, APPEND)):
+        os.dup2(os.open(output if descriptor else os.devnull, flags), descriptor)
     harness.run.runner.POLICIES = {**harness.run.runner.POLICIES, "rules": ScriptedPolicy}
     if moment != "never":
-        arm(moment, int(count))
+        arm(moment, count)
     sys.argv = ["grpo", *words]
-    from harness.cli.app import main as grpo
-
     grpo()
+
+
+def main() -> None:
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            be(**json.loads(line))
+            return
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":
