@@ -14,8 +14,8 @@ from harness.errors import InputError
 from tests.support.program import Program
 
 BUILD = ("pool", "build", "pool.jsonl", "--spec", "mini.toml", "-n", "4")
-SLOWLY = ("--set", "evaluate.batch=4")
-"""Batch by batch, so that a build can be stopped between two."""
+SLOWLY = ("--set", "evaluate.batch=4", "--set", "pool.source=arithmetic?digits=2&size=100&slips=0.65")
+"""Prompt by prompt, so that a build can be stopped between two."""
 SOMETIMES = """
 def score(completion, ground_truth):
     return float(len(completion) % 2)
