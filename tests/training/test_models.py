@@ -256,3 +256,20 @@ def test_updates_that_16_bits_cannot_hold_are_told_once(dtype: Any, rate: float,
             "% of the weights: in bfloat16 the steps of the others are rounded away; use model.dtype=float32"
             in notes[0][0]
         )
+
+
+def test_an_optimizer_that_was_saved_on_a_gpu_is_loaded_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = build(load_model(ModelSpec(), LoraSpec(rank=0), seed=0), tmp_path)
+    trainer.step(PROMPTS, KNOBS, learning_rate=1e-3, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")  # what a GPU's storage says
+        trainer.save(tmp_path)
+    saved = trainer.optimizer.state_dict()["state"]
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "optimizer.pt", weights_only=True)
+    trainer.load(tmp_path)
+    again = trainer.optimizer.state_dict()["state"]
+    assert saved.keys() == again.keys()
+    assert all(torch.equal(saved[key]["exp_avg"], again[key]["exp_avg"]) for key in saved)
