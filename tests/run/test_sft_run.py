@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.checks.inputs import prepare_inputs
+from harness.commands.report import write_report
 from harness.config.load import parse_spec
 from harness.config.schema import RunSpec
 from harness.errors import InputError
@@ -84,7 +85,8 @@ def test_it_learns_and_every_step_says_how(tmp_path: Path) -> None:
     assert document["reward"] == {"first": None, "last": None, "by_step": []}
     assert set(document["signal"].values()) == {None}
     assert document["kl"] == {"last": None, "max": None}
-    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    write_report(run.store, "s", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "loss on its demonstrations" in page
     assert 'id="signal"' not in page
 
