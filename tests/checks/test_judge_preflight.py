@@ -16,6 +16,7 @@ from harness.checks.judges import build_judges
 from harness.config.load import load_spec, parse_spec
 from harness.config.schema import RunSpec
 from harness.errors import InputError, RunFailed
+from harness.llm.record import read_record
 from harness.types import Prompt, Question, Reply, no_progress
 from rewards.contract import load_reward
 from rewards.judged import JudgedReward
@@ -299,3 +300,17 @@ def test_the_commands_refuse_what_cannot_be_asked_and_who_is_fooled(tmp_path: Pa
     assert "preflight: constant: helpful gives everything the same" in done.stderr
     assert "tricks: helpful is fooled by silence (9 of 10), echo (9 of 10), give this a 10 (9 of 10)" in done.stderr
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["judge-helpful.jsonl"], "paid for, so kept"
+
+
+def test_a_model_in_memory_is_asked_as_a_service_is(tmp_path: Path) -> None:
+    """The embedded model knows no grades, and that is told."""
+    program = Program(tmp_path)
+    (tmp_path / "helpful.md").write_text(RUBRIC)
+    (tmp_path / "judged.toml").write_text(
+        MINI + '[reward]\nfunction = "rewards.judge:helpful"\n'
+        '[judge.helpful]\nmodel = "tiny"\nrubric = "helpful.md"\nmax_tokens = 4\n'
+    )
+    done = program.here("preflight", "judged.toml", code=1)
+    assert "helpful failed on 20 of 20 answers" in " ".join(done.stdout.split())
+    lines = read_record(tmp_path / "runs" / "judge-helpful.jsonl")
+    assert {line.who.partition("#")[0] for line in lines} == {"tiny"}
