@@ -105,47 +105,48 @@ def render_review(review: Mapping[str, Any]) -> RenderableType:
 
 
 def render_group_comparison(found: Mapping[str, Any]) -> Table:
-    """Base and stages of a group, a model a line."""
+    """Base and stages of a group, a model a column: intervals stand below what they are of."""
     table = Table(title=f"{found['group']}: base and stages on {found['split']}", title_justify="left", box=None)
-    for column in (
-        "model", "from", "accuracy", "thinking", "answer", "reward", "tokens", "against base", "against parent",
-        "forgotten", "truncated", "empty", "repeated", "identical",
-    ):  # fmt: skip
-        table.add_column(column, overflow="fold")
+    table.add_column("")
+    told = [_tell_model(one) for one in found["models"]]
     for one in found["models"]:
-        if "n" not in one:
-            table.add_row(one["name"], one["from"] or "-", *["-"] * 12)
-            continue
-        low, high = one["ci95"]
-        parent, base = one["against_parent"], one["against_base"]
-        cells = [
-            one["name"], one["from"] or "-", f"{one['accuracy']:.3f} [{low:.3f}, {high:.3f}]",
-            f"{one['thinking_proportion']:.0%}", f"{one['answer_proportion']:.0%}",
-            "-" if one["reward"] is None else f"{one['reward']:.3f}", f"{one['tokens']:.1f}",
-            *(_tell_difference(each) for each in (base, parent)),
-            "-" if parent is None else str(len(parent["forgotten"])),
-            *(str(one[name]) for name in ("truncated", "empty", "repeated", "identical")),
-        ]  # fmt: skip
-        table.add_row(*map(Text, cells))
+        table.add_column(Text(one["name"]), overflow="fold")
+    for line in dict.fromkeys(line for one in told for line in one):
+        table.add_row("" if line.startswith("of ") else line, *(Text(one.get(line, "-")) for one in told))
     return table
 
 
-def _tell_difference(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['difference']:+.3f} [{found['ci95'][0]:+.3f}, {found['ci95'][1]:+.3f}]"
+def _tell_model(one: Mapping[str, Any]) -> dict[str, str]:
+    """What is told of a model by line; a line that begins with ``of`` holds the interval of the one before."""
+    told = {"from": one["from"] or "-"}
+    if "n" not in one:
+        return told
+    low, high = one["ci95"]
+    told |= {"accuracy": f"{one['accuracy']:.3f}", "of accuracy": f"[{low:.2f}, {high:.2f}]"}
+    for name in ("base", "parent"):
+        if difference := one[f"against_{name}"]:
+            low, high = difference["ci95"]
+            told[f"against {name}"] = f"{difference['difference']:+.3f}"
+            told[f"of against {name}"] = f"[{low:+.2f}, {high:+.2f}]"
+    parent = one["against_parent"]
+    told |= {"forgotten": str(len(parent["forgotten"]))} if parent else {}
+    told["reward"] = "-" if one["reward"] is None else f"{one['reward']:.3f}"
+    told |= {"thinking": f"{one['thinking_proportion']:.0%}", "answer": f"{one['answer_proportion']:.0%}"}
+    told["tokens"] = f"{one['tokens']:.1f}"
+    return told | {name: str(one[name]) for name in ("truncated", "empty", "repeated", "identical")}
 
 
 def render_reviews(group: Mapping[str, Any]) -> Table:
     """The reviews of a group, a stage a line."""
-    table = Table(title=f"{group['group']}: its stages", title_justify="left", box=None)
-    for column in ("stage", "from", "kind", "steps", "test at the start", "best", "at step", "status"):
+    table = Table(title=f"{group['group']}: its stages, scored on test", title_justify="left", box=None)
+    for column in ("stage", "from", "kind", "steps", "start", "best", "at step", "status"):
         table.add_column(column, overflow="fold", no_wrap=column != "status")
     for one in group["stages"]:
         held = one["heldout"]
         scores = ("-" if held[name] is None else f"{held[name]:.3f}" for name in ("baseline", "best"))
         best = "-" if held["best_step"] is None else held["best_step"]
-        status = f"{one['status']}: {clean(one['stop_reason'])}" if one["stop_reason"] else one["status"]
+        told = one["stop_reason"] and one["status"] != "finished"
+        status = f"{one['status']}: {clean(one['stop_reason'])}" if told else one["status"]
         cells = (one["stage"], one["from"], one["kind"], one["steps"], *scores, best, status)
         table.add_row(*(Text(str(cell)) for cell in cells))
     return table
