@@ -25,12 +25,12 @@ from typing import Any
 from urllib import error, request
 from urllib.parse import quote, urlsplit
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from harness import __version__
 from harness.checks.hosting import HostedSource
 from harness.errors import HarnessError, InputError
-from harness.llm.faults import Fault, Passing
+from harness.llm.faults import Fault, Passing, read_retry_after, wait_s
 from harness.llm.keys import Key
 
 KEY, ACCOUNT = "FIREWORKS_API_KEY", "FIREWORKS_ACCOUNT_ID"
@@ -40,10 +40,6 @@ ENDPOINT = re.compile(rf"/v1/accounts/[^/]+/{METHOD}\Z")
 ATTEMPTS = 5
 TIME_LIMIT_S = 120.0
 """One attempt as a whole."""
-PAUSE_S = 1.0
-"""After the first attempt; doubled each time."""
-LONGEST_WAIT_S = 30.0
-"""Between two attempts, whatever the server asks for."""
 MOST_BYTES = 64 * 2**20
 
 
@@ -74,7 +70,7 @@ class Service:
         Raises HarnessError.
         """
         retrying = Retrying(
-            retry=retry_if_exception_type(Passing), stop=stop_after_attempt(ATTEMPTS), wait=_wait_s, reraise=True
+            retry=retry_if_exception_type(Passing), stop=stop_after_attempt(ATTEMPTS), wait=wait_s, reraise=True
         )
         try:
             content = retrying(self._attempt, json.dumps(asked).encode())
@@ -273,7 +269,7 @@ def _explain(answer: error.HTTPError, key: Key) -> Fault:
         more = "" if content.startswith("<") else content
     text = f"{said}: {key.clean(more)}" if more else said
     if answer.code in (408, 429) or answer.code >= 500:
-        return Passing(text, after_s=_after_s(answer.headers.get("retry-after") or ""))
+        return Passing(text, after_s=read_retry_after(answer.headers.get("retry-after") or ""))
     return Fault(text)
 
 
@@ -293,18 +289,3 @@ def _describe(fault: object) -> str:
         return "the answer was cut"
     said = fault.strerror if isinstance(fault, OSError) else None
     return f"no connection: {said or type(fault).__name__}"
-
-
-def _wait_s(state: RetryCallState) -> float:
-    fault = state.outcome.exception() if state.outcome else None
-    asked = fault.after_s if isinstance(fault, Passing) else None
-    return min(LONGEST_WAIT_S, wait_exponential(multiplier=PAUSE_S)(state) if asked is None else asked)
-
-
-def _after_s(header: str) -> float | None:
-    """Read the seconds of a Retry-After header; a date or nonsense is None."""
-    try:
-        seconds = float(header)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None

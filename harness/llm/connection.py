@@ -7,7 +7,6 @@ Once nobody waits any more the connection is shut, so that the service sees it t
 from __future__ import annotations
 
 import json
-import math
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from threading import Thread
 from types import ModuleType
 from typing import Any
 
-from harness.llm.faults import Barred, Fault, Interrupted, Passing, Unreachable
+from harness.llm.faults import Barred, Fault, Interrupted, Passing, Unreachable, read_retry_after
 from harness.llm.forms import Form, text_of
 from harness.llm.keys import Key
 from harness.llm.ledger import LOOK_S, Halted
@@ -144,7 +143,7 @@ class Connection:
         if status in STATUS_BARRED or (status == 429 and NO_MONEY in said):
             return Barred(text)
         if status in STATUS_PASSING or status >= 500:
-            after_s = _after_s(response.headers.get("retry-after", ""))
+            after_s = read_retry_after(response.headers.get("retry-after", ""))
             return Passing(text, billed=status in STATUS_BILLED, after_s=after_s)
         if status == 400 and "temperature" in said:
             return Barred(f"{text}; where a model takes no temperature, set it to 1")
@@ -164,12 +163,3 @@ def _read_error(content: bytes) -> str:
         return text_of(inner)
     parts = (inner.get("type"), inner.get("code"), inner.get("message"), inner.get("detail"))
     return " ".join(dict.fromkeys(text_of(part) for part in parts if text_of(part)))
-
-
-def _after_s(header: str) -> float | None:
-    """Read the seconds of a Retry-After header; a date or nonsense is None."""
-    try:
-        seconds = float(header)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+from tenacity import RetryCallState, wait_exponential
+
+LONGEST_WAIT_S = 30.0
+"""Between two attempts, whatever the server asks for."""
+
 
 class Fault(Exception):
     """There is no reply. ``billed``: the request may have been processed all the same, and then it costs."""
@@ -29,3 +36,19 @@ class Barred(Fault):
 
 class Interrupted(Fault):
     """Nobody waits for the answer any more."""
+
+
+def wait_s(state: RetryCallState) -> float:
+    """Wait as long as the server asked for, else 1, 2, 4 ... seconds. No chance in it: a run seeds all it does."""
+    fault = state.outcome.exception() if state.outcome else None
+    asked = fault.after_s if isinstance(fault, Passing) else None
+    return min(LONGEST_WAIT_S, wait_exponential()(state) if asked is None else asked)
+
+
+def read_retry_after(header: str) -> float | None:
+    """Read the seconds of a Retry-After header; a date or nonsense is None."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -27,12 +27,12 @@ from threading import BoundedSemaphore, Event, Lock, Thread
 from types import ModuleType
 from typing import Any
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from harness.errors import InputError, OverBudget
 from harness.llm.chat_api import CHAT
 from harness.llm.connection import Connection
-from harness.llm.faults import Barred, Fault, Interrupted, Passing, Unreachable
+from harness.llm.faults import Barred, Fault, Interrupted, Passing, Unreachable, wait_s
 from harness.llm.forms import Form, Said, parse
 from harness.llm.keys import Key, read_key
 from harness.llm.ledger import LOOK_S, Halted, Held, Ledger
@@ -44,8 +44,6 @@ from harness.types import Answerer, Question, Reply
 __all__ = ["check_hosted", "is_hosted", "name_hosted", "open_hosted"]
 log = logging.getLogger("grpo")
 FORMS = {form.name: form for form in (MESSAGES, CHAT)}
-LONGEST_WAIT_S = 30.0
-"""Between two attempts, whatever the server asks for."""
 TOOL_TOKENS = 600
 """At most so many a service adds to a request with tools, beyond what stands in it."""
 NO_KEY = "none"
@@ -274,7 +272,7 @@ class Asking:
         retrying = Retrying(
             retry=retry_if_exception_type(Passing),
             stop=stop_after_attempt(hosted.settings.attempts),
-            wait=_wait_s,
+            wait=wait_s,
             sleep=self.halt.sleep,
             reraise=True,
         )
@@ -341,10 +339,3 @@ class Asking:
     def _count(self, cost: float | None) -> None:
         if cost is not None:
             self.cost = (self.cost or 0.0) + cost
-
-
-def _wait_s(state: RetryCallState) -> float:
-    """Wait as long as the server asked for, else 1, 2, 4 ... seconds. No chance in it: a run seeds all it does."""
-    fault = state.outcome.exception() if state.outcome else None
-    asked = fault.after_s if isinstance(fault, Passing) else None
-    return min(LONGEST_WAIT_S, wait_exponential()(state) if asked is None else asked)

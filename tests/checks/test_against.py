@@ -16,6 +16,7 @@ from harness.checks.hosting import HostedSource
 from harness.cli.app import app
 from harness.cli.tables import describe_agreement
 from harness.errors import HarnessError, InputError
+from harness.llm import faults
 from tests.support import preview_form
 from tests.support.preview_form import ACCOUNT, KEY, PATH, PreviewForm, but, cut, drop, hang, judge, raw, serve, trickle
 
@@ -43,7 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FIREWORKS_API_KEY", KEY)
     monkeypatch.setenv("FIREWORKS_ACCOUNT_ID", ACCOUNT)
-    monkeypatch.setattr(evaluator, "PAUSE_S", 0.0)
+    monkeypatch.setattr(faults, "LONGEST_WAIT_S", 0.0)
     Path("length_reward.py").write_text(LENGTH)
     Path("helper.py").write_text(HELPER)
     Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))

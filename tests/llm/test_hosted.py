@@ -50,7 +50,7 @@ def model(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.02)
     with Server([hang]) as server:
         for name, value in server.environment(KEY).items():
             monkeypatch.setenv(name, value)

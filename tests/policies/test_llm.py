@@ -292,7 +292,7 @@ def test_without_an_answer_the_rules_decide_and_say_so(
     ask: Ask, name: str, model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     turn, requests, why = FAULTS[name]
-    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.02)
     with caplog.at_level(logging.DEBUG):
         decision, server = ask(turn, model=model)
     assert (decision.source, decision.action) == ("rules", BY_RULES.action)
@@ -310,7 +310,7 @@ def test_without_an_answer_the_rules_decide_and_say_so(
 def test_a_server_that_hangs_or_trickles_is_left_after_the_time_limit(
     ask: Ask, turn: Turn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.02)
     decision, server = ask(turn, time_limit=1.0)
     assert decision.action == BY_RULES.action
     assert "no answer within 1 s" in decision.evidence
@@ -318,14 +318,14 @@ def test_a_server_that_hangs_or_trickles_is_left_after_the_time_limit(
 
 
 def test_after_a_fault_that_passes_the_answer_counts(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.02)
     decision, server = ask(error(529, "overloaded_error"), cut, good())
     assert decision.source == "llm"
     assert len(server.requests) == 3
 
 
 def test_nobody_at_the_address(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.02)
     for url in ("http://user:secret@127.0.0.1:9", "nonsense", "http://["):
         monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
         decision, _ = ask(good())

@@ -28,7 +28,7 @@ JUDGE = {"model": "anthropic:judge-1", "max_tokens": 100}
 @pytest.fixture(autouse=True)
 def place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.01)
 
 
 def start(folder: Path, server: Server | None, monkeypatch: pytest.MonkeyPatch, **sections: Any) -> Run:
@@ -62,7 +62,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     folder = tmp_path_factory.mktemp("judged")
     with pytest.MonkeyPatch.context() as patch, Server([judging(by_digits, faults=FAULTS, every=5)]) as server:
         patch.setenv("ANTHROPIC_API_KEY", KEY)
-        patch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.01)
+        patch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.01)
         run = start(folder, server, patch)
         assert run.drive() == ("finished", "budget of 6 steps spent")
         found = review(run)

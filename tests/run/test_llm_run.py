@@ -19,7 +19,7 @@ PRICES = {"claude-haiku-5-5": {"input": 1.0, "output": 5.0}}
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.02)
     with Server([hang]) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         yield server

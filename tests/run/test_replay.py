@@ -31,7 +31,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, Server([]) as server:
         patch.setenv("ANTHROPIC_API_KEY", KEY)
         patch.setenv("ANTHROPIC_BASE_URL", server.url)
-        patch.setattr("harness.llm.hosted.LONGEST_WAIT_S", 0.02)
+        patch.setattr("harness.llm.faults.LONGEST_WAIT_S", 0.02)
         server.script = [
             good(changes={"learning_rate": 6e-4}), good(action="focus", argument="harder"), error(400, "api_error"),
             good(changes={"temperature": 1.1}), text("hm"),
