@@ -24,6 +24,10 @@ UNMEASURED = frozenset(
         "reward.startup_limit",
     }
 )
+WITHOUT_EFFECT = frozenset(
+    {"budget.price_per_hour", "budget.usd", "model.threads", "reward.workers", "reward.startup_limit"}
+)
+"""What a run that has ended would have come to the same with."""
 ERA_SECTIONS = ("reward", "judge", "pool", "trainer", "evaluate")
 ACCEPTABLE = {"reward": "reward_sha256", "data": "data_sha256"}
 """What ``--accept`` names, and the hash in the manifest that tells whether it changed."""

@@ -387,11 +387,12 @@ class CheckpointSpec(Section):
 
 class BudgetSpec(Section):
     """The run ends at whichever comes first. ``usd`` is one cap over all that is asked of models behind an address;
-    it needs their [prices]."""
+    it needs their [prices]. ``price_per_hour`` is that of the machine, in USD, for the forecast of what it costs."""
 
     steps: PositiveInt = 100
     hours: PositiveFloat | None = None
     usd: PositiveFloat | None = None
+    price_per_hour: PositiveFloat | None = None
 
 
 class AlertsSpec(Section):

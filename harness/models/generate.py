@@ -70,11 +70,13 @@ def generate_ids(
     pad_id: int,
     stop: StopStringCriteria | None = None,
     uniforms: torch.Tensor | None = None,
+    lengths: Sequence[int] | None = None,
     report: Callable[[int], None] = lambda ended: None,
 ) -> Generated:
     """Generate one completion for each prompt (token ids). ``temperature`` 0 is greedy.
 
-    ``uniforms`` (n, max_tokens) in [0, 1) are the random numbers of the rows, needed when sampling.
+    ``uniforms`` (n, max_tokens) in [0, 1) are the random numbers of the rows, needed when sampling. With ``lengths``
+    (n) each ends after so many tokens, whatever they are: a rehearsal of what another model will answer.
     Raises Diverged when the model's outputs are not finite.
     """
     device, n = model.device, len(prompts)
@@ -98,7 +100,8 @@ def generate_ids(
     tokens = torch.full((n, max_tokens), pad_id, device=device)
     log_probs = torch.zeros(n, max_tokens, device=device)
     entropy = torch.zeros(n, device=device)
-    lengths = torch.zeros(n, dtype=torch.long, device=device)
+    taken = torch.zeros(n, dtype=torch.long, device=device)
+    wanted = None if lengths is None else torch.tensor(list(lengths), device=device)
     here = torch.arange(n, device=device)  # which row sits at each place of the batch
     running = torch.ones(n, dtype=torch.bool, device=device)  # by place
     numbers = None if uniforms is None else uniforms.to(device)
@@ -113,9 +116,9 @@ def generate_ids(
         else:
             chosen = logits.argmax(-1)
         tokens[here, t] = torch.where(running, chosen, pad_id)
-        lengths[here] += running
-        done = torch.isin(chosen, ends)
-        if stop is not None:
+        taken[here] += running
+        done = torch.isin(chosen, ends) if wanted is None else wanted[here] <= t + 1
+        if stop is not None and wanted is None:
             done |= stop(tokens[here, : t + 1], logits)
         running &= ~done
         left = int(running.sum())
@@ -135,9 +138,9 @@ def generate_ids(
         raise Diverged("the model's outputs are not finite numbers")
     cut = torch.zeros(n, dtype=torch.bool, device=device)
     cut[here[running]] = True
-    longest = int(lengths.max())
+    longest = int(taken.max())
     return Generated(
-        [row[:length] for row, length in zip(tokens.tolist(), lengths.tolist(), strict=True)],
+        [row[:length] for row, length in zip(tokens.tolist(), taken.tolist(), strict=True)],
         cut.tolist(),
         log_probs[:, :longest],
         entropy,
@@ -190,10 +193,11 @@ def generate_batches(
     top_p: float,
     stop: Sequence[str],
     seed: int,
+    lengths: Sequence[int] | None = None,
     report: Callable[[int], None],
 ) -> Iterator[Generated]:
     """Generate one completion for each prompt (token ids), at most ``batch_size`` at a time. The random numbers of a
-    row do not depend on that size. ``report`` is told how many of all have ended."""
+    row do not depend on that size. ``lengths`` as in generate_ids; ``report`` is told how many of all have ended."""
     uniforms = draw_uniforms(seed, len(prompts), max_tokens) if temperature > 0 else None
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
@@ -211,6 +215,7 @@ def generate_batches(
             pad_id=tokenizer.pad_token_id,
             stop=build_stop(tokenizer, stop),
             uniforms=None if uniforms is None else uniforms[part],
+            lengths=None if lengths is None else lengths[part],
             report=report_ended,
         )
 
@@ -239,10 +244,12 @@ def stream_texts(
     stop: Sequence[str] = (),
     batch_size: int,
     seed: int,
+    lengths: Sequence[int] | None = None,
     progress: Progress,
     phase: str,
 ) -> Iterator[GeneratedText]:
-    """Generate one completion for each prompt, in order, a batch at a time. ``temperature`` 0 is greedy."""
+    """Generate one completion for each prompt, in order, a batch at a time. ``temperature`` 0 is greedy. ``lengths`` as
+    in generate_ids."""
     model, tokenizer = loaded.model, loaded.tokenizer
     was_training = model.training
     model.eval()
@@ -259,6 +266,7 @@ def stream_texts(
             top_p=top_p,
             stop=stop,
             seed=seed,
+            lengths=lengths,
             report=lambda ended: progress(phase, ended, len(prompts)),
         ):
             decoded = decode(model, tokenizer, generated.ids)

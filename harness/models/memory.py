@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +92,6 @@ def compute_memory(
     rows = knobs.prompts_per_step * knobs.group_size
     tokens = longest_prompt + knobs.max_tokens
     cache = 2 * shape.layers * shape.kv_width * shape.number_bytes * tokens * rows
-    states = {"adafactor": 0, "sgd": 0}.get(trainer.optimizer, 2)
     # Prompts are encoded once per group (harness/training/log_probs.py).
     micro = min(trainer.micro_batch, rows)
     held = micro * knobs.max_tokens + -(-micro // knobs.group_size) * longest_prompt
@@ -107,7 +107,7 @@ def compute_memory(
     shown = warmstart.batch * tokens if warmstart.steps else 0
     return MemoryForecast(
         weights=shape.weights_bytes,
-        training=shape.trained * 4 * (1 + states),
+        training=shape.trained * 4 * (1 + count_states(trainer.optimizer)),
         reference=shape.weights_bytes if shape.full else 0,
         rollout=cache + rows * shape.vocabulary * SAMPLED_BYTES,
         update=saved + copies + min(held, HEAD_CHUNK) * shape.vocabulary * HEAD_BYTES,
@@ -214,6 +214,18 @@ def check_sft_memory(
     fits = next((size for size in range(rows, 0, -1) if forecast_with(size).update <= room), None)
     fix = f"lower it to {fits}" if fits else "take a smaller model, or train an adapter (lora.rank=16)"
     raise InputError(f"trainer.micro_batch: {parts}; {fix}")
+
+
+def count_states(optimizer: str) -> int:
+    """Return how many numbers an optimizer keeps of each weight."""
+    return {"adafactor": 0, "sgd": 0}.get(optimizer, 2)
+
+
+def peak_memory() -> int:
+    """Return the bytes that this process has held at most so far: of the GPU if there is one, else of the machine."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def free_memory() -> int:

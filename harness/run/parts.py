@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
-from harness.checks.inputs import Inputs, Splits, build_reward, hash_contents
+from harness.checks.inputs import Inputs, Splits, build_demonstrations, build_reward, hash_contents
 from harness.checks.judges import build_judges, describe_judges
 from harness.config.asking import build_ledger, build_settings
 from harness.config.names import TINY
@@ -22,13 +24,24 @@ from harness.errors import Diverged, InputError
 from harness.llm.ledger import Ledger
 from harness.models.evaluate import ModelEvaluator
 from harness.models.load import LoadedModel, load_model
-from harness.models.memory import MemoryForecast, check_memory, check_sft_memory, free_memory, shape_of
+from harness.models.memory import (
+    MemoryForecast,
+    check_memory,
+    check_sft_memory,
+    free_memory,
+    peak_memory,
+    shape_of,
+)
 from harness.models.runtime import prepare_process
 from harness.run.answerers import open_judges
+from harness.training.forecast import Costs, Forecast, Unasked, compute_forecast, measure_costs
+from harness.training.grpo import StepTrainer
 from harness.training.probe import check_model
-from harness.types import DecisionPolicy, Evaluation, Example, Knobs, Progress, Prompt, SampleRecord, Scorer
+from harness.training.supervised import SupervisedTrainer
+from harness.types import DecisionPolicy, Evaluation, Evaluator, Example, Knobs, Progress, Prompt, SampleRecord, Scorer
 from policies.fixed import FixedPolicy
 from policies.rules import RulesPolicy
+from pools.demonstrations import Demonstrations
 from pools.table import PromptTable
 from rewards.judged import JudgedReward
 from rewards.parallel import ParallelReward
@@ -160,6 +173,64 @@ def _check_room(spec: RunSpec, knobs: Knobs, context: int, longest: int) -> None
                 f"{name}: {tokens} does not fit: the longest prompt has {longest} tokens and the context {context}, "
                 f"so at most {max(room, 0)}"
             )
+
+
+def build_trainer(
+    parts: Parts, folder: Path
+) -> tuple[StepTrainer | SupervisedTrainer, Evaluator, Demonstrations | None]:
+    """Build what takes the steps of this kind of run, what measures it, and what it learns from beside the pool."""
+    inputs, loaded = parts.inputs, parts.loaded
+    spec = inputs.spec
+    evaluator = build_evaluator(spec, loaded, inputs.splits, parts.reward)
+    if spec.kind == "sft":
+        trainer = SupervisedTrainer(loaded, spec.trainer, folder=folder, seed=spec.seed)
+        measured = WithLoss(evaluator, trainer.measure_loss, inputs.splits)
+        return trainer, measured, build_demonstrations(spec, inputs.splits["train"])
+    limit = spec.reward.errored_limit
+    made = StepTrainer(loaded, parts.reward, spec.trainer, errored_limit=limit, folder=folder, seed=spec.seed)
+    return made, evaluator, None
+
+
+def forecast_run(
+    parts: Parts,
+    trainer: StepTrainer | SupervisedTrainer,
+    demonstrations: Demonstrations | None,
+    *,
+    folder: Path,
+    steps: int | None = None,
+    as_shown: bool = False,
+    repeat_s: float = 0.0,
+) -> tuple[Costs, Forecast]:
+    """Rehearse a run, and forecast it: all of its steps, or the last ``steps``. The rest as measure_costs."""
+    spec, knobs = parts.inputs.spec, parts.knobs
+    scorer: Scorer = Unasked() if isinstance(parts.reward, JudgedReward) else parts.reward
+    if isinstance(trainer, StepTrainer):
+        trainer.scorer = scorer
+    try:
+        costs = measure_costs(
+            spec,
+            trainer,
+            build_evaluator(spec, parts.loaded, parts.inputs.splits, scorer),
+            knobs=knobs,
+            pool=parts.inputs.pool,
+            demonstrations=demonstrations,
+            folder=folder,
+            as_shown=as_shown,
+            repeat_s=repeat_s,
+        )
+    finally:
+        if isinstance(trainer, StepTrainer):
+            trainer.scorer = parts.reward
+    learned = spec.sft.batch if spec.kind == "sft" else knobs.prompts_per_step * knobs.group_size
+    steps = spec.budget.steps if steps is None else steps
+    return costs, compute_forecast(
+        spec,
+        costs,
+        steps=steps,
+        completions=learned * steps,
+        free_bytes=shutil.disk_usage(folder).free,
+        memory_bytes=peak_memory() + costs.state_bytes,
+    )
 
 
 def build_llm(

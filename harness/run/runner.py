@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from harness.checks.inputs import build_demonstrations, check_policy, choose_demonstrations
+from harness.checks.inputs import check_policy, choose_demonstrations
 from harness.checks.judges import bind_judges, sum_costs
 from harness.checks.services import Tried, check_llm
 from harness.config.asking import build_ledger
@@ -25,7 +24,7 @@ from harness.run.answerers import open_judges
 from harness.run.checkpoints import Checkpoints
 from harness.run.controller import Controller
 from harness.run.heartbeat import Pulse
-from harness.run.parts import POLICIES, Parts, WithLoss, build_evaluator, build_llm
+from harness.run.parts import POLICIES, Parts, build_llm, build_trainer, forecast_run
 from harness.run.replay import load_repeated
 from harness.run.report_process import REPORT, write_report_apart
 from harness.run.session import Session
@@ -33,11 +32,10 @@ from harness.run.state import Settings, State
 from harness.store.retry import Patience
 from harness.store.snapshot import SnapshotReader
 from harness.store.writer import RunStore
-from harness.training.forecast import compute_forecast, time_rollouts, time_supervised
 from harness.training.grpo import StepTrainer
 from harness.training.sft import warm_start
 from harness.training.supervised import SupervisedTrainer
-from harness.types import DecisionPolicy, Evaluator, Status
+from harness.types import DecisionPolicy, Status
 from harness.views.console import say
 from policies.effects import EffectJudge
 from policies.replay import ReplayPolicy
@@ -217,7 +215,7 @@ class Run:
                 warm_start(parts.loaded, shown, spec.warmstart, seed=spec.seed, progress=self._warming_up)
         else:  # the start is what KL is measured against, so it comes first
             load_weights(parts.loaded.model, Path(checkpoints.find(0).path))
-        trainer, evaluator, demonstrations = self._build_trainer()
+        trainer, evaluator, demonstrations = build_trainer(parts, self.folder)
         reader = SnapshotReader(store, self.run_id)
         session = Session(
             store=store,
@@ -245,23 +243,6 @@ class Run:
             judge=EffectJudge(),
             interrupted=self.interrupted,
             unfinished=self.unfinished,
-        )
-
-    def _build_trainer(self) -> tuple[StepTrainer | SupervisedTrainer, Evaluator, Demonstrations | None]:
-        """Build what takes the steps of this kind of run, what measures it, and what it learns from beside the pool."""
-        spec, parts, inputs = self.spec, self.parts, self.parts.inputs
-        evaluator = build_evaluator(spec, parts.loaded, inputs.splits, parts.reward)
-        if spec.kind == "sft":
-            trainer = SupervisedTrainer(parts.loaded, spec.trainer, folder=self.folder, seed=spec.seed)
-            measured = WithLoss(evaluator, trainer.measure_loss, inputs.splits)
-            return trainer, measured, build_demonstrations(spec, inputs.splits["train"])
-        limit = spec.reward.errored_limit
-        return (
-            StepTrainer(
-                parts.loaded, parts.reward, spec.trainer, errored_limit=limit, folder=self.folder, seed=spec.seed
-            ),
-            evaluator,
-            None,
         )
 
     def build_policy(self, kind: str, reader: SnapshotReader, checkpoints: Checkpoints) -> DecisionPolicy:
@@ -304,20 +285,7 @@ class Run:
 
     def _forecast(self, trainer: StepTrainer | SupervisedTrainer, demonstrations: Demonstrations | None) -> None:
         self.progress("forecasting", 0, 1)
-        if isinstance(trainer, SupervisedTrainer):
-            step_s = time_supervised(trainer, demonstrations.draw(1) if demonstrations else ())
-            learned = self.spec.sft.batch
-        else:
-            step_s = time_rollouts(trainer, self.parts.inputs.pool, self.parts.knobs)
-            learned = self.parts.knobs.prompts_per_step * self.parts.knobs.group_size
-        forecast = compute_forecast(
-            self.spec,
-            step_s=step_s,
-            completions=learned * self.spec.budget.steps,
-            weights_bytes=trainer.weights_bytes(),
-            free_bytes=shutil.disk_usage(self.folder).free,
-            memory_bytes=self.parts.memory.peak,
-        )
+        _, forecast = forecast_run(self.parts, trainer, demonstrations, folder=self.folder)
         self.store.update_run(self.run_id, forecast=asdict(forecast))
         self.store.record_event(self.run_id, 0, "warning" if forecast.over_budget else "info", forecast.text)
         log.info("step=0 %s", forecast.text)

@@ -1,65 +1,263 @@
-"""Before the first step: how long, how many completions, how much disk, against the budget."""
+"""Before the first step: how long a run takes, and what memory, disk and money, from rehearsals of its parts.
+
+Steps and evaluations are timed at growing sizes, weights stay as they are. Of a model that supervised training will
+change, answers are taken to be as long as the demonstrations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
 
-from harness.config.schema import RunSpec
+from harness.config.schema import RunSpec, TrainerSpec, WarmstartSpec
 from harness.core.formatting import format_bytes, format_duration
+from harness.models.evaluate import ModelEvaluator, score_texts
+from harness.models.generate import generate_texts
+from harness.models.load import LoadedModel
+from harness.models.memory import count_states
 from harness.training.grpo import StepTrainer
 from harness.training.supervised import SupervisedTrainer
-from harness.types import Knobs, Pool, Prompt
+from harness.types import Knobs, Pool, Prompt, Score, no_progress
+from pools.demonstrations import Demonstrations
+
+ENOUGH_S = 3.0
+"""Work of a size that takes longer is not timed at a larger one: the line through the last two says the rest."""
+REPORT_BYTES = 5_000_000
+"""Of report.html, most of which draws the plots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the parts of a run take, in s: a step, an evaluation of dev and of test (``first_``: of the model that it
+    begins with), the samples for people, a checkpoint. ``start_bytes`` is a checkpoint without the optimizer's state,
+    which has ``state_bytes``."""
+
+    step_s: float
+    first_dev_s: float
+    first_test_s: float
+    dev_s: float
+    test_s: float
+    sample_s: float
+    save_s: float
+    start_bytes: int
+    state_bytes: int
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """``seconds`` covers all steps of the budget, without the looks at dev and test."""
+    """``seconds`` covers all steps, evaluations and checkpoints of the budget; ``usd`` is None without a price."""
 
     step_s: float
     seconds: float
     completions: int
     disk_bytes: int
+    memory_bytes: int
+    usd: float | None
     over_budget: bool
     text: str
 
 
-def time_rollouts(trainer: StepTrainer, pool: Pool, knobs: Knobs) -> float:
-    """Time a step of GRPO, in s: steps of one and of four prompts, and the line through both."""
-    prompts = pool.draw(min(4, knobs.prompts_per_step), seed=0, focus=None, group_size=knobs.group_size)
-    trainer.rehearse(prompts[:1], knobs)  # the first call pays for warming up
-    seconds_one = trainer.rehearse(prompts[:1], knobs)
-    further = len(prompts) - 1
-    slope = max(0.0, trainer.rehearse(prompts, knobs) - seconds_one) / further if further else 0.0
-    return seconds_one + slope * (knobs.prompts_per_step - 1)
+# ---------------------------------------------------------------- timing
 
 
-def time_supervised(trainer: SupervisedTrainer, prompts: Sequence[Prompt]) -> float:
-    """Time a step on the demonstrations of ``prompts``, in s."""
-    trainer.rehearse(prompts[:1])  # the first call pays for warming up
-    return trainer.rehearse(prompts)
+def time_growing(
+    work: Callable[[int], object], most: int, *, least: int = 4, repeat_s: float = 0.0
+) -> Callable[[int], float]:
+    """Time ``work`` of size 1 and larger: up to ``most``, or until it takes long, but ``least`` if that is less. Return
+    what says the time of any size, in s. The largest is timed again until ``repeat_s`` are spent."""
+    sizes, seconds = [1], [_time(work, 1)]
+    while sizes[-1] < most and (len(sizes) == 1 or seconds[-1] < ENOUGH_S):
+        reached = sizes[-1] * ENOUGH_S / max(seconds[-1], 1e-3)
+        sizes.append(min(most, max(4 * sizes[-1], least, int(reached))))
+        seconds.append(_time(work, sizes[-1]))
+    again: list[float] = []
+    while sum(again) + seconds[-1] < repeat_s:
+        again.append(_time(work, sizes[-1]))
+    seconds[-1] = fmean(again or seconds[-1:])  # the first call of a size pays for warming up
+    if len(sizes) == 1:
+        return lambda size: seconds[0] * size
+    slope = max(0.0, (seconds[-1] - seconds[-2]) / (sizes[-1] - sizes[-2]))
+    return lambda size: max(0.0, seconds[-1] + slope * (size - sizes[-1]))
+
+
+def _time(work: Callable[[int], object], size: int) -> float:
+    started = time.perf_counter()
+    work(size)
+    return time.perf_counter() - started
+
+
+@dataclass
+class Unasked:
+    """``harness.types.Scorer`` in the place of judges, whose replies take money."""
+
+    range: tuple[float, float] = (0.0, 1.0)
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Score]:
+        """Judge nothing."""
+        return [Score(0.0, False, "") for _ in completions]
+
+
+def measure_costs(
+    spec: RunSpec,
+    trainer: StepTrainer | SupervisedTrainer,
+    evaluator: ModelEvaluator,
+    *,
+    knobs: Knobs,
+    pool: Pool,
+    demonstrations: Demonstrations | None,
+    folder: Path,
+    as_shown: bool = False,
+    repeat_s: float = 0.0,
+) -> Costs:
+    """Rehearse each part of a run. ``as_shown``: its model will have learned from demonstrations before it begins, as
+    that of a run of kind sft will before its second evaluation. A checkpoint is written into ``folder`` and deleted.
+    ``repeat_s`` as in time_growing."""
+    dev, test = (evaluator.splits[split] for split in ("dev", "test"))
+    learned = as_shown or spec.kind == "sft"
+    timed = partial(time_growing, repeat_s=repeat_s)
+    first = _time_answers(evaluator, dev, timed, as_shown=as_shown)
+    later = first if as_shown == learned else _time_answers(evaluator, dev, timed, as_shown=learned)
+    if isinstance(trainer, SupervisedTrainer):
+        shown = demonstrations.draw(1) if demonstrations else []
+        step_s = timed(lambda n: trainer.rehearse(shown[:n]), len(shown), least=trainer.micro_batch)(len(shown))
+        dev_loss_s = timed(lambda n: trainer.measure_loss(dev[:n]), len(dev))(len(dev))
+    else:
+        drawn = pool.draw(knobs.prompts_per_step, seed=0, focus=None, group_size=knobs.group_size)
+        lengths = _count_shown(evaluator.loaded, drawn, knobs.max_tokens) if as_shown else None
+        rehearse, least = (
+            partial(_rehearse, trainer, drawn, knobs, lengths),
+            -(-trainer.micro_batch // knobs.group_size),
+        )
+        step_s, dev_loss_s = timed(rehearse, len(drawn), least=least)(len(drawn)), 0.0
+    save_s, start_bytes = _time_checkpoint(trainer, folder)
+    state_bytes = count_states(trainer.spec.optimizer) * trainer.weights_bytes()
+    return Costs(
+        step_s=step_s,
+        first_dev_s=first(len(dev)) + dev_loss_s,
+        first_test_s=first(len(test)),
+        dev_s=later(len(dev)) + dev_loss_s,
+        test_s=later(len(test)),
+        sample_s=later(min(spec.sample.prompts, len(dev))),
+        save_s=save_s * (1 + state_bytes / start_bytes),
+        start_bytes=start_bytes,
+        state_bytes=state_bytes,
+    )
+
+
+def time_warm_start(loaded: LoadedModel, shown: Sequence[Prompt], spec: WarmstartSpec, *, folder: Path) -> float:
+    """Time the warm start on the demonstrations of ``shown``, in s, by steps that leave the weights as they are."""
+    trainer = SupervisedTrainer(loaded, TrainerSpec(micro_batch=spec.batch), folder=folder, seed=0)
+    batch = shown[: spec.batch]
+    return time_growing(lambda n: trainer.rehearse(batch[:n]), len(batch))(len(batch)) * spec.steps
+
+
+def _rehearse(
+    trainer: StepTrainer, prompts: Sequence[Prompt], knobs: Knobs, lengths: Sequence[int] | None, n: int
+) -> None:
+    trainer.rehearse(prompts[:n], knobs, None if lengths is None else lengths[:n])
+
+
+def _time_answers(
+    evaluator: ModelEvaluator,
+    prompts: Sequence[Prompt],
+    timed: Callable[..., Callable[[int], float]],
+    *,
+    as_shown: bool,
+) -> Callable[[int], float]:
+    """Time answers to some of the prompts, with their scores. Return what says the time of so many, in s."""
+    spec, n = evaluator.spec, evaluator.spec.n
+    prompts = list(prompts[: spec.batch])
+    lengths = _count_shown(evaluator.loaded, prompts, spec.max_tokens) if as_shown else None
+
+    def answer(some: int) -> None:
+        rows = [prompt for prompt in prompts for _ in range(n)][:some]
+        texts = generate_texts(
+            evaluator.loaded,
+            rows,
+            max_tokens=spec.max_tokens,
+            temperature=spec.temperature,
+            stop=evaluator.stop,
+            batch_size=spec.batch,
+            seed=0,
+            lengths=None if lengths is None else [length for length in lengths for _ in range(n)][:some],
+            progress=no_progress,
+            phase="forecasting",
+        )
+        score_texts(evaluator.scorer, rows, texts)
+
+    batch = timed(answer, min(spec.batch, len(prompts) * n))
+
+    def whole(of_prompts: int) -> float:
+        full, rest = divmod(of_prompts * n, spec.batch)
+        return full * batch(spec.batch) + (batch(rest) if rest else 0.0)
+
+    return whole
+
+
+def _count_shown(loaded: LoadedModel, prompts: Sequence[Prompt], most: int) -> list[int] | None:
+    """Count the tokens of the demonstrations, at most ``most``; None where a prompt has none."""
+    if any(prompt.demonstration is None for prompt in prompts):
+        return None
+    shown = [loaded.renderer.demonstrate(prompt) for prompt in prompts]
+    return [max(1, min(most, len(ids) - prompt_length)) for ids, prompt_length in shown]
+
+
+def _time_checkpoint(trainer: StepTrainer | SupervisedTrainer, folder: Path) -> tuple[float, int]:
+    """Write one that has no optimizer state yet, delete it, and return what it takes, in s and bytes."""
+    with TemporaryDirectory(dir=folder, prefix="forecast-") as there:
+        started = time.perf_counter()
+        trainer.save(Path(there))
+        seconds = time.perf_counter() - started
+        return seconds, sum(file.stat().st_size for file in Path(there).iterdir())
+
+
+# ---------------------------------------------------------------- what they come to
 
 
 def compute_forecast(
-    spec: RunSpec, *, step_s: float, completions: int, weights_bytes: int, free_bytes: int, memory_bytes: int
+    spec: RunSpec, costs: Costs, *, steps: int, completions: int, free_bytes: int, memory_bytes: int
 ) -> Forecast:
-    """Compute what steps of ``step_s`` come to. ``completions`` are those of all steps (of demonstrations too),
-    ``weights_bytes`` the size of what is trained. ``free_bytes`` are left on the disk, ``memory_bytes`` is what a step
-    needs (harness/models/memory.py)."""
-    seconds = step_s * spec.budget.steps
-    # Weights and Adam's two moments, for the newest few, the start, the best and the one being written. Retention
-    # keeps it there, whatever the number of steps; only checkpoints that a person names come on top.
-    disk = weights_bytes * 3 * (spec.checkpoint.keep + 3)
-    hours = spec.budget.hours
+    """Compute what ``steps`` more of the steps of a run come to, with all that lies between them. ``completions`` are
+    those of all of them (of demonstrations too). ``free_bytes`` are left on the disk."""
+    budget, ends = spec.budget, spec.budget.steps
+    first = ends - steps + 1
+    looks = [step for step in range(first, ends + 1) if step % spec.evaluate.every == 0]
+    if spec.kind == "sft" and ends not in looks:
+        looks.append(ends)
+    sampled = [step for step in range(first, ends + 1) if step % spec.sample.every == 0]
+    saved = {*looks, *(step for step in range(first, ends + 1) if step % spec.checkpoint.every == 0)}
+    seconds = (
+        costs.step_s * steps
+        + costs.dev_s * len(looks)
+        + costs.sample_s * (len(sampled) + 1)
+        + costs.save_s * len(saved)
+        + costs.test_s * (2 if len(looks) > 1 else 1)  # of the last weights, and of the best
+    )
+    if steps == ends:
+        seconds += costs.first_dev_s + costs.first_test_s + costs.sample_s
+    step_s = seconds / steps if steps else 0.0
+    allowed = None if budget.hours is None else budget.hours * 3600
+    # Retention keeps it there whatever the number of steps: the newest few, the best, the start without optimizer
+    # state, and the report. Only checkpoints that a person names come on top.
+    kept = min(len(saved), spec.checkpoint.keep + 1)
+    disk = costs.start_bytes + (costs.start_bytes + costs.state_bytes) * kept + REPORT_BYTES
+    usd = None if budget.price_per_hour is None else min(seconds, allowed or seconds) / 3600 * budget.price_per_hour
     learned = "demonstrations" if spec.kind == "sft" else "completions"
     text = (
-        f"forecast: {step_s:.2g} s a step, {spec.budget.steps} steps in {format_duration(seconds)} at these "
-        f"hyperparameters, {completions:,} {learned}, {format_bytes(disk)} of checkpoints, "
-        f"{format_bytes(memory_bytes)} of memory"
+        f"forecast: {costs.step_s:.2g} s a step, {steps} steps with their evaluations in {format_duration(seconds)} at "
+        f"these hyperparameters, {completions:,} {learned}, {format_bytes(disk)} of disk, {format_bytes(memory_bytes)} "
+        "of memory"
     )
+    text += ", what judges take not counted" if spec.reward.judges else ""
+    text += "" if usd is None else f", ${usd:.2f} at ${budget.price_per_hour:g} an hour"
     excess = ""
-    if hours is not None and seconds > hours * 3600:
-        excess += f"; the budget of {hours:g} h allows about {int(hours * 3600 / step_s)} steps"
+    if allowed is not None and seconds > allowed:
+        excess += f"; the budget of {budget.hours:g} h allows about {int(allowed / step_s)} steps"
     if disk > free_bytes:
         excess += f", but only {format_bytes(free_bytes)} are free: lower checkpoint.keep or choose another --out"
-    return Forecast(step_s, seconds, completions, disk, bool(excess), text + excess)
+    return Forecast(costs.step_s, seconds, completions, disk, memory_bytes, usd, bool(excess), text + excess)

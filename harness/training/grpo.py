@@ -69,6 +69,7 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
         self._rollout: Rollout
         self._seconds: dict[str, float]
         self._notes: list[str]
+        self._lengths: list[int] | None = None
         self._balance_share = 1.0
         self._seen_log_probs: torch.Tensor
         self.temperature: float
@@ -142,9 +143,7 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
         metrics["kl/mean"] = self._measure_kl(batch, seed)
         learned = self._leave_out_truncated(batch)
         live = self._find_live(learned)
-        # KL and load balance are losses of rows without signal too.
-        only_live = self.spec.signal_only and not knobs.beta and not self.aux_loss_enabled
-        rows = live if only_live else learned["completion_mask"].any(-1)
+        rows = live if self._leaves_out_rows() else learned["completion_mask"].any(-1)
         seed_torch(derive_seed(seed, "update"))
         update_started = time.perf_counter()
         fault, lost = "", False
@@ -159,12 +158,22 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
         metrics["time/step_s"] = time.perf_counter() - started
         return StepOutcome(groups, metrics, bool(metrics["update/applied"]), tuple(self._notes), fault, lost)
 
-    def rehearse(self, prompts: Sequence[Prompt], knobs: Knobs) -> float:
-        """Time a step on ``prompts``, in s, up to the optimizer, which is left alone: weights stay as they are."""
+    def rehearse(self, prompts: Sequence[Prompt], knobs: Knobs, lengths: Sequence[int] | None = None) -> float:
+        """Time a step on ``prompts``, in s, up to the optimizer, which is left alone: weights stay as they are. With
+        ``lengths`` the completions of each prompt have so many tokens. Where rows without signal are left out of the
+        update, it is taken on half of all rows."""
         started = time.perf_counter()
-        _, batch = self._roll_out(prompts, knobs, learning_rate=0.0, seed=0)
+        self._lengths = None if lengths is None else [one for one in lengths for _ in range(knobs.group_size)]
+        try:
+            _, batch = self._roll_out(prompts, knobs, learning_rate=0.0, seed=0)
+        finally:
+            self._lengths = None
+        self._measure_kl(batch, 0)
+        rows = torch.arange(len(self._rollout))
+        if self._leaves_out_rows():
+            rows = rows[: -(-len(rows) // 2)]
         for _ in range(self.spec.num_iterations):
-            self._accumulate(batch, torch.arange(len(self._rollout)))
+            self._accumulate(batch, rows)
         self.model_wrapped.zero_grad()
         return time.perf_counter() - started
 
@@ -231,6 +240,10 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
         whole = ~torch.tensor(self._rollout.generated.truncated, device=mask.device)
         mask = mask * whole.unsqueeze(1)
         return batch | {"completion_mask": mask, "num_items_in_batch": mask.sum()}
+
+    def _leaves_out_rows(self) -> bool:
+        """Tell whether rows without signal have no part in the update: KL and load balance are losses of theirs too."""
+        return self.spec.signal_only and not self.beta and not self.aux_loss_enabled
 
     def _find_live(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Find the rows that the gradient at beta 0 needs, whatever their ratio to the old log-probabilities: those
@@ -334,6 +347,7 @@ class StepTrainer(Stepwise, GRPOTrainer):  # type: ignore[misc]
                 top_p=self.spec.top_p,
                 stop=self.spec.stop,
                 seed=seed,
+                lengths=self._lengths,
                 report=lambda ended: self._progress("sampling", ended, len(prompt_ids)),
             )
             return join_generated(list(batches))

@@ -144,3 +144,12 @@ def test_neighbouring_equal_prompts_are_found() -> None:
     distinct, owner = find_shared([[1], [1], [2, 3], [1]])
     assert distinct == [[1], [2, 3], [1]]
     assert owner == [0, 0, 1, 2]
+
+
+def test_a_rehearsal_has_completions_of_the_lengths_it_was_given() -> None:
+    lengths = [3, 1, 12, 7, 2, 12]
+    uniforms = draw_uniforms(0, len(PROMPTS), 12)
+    made = sample(sharp_model(), PROMPTS, uniforms, lengths=lengths)
+    assert [len(ids) for ids in made.ids] == lengths
+    free = sample(sharp_model(), PROMPTS, uniforms)
+    assert [len(ids) for ids in free.ids] != lengths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,8 @@ def evaluations(program: Program, run: str) -> dict[tuple[str, int], EvaluationR
 def made(tmp_path_factory: pytest.TempPathFactory) -> Program:
     program = Program(tmp_path_factory.mktemp("group"))
     (program.folder / "s.toml").write_text(SPEC.format(rank=4))
-    program.here("run", "s.toml", "--plain", "--name", "g")
+    told = program.here("run", "s.toml", "--plain", "--name", "g", "--set", "budget.price_per_hour=3600").stdout
+    (program.folder / "told.txt").write_text(told)
     return program
 
 
@@ -108,6 +110,26 @@ def test_each_stage_is_a_run_that_begins_with_the_best_of_its_parent(made: Progr
     }  # fmt: skip
     kept = {c.step: c.name for c in made.store().load_checkpoints(runs["g/learned"].id)}
     assert kept[best] == "for-tuned"
+
+
+def test_before_the_first_stage_it_says_what_all_of_them_take(made: Program) -> None:
+    told = (made.folder / "told.txt").read_text()
+    said, before = told.index("forecast of 3 stages"), told.index("run g/apart in")
+    assert said < before
+    for stage in ("apart", "learned", "tuned"):
+        assert re.search(rf"  {stage} +\d.* of memory, .* of disk\n", told[said:before])
+    money = re.search(r"  all .* of disk, \$(\d+)\.\d\d\n", told[said:before])
+    assert money
+    assert int(money[1]) > 0
+    assert re.search(r"g took .*, forecast \d", told)
+    assert not list(made.folder.glob("**/forecast-*"))
+
+
+def test_a_stage_that_cannot_begin_is_found_before_the_first(program: Program) -> None:
+    (program.folder / "s.toml").write_text(SPEC.format(rank=4) + "knobs.max_tokens = 900\n")
+    refused = program.here("run", "s.toml", "--plain", code=2)
+    assert "stage tuned: knobs.max_tokens: 900 does not fit" in refused.stderr
+    assert not list((program.folder / "runs").glob("*"))
 
 
 def test_the_group_is_a_name_for_review_and_runs_are_folded(made: Program) -> None:

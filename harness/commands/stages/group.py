@@ -6,6 +6,7 @@ outcomes = group.drive()                                  # each to its end
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from harness.commands.launch import (
     to_overrides,
     try_llm,
 )
+from harness.core.formatting import format_duration
+from harness.core.liveness import was_restarted
 from harness.core.paths import database_path, database_url
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, RunFailed
 
 if TYPE_CHECKING:
     from harness.config.stages import Stage
@@ -59,10 +62,12 @@ class Group:
     def drive(
         self, drive: Drive = drive_quietly, *, force: bool = False, say: Say = say_nothing
     ) -> tuple[StageOutcome, ...]:
-        """Take the stages one after the other. One that fails, or waits for a person, stops only what comes from it.
+        """Say what the stages take, then take them one after the other. One that fails, or waits for a person, stops
+        only what comes from it.
 
-        Raises KeyboardInterrupt where a run was interrupted.
+        Raises InputError, and then nothing was created, and KeyboardInterrupt where a run was interrupted.
         """
+        forecast_s, began = self._forecast(say), time.monotonic()
         outcomes: dict[str, StageOutcome] = {}
         for stage in self.stages:
             if stage.name in self.wanted:
@@ -71,7 +76,52 @@ class Group:
                 outcomes[stage.name] = outcome
         if any(outcome.state in ("finished", "done") for outcome in outcomes.values()):
             self._score(say)
+        if forecast_s is not None:
+            taken = format_duration(time.monotonic() - began)
+            say(f"{self.name} took {taken}, forecast {format_duration(forecast_s)}")
         return tuple(outcomes.values())
+
+    def _forecast(self, say: Say) -> float | None:
+        """Rehearse all stages that are to be taken, where these are several, and say what they take. Return how long,
+        in s. A process that was started again has said it before."""
+        from harness.commands.stages.forecast import describe_forecast, forecast_stages
+
+        due = {} if was_restarted() else self._find_due()
+        if len(due) < 2:
+            return None
+        folder = Path(self.stages[0].spec.output.dir).absolute()
+        place = next(each for each in (folder, *folder.parents) if each.is_dir())
+        say(f"rehearsing {len(due)} stages, for the forecast ...")
+        try:
+            found = forecast_stages(self.stages, due, place)
+        except RunFailed as failure:
+            say(f"no forecast: {failure}")
+            return None
+        for line in describe_forecast(found, place):
+            say(line)
+        return sum(one.seconds for one in found)
+
+    def _find_due(self) -> dict[str, int]:
+        """Find the stages that would be taken now, each with the steps that are left of it."""
+        from harness.checks.inputs import hash_contents, prepare_inputs
+        from harness.commands.stages.standing import find_standing
+        from harness.store.opening import find_store
+        from harness.views.groups import find_stage_runs
+
+        store, due = find_store(self.url), {}
+        runs = find_stage_runs(store, self.name) if store else {}
+        for stage in self.stages:
+            if stage.name not in self.wanted:
+                continue
+            inputs = prepare_inputs(stage.spec)
+            steps, run = inputs.spec.budget.steps, runs.get(stage.name)
+            if store is None or run is None:
+                due[stage.name] = steps
+                continue
+            state = find_standing(store, stage, inputs.spec, runs, hash_contents(inputs.splits)).state
+            if state in ("new", "resume") or self.again:
+                due[stage.name] = steps - run.last_step if state == "resume" else steps
+        return due
 
     def _score(self, say: Say) -> None:
         """Score base and stages on the same prompts; a fault there is told and changes nothing."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.config.changes import compute_changes
+from harness.config.changes import WITHOUT_EFFECT, compute_changes
 from harness.config.names import KNOWN_MODELS
 from harness.config.schema import RunSpec
 from harness.config.stages import BASE, Stage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.store.writer import RunStore
 
 ADAPTER = "adapter_config.json"
-OWN = ("name", "note", "output", "alerts")
+OWN = ("name", "note", "output", "alerts", "prices")
 """What of a spec does not make another stage of it."""
 
 
@@ -53,6 +53,7 @@ def find_standing(
     changes = compute_changes(*({k: v for k, v in tree.items() if k not in OWN} for tree in (before, after)))
     if stage.parent == BASE:
         changes |= compute_changes({"model": made["spec"]["model"]}, {"model": spec.model_dump(mode="json")["model"]})
+    changes = {name: change for name, change in changes.items() if name not in WITHOUT_EFFECT}
     if changes:
         return Standing("changed", run, f"it was made with another spec ({format_changes(changes)})")
     if run.manifest.get("data_sha256") not in ("", None, data_sha256):

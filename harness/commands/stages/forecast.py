@@ -1,0 +1,109 @@
+"""Before the first stage of a group: what all of them take, and their scores, from a rehearsal of each."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from harness.core.formatting import format_bytes, format_duration
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.config.stages import Stage
+
+REPEAT_S = 1.0
+"""For how long a part of a stage is rehearsed, where once takes less: what comes after takes minutes at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageForecast:
+    """What a stage takes, its scores among it. ``usd`` is None without a price."""
+
+    name: str
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    usd: float | None
+
+
+def forecast_stages(stages: Sequence[Stage], due: Mapping[str, int], folder: Path) -> list[StageForecast]:
+    """Rehearse each stage that is ``due``, by name the steps that are left of it, on the model of the spec.
+
+    ``folder`` is where the runs will lie. Raises InputError where model, prompts and settings of a stage do not fit
+    together, and RunFailed where memory does not suffice.
+    """
+    found: list[StageForecast] = []
+    learned: dict[str, bool] = {"base": False}
+    for stage in stages:
+        learned[stage.name] = learned[stage.parent] or stage.spec.kind == "sft" or stage.spec.warmstart.steps > 0
+        if stage.name in due:
+            try:
+                found.append(_forecast(stage, due[stage.name], folder, as_shown=learned[stage.parent], first=not found))
+            except InputError as error:
+                raise InputError(f"stage {stage.name}: {error}") from None
+            gc.collect()  # before the next model
+    return found
+
+
+def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: bool) -> StageForecast:
+    from harness.checks.inputs import choose_demonstrations, prepare_inputs
+    from harness.run.parts import build_parts, build_trainer, forecast_run
+    from harness.training.forecast import time_warm_start
+
+    started = time.perf_counter()
+    parts = build_parts(prepare_inputs(stage.spec))
+    spec = parts.inputs.spec
+    with TemporaryDirectory(dir=folder, prefix="forecast-") as there:
+        start_s = time.perf_counter() - started
+        if spec.warmstart.steps and not as_shown:
+            shown = choose_demonstrations(spec, parts.inputs.splits["train"])
+            start_s += time_warm_start(parts.loaded, shown, spec.warmstart, folder=Path(there))
+        started = time.perf_counter()
+        trainer, _, demonstrations = build_trainer(parts, Path(there))
+        start_s += time.perf_counter() - started
+        try:
+            costs, found = forecast_run(
+                parts,
+                trainer,
+                demonstrations,
+                folder=Path(there),
+                steps=steps,
+                as_shown=as_shown or spec.warmstart.steps > 0,
+                repeat_s=REPEAT_S,
+            )
+        finally:
+            parts.reward.close()
+    # Each model is loaded once more for its scores, and with the first stage the base is scored.
+    scores_s = start_s + costs.test_s + (start_s + costs.first_test_s if first else 0.0)
+    seconds = start_s + scores_s + found.seconds
+    price = spec.budget.price_per_hour
+    usd = None if price is None else seconds / 3600 * price
+    return StageForecast(stage.name, seconds, found.memory_bytes, found.disk_bytes, usd)
+
+
+def describe_forecast(found: Sequence[StageForecast], folder: Path) -> list[str]:
+    """Say it, a line for each stage and one for all."""
+    width = max(len(one.name) for one in found)
+    lines = [
+        f"  {one.name:{width}}  {format_duration(one.seconds)}, {format_bytes(one.memory_bytes)} of memory, "
+        f"{format_bytes(one.disk_bytes)} of disk"
+        for one in found
+    ]
+    seconds, disk = sum(one.seconds for one in found), sum(one.disk_bytes for one in found)
+    memory = max(one.memory_bytes for one in found)
+    prices = [one.usd for one in found if one.usd is not None]
+    money = f", ${sum(prices):.2f}" if prices else ""
+    free = shutil.disk_usage(folder).free
+    short = f", but only {format_bytes(free)} are free: lower checkpoint.keep or choose another --out"
+    return [
+        f"forecast of {len(found)} stages with their scores, as the hyperparameters are:",
+        *lines,
+        f"  {'all':{width}}  {format_duration(seconds)}, {format_bytes(memory)} of memory, {format_bytes(disk)} of disk"
+        f"{money}{short if disk > free else ''}",
+    ]
