@@ -199,7 +199,7 @@ def forecast_run(
     folder: Path,
     steps: int | None = None,
     as_shown: bool = False,
-    repeat_s: float = 0.0,
+    thorough: bool = False,
 ) -> tuple[Costs, Forecast]:
     """Rehearse a run, and forecast it: all of its steps, or the last ``steps``. The rest as measure_costs."""
     spec, knobs = parts.inputs.spec, parts.knobs
@@ -216,7 +216,7 @@ def forecast_run(
             demonstrations=demonstrations,
             folder=folder,
             as_shown=as_shown,
-            repeat_s=repeat_s,
+            thorough=thorough,
         )
     finally:
         if isinstance(trainer, StepTrainer):

@@ -1,7 +1,8 @@
 """Before the first step: how long a run takes, and what memory, disk and money, from rehearsals of its parts.
 
-Steps and evaluations are timed at growing sizes, weights stay as they are. Of a model that supervised training will
-change, answers are taken to be as long as the demonstrations.
+Steps are timed at growing sizes, and weights stay as they are. A run forecasts its steps; a thorough rehearsal, before
+all stages of a group, has evaluations and checkpoints too. Of a model that supervised training will change, answers are
+taken to be as long as the demonstrations.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from harness.types import Knobs, Pool, Prompt, Score, no_progress
 from pools.demonstrations import Demonstrations
 
 ENOUGH_S = 3.0
-"""Work of a size that takes longer is not timed at a larger one: the line through the last two says the rest."""
+"""In a thorough rehearsal, work of a size that takes longer is not timed at a larger one: the line through the last two
+says the rest."""
+REPEAT_S = 1.0
+"""For how long the largest size is timed there, at least."""
 REPORT_BYTES = 5_000_000
 """Of report.html, most of which draws the plots."""
 
@@ -34,23 +38,24 @@ REPORT_BYTES = 5_000_000
 @dataclass(frozen=True, slots=True)
 class Costs:
     """What the parts of a run take, in s: a step, an evaluation of dev and of test (``first_``: of the model that it
-    begins with), the samples for people, a checkpoint. ``start_bytes`` is a checkpoint without the optimizer's state,
-    which has ``state_bytes``."""
+    begins with), the samples for people, a checkpoint; 0 where it was not rehearsed. ``start_bytes`` is a checkpoint
+    without the optimizer's state, which has ``state_bytes``."""
 
     step_s: float
-    first_dev_s: float
-    first_test_s: float
-    dev_s: float
-    test_s: float
-    sample_s: float
-    save_s: float
-    start_bytes: int
-    state_bytes: int
+    first_dev_s: float = 0.0
+    first_test_s: float = 0.0
+    dev_s: float = 0.0
+    test_s: float = 0.0
+    sample_s: float = 0.0
+    save_s: float = 0.0
+    start_bytes: int = 0
+    state_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """``seconds`` covers all steps, evaluations and checkpoints of the budget; ``usd`` is None without a price."""
+    """``seconds`` covers all steps of the budget, and what of ``Costs`` was rehearsed; ``usd`` is None without a
+    price."""
 
     step_s: float
     seconds: float
@@ -66,13 +71,14 @@ class Forecast:
 
 
 def time_growing(
-    work: Callable[[int], object], most: int, *, least: int = 4, repeat_s: float = 0.0
+    work: Callable[[int], object], most: int, *, least: int = 4, thorough: bool = True
 ) -> Callable[[int], float]:
-    """Time ``work`` of size 1 and larger: up to ``most``, or until it takes long, but ``least`` if that is less. Return
-    what says the time of any size, in s. The largest is timed again until ``repeat_s`` are spent."""
+    """Time ``work`` of size 1, of ``least`` (or ``most`` if that is less), and where ``thorough`` of larger sizes up to
+    ``most`` until it takes long. Return what says the time of any size, in s."""
     sizes, seconds = [1], [_time(work, 1)]
-    while sizes[-1] < most and (len(sizes) == 1 or seconds[-1] < ENOUGH_S):
-        reached = sizes[-1] * ENOUGH_S / max(seconds[-1], 1e-3)
+    enough_s, repeat_s = (ENOUGH_S, REPEAT_S) if thorough else (0.0, 0.0)
+    while sizes[-1] < most and (len(sizes) == 1 or seconds[-1] < enough_s):
+        reached = sizes[-1] * enough_s / max(seconds[-1], 1e-3)
         sizes.append(min(most, max(4 * sizes[-1], least, int(reached))))
         seconds.append(_time(work, sizes[-1]))
     again: list[float] = []
@@ -112,35 +118,36 @@ def measure_costs(
     demonstrations: Demonstrations | None,
     folder: Path,
     as_shown: bool = False,
-    repeat_s: float = 0.0,
+    thorough: bool = True,
 ) -> Costs:
-    """Rehearse each part of a run. ``as_shown``: its model will have learned from demonstrations before it begins, as
-    that of a run of kind sft will before its second evaluation. A checkpoint is written into ``folder`` and deleted.
-    ``repeat_s`` as in time_growing."""
-    dev, test = (evaluator.splits[split] for split in ("dev", "test"))
-    learned = as_shown or spec.kind == "sft"
-    timed = partial(time_growing, repeat_s=repeat_s)
-    first = _time_answers(evaluator, dev, timed, as_shown=as_shown)
-    later = first if as_shown == learned else _time_answers(evaluator, dev, timed, as_shown=learned)
+    """Rehearse a step, and where ``thorough`` the other parts of a run. ``as_shown``: its model will have learned from
+    demonstrations before it begins, as that of a run of kind sft will before its second evaluation. A checkpoint is
+    written into ``folder`` and deleted."""
+    timed = partial(time_growing, thorough=thorough)
+    state_bytes = count_states(trainer.spec.optimizer) * trainer.weights_bytes()
     if isinstance(trainer, SupervisedTrainer):
         shown = demonstrations.draw(1) if demonstrations else []
-        step_s = timed(lambda n: trainer.rehearse(shown[:n]), len(shown), least=trainer.micro_batch)(len(shown))
-        dev_loss_s = timed(lambda n: trainer.measure_loss(dev[:n]), len(dev))(len(dev))
+        step_s = timed(lambda n: trainer.rehearse(shown[:n]), len(shown), least=len(shown))(len(shown))
     else:
         drawn = pool.draw(knobs.prompts_per_step, seed=0, focus=None, group_size=knobs.group_size)
         lengths = _count_shown(evaluator.loaded, drawn, knobs.max_tokens) if as_shown else None
-        rehearse, least = (
-            partial(_rehearse, trainer, drawn, knobs, lengths),
-            -(-trainer.micro_batch // knobs.group_size),
-        )
-        step_s, dev_loss_s = timed(rehearse, len(drawn), least=least)(len(drawn)), 0.0
+        rehearse = partial(_rehearse, trainer, drawn, knobs, lengths)
+        step_s = timed(rehearse, len(drawn), least=-(-trainer.micro_batch // knobs.group_size))(len(drawn))
+    if not thorough:
+        return Costs(step_s, start_bytes=trainer.weights_bytes(), state_bytes=state_bytes)
+    dev, test = (evaluator.splits[split] for split in ("dev", "test"))
+    learned = as_shown or spec.kind == "sft"
+    first = _time_answers(evaluator, dev, as_shown=as_shown)
+    later = first if as_shown == learned else _time_answers(evaluator, dev, as_shown=learned)
+    loss_s = 0.0
+    if isinstance(trainer, SupervisedTrainer):
+        loss_s = timed(lambda n: trainer.measure_loss(dev[:n]), len(dev))(len(dev))
     save_s, start_bytes = _time_checkpoint(trainer, folder)
-    state_bytes = count_states(trainer.spec.optimizer) * trainer.weights_bytes()
     return Costs(
-        step_s=step_s,
-        first_dev_s=first(len(dev)) + dev_loss_s,
+        step_s,
+        first_dev_s=first(len(dev)) + loss_s,
         first_test_s=first(len(test)),
-        dev_s=later(len(dev)) + dev_loss_s,
+        dev_s=later(len(dev)) + loss_s,
         test_s=later(len(test)),
         sample_s=later(min(spec.sample.prompts, len(dev))),
         save_s=save_s * (1 + state_bytes / start_bytes),
@@ -162,13 +169,7 @@ def _rehearse(
     trainer.rehearse(prompts[:n], knobs, None if lengths is None else lengths[:n])
 
 
-def _time_answers(
-    evaluator: ModelEvaluator,
-    prompts: Sequence[Prompt],
-    timed: Callable[..., Callable[[int], float]],
-    *,
-    as_shown: bool,
-) -> Callable[[int], float]:
+def _time_answers(evaluator: ModelEvaluator, prompts: Sequence[Prompt], *, as_shown: bool) -> Callable[[int], float]:
     """Time answers to some of the prompts, with their scores. Return what says the time of so many, in s."""
     spec, n = evaluator.spec, evaluator.spec.n
     prompts = list(prompts[: spec.batch])
@@ -190,7 +191,7 @@ def _time_answers(
         )
         score_texts(evaluator.scorer, rows, texts)
 
-    batch = timed(answer, min(spec.batch, len(prompts) * n))
+    batch = time_growing(answer, min(spec.batch, len(prompts) * n))
 
     def whole(of_prompts: int) -> float:
         full, rest = divmod(of_prompts * n, spec.batch)
@@ -249,8 +250,8 @@ def compute_forecast(
     usd = None if budget.price_per_hour is None else min(seconds, allowed or seconds) / 3600 * budget.price_per_hour
     learned = "demonstrations" if spec.kind == "sft" else "completions"
     text = (
-        f"forecast: {costs.step_s:.2g} s a step, {steps} steps with their evaluations in {format_duration(seconds)} at "
-        f"these hyperparameters, {completions:,} {learned}, {format_bytes(disk)} of disk, {format_bytes(memory_bytes)} "
+        f"forecast: {costs.step_s:.2g} s a step, {steps} steps in {format_duration(seconds)} at these "
+        f"hyperparameters, {completions:,} {learned}, {format_bytes(disk)} of disk, {format_bytes(memory_bytes)} "
         "of memory"
     )
     text += ", what judges take not counted" if spec.reward.judges else ""

@@ -17,9 +17,6 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from harness.config.stages import Stage
 
-REPEAT_S = 1.0
-"""For how long a part of a stage is rehearsed, where once takes less: what comes after takes minutes at least."""
-
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
@@ -75,7 +72,7 @@ def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: 
                 folder=Path(there),
                 steps=steps,
                 as_shown=as_shown or spec.warmstart.steps > 0,
-                repeat_s=REPEAT_S,
+                thorough=True,
             )
         finally:
             parts.reward.close()
