@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import platform
 import random
 import struct
 import warnings
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import datasets
@@ -116,6 +118,16 @@ def keep_freed_memory() -> None:
     mmap_threshold, trim_threshold, largest = -3, -1, 2**31 - 1
     mallopt(mmap_threshold, largest)
     mallopt(trim_threshold, largest)
+
+
+def release_memory() -> None:
+    """Give back what nothing refers to any more, before another model is loaded into the same process: a model and its
+    trainer refer to each other, and glibc keeps what was freed."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def quiet_libraries() -> None:

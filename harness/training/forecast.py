@@ -29,7 +29,7 @@ from pools.demonstrations import Demonstrations
 ENOUGH_S = 3.0
 """In a thorough rehearsal, work of a size that takes longer is not timed at a larger one: the line through the last two
 says the rest."""
-REPEAT_S = 1.0
+REPEAT_S = 0.5
 """For how long the largest size is timed there, at least."""
 REPORT_BYTES = 5_000_000
 """Of report.html, most of which draws the plots."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from transformers import get_scheduler
 from harness.config.schema import TrainerSpec
 from harness.errors import RunFailed
 from harness.models.load import LoadedModel, load_weights, save_weights
-from harness.models.runtime import is_out_of_memory
+from harness.models.runtime import is_out_of_memory, release_memory
 from harness.training.rounding import RoundingWatch
 
 MEMORY_FILE = "memory.json"
@@ -118,9 +117,7 @@ class Stepwise:
             setattr(self, size, before // 2)
             self.args.per_device_train_batch_size = self.micro_batch
             self._notes.append(f"out of memory with {size.replace('_', '-')} {before}: {before // 2} from here on")
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release_memory()
 
     # ------------------------------------------------------------ weights on disk
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaForCausalLM
 
 from harness.commands import launch
+from harness.commands.stages.group import prepare_group
 from harness.errors import RunFailed
 from harness.run import runner
 from harness.store.history import load_history
 from harness.store.snapshot import SnapshotReader
+from harness.training import forecast
 from harness.types import EvaluationRecord
 from harness.views.groups import load_group
 from harness.views.terminal.frame import render
@@ -56,10 +60,12 @@ name = "tuned"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_reports() -> Iterator[None]:
-    """A report takes as long as such a run; tests/commands/test_report.py has them."""
+def _quick() -> Iterator[None]:
+    """A report takes as long as such a run, as does a rehearsal that says more than how long a first call takes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "write_report_apart", lambda *_: "")
+        patch.setattr(forecast, "ENOUGH_S", 0.0)
+        patch.setattr(forecast, "REPEAT_S", 0.0)
         yield
 
 
@@ -123,6 +129,28 @@ def test_before_the_first_stage_it_says_what_all_of_them_take(made: Program) -> 
     assert int(money[1]) > 0
     assert re.search(r"g took .*, forecast \d", told)
     assert not list(made.folder.glob("**/forecast-*"))
+
+
+def test_a_stage_has_the_memory_of_the_one_before(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model and trainer refer to each other, so they stay until somebody collects them."""
+    alive: list[int] = []
+
+    def drive(run: Any) -> tuple[Any, str]:
+        alive.append(sum(type(each) is LlamaForCausalLM for each in gc.get_objects()))
+        return run.drive()  # type: ignore[no-any-return]
+
+    monkeypatch.chdir(program.folder)
+    (program.folder / "s.toml").write_text(SPEC.format(rank=4))
+    gc.collect()
+    gc.disable()
+    try:
+        group = prepare_group("s.toml", name="g", overrides=["policy.kind=fixed"])
+        assert group is not None
+        before = sum(type(each) is LlamaForCausalLM for each in gc.get_objects())
+        group.drive(drive)
+    finally:
+        gc.enable()
+    assert alive == [before + 1] * 3
 
 
 def test_a_stage_that_cannot_begin_is_found_before_the_first(program: Program) -> None:

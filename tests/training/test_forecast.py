@@ -46,7 +46,7 @@ class Clock:
 def test_work_that_is_quick_is_timed_whole_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, 0.1, 0.001)
     assert time_growing(clock.work, 64)(64) == pytest.approx(0.164)
-    assert clock.sizes == [1, 29, *[64] * 7]
+    assert clock.sizes == [1, 29, *[64] * 4]
     clock.sizes.clear()
     assert time_growing(clock.work, 64, thorough=False)(64) == pytest.approx(0.164)
     assert clock.sizes == [1, 4]

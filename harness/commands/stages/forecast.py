@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -44,15 +43,16 @@ def forecast_stages(stages: Sequence[Stage], due: Mapping[str, int], folder: Pat
                 found.append(_forecast(stage, due[stage.name], folder, as_shown=learned[stage.parent], first=not found))
             except InputError as error:
                 raise InputError(f"stage {stage.name}: {error}") from None
-            gc.collect()  # before the next model
     return found
 
 
 def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: bool) -> StageForecast:
     from harness.checks.inputs import choose_demonstrations, prepare_inputs
+    from harness.models.runtime import release_memory
     from harness.run.parts import build_parts, build_trainer, forecast_run
     from harness.training.forecast import time_warm_start
 
+    release_memory()
     started = time.perf_counter()
     parts = build_parts(prepare_inputs(stage.spec))
     spec = parts.inputs.spec

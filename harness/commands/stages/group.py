@@ -184,6 +184,9 @@ class Group:
 
     def _say_fault(self, start: Callable[[], Run]) -> Run | str:
         """Start a run; where that fails say why, since it stops only what comes from it."""
+        from harness.models.runtime import release_memory
+
+        release_memory()
         try:
             return start()
         except HarnessError as error:

@@ -53,8 +53,10 @@ def score_group(
         from harness.checks.inputs import choose_prompts
         from harness.commands.targets import measure
         from harness.models.evaluate import write_csv
+        from harness.models.runtime import release_memory
         from harness.run.answerers import load_checkpoint, load_start
 
+        release_memory()
         if name == BASE:
             no_warm_start = spec.warmstart.model_copy(update={"steps": 0})
             target = load_start(spec.model_copy(update={"warmstart": no_warm_start}), progress)
@@ -66,6 +68,7 @@ def score_group(
         known[name] = key
         index.write_text(json.dumps(known, indent=1), encoding="utf-8")
         measured.append(name)
+        del target, found  # before the next model is loaded
     return measured
 
 
