@@ -32,6 +32,9 @@ docs/scale.md)."""
 AUTOCAST_SHARE = 0.67
 """Of these bytes under ``trainer.bf16``, which keeps norms and the sum over layers in float32; beside them stands a
 copy of the weights in 16 bits (saved tensors of a Qwen2 shape, counted)."""
+GAPS = 1.1
+"""What an allocator comes to hold, to what is held at once: steps differ in their lengths (three groups of stages,
+docs/scale.md)."""
 PLAIN_HEAD_BYTES = 20
 """Of one place in the vocabulary and token in the warm start, whose loss makes all logits at once."""
 
@@ -221,11 +224,14 @@ def count_states(optimizer: str) -> int:
     return {"adafactor": 0, "sgd": 0}.get(optimizer, 2)
 
 
-def peak_memory() -> int:
-    """Return the bytes that this process has held at most so far: of the GPU if there is one, else of the machine."""
+def forecast_peak(state_bytes: int) -> int:
+    """Return the bytes that this process will hold at most once there are ``state_bytes`` of an optimizer: what it has
+    held until now, in a rehearsal, and the gaps between blocks. Of the GPU if there is one, else of the machine."""
     if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        held = int(torch.cuda.max_memory_allocated())
+    else:
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int((held + state_bytes) * GAPS)
 
 
 def free_memory() -> int:

@@ -28,8 +28,8 @@ from harness.models.memory import (
     MemoryForecast,
     check_memory,
     check_sft_memory,
+    forecast_peak,
     free_memory,
-    peak_memory,
     shape_of,
 )
 from harness.models.runtime import prepare_process
@@ -229,7 +229,7 @@ def forecast_run(
         steps=steps,
         completions=learned * steps,
         free_bytes=shutil.disk_usage(folder).free,
-        memory_bytes=peak_memory() + costs.state_bytes,
+        memory_bytes=forecast_peak(costs.state_bytes),
     )
 
 

@@ -231,7 +231,7 @@ def compute_forecast(
     if spec.kind == "sft" and ends not in looks:
         looks.append(ends)
     sampled = [step for step in range(first, ends + 1) if step % spec.sample.every == 0]
-    saved = {*looks, *(step for step in range(first, ends + 1) if step % spec.checkpoint.every == 0)}
+    saved = {ends, *looks, *(step for step in range(first, ends + 1) if step % spec.checkpoint.every == 0)}
     seconds = (
         costs.step_s * steps
         + costs.dev_s * len(looks)

@@ -58,7 +58,7 @@ def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: 
     spec = parts.inputs.spec
     with TemporaryDirectory(dir=folder, prefix="forecast-") as there:
         start_s = time.perf_counter() - started
-        if spec.warmstart.steps and not as_shown:
+        if spec.warmstart.steps:
             shown = choose_demonstrations(spec, parts.inputs.splits["train"])
             start_s += time_warm_start(parts.loaded, shown, spec.warmstart, folder=Path(there))
         started = time.perf_counter()
