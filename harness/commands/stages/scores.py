@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.stages import BASE
 from harness.errors import InputError
 from harness.types import Progress, no_progress
-from harness.views.groups import find_stage_runs
+from harness.views.groups import find_stage_runs, is_done
 from harness.views.stages import build_group_comparison
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def score_group(
 ) -> list[str]:
     """Score the base and the best checkpoint of every stage that is finished on test. Return the names of those that
     were measured now."""
-    runs = {name: run for name, run in find_stage_runs(store, group).items() if run.status == "finished"}
+    runs = {name: run for name, run in find_stage_runs(store, group).items() if is_done(store, run)}
     scores = folder / group / "scores"
     scores.mkdir(parents=True, exist_ok=True)
     index = scores / "scores.json"
