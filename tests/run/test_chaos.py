@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.chaos import SPECS, Launcher, differences, fingerprint, spec_file, torment
+from tests.support.chaos import SPECS, Launcher, differences, find_reached, fingerprint, spec_file, torment
 from tests.support.program import Program
 from tests.support.runs import REWARD
 
@@ -41,7 +41,7 @@ def test_killed_inside_everything_that_writes_it_ends_bit_for_bit_as_if_undistur
 def test_a_group_that_is_killed_in_each_kind_of_its_work_ends_as_if_undisturbed(
     program: Program, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before a stage begins, in a step of each kind, and while scores are taken."""
+    """In a step of each kind, and while scores are taken."""
     folder = program.folder
     (folder / "odd.py").write_text(REWARD.format(value="sum(map(ord, completion)) % 7 / 6"))
     fewer = (("steps = 14", "steps = 6"), ("steps = 12", "steps = 5"), ("max_tokens = 30", "max_tokens = 12"))
@@ -52,8 +52,11 @@ def test_a_group_that_is_killed_in_each_kind_of_its_work_ends_as_if_undisturbed(
     words = ["run", str(spec_file(folder, "stages")), "--force"]
     launcher.launch(folder, "never", 0, *words, "--name", "calm")
     words += ["--name", "killed"]
-    for moment, count in (("updating", 3), ("stage", 2), ("updating", 6), ("optimizer", 3), ("scored", 2)):
+    for moment, count, stage in (("updating", 3, "apart"), ("optimizer", 12, "tuned"), ("scored", 2, "tuned")):
         assert launcher.launch(folder, moment, count, *words) == -9
+        reached, _ = find_reached(folder, "killed")
+        assert reached is not None
+        assert reached["name"] == f"killed/{stage}"
         words = ["resume", "killed", "--force"]
     assert launcher.launch(folder, "never", 0, *words) == 0
     calm = fingerprint(folder, "calm")

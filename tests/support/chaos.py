@@ -169,7 +169,7 @@ def torment(
     for moment in [*moments, "never"]:
         if launcher.launch(folder, moment, rng.randint(1, REACH.get(moment, 1)), *words) == 0:
             break
-        row, newest = _reached(folder, name)
+        row, newest = find_reached(folder, name)
         if row is not None:  # else it died before the run was recorded: start it again
             words = ["resume", name, "--force"]  # stages of a group pass preflight yet
             kills.append(Kill(spec, moment, row["last_step"], newest))
@@ -178,7 +178,7 @@ def torment(
     return kills
 
 
-def _reached(folder: Path, name: str) -> tuple[sqlite3.Row | None, int]:
+def find_reached(folder: Path, name: str) -> tuple[sqlite3.Row | None, int]:
     """The run's row (of a group that of the one worked on last), if it came so far, and the step of its newest
     checkpoint."""
     if not (folder / "runs" / "harness.db").exists():
