@@ -173,7 +173,10 @@ def resume(
     group = group_runs.prepare_group_resume(run, stage=stage, again=again, db=db, out=out)
     if group is not None:
         if steps or hours or set_ or accept:
-            raise InputError(f"{run} is a group: name the run of a stage, {run}/{group.stages[0].name}, to change it")
+            runs = ", ".join(group.find_runs())
+            raise InputError(
+                f"{run} is a group, of which each stage is changed by itself: grpo resume RUN, one of {runs}"
+            )
         if detach or supervise:
             kept = _keep(stage, again=again, force=force)
             _elsewhere(group.name, group.url, out=out, more=[], kept=kept, detach=detach, supervise=supervise)

@@ -68,6 +68,7 @@ REACH = {  # how often a moment comes within a few steps, so that counts are dra
     "warm start": 40, "sampling": 150, "rewarding": 5, "updating": 12, "optimizer": 5, "checkpoint": 20, "renamed": 2,
     "commit 1": 8, "commit 2": 8, "committed": 4, "any time": 150, "stage": 3, "scoring": 4, "scored": 4, "written": 8,
 }  # fmt: skip
+LATE = ("scoring", "scored", "written")
 VOLATILE = {"id", "run_id", "step_id", "at", "path", "command_id", "measured", "verdict"}
 
 
@@ -219,7 +220,8 @@ def _chaos(
         deck, all_moments = decks[spec], MOMENTS_OF_A_GROUP if spec == "stages" else MOMENTS
         if len(deck) < per_run:
             deck += rng.sample(all_moments, len(all_moments))
-        moments, decks[spec] = sorted(deck[:per_run], key=lambda m: m != "warm start"), deck[per_run:]
+        moments = sorted(deck[:per_run], key=lambda m: (m != "warm start") + (m in LATE))  # what has passed never comes
+        decks[spec] = deck[per_run:]
         number += 1
         name = f"chaos-{number}"
         started = time.monotonic()

@@ -150,6 +150,14 @@ class Group:
         if stage != newest.manifest["stage"]:
             store.update_run(newest.id, manifest=newest.manifest | {"stage": stage})
 
+    def find_runs(self) -> list[str]:
+        """Return the names of the runs that count: of each stage that has begun its newest one."""
+        from harness.store.opening import open_store
+        from harness.views.groups import find_stage_runs
+
+        runs = find_stage_runs(open_store(self.url), self.name)
+        return [runs[stage.name].name for stage in self.stages if stage.name in runs]
+
     def _describe(self) -> list[dict[str, Any]]:
         from harness.checks.trust import SIGNATURE, sign
         from harness.config.stages import describe
