@@ -20,8 +20,9 @@ INTERRUPTED = 130
 """Exit code."""
 
 
-def drive(run: Run, *, plain: bool, as_json: bool) -> tuple[Status, str]:
-    """Take a run to its end with a view beside it. Returns how and why it ended."""
+def drive(run: Run, *, plain: bool, as_json: bool, group: str = "") -> tuple[Status, str]:
+    """Take a run to its end with a view beside it. Returns how and why it ended. How one of a ``group`` that was
+    interrupted is continued, its caller tells."""
     from harness.views.terminal.companion import Beside
 
     console = Console(stderr=as_json)
@@ -30,9 +31,19 @@ def drive(run: Run, *, plain: bool, as_json: bool) -> tuple[Status, str]:
     _catch_signals(run.interrupted, view)
     with view:
         status, reason = run.drive()
-    if reason.startswith("interrupted"):
+    if reason.startswith("interrupted") and not group:
         say(f"interrupted; to continue: grpo resume {run.name}{database_flag(run.store.url)}", to_stderr=True)
     return status, reason
+
+
+def raise_at_signals() -> None:
+    """Raise KeyboardInterrupt at the first signal, where no run is driven that would end after its step."""
+
+    def handle(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handle)
 
 
 def _catch_signals(interrupted: Event, view: Beside) -> None:

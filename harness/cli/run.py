@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from harness.cli.completion import complete_policy
-from harness.cli.drive import INTERRUPTED, drive
+from harness.cli.drive import INTERRUPTED, drive, raise_at_signals
 from harness.cli.options import (
     AgainFlag,
     DbOption,
@@ -38,7 +38,10 @@ from harness.errors import HarnessError, InputError, RunFailed
 from harness.views.console import Console, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.run.runner import Run
+    from harness.types import Status
 
 
 def run(
@@ -103,8 +106,8 @@ def run(
     if group is not None:
         if detach or supervise:
             folder = group.stages[0].spec.output.dir
-            more = ["--name", group.name]
-            _elsewhere(group.name, group.url, out=folder, more=more, detach=detach, supervise=supervise)
+            more, kept = ["--name", group.name], _keep(stage, again=again, force=force)
+            _elsewhere(group.name, group.url, out=folder, more=more, kept=kept, detach=detach, supervise=supervise)
         _drive_group(group, force=force, plain=plain, as_json=as_json)
         return
     prepared = launch.prepare_run(
@@ -170,9 +173,13 @@ def resume(
     group = group_runs.prepare_group_resume(run, stage=stage, again=again, db=db, out=out)
     if group is not None:
         if steps or hours or set_ or accept:
-            raise InputError(f"{run} is a group: name the run of a stage, {run}/{group.stages[0].name}, to change it")
+            runs = ", ".join(group.find_runs())
+            raise InputError(
+                f"{run} is a group, of which each stage is changed by itself: grpo resume RUN, one of {runs}"
+            )
         if detach or supervise:
-            _elsewhere(group.name, group.url, out=out, more=[], detach=detach, supervise=supervise)
+            kept = _keep(stage, again=again, force=force)
+            _elsewhere(group.name, group.url, out=out, more=[], kept=kept, detach=detach, supervise=supervise)
         _drive_group(group, force=force, plain=plain, as_json=as_json)
         return
     if stage is not None or again:
@@ -270,26 +277,39 @@ def branch(
         say(f"{found.kept} ({found.verdict}): {found.evidence}")
 
 
-def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, supervise: bool) -> NoReturn:
-    """Give the same command to another process: away from this terminal, under supervision, or both."""
+def _keep(stage: str | None, *, again: bool, force: bool) -> list[str]:
+    """Return the words that say how a group is continued as it was begun."""
+    return [*(["--stage", stage] if stage else []), *(["--again"] if again else []), *(["--force"] if force else [])]
+
+
+def _elsewhere(
+    name: str, url: str, *, out: str, more: list[str], kept: Sequence[str] = (), detach: bool, supervise: bool
+) -> NoReturn:
+    """Give the same command to another process: away from this terminal, under supervision, or both. A resume after
+    its death has the words ``kept`` too."""
     from harness.monitoring.supervisor import Supervisor, own_words, start_detached
 
     words = [*own_words(without=("--detach", "--supervise")), *more]
     if not detach:
-        again = ["resume", name, "--db", url, "--out", out, *(w for w in words if w == "--plain")]
+        again = ["resume", name, "--db", url, "--out", out, *kept, *(w for w in words if w == "--plain")]
         raise SystemExit(Supervisor(url, name, words, again).run())
     say(f"starting {name} ...", to_stderr=True)
     output = Path(out) / f"{name}.out"
     words = [word for word in words if word not in ("--plain", "--json")] + ["--plain"]
-    code, said = start_detached(url, name, [*words, *(["--supervise"] if supervise else [])], output)
+    pid, code, said = start_detached(url, name, [*words, *(["--supervise"] if supervise else [])], output)
     if code:
-        complain(said.removeprefix("grpo: "), code)
+        *before, last = said.splitlines() or [""]
+        for line in before if code != 2 else ():  # of wrong input the last one says all
+            say(line, to_stderr=True)
+        complain(last.removeprefix("grpo: "), code)
     if "--json" in sys.argv:
-        print_json({"run": name, "pid": int(said)})
+        print_json({"run": name, "pid": pid})
+    elif pid is None:  # there was nothing left to drive
+        say(said)
     else:
         where = database_flag(url)
         say(
-            f"{name} runs in process {said}, away from this terminal; what it prints is in {output}\n"
+            f"{name} runs in process {pid}, away from this terminal; what it prints is in {output}\n"
             f"watch it: grpo watch {name}{where}\nstop it:  grpo act {name} stop{where}"
         )
     raise SystemExit(0)
@@ -297,8 +317,20 @@ def _elsewhere(name: str, url: str, *, out: str, more: list[str], detach: bool, 
 
 def _drive_group(group: group_runs.Group, *, force: bool, plain: bool, as_json: bool) -> None:
     """Take the stages of a group with a view beside each, then tell what became of them."""
-    tell = partial(say, to_stderr=as_json)
-    outcomes = group.drive(partial(drive, plain=plain, as_json=as_json), force=force, say=tell)
+
+    def drive_stage(run: Run) -> tuple[Status, str]:
+        try:
+            return drive(run, plain=plain, as_json=as_json, group=group.name)
+        finally:
+            raise_at_signals()
+
+    again = f"grpo resume {group.name}{database_flag(group.url)}"
+    raise_at_signals()
+    try:
+        outcomes = group.drive(drive_stage, force=force, say=partial(say, to_stderr=as_json))
+    except KeyboardInterrupt:
+        say(f"interrupted; to continue: {again}", to_stderr=True)
+        raise SystemExit(INTERRUPTED) from None
     if as_json:
         print_json({"group": group.name, "stages": [outcome.to_json() for outcome in outcomes]})
     else:
@@ -306,7 +338,7 @@ def _drive_group(group: group_runs.Group, *, force: bool, plain: bool, as_json: 
     states = {outcome.state for outcome in outcomes}
     if states & {"failed", "waits", "changed"}:
         left = [outcome.stage for outcome in outcomes if outcome.state in ("failed", "waits", "changed")]
-        raise RunFailed(f"{group.name}: not done: {', '.join(left)}; to continue: grpo resume {group.name}")
+        raise RunFailed(f"{group.name}: not done: {', '.join(left)}; to continue: {again}")
 
 
 def _drive(run: Run, *, plain: bool, as_json: bool) -> None:

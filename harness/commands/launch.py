@@ -341,7 +341,8 @@ def branch(
 def copy_runs(
     run: str, to: Path, *, db: str | None = None, out: str = "runs", progress: Progress = no_progress
 ) -> Copied:
-    """Copy a run, or ``all`` of them, with checkpoints and record into the new folder ``to``. A run may be running.
+    """Copy a run, those of a group, or ``all`` of them, with checkpoints and record into the new folder ``to``. They
+    may be running.
 
     ``to`` is a runs folder of its own, and appears whole or not at all. Raises InputError.
     """
@@ -349,16 +350,19 @@ def copy_runs(
     from harness.run import copies
 
     reader, record = open_reader(db, out, "latest" if run == "all" else run)
-    return copies.copy_runs(reader, reader.list_runs() if run == "all" else [record], to, progress)
+    of_group = record.name.startswith(f"{run}/")
+    records = [one for one in reader.list_runs() if run == "all" or (of_group and one.name.startswith(f"{run}/"))]
+    return copies.copy_runs(reader, records or [record], to, progress)
 
 
 def adopt(
     folder: Path, *, name: str | None = None, db: str | None = None, out: str = "runs", progress: Progress = no_progress
 ) -> Adopted:
-    """Bring a run's folder (moved, copied, or without its database) into the database, as ``name`` or by its own.
+    """Bring a run's folder (moved, copied, or without its database) into the database, as ``name`` or by its own; that
+    of a stage with its group's.
 
     A folder from elsewhere is copied. Raises InputError, and then nothing was written.
     """
     from harness.run.copies import adopt_folder
 
-    return adopt_folder(folder, database_url(out, db), name or folder.name, progress)
+    return adopt_folder(folder, database_url(out, db), name, progress)

@@ -14,16 +14,18 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from harness.core.liveness import RESTARTED, SILENT_S, SUPERVISOR, is_alive_run
+from harness.core.liveness import RESTARTED, SILENT_S, SUPERVISOR, identify, is_alive_run
+from harness.core.paths import database_path
 from harness.core.processes import python_words
 from harness.errors import HarnessError
 from harness.store.opening import find_store
 from harness.store.reader import find_reader
 from harness.types import RunRecord
 from harness.views.console import say
+from harness.views.groups import group_of
 
 RESTARTS = 5
-"""How often a run is started again without having got further than before."""
+"""How often a run, or a group, is started again without having got further than before."""
 PAUSES_S = (1, 2, 4, 8, 16)
 POLL_S = 1.0
 INTERRUPTED = 130
@@ -40,7 +42,8 @@ def grpo(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
 
 @dataclass(eq=False)
 class Supervisor:
-    """Runs ``grpo first`` and, whenever that process dies or hangs, ``grpo again``, until the run ends by itself.
+    """Runs ``grpo first`` and, whenever that process dies or hangs, ``grpo again``, until the run ``name`` ends by
+    itself, or the group of that name.
 
     Only a death by a signal (the kernel's out-of-memory kill, a crash in native code) or a hang is answered: what the
     program reports itself, such as a broken reward, would happen again.
@@ -66,21 +69,25 @@ class Supervisor:
             self.child = grpo(words, process_group=0, env=os.environ | told)
             hung = self._wait()
             code, record = self.child.returncode, find_record(self.url, self.name)
+            progress, undone = self._look()
             # Exit code 1 with a run that still counts as running: it could not even begin, e.g. for a lock.
-            unfinished = code == 1 and record is not None and not record.ended
+            unfinished = code == 1 and undone
             if self.ending.is_set():
                 return code if code >= 0 else 128 - code
             if code >= 0 and not unfinished:
                 return code
             death = describe_death(-code, count_memory_kills() - kills_before) if code < 0 else "could not continue"
             reason = hung or death
-            step = record.last_step if record else 0
-            tries = 1 if step > furthest else tries + 1
-            furthest = max(furthest, step)
+            tries = 1 if progress > furthest else tries + 1
+            furthest = max(furthest, progress)
             if record is not None and record.pid == self.child.pid:  # it came as far as driving the run
                 words = self.again
             if tries > RESTARTS:
-                return self._give_up(record, f"{reason}, {tries} times without getting beyond step {step}")
+                step = record.last_step if record else 0
+                self._give_up(record, f"{reason}, {tries} times without getting beyond step {step}")
+                if record is None or record.name == self.name or record.ended or not self._is_ours(record):
+                    return 1
+                tries = 1  # of a group, what does not come from this stage goes on
             self._note(record, "warning", f"the process {reason}; started again ({tries} of at most {RESTARTS})")
             if self.ending.wait(PAUSES_S[tries - 1]):
                 return INTERRUPTED
@@ -106,6 +113,24 @@ class Supervisor:
                     return reason + " and was killed"
                 since = time.monotonic()  # the record cannot be written, which the run itself waits for too
 
+    def _look(self) -> tuple[int, bool]:
+        """Return how far the run, or the group, has come, as a number that grows with every step, end and file of
+        scores; and whether anything that was driven from here is not at its end."""
+        runs: list[RunRecord] = []
+        with suppress(HarnessError):
+            reader = find_reader(self.url)
+            if reader is not None:
+                with closing(reader):
+                    runs = reader.list_runs()
+        runs = [run for run in runs if run.name == self.name or group_of(run.name) == self.name]
+        scores = database_path(self.url).absolute().parent / self.name / "scores"
+        came = sum(run.last_step + run.ended for run in runs) + len(list(scores.glob("*.csv")))
+        return came, any(not run.ended and self._is_ours(run) for run in runs)
+
+    def _is_ours(self, run: RunRecord) -> bool:
+        """Tell whether a process of this supervisor drove the run last."""
+        return run.name == self.name or run.supervisor == f"{os.getpid()} {identify(os.getpid())}"
+
     def _pass_on(self, number: int, _frame: Any) -> None:
         self.ending.set()
         if self.child is not None and self.child.poll() is None:
@@ -123,18 +148,18 @@ class Supervisor:
             return False
         return True
 
-    def _give_up(self, record: RunRecord | None, why: str) -> int:
+    def _give_up(self, record: RunRecord | None, why: str) -> None:
         self._note(record, "critical", f"the process {why}: not started again")
         with suppress(HarnessError):
             store = find_store(self.url)
-            if record is not None and store is not None:
+            if record is not None and store is not None and not record.ended:
                 store.end_run(record.id, "failed", f"the process {why}", record.wall_s)
                 store.close()
-        return 1
 
 
 def find_record(url: str, name: str) -> RunRecord | None:
-    """Read the record of a run; None before there is one, or while it cannot be read."""
+    """Read the record of a run, of a group that of the one worked on last; None before there is one, or while it cannot
+    be read."""
     try:
         reader = find_reader(url)
         if reader is None:
@@ -168,10 +193,11 @@ def count_memory_kills() -> int:
 # ---------------------------------------------------------------- away from the terminal
 
 
-def start_detached(url: str, name: str, words: Sequence[str], output: Path) -> tuple[int, str]:
+def start_detached(url: str, name: str, words: Sequence[str], output: Path) -> tuple[int | None, int, str]:
     """Start ``grpo words`` in a session of its own, its output in the file ``output``, and wait until the run goes.
 
-    Returns exit code 0 and the process's number, or the code and the last output of a process that ended before.
+    Returns the number of the process that drives it, exit code 0 and ""; or None, the exit code and the output of a
+    process that ended before.
     """
     before = _pid_of(url, name)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -180,12 +206,12 @@ def start_detached(url: str, name: str, words: Sequence[str], output: Path) -> t
     while process.poll() is None:
         pid = _pid_of(url, name)
         if pid not in (None, before):
-            return 0, str(pid)
+            return pid, 0, ""
         time.sleep(POLL_S / 10)
     text = output.read_text(encoding="utf-8", errors="replace").strip()
     with suppress(OSError):
         output.unlink()
-    return process.returncode, text.splitlines()[-1] if text else ""
+    return None, process.returncode, text
 
 
 def _pid_of(url: str, name: str) -> int | None:

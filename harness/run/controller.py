@@ -34,7 +34,8 @@ POLL_S = 0.2
 @dataclass
 class Controller:
     """Drives a session to its end. ``interrupted`` is set from outside (Ctrl-C) and honoured at a boundary. A run of
-    kind sft is ``unfinished`` when no end of its own is on record: where the log says that it was to end, it ends."""
+    kind sft, or of a group, is ``unfinished`` when no end of its own is on record: where the log says that its policy
+    stopped it, it ends."""
 
     session: Session
     _: KW_ONLY
@@ -111,10 +112,10 @@ class Controller:
         # Whoever resumed the process wants it to run, even where the log ends in a pause or a stop. Nobody did where it
         # died after a stop and was started again: then the step was never taken.
         taken = session.store.was_taken(session.run_id, step)
-        ends = self.unfinished and session.settings.spec.kind == "sft"
 
         def stops(d: Decision) -> bool:
-            return d.action.kind == "stop" and not taken and (was_restarted() or (ends and d.source == "rules"))
+            ends = was_restarted() or (self.unfinished and d.source != "manual")
+            return d.action.kind == "stop" and not taken and ends
 
         again = [d for d in logged if d.refused is None and (d.action.kind not in ONLY_NOW or stops(d))]
         session.tell(*again, logged=True, take_step=take_step)

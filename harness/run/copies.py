@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ from harness.types import CheckpointRecord, Progress, RunRecord, no_progress
 
 SPLITS = "splits"
 """Folder beside those of the runs: which prompt is in which split, for every source."""
+COPIED_FROM = "copied_from"
+"""Of the manifest of a copy: the ``uid`` of what it was copied from."""
 CHECKPOINTS = Path(checkpoint_path(0)).parent
 
 
@@ -71,15 +73,17 @@ def copy_runs(reader: RunReader, records: Sequence[RunRecord], to: Path, progres
         with closing(open_store(database_url(str(whole), None))) as store:
             for done, one in enumerate(records):
                 progress(f"copying {one.name}", done, len(records))
-                _copy_run(reader, one, reader.folder_of(one), store, whole / Path(one.folder).name, one.name)
+                named = Path(*Path(one.folder).parts[-1 - one.name.count("/") :])  # GROUP/STAGE, of a group
+                _copy_run(reader, one, reader.folder_of(one), store, whole / named, one.name)
         whole.rename(to)
     finally:
         shutil.rmtree(whole, ignore_errors=True)
     return Copied(to, tuple(one.name for one in records))
 
 
-def adopt_folder(folder: Path, url: str, name: str, progress: Progress = no_progress) -> Adopted:
-    """Bring a run's folder (moved, copied, or without its database) into the database at ``url``, as ``name``.
+def adopt_folder(folder: Path, url: str, name: str | None = None, progress: Progress = no_progress) -> Adopted:
+    """Bring a run's folder (moved, copied, or without its database) into the database at ``url``, as ``name``; default
+    that of the folder, of a stage with its group's.
 
     Its record comes from the database beside the folder, else from this one, of which the folder is then a copy.
     Without either it continues from its newest checkpoint, with a record that begins there. A folder from elsewhere is
@@ -89,6 +93,7 @@ def adopt_folder(folder: Path, url: str, name: str, progress: Progress = no_prog
     if not (folder / CHECKPOINTS).is_dir():
         raise InputError(f"FOLDER: {folder} is not the folder of a run: it has no {CHECKPOINTS}/")
     card = read_card(folder)
+    name = name or "/".join(folder.parts[-2:] if card and "/" in card["name"] else folder.parts[-1:])
     inside = is_inside(folder, database_path(url))
     with closing(open_store(url)) as store:
         moved = _find_run(store, folder, card, gone=True) if inside else None
@@ -132,11 +137,13 @@ def _adopt_without_record(folder: Path, card: dict[str, Any], store: RunStore, t
 
 @contextmanager
 def _open_beside(folder: Path) -> Iterator[RunReader | None]:
-    """Open a copy of the database beside a folder: to read one that is not closed would write beside it."""
+    """Open a copy of the database beside a folder, or beside that of its group: to read one that is not closed would
+    write beside it."""
+    place = next((place for place in folder.parents[:2] if (place / DATABASE).is_file()), folder.parent)
     with tempfile.TemporaryDirectory() as temporary:
         for file in (DATABASE, f"{DATABASE}-wal"):
             with suppress(FileNotFoundError):
-                shutil.copy(folder.parent / file, temporary)
+                shutil.copy(place / file, temporary)
         try:
             reader = find_reader(database_url(temporary, None))
         except InputError:  # damaged: as if it were not there
@@ -179,7 +186,8 @@ def _copy_run(source: RunReader, record: RunRecord, folder: Path, store: RunStor
     kept = _find_intact(target, saved) if target.exists() else _copy_folder(folder, target, saved)
     if not kept:
         raise InputError(f"{record.name} has no intact checkpoint in {folder}")
-    manifest = source.load_run(record.id).manifest | {"uid": uuid4().hex}
+    manifest = source.load_run(record.id).manifest
+    manifest = manifest | {"uid": uuid4().hex, COPIED_FROM: manifest.get("uid")} | _find_parent(store, manifest)
     run = {"name": name, "folder": _name_in(store, target), "manifest": manifest}
     if damaged := source.find_damage(record):
         source.leave_out_damage()
@@ -188,6 +196,17 @@ def _copy_run(source: RunReader, record: RunRecord, folder: Path, store: RunStor
         run |= {"status": "stopped", "stop_reason": "copied before its end"}
     insert_rows(store, read_rows(source, record.id, run, {checkpoint.step for checkpoint in kept}))
     write_card(target, store.load_run(store.find_run(name).id))
+
+
+def _find_parent(store: RunStore, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``stage`` of a manifest with the copy of its parent for its parent, where that was copied before."""
+    stage: dict[str, Any] = manifest.get("stage") or {}
+    parent: dict[str, Any] | None = stage.get("parent")
+    for run in store.list_runs():
+        copied = store.load_run(run.id).manifest
+        if parent and copied.get(COPIED_FROM, "") == parent["uid"]:
+            return {"stage": stage | {"parent": parent | {"run": run.name, "uid": copied["uid"]}}}
+    return {}
 
 
 def _copy_folder(folder: Path, target: Path, checkpoints: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:

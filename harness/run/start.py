@@ -32,6 +32,7 @@ from harness.store.opening import free_name, open_store, refuse_taken
 from harness.store.reader import RunReader
 from harness.store.writer import RunStore
 from harness.types import RunDetails, RunRecord
+from harness.views.groups import is_done
 from pools.counts import describe_counts
 
 
@@ -59,11 +60,12 @@ def start_run(
     name = spec.name or free_name(url, short_name)
     refuse_taken(store, name)
     folder = Path(spec.output.dir).absolute() / name
-    if folder.exists():
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"name: {folder} exists already, though no run in {url} has that name; grpo adopt {folder}")
     spec = spec.model_copy(update={"name": name})
     place = database_path(url).absolute().parent
     made = {"uid": uuid4().hex, SIGNATURE: sign(spec, place)} | ({"stage": dict(stage)} if stage else {})
+    folder.mkdir(parents=True, exist_ok=True)  # first: what a kill leaves then is empty, and no run without a folder
     run_id = store.create_run(
         name=name,
         seed=spec.seed,
@@ -75,7 +77,6 @@ def start_run(
         bounds=parts.bounds,
         graded=find_graded(spec, passage),
     )
-    folder.mkdir(parents=True)
     write_card(folder, store.load_run(run_id))
     keep_splits(spec, inputs.splits)
     if spec.note:
@@ -122,14 +123,20 @@ def plan_resume(store: RunReader, name: str, overrides: Sequence[str] = ()) -> P
     folder = store.folder_of(record)
     store.check_run(record)
     before = load_trusted(store, record).model_dump(mode="json")
-    tree = store.load_run(record.id).spec
-    spec = parse_spec(apply_overrides(tree, overrides))
+    details = store.load_run(record.id)
+    spec = parse_spec(apply_overrides(details.spec, overrides))
     changes = compute_changes(before, spec.model_dump(mode="json"))
     check_changes(record.name, changes)
     if record.status == "finished" and record.last_step >= spec.budget.steps:
         raise InputError(
             f"{record.name} has taken all {spec.budget.steps} steps of its budget; "
             f"grpo resume {record.name} --steps {spec.budget.steps * 2} continues"
+        )
+    parent = (details.manifest.get("stage") or {}).get("parent")
+    if parent and not Path(spec.model.name).is_dir():
+        raise InputError(
+            f"{record.name} began with step {parent['step']} of {parent['run']}, which is not at {spec.model.name} any "
+            "more: put that folder back"
         )
     check_policy(record.policy, store, spec)
     check_all_judges(spec)
@@ -187,4 +194,5 @@ def resume_run(
         if row.manifest.get(what) != parts.manifest[what]:
             text = f"{what} differ from when the run began, so it does not continue bit for bit"
             store.record_event(record.id, row.last_step, "warning", text)
-    return Run(parts, store, record.id, unfinished=row.status != "finished")
+    own_end = spec.kind == "sft" or "stage" in row.manifest
+    return Run(parts, store, record.id, unfinished=own_end and not is_done(store, row))

@@ -12,12 +12,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from harness.core.paths import database_path, is_inside
+from harness.core.paths import checkpoint_path, database_path, find_folder, is_inside
 from harness.errors import HarnessError, InputError, StoreUnavailable
 from harness.store.connection import PASSING, connect
 from harness.store.damage import Damage, find_damage, hide_damage
@@ -250,8 +251,10 @@ class RunReader:
     @reading
     def find_run(self, c: sqlite3.Connection, name: str) -> RunRecord:
         newest = name == "latest"
-        found = "" if newest else "WHERE name = :name OR substr(name, 1, length(:name) + 1) = :name || '/'"
-        row = c.execute(f"SELECT * FROM runs {found} ORDER BY id DESC LIMIT 1", {"name": name}).fetchone()
+        # Of a group the one that was worked on last, which a resume may have begun long ago.
+        found = "WHERE name = :name OR substr(name, 1, length(:name) + 1) = :name || '/' ORDER BY heartbeat DESC, id"
+        found = "ORDER BY id" if newest else found
+        row = c.execute(f"SELECT * FROM runs {found} DESC LIMIT 1", {"name": name}).fetchone()
         if row is None:
             damaged = f"; damaged: {self.name_damages()}" if self.damages else ""
             raise InputError(("no run yet" if newest else f"no run named {name}") + damaged)
@@ -265,8 +268,8 @@ class RunReader:
         return None if row[0] is None else float(row[0])
 
     def match_run(self, name: str) -> RunRecord:
-        """A run by name, by ``latest``, by the name of a group (its newest), or by the beginning of its name when no
-        other begins so. Raises InputError."""
+        """A run by name, by ``latest``, by the name of a group (the one worked on last), or by the beginning of its
+        name when no other begins so. Raises InputError."""
         names = [run.name for run in self.list_runs()]
         if name in names or name == "latest":
             return self.find_run(name)
@@ -304,7 +307,17 @@ class RunReader:
 
     @reading
     def load_run(self, c: sqlite3.Connection, run_id: int) -> RunDetails:
-        return run_details(c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone(), self.path)
+        """All of a run. The model of a stage is that of its parent where it lies now: both may have been moved."""
+        run = run_details(c.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone(), self.path)
+        parent = (run.manifest.get("stage") or {}).get("parent")
+        if not parent:
+            return run
+        known = "json_extract(manifest, '$.uid') = :uid" if parent["uid"] else "name = :run"
+        row = c.execute(f"SELECT folder FROM runs WHERE json_valid(manifest) AND {known}", parent).fetchone()
+        folder = row and find_folder(self.path, row["folder"]) / checkpoint_path(parent["step"])
+        if not (folder and folder.is_dir()):
+            return run
+        return replace(run, spec={**run.spec, "model": {**run.spec["model"], "name": str(folder)}})
 
     # ------------------------------------------------------------ decisions and commands
 

@@ -324,6 +324,11 @@ def _refuse_idle(run: Row[Any], action: Action, later: bool) -> None:
     if driven and not ended:
         return
     gone = f"{name} has ended ({run.stop_reason or run.status})" if ended else f"the process of {name} died"
+    if driven and "/" in name:
+        raise InputError(
+            f"{gone}, and process {run.pid} works on the next stage or the scores: ask again once that stage "
+            f"has begun, or end all of it: kill -INT {run.pid}"
+        )
     if action.kind in ONLY_NOW:
         raise InputError(f"{gone}: there is nothing to {action.kind}; to continue: grpo resume {name}")
     if not later:

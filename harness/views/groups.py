@@ -1,11 +1,11 @@
-"""The runs of a group: its stages in their order, each with its newest run."""
+"""The runs of a group: its stages in their order, each with its newest run, and whether that is done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from harness.store.reader import RunReader
-from harness.types import RunDetails, Status
+from harness.types import RunDetails, RunRecord, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,35 @@ def find_stage_runs(store: RunReader, group: str) -> dict[str, RunDetails]:
     return found
 
 
+def is_done(store: RunReader, run: RunRecord) -> bool:
+    """Tell whether a stage is done: its budget is spent, or its decision policy stopped it. One that a person, Ctrl-C
+    or a fault stopped is not."""
+    if run.status != "stopped":
+        return run.status == "finished"
+    logged = store.load_decisions_at(run.id, run.last_step + 1)
+    last = logged[-1] if logged else None
+    # The reason, since a run that was continued after such a stop and then interrupted ended for another.
+    return (
+        last is not None
+        and last.action.kind == "stop"
+        and last.refused is None
+        and last.source != "manual"
+        and run.stop_reason == (last.evidence or f"stopped by {last.source}")
+    )
+
+
+def find_newest(store: RunReader, group: str) -> RunDetails:
+    """Find the newest run of a group, whose record says what its stages are now."""
+    return max(find_stage_runs(store, group).values(), key=lambda run: run.id)
+
+
 def load_group(store: RunReader, group: str) -> tuple[StageRecord, ...]:
     """Load the stages of a group in their order, as the newest of its runs has them; none of what is no group."""
     runs = find_stage_runs(store, group)
     if not runs:
         return ()
-    newest = max(runs.values(), key=lambda run: run.id)
     records = []
-    for one in newest.manifest["stage"]["stages"]:
+    for one in find_newest(store, group).manifest["stage"]["stages"]:
         record, run = StageRecord(one["name"], one["from"]), runs.get(one["name"])
         if run is not None:
             record = StageRecord(one["name"], one["from"], run.id, run.status, store.best_score(run.id))

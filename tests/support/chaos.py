@@ -1,17 +1,19 @@
 """kill -9 at random moments, resume, and compare with the run that nothing disturbed.
 
-    python -m tests.support.chaos [--kills 28] [--seed 0] [--workdir DIR]
+    python -m tests.support.chaos [--kills 35] [--seed 0] [--workdir DIR] [--spec NAME ...]
 
 Two specs of GRPO (full weights, LoRA), both with a script that changes knobs nearly every step, raises beta, rolls
-back twice and saves, and one of kind sft under its own rules, at a rate so high that they have work. Each run is
-killed again and again at moments drawn at random (chaos_child.py) and resumed, and must end with the same weights,
-optimizer, steps, groups, decisions, evaluations, samples and checkpoints, to the last bit, as the undisturbed run.
+back twice and saves, one of kind sft under its own rules, at a rate so high that they have work, and one with stages
+of both kinds. Each run, or group, is killed again and again at moments drawn at random (chaos_child.py) and resumed,
+and must end with the same weights, optimizer, steps, groups, decisions, evaluations, samples and checkpoints, to the
+last bit, as the undisturbed one, a group with the same CSVs of scores.
 Prints a table in Markdown; exit code 1 when anything differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.chaos_child import MOMENTS
+from tests.support.chaos_child import MOMENTS, MOMENTS_OF_A_GROUP
 from tests.support.program import MINI
 
 SFT = """
@@ -36,15 +38,37 @@ learning_rate = 2e-2
 [budget]
 steps = 40
 """
+STAGES = """
+[sft]
+batch = 8
+learning_rate = 5e-3
+[lora]
+rank = 4
+[[stage]]
+name = "apart"
+kind = "sft"
+examples = 40
+[[stage]]
+name = "learned"
+kind = "sft"
+from = "base"
+steps = 12
+[[stage]]
+name = "tuned"
+knobs.max_tokens = 24
+"""
+"""After the sections that hold for all stages."""
 SPECS = {
     "full weights": MINI.replace("steps = 14", "steps = 16"),
     "LoRA": MINI.replace("steps = 14", "steps = 16") + "\n[lora]\nrank = 4\n",
     "sft": SFT + MINI.replace("[budget]\nsteps = 14\n", "").replace("steps = 40", "steps = 0"),
+    "stages": MINI.replace("steps = 40", "steps = 0") + STAGES,
 }
 REACH = {  # how often a moment comes within a few steps, so that counts are drawn from the right range
     "warm start": 40, "sampling": 150, "rewarding": 5, "updating": 12, "optimizer": 5, "checkpoint": 20, "renamed": 2,
-    "commit 1": 8, "commit 2": 8, "committed": 4, "any time": 150,
+    "commit 1": 8, "commit 2": 8, "committed": 4, "any time": 150, "stage": 3, "scoring": 4, "scored": 4, "written": 8,
 }  # fmt: skip
+LATE = ("scoring", "scored", "written")
 VOLATILE = {"id", "run_id", "step_id", "at", "path", "command_id", "measured", "verdict"}
 
 
@@ -57,7 +81,11 @@ class Kill:
 
 
 class Launcher:
-    """Processes that share one import of the program, each in a folder of its own (chaos_child.py)."""
+    """Processes that share one import of the program, each in a folder of its own (chaos_child.py). Without ``reports``
+    a run that ends writes none, which takes longer than a small run."""
+
+    def __init__(self, *, reports: bool = True) -> None:
+        self.reports = reports
 
     def __enter__(self) -> Launcher:
         self._process = subprocess.Popen(
@@ -77,6 +105,7 @@ class Launcher:
         output = folder / "said.txt"
         output.write_text("")
         what = {"folder": str(folder), "output": str(output), "moment": moment, "count": count}
+        what["reports"] = self.reports
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(what | {"words": [*words, "--plain"]}), file=self._process.stdin, flush=True)
@@ -87,8 +116,14 @@ class Launcher:
 
 
 def fingerprint(folder: Path, name: str) -> dict[str, Any]:
-    """Everything that a run leaves and that must not depend on kills, without times and row numbers."""
+    """Everything that a run, or a group, leaves and that must not depend on kills, without times and row numbers."""
     c = connect(folder)
+    stages = [row["name"] for row in c.execute("SELECT name FROM runs WHERE name GLOB ? || '/*'", (name,))]
+    if stages:
+        c.close()
+        csvs = (folder / "runs" / name / "scores").glob("*.csv")
+        scores = {csv.name: hashlib.sha256(csv.read_bytes()).hexdigest() for csv in csvs}
+        return {"scores": scores} | {stage.removeprefix(name): fingerprint(folder, stage) for stage in stages}
     run = c.execute("SELECT * FROM runs WHERE name = ?", (name,)).fetchone()
     found: dict[str, Any] = {
         key: run[key] for key in ("status", "stop_reason", "last_step", "weights_step", "knobs", "pins")
@@ -135,21 +170,23 @@ def torment(
     for moment in [*moments, "never"]:
         if launcher.launch(folder, moment, rng.randint(1, REACH.get(moment, 1)), *words) == 0:
             break
-        row, newest = _reached(folder, name)
+        row, newest = find_reached(folder, name)
         if row is not None:  # else it died before the run was recorded: start it again
-            words = ["resume", name]
+            words = ["resume", name, "--force"]  # stages of a group pass preflight yet
             kills.append(Kill(spec, moment, row["last_step"], newest))
-            if row["status"] == "finished":  # it died over its report
+            if row["status"] == "finished" and row["name"] == name:  # it died over its report
                 break
     return kills
 
 
-def _reached(folder: Path, name: str) -> tuple[sqlite3.Row | None, int]:
-    """The run's row, if it came so far, and the step of its newest checkpoint."""
+def find_reached(folder: Path, name: str) -> tuple[sqlite3.Row | None, int]:
+    """The run's row (of a group that of the one worked on last), if it came so far, and the step of its newest
+    checkpoint."""
     if not (folder / "runs" / "harness.db").exists():
         return None, 0
     c = connect(folder)
-    row = c.execute("SELECT id, status, last_step FROM runs WHERE name = ?", (name,)).fetchone()
+    found = "SELECT id, name, status, last_step FROM runs WHERE name = :name OR name GLOB :name || '/*'"
+    row = c.execute(f"{found} ORDER BY heartbeat DESC, id DESC", {"name": name}).fetchone()
     newest = row and c.execute("SELECT max(step) FROM checkpoints WHERE run_id = ?", (row["id"],)).fetchone()[0]
     c.close()
     return row, newest or 0
@@ -176,13 +213,15 @@ def _chaos(
         name = "calm-" + spec.replace(" ", "-")
         launcher.launch(folder, "never", 0, "run", str(spec_file(folder, spec)), "--name", name)
         calm[spec] = fingerprint(folder, name)
-    deck: list[str] = []
+    decks: dict[str, list[str]] = {spec: [] for spec in calm}
     number = 0
     while len(kills) < wanted:
         spec = list(calm)[number % len(calm)]
+        deck, all_moments = decks[spec], MOMENTS_OF_A_GROUP if spec == "stages" else MOMENTS
         if len(deck) < per_run:
-            deck += rng.sample(MOMENTS, len(MOMENTS))
-        moments, deck = sorted(deck[:per_run], key=lambda m: m != "warm start"), deck[per_run:]
+            deck += rng.sample(all_moments, len(all_moments))
+        moments = sorted(deck[:per_run], key=lambda m: (m != "warm start") + (m in LATE))  # what has passed never comes
+        decks[spec] = deck[per_run:]
         number += 1
         name = f"chaos-{number}"
         started = time.monotonic()
@@ -197,14 +236,15 @@ def _chaos(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=28)
+    parser.add_argument("--kills", type=int, default=35)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--spec", choices=SPECS, action="append")
     arguments = parser.parse_args()
     folder = arguments.workdir or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        kills = chaos(folder, arguments.kills, arguments.seed)
+        kills = chaos(folder, arguments.kills, arguments.seed, specs=arguments.spec)
     except AssertionError as difference:
         print(difference, file=sys.stderr)
         raise SystemExit(1) from None

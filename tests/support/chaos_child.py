@@ -19,6 +19,9 @@ from collections.abc import Callable
 from threading import Timer
 from typing import Any
 
+import harness.commands.targets
+import harness.core.files
+import harness.models.evaluate
 import harness.models.generate
 import harness.run.checkpoints
 import harness.run.runner
@@ -50,6 +53,7 @@ MOMENTS = (
     "warm start", "sampling", "rewarding", "updating", "optimizer", "checkpoint", "renamed", "commit 1", "commit 2",
     "committed", "any time",
 )  # fmt: skip
+MOMENTS_OF_A_GROUP = (*MOMENTS[1:], "stage", "scoring", "scored", "written")
 
 
 class ScriptedPolicy:
@@ -133,6 +137,14 @@ def arm(moment: str, count: int) -> None:
             killer.statements("steps", then_commit=False)
         case "committed":
             killer.statements("steps", then_commit=True)
+        case "stage":  # it is on record, and has not begun
+            killer.before(harness.run.runner.Run, "drive")
+        case "scoring":
+            killer.before(harness.commands.targets, "measure")
+        case "scored":
+            killer.after(harness.models.evaluate, "write_csv")
+        case "written":
+            killer.before(harness.core.files, "sync")
         case "any time":
             Timer(count / 10, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
 
@@ -140,12 +152,14 @@ def arm(moment: str, count: int) -> None:
 APPEND = os.O_WRONLY | os.O_APPEND
 
 
-def be(folder: str, output: str, moment: str, count: int, words: list[str]) -> None:
+def be(folder: str, output: str, moment: str, count: int, words: list[str], *, reports: bool) -> None:
     """Become the program in ``folder``, with what it says in the file ``output``."""
     os.chdir(folder)
     for descriptor, flags in ((0, os.O_RDONLY), (1, APPEND), (2, APPEND)):
         os.dup2(os.open(output if descriptor else os.devnull, flags), descriptor)
     harness.run.runner.POLICIES = {**harness.run.runner.POLICIES, "rules": ScriptedPolicy}
+    if not reports:
+        harness.run.runner.write_report_apart = lambda *_: ""
     if moment != "never":
         arm(moment, count)
     sys.argv = ["grpo", *words]

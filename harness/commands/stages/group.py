@@ -7,7 +7,7 @@ outcomes = group.drive()                                  # each to its end
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,13 @@ from harness.commands.launch import (
     try_llm,
 )
 from harness.core.formatting import format_duration
-from harness.core.liveness import was_restarted
+from harness.core.liveness import identify_supervisor, was_restarted
 from harness.core.paths import database_path, database_url
 from harness.errors import HarnessError, InputError, RunFailed
 
 if TYPE_CHECKING:
     from harness.config.stages import Stage
-    from harness.run.runner import Run
+    from harness.store.writer import RunStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,13 @@ class Group:
         outcomes: dict[str, StageOutcome] = {}
         for stage in self.stages:
             if stage.name in self.wanted:
-                outcome = self._take(stage, drive, force=force, say=say)
+                try:
+                    outcome = self._take(stage, drive, force=force, say=say)
+                except HarnessError as error:
+                    outcome = StageOutcome(stage.name, stage.parent, stage.spec.kind, "failed", why=str(error))
                 say(f"{self.name}/{stage.name}: {outcome.state}" + (f" ({outcome.why})" if outcome.why else ""))
                 outcomes[stage.name] = outcome
-        if any(outcome.state in ("finished", "done") for outcome in outcomes.values()):
-            self._score(say)
+        self._score(say)
         if forecast_s is not None:
             taken = format_duration(time.monotonic() - began)
             say(f"{self.name} took {taken}, forecast {format_duration(forecast_s)}")
@@ -127,11 +129,15 @@ class Group:
         """Score base and stages on the same prompts; a fault there is told and changes nothing."""
         from harness.commands.stages.scores import score_group
         from harness.store.opening import open_store
+        from harness.views.groups import find_stage_runs, is_done
 
+        store = open_store(self.url)
+        if not any(is_done(store, run) for run in find_stage_runs(store, self.name).values()):
+            return
         folder = Path(self.stages[0].spec.output.dir)
         say(f"scores of base and stages on test: {folder / self.name / 'scores'} ...")
         try:
-            score_group(open_store(self.url), self.name, self.stages, folder)
+            score_group(store, self.name, self.stages, folder)
         except HarnessError as error:
             say(f"no scores: {error}")
 
@@ -139,7 +145,7 @@ class Group:
         from harness.checks.inputs import hash_contents, prepare_inputs
         from harness.commands.stages.standing import describe_parent, find_standing, free_run, inherit
         from harness.store.opening import open_store
-        from harness.views.groups import find_stage_runs
+        from harness.views.groups import find_stage_runs, is_done
 
         def end(state: str, run: str = "", why: str = "") -> StageOutcome:
             return StageOutcome(stage.name, stage.parent, stage.spec.kind, state, run, why)
@@ -147,18 +153,28 @@ class Group:
         store = open_store(self.url)
         runs = find_stage_runs(store, self.name)
         parent = runs.get(stage.parent)
-        if stage.parent != "base" and (parent is None or parent.status != "finished"):
+        if stage.parent != "base" and (parent is None or not is_done(store, parent)):
             how = "has not been taken" if parent is None else parent.stop_reason or parent.status
             return end("waits", why=f"{stage.parent}: {how}")
         inputs = prepare_inputs(stage.spec)
         standing = find_standing(store, stage, inputs.spec, runs, hash_contents(inputs.splits))
-        if standing.run is not None and standing.state == "done" and not self.again:
-            return end("done", standing.run.name)
-        if standing.run is not None and standing.state == "changed" and not self.again:
-            return end("changed", standing.run.name, f"{standing.why}; --again takes it anew")
-        if standing.run is not None and standing.state == "resume":
-            name = standing.run.name
-            started = self._say_fault(lambda: prepare_resume(name, db=self.url).start(force=force, say=say))
+        run = standing.run
+        # Taken on behalf of this same command, by a process that died since: what came of it stays.
+        ours = run is not None and was_restarted() and run.supervisor == identify_supervisor()
+        again = self.again and not ours
+        if run is not None and standing.state == "done" and not again:
+            return end("done", run.name, standing.why)
+        if run is not None and standing.state == "changed" and not again:
+            return end("changed", run.name, f"{standing.why}; --again takes it anew")
+        if run is not None and standing.state == "resume" and ours and run.ended:
+            return end(run.status, run.name, run.stop_reason)
+        from harness.models.runtime import release_memory  # and torch, once there is something to do
+
+        release_memory()
+        if run is not None and standing.state == "resume":
+            name = run.name
+            started = prepare_resume(name, db=self.url).start(force=force, say=say)
+            self._put_on_record(store)
         else:
             name = free_run([run.name for run in store.list_runs()], self.name, stage.name)
             spec = inherit(store, stage, inputs.spec, runs).model_copy(update={"name": name})
@@ -170,27 +186,29 @@ class Group:
                 "stages": self._describe(),
             }
             new = replace(inputs, spec=spec)
-            started = self._say_fault(
-                lambda: Launch(new, name, self.url, try_llm(spec.policy.kind, spec, say), made).start(
-                    force=force, say=say
-                )
-            )
-        if isinstance(started, str):
-            return end("failed", name, started)
+            tried = try_llm(spec.policy.kind, spec, say)
+            started = Launch(new, name, self.url, tried, made).start(force=force, say=say)
         status, reason = drive(started)
         if reason.startswith("interrupted"):
             raise KeyboardInterrupt
         return end(status, name, reason)
 
-    def _say_fault(self, start: Callable[[], Run]) -> Run | str:
-        """Start a run; where that fails say why, since it stops only what comes from it."""
-        from harness.models.runtime import release_memory
+    def _put_on_record(self, store: RunStore) -> None:
+        """Let the newest run, which a resume of the group asks for its stages, say what they are now."""
+        from harness.views.groups import find_newest
 
-        release_memory()
-        try:
-            return start()
-        except HarnessError as error:
-            return str(error)
+        newest = find_newest(store, self.name)
+        stage = newest.manifest["stage"] | {"stages": self._describe()}
+        if stage != newest.manifest["stage"]:
+            store.update_run(newest.id, manifest=newest.manifest | {"stage": stage})
+
+    def find_runs(self) -> list[str]:
+        """Return the names of the runs that count: of each stage that has begun its newest one."""
+        from harness.store.opening import open_store
+        from harness.views.groups import find_stage_runs
+
+        runs = find_stage_runs(open_store(self.url), self.name)
+        return [runs[stage.name].name for stage in self.stages if stage.name in runs]
 
     def _describe(self) -> list[dict[str, Any]]:
         from harness.checks.trust import SIGNATURE, sign
@@ -280,13 +298,12 @@ def prepare_group_resume(
     from harness.checks.trust import SIGNATURE, check_trust
     from harness.config.stages import load_described
     from harness.store.opening import find_store
-    from harness.views.groups import find_stage_runs
+    from harness.views.groups import find_newest, find_stage_runs
 
     store = find_store(database_url(out, db))
-    if store is None or not (runs := find_stage_runs(store, name)):
+    if store is None or not find_stage_runs(store, name):
         return None
-    newest = max(runs.values(), key=lambda run: run.id)
-    described = newest.manifest["stage"]["stages"]
+    described = find_newest(store, name).manifest["stage"]["stages"]
     stages = load_described(described)
     place = {"dir": str(store.path.absolute().parent), "db": store.url}
     for one, each in zip(described, stages, strict=True):

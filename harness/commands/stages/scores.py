@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.stages import BASE
+from harness.core.files import write_whole
 from harness.errors import InputError
 from harness.types import Progress, no_progress
-from harness.views.groups import find_stage_runs
+from harness.views.groups import find_stage_runs, is_done
 from harness.views.stages import build_group_comparison
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def score_group(
 ) -> list[str]:
     """Score the base and the best checkpoint of every stage that is finished on test. Return the names of those that
     were measured now."""
-    runs = {name: run for name, run in find_stage_runs(store, group).items() if run.status == "finished"}
+    runs = {name: run for name, run in find_stage_runs(store, group).items() if is_done(store, run)}
     scores = folder / group / "scores"
     scores.mkdir(parents=True, exist_ok=True)
     index = scores / "scores.json"
@@ -64,9 +65,11 @@ def score_group(
             target = load_checkpoint(store, str(key["run"]), "best")
         alike = target.spec.model_copy(update={section: getattr(spec, section) for section in MEASURED})
         found = measure(replace(target, spec=alike), choose_prompts(alike, split="test"), progress=progress)
-        write_csv(file, found.examples, found.thinking_tags)
+        with write_whole(file) as part:
+            write_csv(part, found.examples, found.thinking_tags)
         known[name] = key
-        index.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        with write_whole(index) as part:
+            part.write_text(json.dumps(known, indent=1), encoding="utf-8")
         measured.append(name)
         del target, found  # before the next model is loaded
     return measured

@@ -19,6 +19,7 @@ from harness.core.formatting import format_changes
 from harness.errors import InputError
 from harness.store.reader import RunReader
 from harness.types import RunDetails
+from harness.views.groups import is_done
 
 if TYPE_CHECKING:
     from harness.store.writer import RunStore
@@ -58,7 +59,15 @@ def find_standing(
         return Standing("changed", run, f"it was made with another spec ({format_changes(changes)})")
     if run.manifest.get("data_sha256") not in ("", None, data_sha256):
         return Standing("changed", run, "the prompts of its pool have changed since")
-    return Standing("done" if run.status == "finished" else "resume", run)
+    return Standing("done", run, _tell_continued(run)) if is_done(store, run) else Standing("resume", run)
+
+
+def _tell_continued(run: RunDetails) -> str:
+    """Tell how a run was continued by hand otherwise than its stage says, "" for not at all."""
+    made = {**run.manifest["stage"]["spec"]}
+    inherited = ("model", "lora", *OWN)
+    changes = compute_changes(*({k: v for k, v in tree.items() if k not in inherited} for tree in (made, run.spec)))
+    return f"continued with {format_changes(changes)}" if changes else ""
 
 
 def describe_parent(store: RunReader, stage: Stage, runs: Mapping[str, RunDetails]) -> dict[str, Any] | None:

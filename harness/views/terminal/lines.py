@@ -8,7 +8,7 @@ from contextlib import suppress
 from threading import Event
 
 from harness.core.formatting import clean
-from harness.core.liveness import is_alive_run
+from harness.core.liveness import is_alive_run, is_supervised
 from harness.errors import StoreUnavailable
 from harness.store.reader import RunReader
 from harness.store.snapshot import SnapshotReader
@@ -50,7 +50,9 @@ def follow_group(store: RunReader, group: str, console: Console) -> None:
             console.print(f"stage {record.name}", soft_wrap=True)
             follow(SnapshotReader(store, record.id), console)
             shown = record.id
-        elif not is_alive_run(record) or all(stage.status for stage in load_group(store, group)):
+        elif all(stage.status for stage in load_group(store, group)) or not (
+            is_alive_run(record) or is_supervised(record.supervisor, record.host)
+        ):
             return
         time.sleep(REFRESH_S)
 
