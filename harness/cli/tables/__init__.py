@@ -2,7 +2,7 @@
 
 from harness.cli.tables.answers import describe_demonstrated, describe_measured, render_probe
 from harness.cli.tables.checks import describe_agreement, render_diagnosis, render_machine, render_preflight
-from harness.cli.tables.comparison import render_answers, render_comparison
+from harness.cli.tables.comparison import render_comparison
 from harness.cli.tables.pool import render_pool
 from harness.cli.tables.review import render_review, render_runs, render_stages
 
@@ -10,7 +10,6 @@ __all__ = [
     "describe_agreement",
     "describe_demonstrated",
     "describe_measured",
-    "render_answers",
     "render_comparison",
     "render_diagnosis",
     "render_machine",
