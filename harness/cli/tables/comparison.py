@@ -85,6 +85,8 @@ def _table(title: str, names: Sequence[str], rows: Sequence[tuple[str, Mapping[s
 
 # ---------------------------------------------------------------- whatever answered the same prompts
 
+WIDTH = 80
+"""Characters of a line with an answer in it."""
 LABELS, COLUMN = 16, 15
 """Characters of the first column of a table of models, and those that each model needs."""
 FORGOTTEN_TOLD = 3
@@ -110,7 +112,7 @@ class _Columns:
             table.add_column("", min_width=LABELS - 2, no_wrap=True)
             for name in self.names[part]:
                 table.add_column(Text(clean(name)), overflow="fold")
-            for line in dict.fromkeys(line for one in self.told for line in one):
+            for line in dict.fromkeys(line for one in sorted(self.told, key=len, reverse=True) for line in one):
                 if any(line in one for one in self.told[part]):
                     cells = (Text(clean(one.get(line, "-"))) for one in self.told[part])
                     table.add_row("" if line.startswith("of ") else line, *cells)
@@ -131,8 +133,9 @@ def _render_answers(comparison: Mapping[str, Any]) -> RenderableType:
             said = f"{one['name']}: {one['errored']:,} of {one['completions']:,} errored, the first: {one['error']}"
             parts.append(Text(clean(said), style="yellow"))
     parts += [Text(clean(f"note: {note}"), style="yellow") for note in comparison["notes"]]
+    tell = _tell_difference if len(differences) == 1 else _tell_briefly
     for found in differences:
-        parts += _tell_difference(found, alone=len(differences) == 1)
+        parts += tell(found, comparison["metric"])
     return Group(*parts)
 
 
@@ -148,7 +151,7 @@ def _tell_answerer(one: Mapping[str, Any], differences: Sequence[Mapping[str, An
     for k, rate in list(one["pass_at"].items())[-1:]:
         told[f"pass@{k}"] = f"{rate['value']:.3f}"
     for found in (found for found in differences if found["name"] == one["name"]):
-        word = "first" if found["against"] == reference else "parent"
+        word = "parent" if found["against"] != reference else "base" if "kind" in one else "first"
         low, high = found["accuracy"]["ci95"]
         told[f"against {word}"] = f"{found['accuracy']['difference']:+.3f}"
         told[f"of against {word}"] = f"[{low:+.2f}, {high:+.2f}]"
@@ -229,12 +232,11 @@ def _tell_stage(one: Mapping[str, Any], comparison: Mapping[str, Any]) -> Lines:
 
 
 def _tell_changed(one: Mapping[str, Any]) -> Text:
-    line = Text(f"  {short(one['prompt'], 90)}").append(f"  expected {short(one['ground_truth'], 40)}", "dim")
+    line = Text(f"  {short(one['prompt'], 50)}").append(f"  expected {short(one['ground_truth'], 16)}", "dim")
     for when in ("before", "after"):
         told = one[when]
-        line.append(f"\n    {when} {told['score']:.2f} {clean(told['reason'])}: ", "dim").append(
-            _short_end(told["answer"], 90)
-        )
+        head = f"    {when} {told['score']:.2f} {clean(told['reason'])}: "
+        line.append(f"\n{head}", "dim").append(_short_end(told["answer"], max(20, WIDTH - len(head))))
     return line
 
 
