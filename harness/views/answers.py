@@ -35,6 +35,8 @@ LOOP = re.compile(r"(.{3,40}?)\1{4,}\s*\Z", re.DOTALL)
 END = 400
 """Characters in which such an end shows."""
 SCORES = ("accuracy", "reward")
+METRICS = {"accuracy": "accuracy", "reward": "mean reward"}
+WORDS = {"better": "better", "worse": "worse", "unclear": "no clear difference"}
 COUNTS = ("truncated", "empty", "repeated", "identical", "errored")
 PROPORTIONS = ("thinking_proportion", "answer_proportion")
 
@@ -209,22 +211,29 @@ def _tail(text: str) -> str:
 # ---------------------------------------------------------------- for people
 
 
+def find_best(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find who has the highest score, the first of equal ones."""
+    found: Mapping[str, Any] = max(document["answerers"], key=lambda one: one[document["metric"]] or 0.0)
+    return found
+
+
+def describe_best(document: Mapping[str, Any]) -> str:
+    """Name who has the highest score in a few words."""
+    metric, best = document["metric"], find_best(document)
+    return f"Highest {METRICS[metric]}: {best['name']}, {best[metric] or 0.0:.3f}"
+
+
 def describe_verdict(document: Mapping[str, Any]) -> str:
-    """Say in a sentence who is the best and how each other stands against the first."""
-    metric, answerers = document["metric"], document["answerers"]
-    best = max(answerers, key=lambda one: one[metric] or 0.0)
-    low, high = best["ci95" if metric == "accuracy" else "reward_ci95"] or (0.0, 0.0)
-    words = {"better": "better", "worse": "worse", "unclear": "no clear difference"}
-    told = [
-        f"{found['name']} {words[found[metric]['verdict']]} ({found[metric]['difference']:+.3f})"
-        for found in document["differences"]
-        if found["against"] == document["reference"]
-    ]
-    name = "accuracy" if metric == "accuracy" else "mean reward"
-    return (
-        f"{best['name']} has the highest {name}, {best[metric] or 0.0:.3f} [{low:.3f}, {high:.3f}] on {best['n']:,} "
-        f"prompts; against {document['reference']}: {', '.join(told)}"
-    )
+    """Say in a sentence how each other stands against the first, and what was forgotten."""
+    metric, told = document["metric"], []
+    for found in document["differences"]:
+        if found["against"] == document["reference"]:
+            forgot = f", {len(found['forgotten']):,} forgotten" if found["forgotten"] else ""
+            told.append(
+                f"{found['name']} {WORDS[found[metric]['verdict']]} ({found[metric]['difference']:+.3f}{forgot})"
+            )
+    n = document["answerers"][0]["n"]
+    return f"By {METRICS[metric]} on {n:,} prompts, against {document['reference']}: {', '.join(told)}"
 
 
 def list_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:

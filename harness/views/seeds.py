@@ -181,3 +181,14 @@ def _list_fields(stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _tell_value(value: Any) -> str:
     return "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def describe_groups(document: Mapping[str, Any]) -> str:
+    """Say in a sentence how each stage stands against the first over all groups."""
+    told = [
+        f"{found['name']} {describe_moves(found[document['metric']])}"
+        for found in document["differences"]
+        if found["against"] == document["reference"]
+    ]
+    name = "Accuracy" if document["metric"] == "accuracy" else "Mean reward"
+    return f"{name} against {document['reference']} over {len(document['groups'])} groups: {'; '.join(told)}"
