@@ -224,16 +224,19 @@ def describe_best(document: Mapping[str, Any]) -> str:
 
 
 def describe_verdict(document: Mapping[str, Any]) -> str:
-    """Say in a sentence how each other stands against the first, and what was forgotten."""
-    metric, told = document["metric"], []
+    """Say in a sentence how each other stands against the first, and against its parent, and how much it forgot."""
+    first, parents = [], []
     for found in document["differences"]:
+        moved = found[document["metric"]]
+        forgot = f", {len(found['forgotten']):,} forgotten" if found["forgotten"] else ""
+        said = f"{WORDS[moved['verdict']]} ({moved['difference']:+.3f}{forgot})"
         if found["against"] == document["reference"]:
-            forgot = f", {len(found['forgotten']):,} forgotten" if found["forgotten"] else ""
-            told.append(
-                f"{found['name']} {WORDS[found[metric]['verdict']]} ({found[metric]['difference']:+.3f}{forgot})"
-            )
+            first.append(f"{found['name']} {said}")
+        else:
+            parents.append(f"{found['name']} against its parent {found['against']} {said}")
     n = document["answerers"][0]["n"]
-    return f"By {METRICS[metric]} on {n:,} prompts, against {document['reference']}: {', '.join(told)}"
+    head = f"By {METRICS[document['metric']]} on {n:,} prompts, against {document['reference']}: {', '.join(first)}"
+    return "; ".join([head, *parents])
 
 
 def list_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from harness import commands
-from harness.commands.report import write_comparison, write_report
+from harness.commands.comparing.runs import write_comparison
+from harness.commands.report import write_report
 from tests.support.builders import create_run, make_store
 from tests.support.nights import record_night
 

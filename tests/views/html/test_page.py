@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.commands.report import write_comparison, write_report
+from harness.commands.comparing.runs import write_comparison
+from harness.commands.report import write_report
 from harness.core.formatting import clean
 from harness.errors import InputError
 from harness.store.history import load_course, load_history
