@@ -39,7 +39,7 @@ from harness.views.answers import Answered, build_answer_comparison, is_answer
 
 SCORED_AT_ONCE = 64
 """Answers on record, so that progress is seen."""
-ON_RECORD = "on record"
+ON_RECORD = "the prompts on record"
 """Said of the prompts that are those of a record."""
 
 
