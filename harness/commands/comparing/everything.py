@@ -8,13 +8,11 @@ compare(["./base", "night-1"], spec="math-gsm")  # who answers: each is asked th
 
 from __future__ import annotations
 
-import csv as table
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.commands.files import check_parent, write_text
+from harness.commands.files import check_parent, write_rows, write_text
 from harness.commands.report import Document
 from harness.core.paths import database_url
 from harness.errors import InputError
@@ -45,6 +43,7 @@ def compare(
     for file, option in ((html, "--html"), (csv, "--csv")):
         if file is not None:
             check_parent(file, option)
+    names = names or ("latest",)
     from harness.store.reader import find_reader
 
     reader = find_reader(database_url(out, db))
@@ -150,14 +149,3 @@ def _compare_answerers(
 
         write_rows(csv, list_rows(document))
     return Document(document)
-
-
-def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV, one row at least, all of it or nothing. Raises InputError when it cannot be written."""
-    from harness.core.formatting import clean_cell
-
-    text = io.StringIO(newline="")
-    writer = table.writer(text)
-    writer.writerow(rows[0])
-    writer.writerows([clean_cell(value) if isinstance(value, str) else value for value in row.values()] for row in rows)
-    write_text(file, [text.getvalue()], option="--csv")

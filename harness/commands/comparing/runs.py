@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.files import check_parent, write_text
+from harness.commands.files import check_parent, write_rows, write_text
 from harness.commands.report import Document
 
 if TYPE_CHECKING:
@@ -31,7 +31,5 @@ def write_comparison(
 
         write_text(html, [render_comparison_page(document, histories)], option="--html")
     if csv is not None:
-        from harness.commands.comparing.everything import write_rows
-
         write_rows(csv, list_rows(document))
     return Document(document)
