@@ -217,3 +217,21 @@ def test_rows_that_hold_answers_are_a_record_too(models: Program) -> None:
     found = document(models, "recorded:old.jsonl", "recorded:new.jsonl", "--spec", "sums.toml", code=1)
     assert [one["accuracy"] for one in found["answerers"]] == [1.0, 15 / 40]
     assert found["answerers"][0]["tokens"] is None
+
+
+def test_each_of_several_reward_functions_has_a_column_of_its_own(models: Program) -> None:
+    """Also one that leaves every answer to the others, and one named as a column is."""
+    (models.folder / "own.py").write_text(
+        "def silent(prompts, completions, **kwargs):\n    return [None] * len(completions)\n\n"
+        "def answer(completion, ground_truth):\n    return 0.5\n"
+    )
+    functions = '["rewards.math", "own.py:silent", "own.py:answer"]\nrange = [0.0, 1.5]'
+    (models.folder / "three.toml").write_text(SUMS.replace('"rewards.math"', functions))
+    record(models.folder / "three.jsonl", prompts_of(models), wrong=10)
+    models.here("eval", "recorded:three.jsonl", "--spec", "three.toml", "--output-file", "three.csv")
+    rows = list(csv.DictReader((models.folder / "three.csv").read_text().splitlines()))
+    assert list(rows[0])[-3:] == ["reward:answer", "math", "silent"]
+    assert {(row["reward:answer"], row["silent"]) for row in rows} == {("0.5", "")}
+    assert {row["answer"] for row in rows} == {"0", "1"}  # whether there is an answer section
+    assert sorted(row["math"] for row in rows) == ["0.0"] * 10 + ["1.0"] * 30
+    assert {row["reward"] for row in rows} == {"0.5", "1.5"}
