@@ -111,7 +111,7 @@ class _Columns:
             table = Table(box=None, padding=(0, 2, 0, 0))
             table.add_column("", min_width=LABELS - 2, no_wrap=True)
             for name in self.names[part]:
-                table.add_column(Text(clean(name)), overflow="fold")
+                table.add_column(Text(clean(name)), overflow="fold", min_width=COLUMN - 2)
             for line in dict.fromkeys(line for one in sorted(self.told, key=len, reverse=True) for line in one):
                 if any(line in one for one in self.told[part]):
                     cells = (Text(clean(one.get(line, "-"))) for one in self.told[part])
@@ -232,7 +232,7 @@ def _tell_stage(one: Mapping[str, Any], comparison: Mapping[str, Any]) -> Lines:
 
 
 def _tell_changed(one: Mapping[str, Any]) -> Text:
-    line = Text(f"  {short(one['prompt'], 50)}").append(f"  expected {short(one['ground_truth'], 16)}", "dim")
+    line = Text(f"  {short(one['prompt'], 50)}").append(f"  expected {_short_end(one['ground_truth'], 16)}", "dim")
     for when in ("before", "after"):
         told = one[when]
         head = f"    {when} {told['score']:.2f} {clean(told['reason'])}: "
