@@ -27,7 +27,8 @@ from harness.checks.inputs import Inputs, build_workers, describe_reward
 from harness.checks.references import as_continued, judge_references
 from harness.core.files import write_whole
 from harness.errors import HarnessError, InputError
-from harness.llm.record import RECORDED, read_record
+from harness.llm.names import RECORDED
+from harness.llm.record import read_record
 from harness.types import Progress, Prompt, Score
 from rewards.format import close_thinking
 from rewards.hosted import write_sample

@@ -24,7 +24,7 @@ from harness.config.names import judge_name
 from harness.config.schema import RunSpec
 from harness.errors import InputError
 from harness.llm.ledger import Ledger
-from harness.llm.names import bare_name, is_hosted
+from harness.llm.names import RECORDED, bare_name, is_hosted
 from harness.llm.record import Recorder, compute_key, open_recorded, read_record
 from harness.llm.settings import Settings
 from harness.types import Answerer, Progress, Prompt, Question, Reply, no_progress
@@ -35,7 +35,6 @@ from rewards.judge import Judge, Rubric, find_unknown_place
 log = logging.getLogger("grpo")
 Opener = Callable[[str], Answerer]
 """From ``judge.NAME.model`` to who answers; raises InputError."""
-RECORDED = "recorded:"
 NEITHER = "is no service (anthropic:MODEL, openai:MODEL) and no record (recorded:FILE)"
 VERIFIABLE = 0.9
 """Share of the ground truths that a verifier must be able to judge to be proposed instead of a judge."""

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import typer
 
-from harness.config.names import ANSWERERS, KNOWN_MODELS, POLICY_KINDS, RECORDED, REPLAY, recipe_names
+from harness.config.names import ANSWERERS, KNOWN_MODELS, POLICY_KINDS, REPLAY, recipe_names
 from harness.core.actions import USAGE
 from harness.core.formatting import clean
 from harness.core.knobs import KNOB_NAMES
 from harness.core.paths import database_url
+from harness.llm.names import RECORDED
 
 POLICIES = (*POLICY_KINDS, REPLAY)
 SPEC_ENDINGS = (".toml", ".json")

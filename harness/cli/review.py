@@ -13,7 +13,7 @@ import typer
 from rich.console import RenderableType
 
 from harness import commands
-from harness.cli.completion import complete_run, complete_spec
+from harness.cli.completion import complete_model, complete_spec
 from harness.cli.options import (
     DbOption,
     HtmlOption,
@@ -24,7 +24,7 @@ from harness.cli.options import (
     print_result,
     show_progress,
 )
-from harness.cli.tables import render_answers, render_comparison, render_diagnosis, render_review, render_runs
+from harness.cli.tables import render_comparison, render_diagnosis, render_review, render_runs
 from harness.commands.report import Document
 from harness.core.formatting import clean
 from harness.errors import InputError
@@ -73,32 +73,45 @@ def review(
 
 
 def compare(
-    runs: Annotated[
+    names: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN...",
-            help="Names of runs, their beginnings, or 'latest'; or two records of answers, recorded:FILE.",
-            autocompletion=complete_run,
+            metavar="NAME NAME...",
+            help="Runs, groups of stages (one will do), or whoever answers: RUN@CHECKPOINT, a model folder, a .gguf "
+            "file, a hub id, anthropic:MODEL, openai:MODEL, recorded:FILE.",
+            autocompletion=complete_model,
         ),
     ],
     spec: Annotated[
         str | None,
         typer.Option(
-            help="Of records: the recipe or file that has their prompts and the reward.", autocompletion=complete_spec
+            help="Of whoever answers: the recipe or file with the prompts and the reward; default that of the first "
+            "run or exported model.",
+            autocompletion=complete_spec,
         ),
     ] = None,
     html: HtmlOption = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table with a row for each that is compared.")
+    ] = None,
     as_json: JsonFlag = False,
     db: DbOption = None,
     out: OutOption = "runs",
 ) -> None:
-    """Compare runs: scores with intervals, spec, hyperparameters and decisions. The first is the reference.
+    """Compare runs, stages, models and whoever answers, with intervals. The first is the reference.
 
-    Where the test prompts are the same, scores are compared prompt by prompt. Of a run whose evaluations took several
-    completions of each prompt (evaluate.n) it says whether training added capability or concentrated it.
+    Runs, by their records: scores, spec, hyperparameters and decisions. Where the test prompts are the same, scores are
+    compared prompt by prompt. Of a run whose evaluations took several completions of each prompt (evaluate.n) it says
+    whether training added capability or concentrated it. Runs that differ in nothing but the seed are told as a set:
+    mean, standard deviation, lowest and highest.
 
-    Of two records, made by grpo eval --record, it says what the newer one gained and forgot; exit code 1 when accuracy
-    or mean reward fell beyond the interval.
+    A group, by the scores of its stages: each against the base and against its parent, and what it forgot. Several
+    groups are seeds of the same stages.
+
+    Anything else, and runs beside it, answers the test prompts of --spec and is judged by its reward; a run by its
+    last checkpoint, or RUN@best. One model is in memory at a time. Exit code 1 when accuracy or mean reward of one fell
+    beyond the interval against the first. Records, made by grpo eval --record, answer again at no cost; beside them
+    models answer the prompts that they have.
 
     Examples:
 
@@ -106,14 +119,25 @@ def compare(
 
       grpo compare night-1 night-2 night-3 --html nights.html
 
+      grpo compare gsm8k-1 --html stages.html --csv stages.csv
+
+      grpo compare gsm8k-1 gsm8k-2 gsm8k-3
+
+      grpo compare ./base night-1@best --spec math-gsm
+
+      grpo compare openai:qwen3-30b anthropic:claude-haiku-5-5 --spec math-gsm
+
       grpo compare recorded:monday.jsonl recorded:today.jsonl --spec math-gsm
     """
     with show_progress("comparing") as progress:
-        found = commands.compare(runs, spec=spec, html=html, db=db, out=out, progress=progress)
-    if "answerers" in found.document:
-        print_result(found.document, as_json, render_answers)
-        raise typer.Exit(1 if found.document["fell"] else 0)
-    _print(found, html, as_json, render_comparison)
+        found = commands.compare(names, spec=spec, html=html, csv=csv, db=db, out=out, progress=progress)
+    written = [file for file in (html, csv) if file is not None]
+    if written and not as_json:
+        say("\n".join(map(str, written)))
+    else:
+        print_result(found.document, as_json, render_comparison)
+    if found.document.get("fell") and "group" not in found.document:
+        raise typer.Exit(1)
 
 
 def diagnose(

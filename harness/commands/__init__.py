@@ -14,10 +14,11 @@ database; each function loads what it needs.
 
 from harness.commands import pool
 from harness.commands.checks import alert_test, check, check_against, doctor, preflight, try_services
+from harness.commands.comparing.everything import compare
 from harness.commands.launch import adopt, branch, copy_runs, prepare_resume, prepare_run, replay
 from harness.commands.live import act
 from harness.commands.model import evaluate, export, probe, sample
-from harness.commands.report import compare, diagnose, list_runs, review
+from harness.commands.report import diagnose, list_runs, review
 from harness.commands.starting.init import init, recipes
 
 __all__ = [

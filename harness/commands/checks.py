@@ -62,7 +62,7 @@ def check_against(
     from harness.checks.against import compare_with, read_answers
     from harness.checks.inputs import read_inputs
     from harness.config.load import load_spec
-    from harness.llm.record import RECORDED
+    from harness.llm.names import RECORDED
 
     if answers is not None and not answers.startswith(RECORDED):
         raise InputError(f"--answers: {answers} must be recorded:FILE, the answers of grpo eval --record FILE")

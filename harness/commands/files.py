@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.core.files import write_whole
+from harness.core.formatting import clean_cell
 from harness.errors import InputError
 
 
@@ -48,3 +52,12 @@ def write_text(file: Path, parts: Iterable[str], *, option: str) -> None:
             stream.writelines(parts)
     except OSError as error:
         raise InputError(f"{option}: cannot write {file}: {error.strerror}") from None
+
+
+def write_rows(file: Path, rows: Sequence[Mapping[str, Any]], *, option: str = "--csv") -> None:
+    """Write a CSV of rows with the same columns, one at least: all of it or nothing. Raises InputError."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(rows[0])
+    writer.writerows([clean_cell(value) if isinstance(value, str) else value for value in row.values()] for row in rows)
+    write_text(file, [text.getvalue()], option=option)

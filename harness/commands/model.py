@@ -78,7 +78,7 @@ def evaluate(
     chosen = choose_prompts(target.spec, split=split or (ALL if target.asks_all else None), rows=rows)
     found = measure(target, chosen, n=n, temperature=temperature, progress=progress)
     if output_file is not None:
-        write_csv(output_file, found.examples, found.thinking_tags)
+        write_csv(output_file, found.examples, found.thinking_tags, found.functions)
     return found
 
 

@@ -46,7 +46,7 @@ def convert(
     check_place(file)
     from harness.commands.pool_convert import convert_answers, convert_source
     from harness.config.load import load_spec
-    from harness.config.names import RECORDED
+    from harness.llm.names import RECORDED
     from harness.run.answerers import find_answerer, open_target, spec_of_rows
 
     if source.startswith(RECORDED):

@@ -1,4 +1,4 @@
-"""Read the record of runs: a list, reviews, comparisons and diagnoses, as documents and as pages on disk."""
+"""Read the record of runs: a list, reviews and diagnoses, as documents and as pages on disk."""
 
 from __future__ import annotations
 
@@ -13,20 +13,11 @@ from harness.core.formatting import format_knob
 from harness.core.liveness import is_alive_run
 from harness.core.paths import database_flag, database_url
 from harness.errors import InputError
-from harness.types import Progress, no_progress
-
-RECORDED = "recorded:"
-"""What a record of answers is named with, before its file."""
-SCORED_AT_ONCE = 64
-"""Answers, so that progress is seen."""
 
 if TYPE_CHECKING:
-    from harness.config.schema import RunSpec
-    from harness.llm.record import Recorded
     from harness.logs.read import Log
     from harness.store.reader import RunReader
-    from harness.types import Decision, KnobValue, Prompt, RunRecord, Snapshot, Status
-    from harness.views.answers import Answered
+    from harness.types import Decision, KnobValue, RunRecord, Snapshot, Status
     from policies.diagnosis import Diagnosed
 
 
@@ -49,7 +40,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``document`` as of harness.views.review.build_review, or of harness.views.comparison.build_comparison."""
+    """``document`` as of harness.views.review.build_review, or of a comparison (harness/commands/comparing/)."""
 
     document: Mapping[str, Any]
 
@@ -112,98 +103,6 @@ def review(
     if html is not None:
         write_report(reader, record.name, html)
     return Document(build_review(load_history(reader, record.name, whole_run=whole_run)))
-
-
-def compare(
-    runs: Sequence[str],
-    *,
-    spec: str | None = None,
-    html: Path | None = None,
-    db: str | None = None,
-    out: str = "runs",
-    progress: Progress = no_progress,
-) -> Document:
-    """Compare two or more runs with the first of them, and write the page to ``html`` if given; or, of one group, its
-    base and stages.
-
-    Two records of answers, each ``recorded:FILE``, are compared on the prompts of ``spec`` and by its reward. Raises
-    InputError.
-    """
-    if any(run.startswith(RECORDED) for run in runs):
-        if html is not None:
-            raise InputError("--html: is of runs; --json has all that is known of records")
-        return compare_records(runs, spec=spec, progress=progress)
-    if spec is not None:
-        raise InputError("--spec: is for records of answers, recorded:FILE; a run has its own")
-    from harness.store.reader import find_reader
-    from harness.views.groups import load_group
-
-    group = find_reader(database_url(out, db)) if len(runs) == 1 else None
-    if group is not None and load_group(group, runs[0]):
-        from harness.commands.stages.scores import compare_group
-
-        if html is not None:
-            raise InputError("--html: the page is for runs; name those of the group's stages, or leave it out")
-        return Document(compare_group(group, runs[0]))
-    reader, first = open_reader(db, out, runs[0] if runs else "latest")
-    records = [first, *(reader.match_run(name) for name in runs[1:])]
-    if len({record.id for record in records}) < max(2, len(records)):
-        raise InputError("compare takes two or more different runs; grpo runs lists them")
-    return write_comparison(reader, [record.name for record in records], html)
-
-
-# ---------------------------------------------------------------- records of answers
-
-
-def compare_records(records: Sequence[str], *, spec: str | None = None, progress: Progress = no_progress) -> Document:
-    """Compare two records of answers, each ``recorded:FILE``, prompt by prompt. Raises InputError."""
-    from harness.checks.inputs import read_prompts
-    from harness.config.load import load_spec
-    from harness.core.step_metrics import is_graded
-    from harness.llm.record import open_recorded
-    from harness.views.answers import build_answer_comparison
-
-    if not all(record.startswith(RECORDED) for record in records):
-        raise InputError("compare takes runs or records of answers, recorded:FILE, not both")
-    if len(records) != 2 or records[0] == records[1]:
-        raise InputError("compare takes two records of answers: recorded:OLD recorded:NEW")
-    opened = [open_recorded(Path(record.removeprefix(RECORDED))) for record in records]
-    checked, where = load_spec(spec)
-    wanted = {prompt for record in opened for prompt, _ in record.by_prompt}
-    pool = read_prompts(checked)
-    prompts = {prompt: pool[place] for place, prompt in enumerate(pool.ids) if prompt in wanted}
-    answered = [_score_record(record, checked, where, prompts, progress) for record in opened]
-    graded = checked.reward.graded
-    if graded is None:
-        graded = is_graded([example.completion.score for each in answered for example in each.examples])
-    return Document(build_answer_comparison(answered, graded=graded))
-
-
-def _score_record(
-    record: Recorded, spec: RunSpec, where: str, prompts: Mapping[str, Prompt], progress: Progress
-) -> Answered:
-    """Score all answers of a record, whatever they were asked with. Raises InputError when a prompt is not of the
-    spec."""
-    from harness.commands.targets import score_replies
-    from harness.llm.names import is_hosted
-    from harness.run.answerers import build_scorer
-    from harness.types import Completion, Example
-    from harness.views.answers import Answered
-
-    lines = [line for _, line in sorted(record.by_prompt.items())]
-    if foreign := {line.prompt_id for line in lines} - prompts.keys():
-        raise InputError(
-            f"{record.name}: {len(foreign):,} of its {len({line.prompt_id for line in lines}):,} prompts are not in "
-            f"the pool of {where}; give the spec that they were asked with: --spec"
-        )
-    asked = [prompts[line.prompt_id] for line in lines]
-    completions: list[Completion] = []
-    with build_scorer(spec, chat=spec.model.wants_chat or is_hosted(lines[0].who)) as reward:
-        for start in range(0, len(lines), SCORED_AT_ONCE):
-            part = slice(start, start + SCORED_AT_ONCE)
-            completions += score_replies(reward, asked[part], [line.reply for line in lines[part]])
-            progress(f"scoring {record.name}", len(completions), len(lines))
-    return Answered(record.name, lines[0].who, tuple(map(Example, asked, completions)))
 
 
 # ---------------------------------------------------------------- diagnoses
@@ -396,23 +295,6 @@ def write_report(store: RunReader, name: str, file: Path) -> None:
     where = database_flag(store.url)
     page = render_report(history, course, [asdict(window) for window in windows], RATE_BINS, where=where)
     write_text(file, [page], option="--html")
-
-
-def write_comparison(store: RunReader, names: Sequence[str], file: Path | None) -> Document:
-    """Compare runs by their whole names, and write the page of that if ``file`` is given. Raises InputError."""
-    from harness.store.history import load_history
-    from harness.views.comparison import build_comparison
-
-    if file is not None:
-        check_file(file)
-    histories = [load_history(store, name, whole_run=False) for name in names]
-    specs = [store.load_run(history.run.id).spec for history in histories]
-    document = build_comparison(histories, specs)
-    if file is not None:
-        from harness.views.html.page import render_comparison_page
-
-        write_text(file, [render_comparison_page(document, histories)], option="--html")
-    return Document(document)
 
 
 def check_file(file: Path) -> None:

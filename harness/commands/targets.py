@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from harness.checks.inputs import Chosen, build_splits
+from harness.checks.inputs import Chosen, build_splits, find_weights
 from harness.core.seeds import derive_seed
 from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
@@ -27,7 +27,7 @@ HOTTEST = 2.0
 @dataclass(frozen=True, slots=True)
 class Measured:
     """How a model does on ``n`` prompts, ``per_prompt`` completions of each: shares in [0, 1], completions by reason
-    code, and ``examples``.
+    code, and ``examples``; ``functions`` are those of a reward of several.
 
     ``accuracy`` is the share of right ones, where what was not answered counts as wrong; ``pass_at`` goes by k, where
     there are several of each prompt. ``errors`` counts what was not answered or not judged, by what was said of it.
@@ -53,12 +53,13 @@ class Measured:
     errors: Mapping[str, int]
     examples: tuple[Example, ...] = field(repr=False)
     thinking_tags: Mapping[str, str] = field(default_factory=dict, repr=False)
+    functions: tuple[str, ...] = field(default=(), repr=False)
     cached: int = 0
     left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the examples, which the CSV holds, and what differs when the same is asked again."""
-        hidden = ("examples", "thinking_tags", "cached", "left_out")
+        hidden = ("examples", "thinking_tags", "functions", "cached", "left_out")
         return {name: getattr(self, name) for name in self.__slots__ if name not in hidden}
 
 
@@ -124,6 +125,7 @@ def measure(
         errors=dict(Counter(c.score.error for c in completions if c.score.errored).most_common()),
         examples=evaluation.examples,
         thinking_tags=tags,
+        functions=tuple(functions) if len(functions := find_weights(spec)) > 1 else (),
         cached=sum(reply.cached for reply in replies),
         left_out=chosen.left_out,
     )
@@ -196,7 +198,7 @@ def ask(
                     progress(f"{phase}, ${usd:.4f}" if usd else phase, len(replies), len(questions))
     except OverBudget as error:
         more = f"they are in {target.record}, and with a higher budget.usd the same command continues"
-        kept = more if target.record else "add --record to keep them"
+        kept = more if target.record else "grpo eval --record FILE keeps them"
         raise OverBudget(f"{error}; {len(replies):,} of {len(questions):,} questions were answered: {kept}") from None
     if replies and all(reply.error for reply in replies.values()):
         if target.recorded:

@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
+from harness.llm.names import RECORDED
+
 LLM_MODEL = "claude-haiku-5-5"
 """That decision policy llm asks unless the spec says."""
 DEFAULT_RECIPE = "arithmetic"
@@ -21,7 +23,6 @@ TINY = "tiny"
 SMOLLM2 = "smollm2-135m"
 KNOWN_MODELS = (TINY, SMOLLM2)
 """Models that need no hub: embedded (harness/models/tiny.py), fetched once (harness/models/smollm2.py)."""
-RECORDED = "recorded:"
 ANSWERERS = ("anthropic:", "openai:", RECORDED)
 """What a name begins with that is no model of ours: a service's, or a file of recorded answers."""
 POLICY_KINDS = ("rules", "fixed", "llm")

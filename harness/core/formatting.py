@@ -63,6 +63,11 @@ def clean_cell(text: str) -> str:
     return f"'{shown}" if text.startswith(FORMULA) and not _is_number(text) else shown
 
 
+def restore_cell(cell: str) -> str:
+    """Take the apostrophe from a cell that ``clean_cell`` gave one."""
+    return cell[1:] if cell.startswith("'") and clean_cell(cell[1:]) == cell else cell
+
+
 def finalize(value: object) -> object:
     """Clean what an expression of a Jinja template gives, unless it is markup of the template's own."""
     return clean_lines(value) if type(value) is str else value

@@ -258,3 +258,24 @@ def summarise(split: str, examples: Sequence[Example]) -> Evaluation:
         tuple(example.completion.score.error for example in examples if example.completion.score.errored),
         compute_pass_rates(counts) if max(asked.values()) > 1 else (),
     )
+
+
+# ---------------------------------------------------------------- several runs
+
+
+def compute_spread(values: Sequence[float]) -> dict[str, Any] | None:
+    """Compute mean, standard deviation (n - 1; None of one), lowest and highest, None of no values."""
+    if not values:
+        return None
+    n = len(values)
+    mean = math.fsum(values) / n
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else None
+    return {"n": n, "mean": mean, "sd": sd, "low": min(values), "high": max(values)}
+
+
+def describe_spread(spread: Mapping[str, Any] | None) -> str:
+    """Describe it as ``0.512 ± 0.021 (0.49 to 0.53)``."""
+    if spread is None:
+        return "-"
+    sd = "" if spread["sd"] is None else f" ± {spread['sd']:.3f}"
+    return f"{spread['mean']:.3f}{sd} ({spread['low']:.2f} to {spread['high']:.2f})"

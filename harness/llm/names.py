@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MESSAGES, CHAT = "anthropic", "openai"
 SERVICES = (MESSAGES, CHAT)
+RECORDED = "recorded:"
+"""What a record of answers is named with, before its file."""
 
 
 def is_hosted(name: str) -> bool:

@@ -26,9 +26,9 @@ from typing import Any
 
 from harness.errors import InputError, StoreUnavailable
 from harness.llm.hosted import NOT_ASKED, Hosted, Note
+from harness.llm.names import RECORDED
 from harness.types import Answerer, Question, Reply
 
-RECORDED = "recorded:"
 FIRST = b'{"prompt_id": '
 """How each line begins; what begins otherwise is no record, whatever its end."""
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.schema import EvaluateSpec
-from harness.core.formatting import clean_cell
+from harness.core.formatting import clean_cell, restore_cell
 from harness.core.statistics import summarise
 from harness.core.step_metrics import reason_of
+from harness.errors import InputError
 from harness.types import Completion, Evaluation, Example, Metrics, Progress, Prompt, Score, Scorer
 from rewards.format import has_answer, has_thinking, use_known_tags
 
@@ -95,19 +96,30 @@ def compute_proportions(examples: Sequence[Example], thinking_tags: Mapping[str,
     }
 
 
-def write_csv(path: Path, examples: Sequence[Example], thinking_tags: Mapping[str, str]) -> None:
-    """Write one row per example, with a column for each reward function where several judge; ``thinking_tags`` as in
-    compute_proportions.
+FIELDS = (
+    "id", "label", "prompt", "ground_truth", "completion", "reward", "correct", "reason", "truncated", "tokens",
+    "thinking", "answer", "error",
+)  # fmt: skip
+"""Columns of the CSV of an evaluation, before those of reward functions."""
+LONGEST = 2**28
+"""Bytes of a completion in a CSV, at most."""
+TAKEN = "reward:"
+"""Before the column of a function, or of a part of a reward, that is named as one of them."""
+
+
+def write_csv(
+    path: Path, examples: Sequence[Example], thinking_tags: Mapping[str, str], functions: Sequence[str] = ()
+) -> None:
+    """Write one row per example, with a column for each of several reward ``functions``, also of one that judged no
+    completion, or for each part of a single one; ``thinking_tags`` as in compute_proportions.
 
     A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
-    components = sorted({name for example in examples for name in example.completion.score.components})
+    components = sorted({*functions, *(name for example in examples for name in example.completion.score.components)})
+    columns = [TAKEN + name if name in FIELDS else clean_cell(name) for name in components]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            ["id", "label", "prompt", "ground_truth", "completion", "reward", "correct", "reason", "truncated",
-             "tokens", "thinking", "answer", "error", *components]
-        )  # fmt: skip
+        writer.writerow([*FIELDS, *columns])
         for example in examples:
             prompt, done = example.prompt, example.completion
             text = use_known_tags(done.text, thinking_tags)
@@ -118,3 +130,37 @@ def write_csv(path: Path, examples: Sequence[Example], thinking_tags: Mapping[st
                  int(has_thinking(text)), int(has_answer(text)), clean_cell(done.score.error),
                  *(done.score.components.get(name, "") for name in components)]
             )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a CSV of an evaluation holds, with the shares of answers with a thinking and an answer section."""
+
+    examples: tuple[Example, ...]
+    thinking_proportion: float
+    answer_proportion: float
+
+
+def read_csv(path: Path) -> Scored | None:
+    """Read what ``write_csv`` wrote, None where there is no row. Raises InputError for another file."""
+    csv.field_size_limit(LONGEST)  # Python's own is 128 KiB
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        examples = tuple(map(_read_row, rows))
+        sections = [(int(row["thinking"]), int(row["answer"])) for row in rows if row["completion"] or not row["error"]]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path}: no CSV of an evaluation: {error}") from None
+    if not examples:
+        return None
+    thinking, answer = (sum(column) / len(sections) for column in zip(*sections, strict=True)) if sections else (0, 0)
+    return Scored(examples, thinking, answer)
+
+
+def _read_row(row: Mapping[str, str]) -> Example:
+    text = {name: restore_cell(row[name]) for name in ("id", "label", "prompt", "ground_truth", "completion")}
+    components = {name: float(row[name]) for name in row if name not in FIELDS and row[name]}
+    reward = float(row["reward"]) if row["reward"] else None
+    score = Score(reward, row["correct"] == "1", restore_cell(row["reason"]), components, restore_cell(row["error"]))
+    prompt = Prompt(text["id"], text["prompt"], text["ground_truth"], label=text["label"])
+    return Example(prompt, Completion(text["completion"], int(row["tokens"]), row["truncated"] == "1", score))

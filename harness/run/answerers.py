@@ -32,11 +32,12 @@ from harness.checks.judges import Opener, build_judges, check_judges, open_servi
 from harness.checks.trust import check_trust, load_trusted
 from harness.config.asking import build_ledger, build_settings
 from harness.config.load import apply_overrides, load_recorded, load_spec, parse_spec
-from harness.config.names import ANSWERERS, KNOWN_MODELS, RECORDED
+from harness.config.names import ANSWERERS, KNOWN_MODELS
 from harness.config.schema import LoraSpec, ModelSpec, PoolSpec, RunSpec
 from harness.core.paths import database_url
 from harness.core.seeds import derive_seed
 from harness.errors import InputError, Refused
+from harness.llm.names import RECORDED
 from harness.models.hub import check_model_folder
 from harness.run.checkpoints import Checkpoints
 from harness.store.opening import find_store
@@ -216,12 +217,13 @@ def open_target(
     spec: str | RunSpec | None = None,
     overrides: Sequence[str] = (),
     record: Path | None = None,
+    ledger: Ledger | None = None,
     interrupted: Event | None = None,
 ) -> Target:
     """Open who answers, with ``spec``: a checked one, or the name of a recipe or file, to which ``overrides`` apply.
 
     Without it a run and an exported model have their own, rows that hold answers say themselves what is right, and all
-    others have that of ``grpo run``. Raises InputError.
+    others have that of ``grpo run``. A hosted model is paid from ``ledger``, unset one of its own. Raises InputError.
     """
     if record is not None and found.kind == "recorded":
         raise InputError("--record: what recorded: answers is on record already; leave it out")
@@ -233,10 +235,33 @@ def open_target(
         return _open_model(found.name, spec, overrides, record)
     if found.kind == "hosted":
         checked = _load(spec, overrides)
-        ledger = build_ledger(checked, _count_spent(record))
+        ledger = ledger or build_ledger(checked, _count_spent(record))
         answerer = open_other(found.name, checked, ledger, interrupted or Event())
         return Target(found.name, checked, True, answerer.name, other=answerer, record=record)
     return _open_recorded(found.name, spec, overrides)
+
+
+def check_answerer(found: Found) -> None:
+    """Raise InputError where a run has not the checkpoint that is asked for, or may not be loaded here, before torch is
+    loaded."""
+    if found.store is not None:
+        run = found.store.find_run(found.name)
+        _find_checkpoint(found.store, found.name, found.checkpoint, load_trusted(found.store, run))
+
+
+def find_own_spec(found: Found) -> RunSpec | None:
+    """Find the spec that a run or an exported model brings along. Raises InputError where its code may not run here."""
+    if found.store is not None:
+        return load_trusted(found.store, found.store.find_run(found.name))
+    exported = Path(found.name) / SPEC_FILE
+    return _load_exported(found.name) if found.kind == "model" and exported.is_file() else None
+
+
+def _load_exported(name: str) -> RunSpec:
+    checked = load_recorded(Path(name) / SPEC_FILE)
+    signature = Path(name) / SIGNATURE_FILE
+    check_trust(name, checked, signature.read_text() if signature.is_file() else "", Path(name))
+    return checked
 
 
 def open_answerer(
@@ -376,12 +401,8 @@ def _title_of(who: str) -> str:
 
 def _open_model(name: str, spec: str | RunSpec | None, overrides: Sequence[str], record: Path | None) -> Target:
     """Load a model by folder or hub id. Raises InputError."""
-    exported = Path(name) / SPEC_FILE
-    if spec is None and exported.is_file():
-        checked = load_recorded(exported)
-        signature = Path(name) / SIGNATURE_FILE
-        check_trust(name, checked, signature.read_text() if signature.is_file() else "", Path(name))
-        checked = _change(checked, overrides)
+    if spec is None and (Path(name) / SPEC_FILE).is_file():
+        checked = _change(_load_exported(name), overrides)
     else:
         checked = _load(spec, overrides)
     from harness.models.load import load_model

@@ -10,12 +10,15 @@ from harness.config.changes import flatten
 from harness.core.statistics import compute_difference
 from harness.types import DecisionRecord, EvaluationRecord, History
 from harness.views.review import build_review
+from harness.views.seeds import find_seeds
 from harness.views.summary import format_decision
 
 MOVES_TOLD = 50
 """Steps at which decisions differ, as many as are shown to people: the first ones, since the rest follows from them."""
 OWN = ("name", "note", "output")
 """Sections of a spec that say where a run lies and not what it does."""
+CELLS = ("run", "status", "stop_reason", "policy", "seed", "steps", "rollouts", "wall_s")
+"""Of those, what a row of a CSV begins with."""
 SHARED = (
     "run",
     "status",
@@ -38,9 +41,11 @@ def build_comparison(histories: Sequence[History], specs: Sequence[Mapping[str, 
     names = [history.run.name for history in histories]
     reviews = [build_review(history) for history in histories]
     flat = [flatten(spec) for spec in specs]
+    runs = [_summary(review, history) for review, history in zip(reviews, histories, strict=True)]
     return {
         "reference": names[0],
-        "runs": [_summary(review, history) for review, history in zip(reviews, histories, strict=True)],
+        "runs": runs,
+        "seeds": find_seeds(runs, specs, [history.manifest.get("stage") for history in histories]),
         "differences": [_difference(histories[0], other) for other in histories[1:]],
         "spec": _differing(names, flat, leave_out=OWN),
         "knobs": _differing(names, [review["knobs"] for review in reviews]),
@@ -123,7 +128,25 @@ def _differing_decisions(histories: Sequence[History]) -> list[dict[str, Any]]:
     return rows
 
 
-# ---------------------------------------------------------------- for the terminal
+def list_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List a row of a CSV for each run."""
+    differences = {found["run"]: found for found in document["differences"]}
+    rows = []
+    for run in document["runs"]:
+        held, found = run["heldout"], differences.get(run["run"], {})
+        row = {name: run[name] for name in CELLS}
+        row |= {name: held[name] for name in ("metric", "n", "baseline", "best", "best_step", "final")}
+        row |= {"no_signal_rate": run["signal"], "against": found.get("against", "")}
+        for which in ("best", "final"):
+            moved = found.get(which) or {"difference": "", "ci95": ("", ""), "verdict": ""}
+            low, high = moved["ci95"]
+            row |= {f"{which}_difference": moved["difference"], f"{which}_difference_low": low}
+            row |= {f"{which}_difference_high": high, f"{which}_verdict": moved["verdict"]}
+        rows.append(row)
+    return rows
+
+
+# ---------------------------------------------------------------- for people
 
 
 def format_value(value: Any) -> str:

@@ -60,11 +60,12 @@ def test_a_fall_beyond_the_interval_is_exit_1_and_names_what_was_forgotten(
     record(program.folder, "old.jsonl", prompts, lambda i, p: WRONG if i == 3 else right(i, p))
     record(program.folder, "new.jsonl", prompts, lambda i, p: WRONG if 10 <= i < 30 else right(i, p))
     told = compare(program, "old.jsonl", "new.jsonl", code=1)
-    assert f"recorded:new.jsonl ({WHO}): accuracy 0.667 [0." in told
+    assert f"recorded:old.jsonl recorded:new.jsonl who {WHO} {WHO} prompts 60 60 accuracy 0.983 0.667 [0." in told
+    assert "against first - -0.317 - [-0." in told
     assert "Worse: accuracy 0.983 -> 0.667, -0.317 [-0." in told
     assert "Worse: mean reward 0.983 -> 0.667, -0.317 [-0." in told
     assert "forgotten: 20 prompts, of which 5" in told
-    assert "gained: 1 prompts" in told
+    assert "gained: 1 prompt " in told
     assert WRONG in told
     document = json.loads(
         program.here(
@@ -105,8 +106,8 @@ def test_several_answers_of_each_prompt_are_compared_by_their_share_and_by_pass_
     record(program.folder, "old.jsonl", prompts, lambda i, p: right(i, p) if i % 2 else WRONG, samples=4)
     record(program.folder, "new.jsonl", prompts, lambda i, p: right(i, p) if i % 4 else WRONG, samples=4)
     told = compare(program, "old.jsonl", "new.jsonl")
-    assert "accuracy 0.500 [0." in told
-    assert ", pass@4 1.000, on 60 prompts" in told
+    assert "accuracy 0.500 0.750 [0." in told
+    assert "pass@4 1.000 1.000" in told
     assert "Better: accuracy 0.500 -> 0.750, +0.250" in told
     assert "No clear change: pass@4 1.000 -> 1.000" in told
 
@@ -116,12 +117,11 @@ def test_several_answers_of_each_prompt_are_compared_by_their_share_and_by_pass_
     [
         (["recorded:old.jsonl", "recorded:others.jsonl"], "recorded:others.jsonl answers other prompts than"),
         (["recorded:old.jsonl", "recorded:foreign.jsonl"], "1 of its 1 prompts are not in the pool of sums"),
-        (["recorded:old.jsonl", "recorded:old.jsonl"], "compare takes two records"),
-        (["recorded:old.jsonl", "night-1"], "not both"),
+        (["recorded:old.jsonl", "recorded:old.jsonl"], "two or more that differ"),
+        (["recorded:old.jsonl", "night-1"], "no run named night-1"),
         (["recorded:old.jsonl", "recorded:gone.jsonl"], "gone.jsonl"),
-        (["recorded:old.jsonl", "recorded:sums.toml"], "sums.toml, line 2"),
-        (["recorded:old.jsonl", "recorded:others.jsonl", "--html", "x.html"], "--html"),
-        (["night-1", "night-2"], "--spec"),
+        (["recorded:old.jsonl", "recorded:sums.toml"], "sums.toml is no record of answers"),
+        (["recorded:old.jsonl", "recorded:others.jsonl", "--html", "gone/x.html"], "--html"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line_and_exit_2(

@@ -105,7 +105,8 @@ def test_a_graded_comparison_turns_round_with_the_runs(moved: list[float], same:
     assert (there.gained, there.lost, there.n) == (back.lost, back.gained, len(before))
     assert there.difference.value == pytest.approx(-back.difference.value)
     assert there.difference.se == pytest.approx(back.difference.se)
-    assert (there.p_rose, there.p_fell) == pytest.approx((back.p_fell, back.p_rose), abs=0.02)
+    # Each is estimated with a standard error of up to 0.005.
+    assert (there.p_rose, there.p_fell) == pytest.approx((back.p_fell, back.p_rose), abs=0.03)
     assert there.p_rose + there.p_fell >= 1 - 1e-9
 
 

@@ -184,6 +184,24 @@ def test_what_is_done_is_not_done_again_but_when_asked(group: Program) -> None:
     assert "its parent learned has changed since; --again takes it anew" in told.stdout
 
 
+def test_base_and_stages_are_scored_on_the_same_prompts_and_compared_over_seeds(group: Program) -> None:
+    document = json.loads(group.here("compare", "g", "--json").stdout)
+    assert [(one["name"], one["from"], one["n"]) for one in document["answerers"]] == [
+        ("base", None, 8), ("apart", "base", 8), ("learned", "base", 8), ("tuned", "learned", 8),
+    ]  # fmt: skip
+    store = group.store()
+    learned = store.find_run("g/learned")
+    best = store.best_step(learned.id)
+    scores = {one["name"]: one["reward"] for one in document["answerers"]}
+    assert scores["learned"] == pytest.approx(evaluations(group, "g/learned")["test", best].reward)
+    assert document["answerers"][2]["who"] == f"g/learned@{best}"
+    group.here("run", "s.toml", "--name", "h", "--seed", "1", "--stage", "apart", "--plain")
+    both = json.loads(group.here("compare", "g", "h", "--json").stdout)
+    assert [(one["name"], one["groups"]) for one in both["stages"]] == [("base", ["g", "h"]), ("apart", ["g", "h"])]
+    assert both["seeds"] == {"g": 0, "h": 1}
+    assert "scored in one group alone, and left out: learned, tuned" in both["notes"]
+
+
 def test_a_stage_that_fails_stops_only_what_comes_from_it(program: Program, monkeypatch: Any) -> None:
     (program.folder / "s.toml").write_text(SPEC.format(rank=0))
     start = launch.Launch.start

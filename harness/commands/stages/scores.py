@@ -1,4 +1,4 @@
-"""Score the models of a group on the same prompts, a CSV each, and compare them.
+"""Score the models of a group on the same prompts, a CSV each.
 
 runs/GROUP/scores/base.csv, STAGE.csv and scores.json, which says of which weights each is: what is there already for
 the same weights and settings is not measured again.
@@ -6,26 +6,22 @@ the same weights and settings is not measured again.
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.stages import BASE
 from harness.core.files import write_whole
-from harness.errors import InputError
 from harness.types import Progress, no_progress
 from harness.views.groups import find_stage_runs, is_done
-from harness.views.stages import build_group_comparison
 
 if TYPE_CHECKING:
     from harness.config.stages import Stage
-    from harness.store.reader import RunReader
     from harness.store.writer import RunStore
 
-MEASURED = ("pool", "reward", "evaluate", "seed")
+MEASURED = ("pool", "reward", "judge", "evaluate", "seed")
 """What of a spec says how a model is scored: that of the first stage, for all of them."""
 
 
@@ -66,37 +62,10 @@ def score_group(
         alike = target.spec.model_copy(update={section: getattr(spec, section) for section in MEASURED})
         found = measure(replace(target, spec=alike), choose_prompts(alike, split="test"), progress=progress)
         with write_whole(file) as part:
-            write_csv(part, found.examples, found.thinking_tags)
+            write_csv(part, found.examples, found.thinking_tags, found.functions)
         known[name] = key
         with write_whole(index) as part:
             part.write_text(json.dumps(known, indent=1), encoding="utf-8")
         measured.append(name)
         del target, found  # before the next model is loaded
     return measured
-
-
-def compare_group(reader: RunReader, group: str) -> Mapping[str, Any]:
-    """Compare base and stages of a group by their CSVs. Raises InputError where there are none yet."""
-    runs = find_stage_runs(reader, group)
-    newest = max(runs.values(), key=lambda run: run.id)
-    folder = reader.path.absolute().parent / group / "scores"
-    described: Sequence[Mapping[str, Any]] = newest.manifest["stage"]["stages"]
-    models: list[dict[str, Any]] = [{"name": BASE, "from": None, "kind": "base", "run": None}]
-    for one in described:
-        run = runs.get(one["name"])
-        kind = one["spec"].get("kind", "grpo")
-        models.append({"name": one["name"], "from": one["from"], "kind": kind, "run": run and run.name})
-    scores = {str(model["name"]): _read(folder / f"{model['name']}.csv") for model in models}
-    scores = {name: rows for name, rows in scores.items() if rows}
-    if BASE not in scores:
-        raise InputError(
-            f"{group} has no scores yet: its stages write {folder} when they are done; grpo resume {group}"
-        )
-    return build_group_comparison(group, models, scores)
-
-
-def _read(file: Path) -> list[dict[str, str]]:
-    if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))

@@ -25,7 +25,7 @@ from plotly.offline import get_plotlyjs
 
 from harness import __version__
 from harness.core.formatting import clean, clean_lines, finalize, format_duration, format_kind, format_knob
-from harness.core.statistics import VERDICTS, describe_interval
+from harness.core.statistics import VERDICTS, describe_interval, describe_spread
 from harness.types import Bucket, Course, DecisionRecord, EvaluationRecord, History, Metrics, SampleRecord
 from harness.views.capability import describe_rates, describe_training
 from harness.views.comparison import MOVES_TOLD, format_value
@@ -38,8 +38,10 @@ from harness.views.html.plots import (
     plot_pool,
     plot_runs,
     plot_signal,
+    plot_spread,
 )
 from harness.views.review import build_review, compute_reasons, describe_judge
+from harness.views.seeds import SCORES, describe_moves, describe_seeds
 from harness.views.summary import format_decision, shorten
 
 ROWS = 1000
@@ -140,6 +142,14 @@ def render_comparison_page(comparison: Mapping[str, Any], histories: Sequence[Hi
     buckets: dict[str, Mapping[str, Sequence[Bucket]]] = {h.run.name: h.buckets for h in histories}
     dev = {h.run.name: [look for look in h.evaluations if look.split == "dev"] for h in histories}
     plots = {"dev": plot_looks(dev)} if any(dev.values()) else {}
+    runs = {run["run"]: run["heldout"] for run in comparison["runs"]}
+    for i, seeds in enumerate(comparison["seeds"]):
+        told = [(name, key) for name, key in SCORES if seeds[name]]
+        series = {
+            f"{run}, seed {seed}": [runs[run][key] for _, key in told]
+            for run, seed in zip(seeds["runs"], seeds["seeds"], strict=True)
+        }
+        plots[f"seeds-{i}"] = plot_spread([name for name, _ in told], series, [seeds[name]["mean"] for name, _ in told])
     curves = []
     for i, (metric, title) in enumerate(CURVES):
         if any(metric in run for run in buckets.values()):
@@ -193,6 +203,9 @@ def _templates() -> Environment:
         "kind": format_kind,
         "knob": format_knob,
         "interval": describe_interval,
+        "spread": describe_spread,
+        "moves": describe_moves,
+        "seeds": describe_seeds,
         "value": format_value,
         "line": lambda text: clean_lines(clean(text), CHARACTERS),
         "text": lambda text, limit=CHARACTERS: clean_lines(text, limit),

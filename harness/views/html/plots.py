@@ -243,6 +243,91 @@ def plot_marked(parts: Sequence[Bucket], marks: Sequence[tuple[str, int, int, st
     return figure
 
 
+# ---------------------------------------------------------------- who answered, one below the other
+
+Dot = tuple[float | None, tuple[float, float] | None]
+"""A score and its interval, where it has one."""
+ROW, AXIS = 34, 52
+"""Pixels of a row, and of what stands around the rows."""
+NAME = 26
+"""Characters of a name beside its row."""
+
+
+def plot_dots(names: Sequence[str], series: Mapping[str, Sequence[Dot]], *, form: str = ".3f") -> go.Figure:
+    """Plot a row for each of ``names``, the first on top, and in it a dot with its interval for each of ``series``."""
+    figure = _rows(names, legend=len(series) > 1)
+    for number, (name, dots) in enumerate(series.items()):
+        shift = 0.0 if len(series) == 1 else 0.18 * (number - (len(series) - 1) / 2)
+        shown = [(row, dot) for row, dot in enumerate(dots) if dot[0] is not None]
+        values = [_short(dot[0] or 0.0) for _, dot in shown]
+        intervals = [dot[1] or (dot[0] or 0.0, dot[0] or 0.0) for _, dot in shown]
+        whiskers = {
+            "array": [high - (dot[0] or 0.0) for (_, dot), (_, high) in zip(shown, intervals, strict=True)],
+            "arrayminus": [(dot[0] or 0.0) - low for (_, dot), (low, _) in zip(shown, intervals, strict=True)],
+            "thickness": 2,
+            "width": 5,
+        }
+        said = [
+            f"{_safe(names[row])}: {dot[0]:{form}}" + (f" [{dot[1][0]:{form}}, {dot[1][1]:{form}}]" if dot[1] else "")
+            for row, dot in shown
+        ]
+        figure.add_trace(
+            go.Scatter(
+                x=values, y=[row + shift for row, _ in shown], name=html.escape(name), mode="markers",
+                marker={"color": SERIES[number], "size": 10, "symbol": ("circle", "diamond")[number % 2]},
+                error_x=whiskers if any(dot[1] for _, dot in shown) else None,
+                text=said, hovertemplate="%{text}<extra></extra>",
+            )
+        )  # fmt: skip
+    ends = [end for dots in series.values() for dot in dots for end in (dot[0] or 0.0, *(dot[1] or ()))]
+    least, most = min(0.0, *ends), max(ends)
+    edge = 0.03 * ((most - least) or 1.0)  # a dot at the end is whole
+    figure.update_layout(xaxis={"tickformat": form.replace("3", "2"), "range": [least - edge, most + edge]})
+    return figure
+
+
+def plot_spread(
+    names: Sequence[str], series: Mapping[str, Sequence[float | None]], means: Sequence[float]
+) -> go.Figure:
+    """Plot a row for each of ``names``, and in it a dot for each of ``series`` (runs or groups, of another seed each)
+    and their mean as a bar."""
+    figure = _rows(names, legend=len(series) <= len(SERIES))
+    for number, (name, values) in enumerate(series.items()):
+        shown = [(row, value) for row, value in enumerate(values) if value is not None]
+        figure.add_trace(
+            go.Scatter(
+                x=[_short(value) for _, value in shown], y=[row for row, _ in shown], name=html.escape(name),
+                mode="markers", marker={"color": _style(number)[0], "size": 10, "opacity": 0.85},
+                hovertemplate=f"%{{x:.3f}}<extra>{html.escape(name)}</extra>",
+            )
+        )  # fmt: skip
+    bar = {"symbol": "line-ns", "size": 24, "color": GREY, "line": {"width": 3, "color": GREY}}
+    figure.add_trace(
+        go.Scatter(
+            x=list(means), y=list(range(len(names))), name="mean", mode="markers", marker=bar,
+            hovertemplate="mean %{x:.3f}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_layout(xaxis={"tickformat": ".2f"})
+    return figure
+
+
+def _rows(names: Sequence[str], *, legend: bool) -> go.Figure:
+    figure = _figure(AXIS + ROW * len(names) + (28 if legend else 0), legend=legend)
+    labels = [html.escape(clean(name if len(name) <= NAME else f"…{name[1 - NAME :]}")) for name in names]
+    figure.update_layout(
+        xaxis={"showgrid": True, "nticks": 6},
+        yaxis={
+            "tickmode": "array",
+            "tickvals": list(range(len(names))),
+            "ticktext": labels,
+            "range": [len(names) - 0.5, -0.5],
+            "nticks": len(names),
+        },
+    )
+    return figure
+
+
 # ---------------------------------------------------------------- parts of a figure
 
 

@@ -8,15 +8,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from harness import commands
-from harness.commands.report import write_comparison, write_report
+from harness.commands.comparing.runs import write_comparison
+from harness.commands.report import write_report
 from tests.support.builders import create_run, make_store
-from tests.support.nights import record_night
+from tests.support.groups import record_group
+from tests.support.nights import HOSTILE, record_night
 
 EVIL = "<img src=x onerror=alert(1)>\u202e"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -43,7 +46,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with night.html, empty.html and compare.html."""
+    """A folder with a page of each kind."""
     folder = tmp_path_factory.mktemp("pages")
     store = make_store(folder)
     record_night(store)
@@ -52,6 +55,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("night", "empty"):
         write_report(store, name, folder / f"{name}.html")
     write_comparison(store, ["other", "night"], folder / "compare.html")
+    for seed in range(3):
+        record_group(store, f"g-{seed}", seed=seed, text=HOSTILE if seed else EVIL)
+    where = {"db": store.url, "out": str(folder)}
+    commands.compare(["g-1"], html=folder / "stages.html", **where)
+    commands.compare(["g-0", "g-1", "g-2"], html=folder / "groups.html", **where)
     rows = [{"step": n, "reward": n / 40, "entropy": 1.0, EVIL: 1.0} for n in range(1, 40)]
     (folder / "log.json").write_text(json.dumps(rows))
     commands.diagnose(str(folder / "log.json"), html=folder / "diagnosis.html")
@@ -183,6 +191,47 @@ def test_even_a_script_that_got_into_the_page_would_not_run(visit: Open) -> None
 def test_no_width_needs_a_scroll_to_the_side(visit: Open, name: str, width: int) -> None:
     with calm(visit(name, width=width), name) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_page_of_stages_says_what_was_forgotten(visit: Open) -> None:
+    with calm(visit("stages", width=360), "stages") as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert page.locator(".plot .main-svg .cartesianlayer").count() == 4
+        assert page.locator("h1").inner_text() == "Highest accuracy: tuned, 0.767"
+        assert "tuned against its parent learned better (+0.300, 2 forgotten)" in page.locator(".lead").inner_text()
+        section = page.locator("section", has=page.get_by_role("heading", name="tuned against learned"))
+        assert section.locator("details[open] summary").inner_text() == "Forgotten: 2 prompts"
+        told = section.locator("details[open] .sample").first.inner_text()
+        for words in ("2+2=", "expected 4", "before", "<SOLUTION>4</SOLUTION>", "after", "<SOLUTION>7779</SOLUTION>"):
+            assert words in told
+        assert "<script>window.harmed = true</script>" in told  # as text
+        assert page.evaluate("window.harmed") is None
+        assert page.locator("main img").count() == 0
+        gained = section.locator("details", has_text="Gained: 20 prompts")
+        assert gained.locator(".sample").count() == 20
+        assert not gained.locator(".sample").first.is_visible()
+        dots = page.evaluate("document.getElementById('plot-accuracy').data[0].x")
+        assert dots == pytest.approx([6 / 60, 28 / 60, 46 / 60], abs=1e-4)
+        assert len(page.evaluate("document.getElementById('plot-accuracy').data[0].error_x.array")) == 3
+
+
+def test_groups_of_seeds_are_drawn_as_dots_with_their_mean(visit: Open) -> None:
+    with calm(visit("groups", width=360), "groups") as page:
+        drawn = page.evaluate("document.getElementById('plot-accuracy').data.map(t => [t.name, t.x.length])")
+        assert drawn == [["g-0, seed 0", 3], ["g-1, seed 1", 3], ["g-2, seed 2", 3], ["mean", 3]]
+        assert page.locator(".plot .main-svg .cartesianlayer").count() == 3
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("name", ["night", "compare", "diagnosis", "stages", "groups"])
+def test_axe_has_nothing_to_say(browser: Browser, pages: Path, name: str) -> None:
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    context = browser.new_context(viewport={"width": 400, "height": 900}, color_scheme="dark", bypass_csp=True)
+    page = context.new_page()
+    page.goto((pages / f"{name}.html").as_uri(), wait_until="load")
+    page.evaluate(axe)
+    assert [found["id"] for found in page.evaluate("axe.run()")["violations"]] == []
+    context.close()
 
 
 def test_light_and_dark_follow_the_reader(visit: Open) -> None:

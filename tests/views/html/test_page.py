@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.commands.report import write_comparison, write_report
+from harness.commands.comparing.runs import write_comparison
+from harness.commands.report import write_report
 from harness.core.formatting import clean
 from harness.errors import InputError
 from harness.store.history import load_course, load_history
@@ -247,5 +248,11 @@ def test_a_comparison_tells_what_differs(store: RunStore, tmp_path: Path) -> Non
     seen = Words(page)
     assert "second: better (+0.200)" in seen.text
     assert page.count("</script>") == 3
-    write_comparison(store, names, tmp_path / "compare.html")
-    assert set(figures_of((tmp_path / "compare.html").read_text(encoding="utf-8"))) >= {"dev", "curve-0"}
+    record_night(store, "seeded", seed=8)
+    write_comparison(store, [*names, "seeded"], tmp_path / "compare.html")
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    figures = figures_of(page)
+    assert set(figures) >= {"dev", "curve-0"}
+    drawn = [(one["name"], one["x"]) for one in figures["seeds-0"]["data"]]
+    assert drawn == [("first, seed 7", [0.4, 0.6, 0.6]), ("seeded, seed 8", [0.4, 0.8, 0.8]), ("mean", [0.4, 0.7, 0.7])]
+    assert "2 seeds: start 0.400 ± 0.000 (0.40 to 0.40), best 0.700 ± 0.141 (0.60 to 0.80)" in Words(page).text
