@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM
 
+from harness.cli import drive as cli_drive
+from harness.cli import run as cli_run
 from harness.commands import launch
-from harness.commands.stages.group import prepare_group
 from harness.errors import RunFailed
 from harness.run import runner
 from harness.store.history import load_history
 from harness.store.snapshot import SnapshotReader
 from harness.training import forecast
-from harness.types import EvaluationRecord
+from harness.types import EvaluationRecord, Status
 from harness.views.groups import load_group
 from harness.views.terminal.frame import render
 from tests.support.program import Program
@@ -77,8 +78,21 @@ def evaluations(program: Program, run: str) -> dict[tuple[str, int], EvaluationR
 def made(tmp_path_factory: pytest.TempPathFactory) -> Program:
     program = Program(tmp_path_factory.mktemp("group"))
     (program.folder / "s.toml").write_text(SPEC.format(rank=4))
-    told = program.here("run", "s.toml", "--plain", "--name", "g", "--set", "budget.price_per_hour=3600").stdout
+    alive: list[int] = []
+
+    def drive(run: Any, **more: Any) -> tuple[Status, str]:
+        alive.append(sum(type(each) is LlamaForCausalLM for each in gc.get_objects()) - before)
+        return cli_drive.drive(run, **more)
+
+    gc.collect()
+    before = sum(type(each) is LlamaForCausalLM for each in gc.get_objects())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli_run, "drive", drive)
+        gc.disable()
+        told = program.here("run", "s.toml", "--plain", "--name", "g", "--set", "budget.price_per_hour=3600").stdout
+        gc.enable()
     (program.folder / "told.txt").write_text(told)
+    (program.folder / "alive.json").write_text(json.dumps(alive))
     return program
 
 
@@ -131,26 +145,9 @@ def test_before_the_first_stage_it_says_what_all_of_them_take(made: Program) -> 
     assert not list(made.folder.glob("**/forecast-*"))
 
 
-def test_a_stage_has_the_memory_of_the_one_before(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_has_the_memory_of_the_one_before(made: Program) -> None:
     """Model and trainer refer to each other, so they stay until somebody collects them."""
-    alive: list[int] = []
-
-    def drive(run: Any) -> tuple[Any, str]:
-        alive.append(sum(type(each) is LlamaForCausalLM for each in gc.get_objects()))
-        return run.drive()  # type: ignore[no-any-return]
-
-    monkeypatch.chdir(program.folder)
-    (program.folder / "s.toml").write_text(SPEC.format(rank=4))
-    gc.collect()
-    gc.disable()
-    try:
-        group = prepare_group("s.toml", name="g", overrides=["policy.kind=fixed"])
-        assert group is not None
-        before = sum(type(each) is LlamaForCausalLM for each in gc.get_objects())
-        group.drive(drive)
-    finally:
-        gc.enable()
-    assert alive == [before + 1] * 3
+    assert json.loads((made.folder / "alive.json").read_text()) == [1, 1, 1]
 
 
 def test_a_stage_that_cannot_begin_is_found_before_the_first(program: Program) -> None:
