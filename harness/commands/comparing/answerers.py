@@ -5,8 +5,6 @@ A model in memory is loaded when its turn comes, and is gone before the next one
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -137,19 +135,14 @@ def _ask(name: str, found: Found, target: Target | None, spec: RunSpec, chosen: 
     """Ask who answers; a model is loaded for that, and freed."""
     progress(f"loading {name}", 0, 0)
     asked = target or open_target(found, spec=spec)
-    title = asked.title
+    title, in_memory = asked.title, asked.in_memory
     done = measure(asked, chosen, progress=lambda phase, part, of: progress(f"{name}: {phase}", part, of))
     del asked
-    _free_memory()
+    if in_memory:
+        from harness.models.runtime import release_memory
+
+        release_memory()
     return _tell(name, title, done.examples, spec)
-
-
-def _free_memory() -> None:
-    """Give back what a model took, which lies in cycles of references, and on a GPU in torch's own pool."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _tell(name: str, who: str, examples: Sequence[Example], spec: RunSpec) -> Answered:
