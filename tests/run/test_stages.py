@@ -6,6 +6,7 @@ import gc
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from transformers import LlamaForCausalLM
 
 from harness.cli import drive as cli_drive
 from harness.cli import run as cli_run
-from harness.commands import launch
+from harness.commands import copy_runs, launch
+from harness.commands.stages.group import Group
 from harness.errors import RunFailed
 from harness.run import runner
+from harness.run.controller import Controller
 from harness.store.history import load_history
 from harness.store.snapshot import SnapshotReader
 from harness.training import forecast
-from harness.types import EvaluationRecord, Status
+from harness.types import Action, Decision, EvaluationRecord, Snapshot, Status
 from harness.views.groups import load_group
 from harness.views.terminal.frame import render
 from tests.support.program import Program
@@ -59,14 +62,17 @@ steps = 3
 name = "tuned"
 """
 
+REHEARSE = Group._forecast
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
-    """A report takes as long as such a run, as does a rehearsal that says more than how long a first call takes."""
+    """A report takes as long as such a run, as does a rehearsal: two tests are about that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "write_report_apart", lambda *_: "")
         patch.setattr(forecast, "ENOUGH_S", 0.0)
         patch.setattr(forecast, "REPEAT_S", 0.0)
+        patch.setattr(Group, "_forecast", lambda *_: None)
         yield
 
 
@@ -88,6 +94,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Program:
     before = sum(type(each) is LlamaForCausalLM for each in gc.get_objects())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli_run, "drive", drive)
+        patch.setattr(Group, "_forecast", REHEARSE)
         gc.disable()
         told = program.here("run", "s.toml", "--plain", "--name", "g", "--set", "budget.price_per_hour=3600").stdout
         gc.enable()
@@ -150,7 +157,8 @@ def test_a_stage_has_the_memory_of_the_one_before(made: Program) -> None:
     assert json.loads((made.folder / "alive.json").read_text()) == [1, 1, 1]
 
 
-def test_a_stage_that_cannot_begin_is_found_before_the_first(program: Program) -> None:
+def test_a_stage_that_cannot_begin_is_found_before_the_first(program: Program, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Group, "_forecast", REHEARSE)
     (program.folder / "s.toml").write_text(SPEC.format(rank=4) + "knobs.max_tokens = 900\n")
     refused = program.here("run", "s.toml", "--plain", code=2)
     assert "stage tuned: knobs.max_tokens: 900 does not fit" in refused.stderr
@@ -247,3 +255,152 @@ def test_watch_of_a_group_has_its_stages_above_the_curves_and_plain_lines_of_the
     assert "from learned" in line
     told = made.here("watch", "g", "--plain").stdout
     assert told.startswith("stage g/tuned")
+
+
+# ---------------------------------------------------------------- who stopped a stage
+
+
+class Stops:
+    """A decision policy that stops before step 2, or lets a person do so."""
+
+    kind = "rules"
+    repeats = False
+
+    def __init__(self, program: Program, *, by_hand: bool) -> None:
+        self.program, self.by_hand = program, by_hand
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        if snapshot.step != 1:
+            return Decision(Action("continue"), "rules")
+        if self.by_hand:
+            self.program.store().add_command(snapshot.run.id, Action("stop"))
+            return Decision(Action("continue"), "rules")
+        return Decision(Action("stop"), "rules", "nothing left to learn")
+
+
+TWO = (
+    SPEC.partition("[[stage]]")[0].replace("steps = 2", "steps = 4")
+    + """
+[[stage]]
+name = "tuned"
+[[stage]]
+name = "more"
+"""
+)
+"""A stage that comes from one of kind grpo."""
+
+
+def stopping(program: Program, *, by_hand: bool) -> dict[str, Any]:
+    (program.folder / "s.toml").write_text(TWO.format(rank=4))
+    return {**runner.POLICIES, "rules": lambda: Stops(program, by_hand=by_hand)}
+
+
+def test_a_stage_that_its_policy_stopped_is_done_even_where_it_died_over_its_scores(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "POLICIES", stopping(program, by_hand=False))
+    score, interrupted = Controller._score, []
+
+    def die(self: Controller) -> None:
+        if self.session.run_id == 1 and not interrupted:
+            interrupted.append(self)
+            raise KeyboardInterrupt
+        score(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Controller, "_score", die)
+        done = program.here("run", "s.toml", "--plain", "--name", "g", code=130)
+    assert "interrupted; to continue: grpo resume g\n" in done.stderr
+    assert "grpo resume g/tuned" not in done.stderr
+    assert program.store().find_run("g/tuned").stop_reason.startswith("interrupted")
+    resumed = program.here("resume", "g", "--json")
+    assert states(resumed) == {"tuned": "stopped", "more": "stopped"}
+    tuned = program.store().find_run("g/tuned")
+    assert (tuned.status, tuned.stop_reason, tuned.last_step) == ("stopped", "nothing left to learn", 1)
+    assert (program.folder / "runs/g/scores/more.csv").is_file()
+    assert set(states(program.here("resume", "g", "--json")).values()) == {"done"}
+
+
+def test_a_stage_that_a_person_stopped_is_not_done(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "POLICIES", stopping(program, by_hand=True))
+    done = program.here("run", "s.toml", "--json", "--name", "g", code=1)
+    assert states(done) == {"tuned": "stopped", "more": "waits"}
+    assert not (program.folder / "runs/g/scores/tuned.csv").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(runner, "write_report_apart", lambda *_: "")
+    assert states(program.here("resume", "g", "--json"))["more"] == "finished"
+
+
+# ---------------------------------------------------------------- stages changed by hand, groups that are moved
+
+
+def test_a_stage_that_was_lengthened_by_hand_is_done_and_its_children_have_another_parent(group: Program) -> None:
+    told = group.here("resume", "g", "--steps", "9", code=2).stderr
+    assert "grpo resume RUN, one of g/apart, g/learned, g/tuned" in told
+    group.here("resume", "g/learned", "--steps", "7", "--plain")
+    done = json.loads(group.here("resume", "g", "--json", code=1).stdout)["stages"]
+    assert [(one["state"], one["why"]) for one in done[1:]] == [
+        ("done", "continued with budget.steps 3 -> 7"),
+        ("changed", "its parent learned has changed since; --again takes it anew"),
+    ]
+    again = json.loads(group.here("resume", "g", "--again", "--stage", "tuned", "--json").stdout)["stages"]
+    assert [(one["state"], one["run"]) for one in again] == [("finished", "g/tuned-2")]
+    assert set(states(group.here("resume", "g", "--json")).values()) == {"done"}
+
+
+def test_a_group_that_was_moved_goes_on_where_it_lies(program: Program) -> None:
+    (program.folder / "s.toml").write_text(TWO.format(rank=4))
+    program.here("run", "s.toml", "--name", "g", "--stage", "tuned", "--plain")
+    (program.folder / "runs").rename(program.folder / "elsewhere")
+    done = program.here("resume", "g", "--out", "elsewhere", "--json")
+    assert states(done) == {"tuned": "done", "more": "finished"}
+    copy_runs("g", program.folder / "copied", out=str(program.folder / "elsewhere"))
+    shutil.rmtree(program.folder / "elsewhere")
+    (program.folder / "copied").rename(program.folder / "runs")
+    assert program.store().find_run("g/tuned").folder == str(program.folder / "runs" / "g" / "tuned")
+    program.here("resume", "g/more", "--steps", "5", "--plain")  # its model is the folder of its parent
+    assert set(states(program.here("resume", "g", "--json")).values()) == {"done"}
+
+
+def test_runs_of_a_group_are_adopted_one_by_one_and_a_parent_that_is_gone_is_named(
+    made: Program, program: Program
+) -> None:
+    runs = made.folder / "runs" / "g"
+    (program.folder / "alone").mkdir()
+    program.here("adopt", str(runs / "tuned"), "--out", "alone")
+    lost = program.folder / "alone" / "lost"
+    with sqlite3.connect(program.folder / "alone" / "harness.db") as c:
+        c.execute("UPDATE runs SET spec = json_set(spec, '$.model.name', ?)", (str(lost),))
+    told = program.here("resume", "g/tuned", "--steps", "4", "--out", "alone", code=2).stderr
+    assert f"g/tuned began with step 3 of g/learned, which is not at {lost} any more" in told
+    for stage in ("apart", "learned", "tuned"):
+        program.here("adopt", str(runs / stage))
+    assert set(states(program.here("resume", "g", "--json")).values()) == {"done"}
+    place = str(program.folder / "runs" / "g" / "learned")
+    store = program.store()
+    assert store.load_run(store.find_run("g/tuned").id).spec["model"]["name"].startswith(place)
+
+
+def test_what_is_resumed_of_a_group_puts_the_stages_as_they_are_now_on_record(program: Program) -> None:
+    """A stage that has not begun keeps what was said of it on the command line when the one before was continued."""
+    (program.folder / "s.toml").write_text(TWO.format(rank=4))
+    begin = launch.Launch.start
+
+    def stop(self: launch.Launch, **options: Any) -> Any:
+        run = begin(self, **options)
+        run.interrupted.set()
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch.Launch, "start", stop)
+        program.here("run", "s.toml", "--name", "g", "--plain", code=130)
+        program.here("run", "s.toml", "--name", "g", "--set", "more.knobs.beta=0.1", "--plain", code=130)
+    program.here("resume", "g", "--plain")
+    store = program.store()
+    assert store.load_run(store.find_run("g/more").id).spec["knobs"]["beta"] == 0.1
+
+
+def test_a_group_with_nothing_left_to_do_says_so_when_it_is_detached(group: Program) -> None:
+    told = group.here("resume", "g", "--detach").stdout
+    assert "tuned    learned  grpo  g/tuned    done" in told
+    assert "runs in process" not in told
