@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,8 +28,11 @@ class StageForecast:
     usd: float | None
 
 
-def forecast_stages(stages: Sequence[Stage], due: Mapping[str, int], folder: Path) -> list[StageForecast]:
-    """Rehearse each stage that is ``due``, by name the steps that are left of it, on the model of the spec.
+def forecast_stages(
+    stages: Sequence[Stage], due: Mapping[str, int], folder: Path, say: Callable[[str], None]
+) -> list[StageForecast]:
+    """Rehearse each stage that is ``due``, by name the steps that are left of it, on the model of the spec. ``say`` is
+    told which.
 
     ``folder`` is where the runs will lie. Raises InputError where model, prompts and settings of a stage do not fit
     together, and RunFailed where memory does not suffice.
@@ -39,6 +42,7 @@ def forecast_stages(stages: Sequence[Stage], due: Mapping[str, int], folder: Pat
     for stage in stages:
         learned[stage.name] = learned[stage.parent] or stage.spec.kind == "sft" or stage.spec.warmstart.steps > 0
         if stage.name in due:
+            say(f"rehearsing {stage.name}, for the forecast ...")
             try:
                 found.append(_forecast(stage, due[stage.name], folder, as_shown=learned[stage.parent], first=not found))
             except InputError as error:

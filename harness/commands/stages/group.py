@@ -93,9 +93,8 @@ class Group:
             return None
         folder = Path(self.stages[0].spec.output.dir).absolute()
         place = next(each for each in (folder, *folder.parents) if each.is_dir())
-        say(f"rehearsing {len(due)} stages, for the forecast ...")
         try:
-            found = forecast_stages(self.stages, due, place)
+            found = forecast_stages(self.stages, due, place, say)
         except RunFailed as failure:
             say(f"no forecast: {failure}")
             return None
@@ -137,7 +136,7 @@ class Group:
         folder = Path(self.stages[0].spec.output.dir)
         say(f"scores of base and stages on test: {folder / self.name / 'scores'} ...")
         try:
-            score_group(store, self.name, self.stages, folder)
+            score_group(store, self.name, self.stages, folder, say)
         except HarnessError as error:
             say(f"no scores: {error}")
 

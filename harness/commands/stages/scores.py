@@ -7,14 +7,14 @@ the same weights and settings is not measured again.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.stages import BASE
 from harness.core.files import write_whole
-from harness.types import Progress, no_progress
+from harness.types import no_progress
 from harness.views.groups import find_stage_runs, is_done
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ MEASURED = ("pool", "reward", "judge", "evaluate", "seed")
 
 
 def score_group(
-    store: RunStore, group: str, stages: Sequence[Stage], folder: Path, progress: Progress = no_progress
+    store: RunStore, group: str, stages: Sequence[Stage], folder: Path, say: Callable[[str], None]
 ) -> list[str]:
-    """Score the base and the best checkpoint of every stage that is finished on test. Return the names of those that
-    were measured now."""
+    """Score the base and the best checkpoint of every stage that is done on test, and say each score. Return the names
+    of those that were measured now."""
     runs = {name: run for name, run in find_stage_runs(store, group).items() if is_done(store, run)}
     scores = folder / group / "scores"
     scores.mkdir(parents=True, exist_ok=True)
@@ -56,16 +56,17 @@ def score_group(
         release_memory()
         if name == BASE:
             no_warm_start = spec.warmstart.model_copy(update={"steps": 0})
-            target = load_start(spec.model_copy(update={"warmstart": no_warm_start}), progress)
+            target = load_start(spec.model_copy(update={"warmstart": no_warm_start}), no_progress)
         else:
             target = load_checkpoint(store, str(key["run"]), "best")
         alike = target.spec.model_copy(update={section: getattr(spec, section) for section in MEASURED})
-        found = measure(replace(target, spec=alike), choose_prompts(alike, split="test"), progress=progress)
+        found = measure(replace(target, spec=alike), choose_prompts(alike, split="test"), progress=no_progress)
         with write_whole(file) as part:
             write_csv(part, found.examples, found.thinking_tags, found.functions)
         known[name] = key
         with write_whole(index) as part:
             part.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        say(f"  {name}: accuracy {found.accuracy:.3f}, mean reward {found.reward:.3f} on {found.n:,} prompts")
         measured.append(name)
         del target, found  # before the next model is loaded
     return measured
