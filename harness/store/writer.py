@@ -326,7 +326,7 @@ def _refuse_idle(run: Row[Any], action: Action, later: bool) -> None:
     gone = f"{name} has ended ({run.stop_reason or run.status})" if ended else f"the process of {name} died"
     if driven and "/" in name:
         raise InputError(
-            f"{gone}, and process {run.pid} goes on with the next stage or with the scores: ask again once that stage "
+            f"{gone}, and process {run.pid} continues with the next stage or with the scores: ask again once that stage "
             f"has begun, or end all of it: kill -INT {run.pid}"
         )
     if action.kind in ONLY_NOW:
