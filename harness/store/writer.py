@@ -326,8 +326,8 @@ def _refuse_idle(run: Row[Any], action: Action, later: bool) -> None:
     gone = f"{name} has ended ({run.stop_reason or run.status})" if ended else f"the process of {name} died"
     if driven and "/" in name:
         raise InputError(
-            f"{gone}, and process {run.pid} continues with the next stage or with the scores: ask again once that stage "
-            f"has begun, or end all of it: kill -INT {run.pid}"
+            f"{gone}, and process {run.pid} continues with the next stage or with the scores: ask again once that "
+            f"stage has begun, or end all of it: kill -INT {run.pid}"
         )
     if action.kind in ONLY_NOW:
         raise InputError(f"{gone}: there is nothing to {action.kind}; to continue: grpo resume {name}")
