@@ -19,6 +19,7 @@ import pytest
 from harness.core.liveness import is_alive_run
 from harness.monitoring import supervisor as supervise
 from harness.monitoring.supervisor import count_memory_kills, describe_death
+from harness.store.opening import open_store
 from tests.support.program import Program
 
 COLD = ("mini.toml", "--set", "warmstart.steps=0")
@@ -180,6 +181,54 @@ def test_told_to_end_between_two_starts_it_starts_no_more(
             signal.signal(number, handler)
     assert len(started) == 1
     assert "started again (1 of at most 5)" in capfd.readouterr().err
+
+
+CHILD = """
+import os, signal, sys
+from harness.core.knobs import Knobs
+from harness.store.opening import open_store
+store, number = open_store(sys.argv[1]), int(sys.argv[2])
+def create(name):
+    return store.create_run(name=name, seed=0, policy="fixed", spec={}, manifest={}, folder=name, knobs=Knobs(),
+                            bounds={}, graded=None)
+if number == 1:
+    store.update_run(create("g/a"), last_step=40)
+elif number == 2:  # ends the first stage, and begins the next
+    store.end_run(1, "finished", "", 0.0)
+    store.update_run(create("g/b"), last_step=3)
+elif number <= 4:
+    store.adopt_run(2)
+else:
+    sys.exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""Of a group: dies at step 40 of one stage, then three times at step 3 of another, then goes on."""
+
+
+def test_deaths_of_a_group_are_counted_by_stage_and_a_stage_that_is_given_up_ends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url, started = f"sqlite:///{tmp_path}/harness.db", []
+
+    def child(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        started.append(words)
+        return subprocess.Popen([sys.executable, "-c", CHILD, url, str(len(started))], **options)
+
+    monkeypatch.setattr(supervise, "grpo", child)
+    monkeypatch.setattr(supervise, "RESTARTS", 2)
+    monkeypatch.setattr(supervise, "PAUSES_S", (0, 0))
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        assert supervise.Supervisor(url, "g", ["run"], ["resume", "g"]).run() == 0
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert started == [["run"], *[["resume", "g"]] * 4]
+    store = open_store(url)
+    assert [(run.name, run.status) for run in store.list_runs()] == [("g/a", "finished"), ("g/b", "failed")]
+    assert "3 times without getting beyond step 3" in store.find_run("g/b").stop_reason
+    assert capfd.readouterr().err.count("(1 of at most 2)") == 3
 
 
 def test_deaths_are_told_with_the_kernels_reason() -> None:
