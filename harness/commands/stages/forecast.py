@@ -16,6 +16,9 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from harness.config.stages import Stage
 
+BETWEEN_S = 2.0
+"""Preflight and report of a stage."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
@@ -60,14 +63,12 @@ def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: 
     started = time.perf_counter()
     parts = build_parts(prepare_inputs(stage.spec))
     spec = parts.inputs.spec
+    load_s, warm_start_s = time.perf_counter() - started, 0.0
     with TemporaryDirectory(dir=folder, prefix="forecast-") as there:
-        start_s = time.perf_counter() - started
         if spec.warmstart.steps:
             shown = choose_demonstrations(spec, parts.inputs.splits["train"])
-            start_s += time_warm_start(parts.loaded, shown, spec.warmstart, folder=Path(there))
-        started = time.perf_counter()
+            warm_start_s = time_warm_start(parts.loaded, shown, spec.warmstart, folder=Path(there))
         trainer, _, demonstrations = build_trainer(parts, Path(there))
-        start_s += time.perf_counter() - started
         try:
             costs, found = forecast_run(
                 parts,
@@ -81,8 +82,8 @@ def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: 
         finally:
             parts.reward.close()
     # Each model is loaded once more for its scores, and with the first stage the base is scored.
-    scores_s = start_s + costs.test_s + (start_s + costs.first_test_s if first else 0.0)
-    seconds = start_s + scores_s + found.seconds
+    scores_s = load_s + costs.test_s + (load_s + costs.first_test_s if first else 0.0)
+    seconds = load_s + warm_start_s + found.seconds + BETWEEN_S + scores_s
     price = spec.budget.price_per_hour
     usd = None if price is None else seconds / 3600 * price
     return StageForecast(stage.name, seconds, found.memory_bytes, found.disk_bytes, usd)
