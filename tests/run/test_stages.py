@@ -83,6 +83,7 @@ def evaluations(program: Program, run: str) -> dict[tuple[str, int], EvaluationR
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Program:
     program = Program(tmp_path_factory.mktemp("group"))
+    (program.folder / ".rehearsal-99999999-left").mkdir()  # by a process that was killed
     (program.folder / "s.toml").write_text(SPEC.format(rank=4))
     alive: list[int] = []
 
@@ -149,7 +150,7 @@ def test_before_the_first_stage_it_says_what_all_of_them_take(made: Program) -> 
     assert money
     assert int(money[1]) > 0
     assert re.search(r"g took .*, forecast \d", told)
-    assert not list(made.folder.glob("**/forecast-*"))
+    assert not list(made.folder.glob("**/.rehearsal-*"))
 
 
 def test_a_stage_has_the_memory_of_the_one_before(made: Program) -> None:

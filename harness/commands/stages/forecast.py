@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import psutil
+
 from harness.core.formatting import format_bytes, format_duration
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.config.stages import Stage
 
+HIDDEN = ".rehearsal-"
+"""Of the folder that a rehearsal writes a checkpoint into, before its process's number."""
 BETWEEN_S = 2.0
 """Preflight and report of a stage."""
 
@@ -40,6 +45,10 @@ def forecast_stages(
     ``folder`` is where the runs will lie. Raises InputError where model, prompts and settings of a stage do not fit
     together, and RunFailed where memory does not suffice.
     """
+    for left in folder.glob(f"{HIDDEN}*"):  # by a process that was killed
+        number = left.name.removeprefix(HIDDEN).partition("-")[0]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
     found: list[StageForecast] = []
     learned: dict[str, bool] = {"base": False}
     for stage in stages:
@@ -64,7 +73,7 @@ def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: 
     parts = build_parts(prepare_inputs(stage.spec))
     spec = parts.inputs.spec
     load_s, warm_start_s = time.perf_counter() - started, 0.0
-    with TemporaryDirectory(dir=folder, prefix="forecast-") as there:
+    with TemporaryDirectory(dir=folder, prefix=f"{HIDDEN}{os.getpid()}-") as there:
         if spec.warmstart.steps:
             shown = choose_demonstrations(spec, parts.inputs.splits["train"])
             warm_start_s = time_warm_start(parts.loaded, shown, spec.warmstart, folder=Path(there))
