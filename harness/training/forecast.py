@@ -7,6 +7,7 @@ taken to be as long as the demonstrations.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from harness.config.schema import RunSpec, TrainerSpec, WarmstartSpec
+from harness.config.schema import BudgetSpec, RunSpec, TrainerSpec, WarmstartSpec
 from harness.core.formatting import format_bytes, format_duration
 from harness.models.evaluate import ModelEvaluator, score_texts
 from harness.models.generate import generate_texts
@@ -226,12 +227,13 @@ def compute_forecast(
     """Compute what ``steps`` more of the steps of a run come to, with all that lies between them. ``completions`` are
     those of all of them (of demonstrations too). ``free_bytes`` are left on the disk."""
     budget, ends = spec.budget, spec.budget.steps
-    first = ends - steps + 1
-    looks = [step for step in range(first, ends + 1) if step % spec.evaluate.every == 0]
-    if spec.kind == "sft" and ends not in looks:
-        looks.append(ends)
-    sampled = [step for step in range(first, ends + 1) if step % spec.sample.every == 0]
-    saved = {ends, *looks, *(step for step in range(first, ends + 1) if step % spec.checkpoint.every == 0)}
+
+    def find_due(every: int) -> set[int]:
+        return {step for step in range(ends - steps + 1, ends + 1) if step % every == 0}
+
+    looks = find_due(spec.evaluate.every) | ({ends} if spec.kind == "sft" else set())
+    sampled = find_due(spec.sample.every)
+    saved = {ends} | looks | find_due(spec.checkpoint.every)
     seconds = (
         costs.step_s * steps
         + costs.dev_s * len(looks)
@@ -242,12 +244,12 @@ def compute_forecast(
     if steps == ends:
         seconds += costs.first_dev_s + costs.first_test_s + costs.sample_s
     step_s = seconds / steps if steps else 0.0
-    allowed = None if budget.hours is None else budget.hours * 3600
+    allowed = math.inf if budget.hours is None else budget.hours * 3600
     # Retention keeps it there whatever the number of steps: the newest few, the best, the start without optimizer
     # state, and the report. Only checkpoints that a person names come on top.
     kept = min(len(saved), spec.checkpoint.keep + 1)
     disk = costs.start_bytes + (costs.start_bytes + costs.state_bytes) * kept + REPORT_BYTES
-    usd = None if budget.price_per_hour is None else min(seconds, allowed or seconds) / 3600 * budget.price_per_hour
+    usd = compute_usd(budget, min(seconds, allowed))
     learned = "demonstrations" if spec.kind == "sft" else "completions"
     text = (
         f"forecast: {costs.step_s:.2g} s a step, {steps} steps in {format_duration(seconds)} at these "
@@ -257,8 +259,19 @@ def compute_forecast(
     text += ", what judges take not counted" if spec.reward.judges else ""
     text += "" if usd is None else f", ${usd:.2f} at ${budget.price_per_hour:g} an hour"
     excess = ""
-    if allowed is not None and seconds > allowed:
+    if seconds > allowed:
         excess += f"; the budget of {budget.hours:g} h allows about {int(allowed / step_s)} steps"
-    if disk > free_bytes:
-        excess += f", but only {format_bytes(free_bytes)} are free: lower checkpoint.keep or choose another --out"
+    excess += describe_shortage(disk, free_bytes)
     return Forecast(costs.step_s, seconds, completions, disk, memory_bytes, usd, bool(excess), text + excess)
+
+
+def compute_usd(budget: BudgetSpec, seconds: float) -> float | None:
+    """Compute what the machine costs for so long, in USD; None without a price."""
+    return None if budget.price_per_hour is None else seconds / 3600 * budget.price_per_hour
+
+
+def describe_shortage(disk_bytes: int, free_bytes: int) -> str:
+    """Say that a disk has no room for so much, and what helps; "" where it has."""
+    if disk_bytes <= free_bytes:
+        return ""
+    return f", but only {format_bytes(free_bytes)} are free: lower checkpoint.keep or choose another --out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.store.reader import RunReader
@@ -53,9 +54,9 @@ def is_done(store: RunReader, run: RunRecord) -> bool:
     )
 
 
-def find_newest(store: RunReader, group: str) -> RunDetails:
-    """Find the newest run of a group, whose record says what its stages are now."""
-    return max(find_stage_runs(store, group).values(), key=lambda run: run.id)
+def find_newest(runs: Mapping[str, RunDetails]) -> RunDetails:
+    """Find the newest of the runs of a group, one or more, whose record says what its stages are now."""
+    return max(runs.values(), key=lambda run: run.id)
 
 
 def load_group(store: RunReader, group: str) -> tuple[StageRecord, ...]:
@@ -64,7 +65,7 @@ def load_group(store: RunReader, group: str) -> tuple[StageRecord, ...]:
     if not runs:
         return ()
     records = []
-    for one in find_newest(store, group).manifest["stage"]["stages"]:
+    for one in find_newest(runs).manifest["stage"]["stages"]:
         record, run = StageRecord(one["name"], one["from"]), runs.get(one["name"])
         if run is not None:
             record = StageRecord(one["name"], one["from"], run.id, run.status, store.best_score(run.id))

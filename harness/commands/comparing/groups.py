@@ -12,7 +12,7 @@ from harness.core.step_metrics import is_graded
 from harness.errors import InputError
 from harness.models.evaluate import read_csv
 from harness.views.answers import Answered, build_answer_comparison
-from harness.views.groups import find_stage_runs
+from harness.views.groups import find_newest, find_stage_runs
 from harness.views.seeds import build_groups_comparison
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ SPLIT = "test"
 def compare_groups(reader: RunReader, groups: Sequence[str]) -> dict[str, Any]:
     """Compare the stages of several groups, which are seeds of one pipeline. Raises InputError."""
     each = {group: compare_group(reader, group) for group in groups}
-    stages = {group: _newest(find_stage_runs(reader, group)).manifest["stage"]["stages"] for group in groups}
+    stages = {group: find_newest(find_stage_runs(reader, group)).manifest["stage"]["stages"] for group in groups}
     return build_groups_comparison(each, stages)
 
 
 def compare_group(reader: RunReader, group: str) -> dict[str, Any]:
     """Compare base and stages of a group. Raises InputError where there are no scores yet."""
     runs = find_stage_runs(reader, group)
-    newest = _newest(runs)
+    newest = find_newest(runs)
     described: Sequence[Mapping[str, Any]] = newest.manifest["stage"]["stages"]
     folder = _find_scores(reader, group, newest)
     index = folder / "scores.json"
@@ -62,10 +62,6 @@ def compare_group(reader: RunReader, group: str) -> dict[str, Any]:
         graded = is_graded([example.completion.score for each in answered for example in each.examples])
     document = build_answer_comparison(answered, graded=graded, split=SPLIT)
     return {"group": group, "seed": newest.seed, **document, "notes": notes}
-
-
-def _newest(runs: Mapping[str, RunDetails]) -> RunDetails:
-    return max(runs.values(), key=lambda run: run.id)
 
 
 def _find_scores(reader: RunReader, group: str, run: RunDetails) -> Path:

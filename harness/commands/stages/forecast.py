@@ -17,6 +17,7 @@ from harness.core.formatting import format_bytes, format_duration
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    from harness.checks.inputs import Inputs
     from harness.config.stages import Stage
 
 HIDDEN = ".rehearsal-"
@@ -37,10 +38,10 @@ class StageForecast:
 
 
 def forecast_stages(
-    stages: Sequence[Stage], due: Mapping[str, int], folder: Path, say: Callable[[str], None]
+    stages: Sequence[Stage], due: Mapping[str, tuple[Inputs, int]], folder: Path, say: Callable[[str], None]
 ) -> list[StageForecast]:
-    """Rehearse each stage that is ``due``, by name the steps that are left of it, on the model of the spec. ``say`` is
-    told which.
+    """Rehearse each stage that is ``due``, by name its inputs and the steps that are left of it, on the model of the
+    spec. ``say`` is told which.
 
     ``folder`` is where the runs will lie. Raises InputError where model, prompts and settings of a stage do not fit
     together, and RunFailed where memory does not suffice.
@@ -56,21 +57,21 @@ def forecast_stages(
         if stage.name in due:
             say(f"rehearsing {stage.name}, for the forecast ...")
             try:
-                found.append(_forecast(stage, due[stage.name], folder, as_shown=learned[stage.parent], first=not found))
+                found.append(_forecast(stage, *due[stage.name], folder, learned[stage.parent], first=not found))
             except InputError as error:
                 raise InputError(f"stage {stage.name}: {error}") from None
     return found
 
 
-def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: bool) -> StageForecast:
-    from harness.checks.inputs import choose_demonstrations, prepare_inputs
+def _forecast(stage: Stage, inputs: Inputs, steps: int, folder: Path, as_shown: bool, *, first: bool) -> StageForecast:
+    from harness.checks.inputs import choose_demonstrations
     from harness.models.runtime import release_memory
     from harness.run.parts import build_parts, build_trainer, forecast_run
-    from harness.training.forecast import time_warm_start
+    from harness.training.forecast import compute_usd, time_warm_start
 
     release_memory()
     started = time.perf_counter()
-    parts = build_parts(prepare_inputs(stage.spec))
+    parts = build_parts(inputs)
     spec = parts.inputs.spec
     load_s, warm_start_s = time.perf_counter() - started, 0.0
     with TemporaryDirectory(dir=folder, prefix=f"{HIDDEN}{os.getpid()}-") as there:
@@ -93,13 +94,14 @@ def _forecast(stage: Stage, steps: int, folder: Path, *, as_shown: bool, first: 
     # Each model is loaded once more for its scores, and with the first stage the base is scored.
     scores_s = load_s + costs.test_s + (load_s + costs.first_test_s if first else 0.0)
     seconds = load_s + warm_start_s + found.seconds + BETWEEN_S + scores_s
-    price = spec.budget.price_per_hour
-    usd = None if price is None else seconds / 3600 * price
+    usd = compute_usd(spec.budget, seconds)
     return StageForecast(stage.name, seconds, found.memory_bytes, found.disk_bytes, usd)
 
 
 def describe_forecast(found: Sequence[StageForecast], folder: Path) -> list[str]:
     """Say it, a line for each stage and one for all."""
+    from harness.training.forecast import describe_shortage
+
     width = max(len(one.name) for one in found)
     lines = [
         f"  {one.name:{width}}  {format_duration(one.seconds)}, {format_bytes(one.memory_bytes)} of memory, "
@@ -110,11 +112,10 @@ def describe_forecast(found: Sequence[StageForecast], folder: Path) -> list[str]
     memory = max(one.memory_bytes for one in found)
     prices = [one.usd for one in found if one.usd is not None]
     money = f", ${sum(prices):.2f}" if prices else ""
-    free = shutil.disk_usage(folder).free
-    short = f", but only {format_bytes(free)} are free: lower checkpoint.keep or choose another --out"
+    short = describe_shortage(disk, shutil.disk_usage(folder).free)
     return [
         f"forecast of {len(found)} stages with their scores, as the hyperparameters are:",
         *lines,
         f"  {'all':{width}}  {format_duration(seconds)}, {format_bytes(memory)} of memory, {format_bytes(disk)} of disk"
-        f"{money}{short if disk > free else ''}",
+        f"{money}{short}",
     ]

@@ -28,6 +28,7 @@ from harness.core.paths import database_path, database_url
 from harness.errors import HarnessError, InputError, RunFailed
 
 if TYPE_CHECKING:
+    from harness.checks.inputs import Inputs
     from harness.config.stages import Stage
     from harness.store.writer import RunStore
 
@@ -102,14 +103,14 @@ class Group:
             say(line)
         return sum(one.seconds for one in found)
 
-    def _find_due(self) -> dict[str, int]:
-        """Find the stages that would be taken now, each with the steps that are left of it."""
+    def _find_due(self) -> dict[str, tuple[Inputs, int]]:
+        """Find the stages that would be taken now, each with its inputs and the steps that are left of it."""
         from harness.checks.inputs import hash_contents, prepare_inputs
         from harness.commands.stages.standing import find_standing
         from harness.store.opening import find_store
         from harness.views.groups import find_stage_runs
 
-        store, due = find_store(self.url), {}
+        store, due = find_store(self.url), dict[str, "tuple[Inputs, int]"]()
         runs = find_stage_runs(store, self.name) if store else {}
         for stage in self.stages:
             if stage.name not in self.wanted:
@@ -117,11 +118,11 @@ class Group:
             inputs = prepare_inputs(stage.spec)
             steps, run = inputs.spec.budget.steps, runs.get(stage.name)
             if store is None or run is None:
-                due[stage.name] = steps
+                due[stage.name] = inputs, steps
                 continue
             state = find_standing(store, stage, inputs.spec, runs, hash_contents(inputs.splits)).state
             if state in ("new", "resume") or self.again:
-                due[stage.name] = steps - run.last_step if state == "resume" else steps
+                due[stage.name] = inputs, steps - run.last_step if state == "resume" else steps
         return due
 
     def _score(self, say: Say) -> None:
@@ -194,9 +195,9 @@ class Group:
 
     def _put_on_record(self, store: RunStore) -> None:
         """Let the newest run, which a resume of the group asks for its stages, say what they are now."""
-        from harness.views.groups import find_newest
+        from harness.views.groups import find_newest, find_stage_runs
 
-        newest = find_newest(store, self.name)
+        newest = find_newest(find_stage_runs(store, self.name))
         stage = newest.manifest["stage"] | {"stages": self._describe()}
         if stage != newest.manifest["stage"]:
             store.update_run(newest.id, manifest=newest.manifest | {"stage": stage})
@@ -300,9 +301,9 @@ def prepare_group_resume(
     from harness.views.groups import find_newest, find_stage_runs
 
     store = find_store(database_url(out, db))
-    if store is None or not find_stage_runs(store, name):
+    if store is None or not (runs := find_stage_runs(store, name)):
         return None
-    described = find_newest(store, name).manifest["stage"]["stages"]
+    described = find_newest(runs).manifest["stage"]["stages"]
     stages = load_described(described)
     place = {"dir": str(store.path.absolute().parent), "db": store.url}
     for one, each in zip(described, stages, strict=True):
